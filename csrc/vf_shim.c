@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* sendmmsg, recvmmsg, ppoll */
+#endif
+
+#include "vf_shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+
+/* Newer than the headers of Debian 12. */
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5
+#endif
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
+/* clang-format off */
+#define SIZE(s) {"sizeof(" #s ")", (int64_t)sizeof(struct s)}
+#define OFFSET(s, f) {"offsetof(" #s ", " #f ")", (int64_t)offsetof(struct s, f)}
+#define VALUE(c) {#c, (int64_t)(c)}
+
+const struct vf_constant vf_constants[] = {
+    SIZE(iovec), OFFSET(iovec, iov_base), OFFSET(iovec, iov_len),
+    SIZE(msghdr), OFFSET(msghdr, msg_name), OFFSET(msghdr, msg_namelen),
+    OFFSET(msghdr, msg_iov), OFFSET(msghdr, msg_iovlen), OFFSET(msghdr, msg_control),
+    OFFSET(msghdr, msg_controllen), OFFSET(msghdr, msg_flags),
+    SIZE(mmsghdr), OFFSET(mmsghdr, msg_hdr), OFFSET(mmsghdr, msg_len),
+    SIZE(pollfd), OFFSET(pollfd, fd), OFFSET(pollfd, events), OFFSET(pollfd, revents),
+    SIZE(sockaddr_ll), OFFSET(sockaddr_ll, sll_family), OFFSET(sockaddr_ll, sll_protocol),
+    OFFSET(sockaddr_ll, sll_ifindex), OFFSET(sockaddr_ll, sll_hatype),
+    OFFSET(sockaddr_ll, sll_pkttype), OFFSET(sockaddr_ll, sll_halen),
+    OFFSET(sockaddr_ll, sll_addr),
+    SIZE(tpacket2_hdr), OFFSET(tpacket2_hdr, tp_status), OFFSET(tpacket2_hdr, tp_len),
+    OFFSET(tpacket2_hdr, tp_snaplen), OFFSET(tpacket2_hdr, tp_mac), OFFSET(tpacket2_hdr, tp_net),
+    OFFSET(tpacket2_hdr, tp_sec), OFFSET(tpacket2_hdr, tp_nsec),
+    OFFSET(tpacket2_hdr, tp_vlan_tci), OFFSET(tpacket2_hdr, tp_vlan_tpid),
+    SIZE(tpacket_auxdata), OFFSET(tpacket_auxdata, tp_status), OFFSET(tpacket_auxdata, tp_len),
+    OFFSET(tpacket_auxdata, tp_snaplen), OFFSET(tpacket_auxdata, tp_mac),
+    OFFSET(tpacket_auxdata, tp_net), OFFSET(tpacket_auxdata, tp_vlan_tci),
+    OFFSET(tpacket_auxdata, tp_vlan_tpid),
+    SIZE(virtio_net_hdr), OFFSET(virtio_net_hdr, flags), OFFSET(virtio_net_hdr, gso_type),
+    OFFSET(virtio_net_hdr, hdr_len), OFFSET(virtio_net_hdr, gso_size),
+    OFFSET(virtio_net_hdr, csum_start), OFFSET(virtio_net_hdr, csum_offset),
+
+    VALUE(TP_STATUS_KERNEL), VALUE(TP_STATUS_USER), VALUE(TP_STATUS_COPY),
+    VALUE(TP_STATUS_LOSING), VALUE(TP_STATUS_CSUMNOTREADY), VALUE(TP_STATUS_VLAN_VALID),
+    VALUE(TP_STATUS_VLAN_TPID_VALID), VALUE(TP_STATUS_CSUM_VALID), VALUE(TPACKET_ALIGNMENT),
+    VALUE(VIRTIO_NET_HDR_F_NEEDS_CSUM), VALUE(VIRTIO_NET_HDR_F_DATA_VALID),
+    VALUE(VIRTIO_NET_HDR_GSO_NONE), VALUE(VIRTIO_NET_HDR_GSO_TCPV4),
+    VALUE(VIRTIO_NET_HDR_GSO_UDP), VALUE(VIRTIO_NET_HDR_GSO_TCPV6),
+    VALUE(VIRTIO_NET_HDR_GSO_UDP_L4), VALUE(VIRTIO_NET_HDR_GSO_ECN),
+    VALUE(POLLIN), VALUE(POLLOUT), VALUE(POLLERR), VALUE(POLLHUP), VALUE(POLLNVAL),
+    VALUE(EAGAIN), VALUE(EINTR), VALUE(ENOBUFS), VALUE(ENETDOWN), VALUE(EMSGSIZE),
+    VALUE(MSG_DONTWAIT), VALUE(SOL_PACKET), VALUE(PACKET_AUXDATA),
+    VALUE(ETH_P_ALL), VALUE(IFNAMSIZ), VALUE(IFF_VNET_HDR), VALUE(IFF_MULTI_QUEUE),
+    VALUE(TUN_F_CSUM), VALUE(TUN_F_TSO4), VALUE(TUN_F_TSO6), VALUE(TUN_F_TSO_ECN),
+    VALUE(TUN_F_USO4), VALUE(TUN_F_USO6),
+    {NULL, 0},
+};
+/* clang-format on */
+
+static int64_t result(int64_t value)
+{
+    return value < 0 ? -(int64_t)errno : value;
+}
+
+int64_t vf_sendmmsg(int64_t fd, void *msgs, uint64_t n, int64_t flags)
+{
+    return result(sendmmsg((int)fd, msgs, (unsigned int)n, (int)flags));
+}
+
+int64_t vf_recvmmsg(int64_t fd, void *msgs, uint64_t n, int64_t flags)
+{
+    return result(recvmmsg((int)fd, msgs, (unsigned int)n, (int)flags, NULL));
+}
+
+int64_t vf_ppoll(void *pollfds, uint64_t n, int64_t timeout_ns)
+{
+    struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+
+    return result(ppoll(pollfds, n, timeout_ns < 0 ? NULL : &timeout, NULL));
+}
+
+int64_t vf_write(int64_t fd, const void *buf, uint64_t n)
+{
+    const char *bytes = buf;
+    uint64_t done = 0;
+
+    while (done < n) {
+        ssize_t wrote = write((int)fd, bytes + done, n - done);
+
+        if (wrote < 0) {
+            if (errno == EINTR)
+                continue;
+            return -(int64_t)errno;
+        }
+        if (wrote == 0) /* no file of ours does this; never spin on one that does */
+            return -EIO;
+        done += (uint64_t)wrote;
+    }
+    return (int64_t)done;
+}
+
+int64_t vf_eventfd(void)
+{
+    return result(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+static int64_t set_packet_option(int64_t fd, int option, int value)
+{
+    return result(setsockopt((int)fd, SOL_PACKET, option, &value, sizeof(value)));
+}
+
+int64_t vf_packet_socket(int64_t protocol)
+{
+    int type = SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK;
+
+    return result(socket(AF_PACKET, type, htons((uint16_t)protocol)));
+}
+
+int64_t vf_packet_version2(int64_t fd)
+{
+    return set_packet_option(fd, PACKET_VERSION, TPACKET_V2);
+}
+
+int64_t vf_packet_vnet_hdr(int64_t fd)
+{
+    return set_packet_option(fd, PACKET_VNET_HDR, 1);
+}
+
+int64_t vf_packet_ignore_outgoing(int64_t fd)
+{
+    return set_packet_option(fd, PACKET_IGNORE_OUTGOING, 1);
+}
+
+int64_t vf_packet_auxdata(int64_t fd)
+{
+    return set_packet_option(fd, PACKET_AUXDATA, 1);
+}
+
+int64_t vf_packet_qdisc_bypass(int64_t fd)
+{
+    return set_packet_option(fd, PACKET_QDISC_BYPASS, 1);
+}
+
+int64_t vf_packet_rx_ring(int64_t fd, uint64_t block_size, uint64_t n_blocks, uint64_t frame_size,
+                          uint64_t n_frames)
+{
+    struct tpacket_req request = {
+        .tp_block_size = (unsigned int)block_size,
+        .tp_block_nr = (unsigned int)n_blocks,
+        .tp_frame_size = (unsigned int)frame_size,
+        .tp_frame_nr = (unsigned int)n_frames,
+    };
+
+    return result(setsockopt((int)fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)));
+}
+
+int64_t vf_packet_bind(int64_t fd, int64_t ifindex, int64_t protocol)
+{
+    struct sockaddr_ll address = {
+        .sll_family = AF_PACKET,
+        .sll_protocol = htons((uint16_t)protocol),
+        .sll_ifindex = (int)ifindex,
+    };
+
+    return result(bind((int)fd, (struct sockaddr *)&address, sizeof(address)));
+}
+
+int64_t vf_packet_promisc(int64_t fd, int64_t ifindex)
+{
+    struct packet_mreq request = {.mr_ifindex = (int)ifindex, .mr_type = PACKET_MR_PROMISC};
+
+    return result(
+        setsockopt((int)fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &request, sizeof(request)));
+}
+
+int64_t vf_packet_statistics(int64_t fd, uint64_t *packets_drops_out)
+{
+    struct tpacket_stats stats;
+    socklen_t size = sizeof(stats);
+
+    if (getsockopt((int)fd, SOL_PACKET, PACKET_STATISTICS, &stats, &size) < 0)
+        return -(int64_t)errno;
+    packets_drops_out[0] = stats.tp_packets;
+    packets_drops_out[1] = stats.tp_drops;
+    return 0;
+}
+
+int64_t vf_mmap_shared(int64_t fd, uint64_t size, uint64_t *address_out)
+{
+    void *address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, (int)fd, 0);
+
+    if (address == MAP_FAILED)
+        return -(int64_t)errno;
+    *address_out = (uint64_t)(uintptr_t)address;
+    return 0;
+}
+
+int64_t vf_munmap(uint64_t address, uint64_t size)
+{
+    return result(munmap((void *)(uintptr_t)address, size));
+}
+
+int64_t vf_madvise_huge(uint64_t address, uint64_t size)
+{
+    return result(madvise((void *)(uintptr_t)address, size, MADV_HUGEPAGE));
+}
+
+int64_t vf_tap_open(void *name, int64_t flags)
+{
+    struct ifreq request = {.ifr_flags = (short)(flags | IFF_TAP | IFF_NO_PI)};
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0)
+        return -(int64_t)errno;
+    memcpy(request.ifr_name, name, IFNAMSIZ);
+    if (ioctl(fd, TUNSETIFF, &request) < 0) {
+        int error = errno;
+
+        close(fd);
+        return -(int64_t)error;
+    }
+    memcpy(name, request.ifr_name, IFNAMSIZ);
+    return fd;
+}
+
+int64_t vf_tap_vnet_hdr_size(int64_t fd, int64_t size)
+{
+    int bytes = (int)size;
+
+    return result(ioctl((int)fd, TUNSETVNETHDRSZ, &bytes));
+}
+
+int64_t vf_tap_offload(int64_t fd, uint64_t flags)
+{
+    return result(ioctl((int)fd, TUNSETOFFLOAD, flags));
+}

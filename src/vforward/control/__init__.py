@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control plane: configuration, API and command line. The only layer that parses text."""
