@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say what is wrong with a configuration, and on which line of its file.
+
+Lines are found by looking for headers and keys line by line, not by a second TOML parser: a key
+inside an inline table gets the line on which that table's own key stands.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from vforward.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]
+
+_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
+_DOTTED = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
+_HEADER = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_DOTTED})[ \t]*\]")
+_KEY = re.compile(rf"[ \t]*({_DOTTED})[ \t]*=")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_SHOWN = 60  # characters of a wrong value that a message repeats
+_MISSING = object()
+
+_WHAT = {
+    "missing": "is missing",
+    "greater_than_equal": "is too small",
+    "less_than_equal": "is too large",
+    "int_type": "is not a whole number",
+    "bool_type": "is not true or false",
+    "string_type": "is not a text",
+    "literal_error": "is not one of the choices",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: the key, what is wrong with it, and what would be right."""
+
+    path: KeyPath
+    what: str
+    allowed: str
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Give `; did you mean "x"?` for the known word most like this one, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {_shown(close[0])}?" if close else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """List the names for a message, the first dozen of them."""
+    shown = [_shown(name) for name in names]
+    return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
+
+
+def unknown_key(path: KeyPath, known: Iterable[str]) -> Problem:
+    """Describe a key that does not exist in its table."""
+    known = list(known)
+    return Problem(path, f"is not a key here{nearest(str(path[-1]), known)}", listed(known))
+
+
+def model_problems(
+    model: type[BaseModel], at: KeyPath, error: ValidationError
+) -> Iterator[Problem]:
+    """Translate what pydantic found; what is allowed is the description of the field."""
+    for found in error.errors(include_url=False):
+        path = (*at, *found["loc"])
+        if found["type"] == "extra_forbidden":
+            yield unknown_key(path, model.model_fields)
+            continue
+        if found["type"] == "value_error":
+            what = str(found["ctx"]["error"])
+        else:
+            what = _WHAT.get(found["type"], "has the wrong type")
+        field = model.model_fields.get(str(found["loc"][0])) if found["loc"] else None
+        yield Problem(path, what, (field and field.description) or "a table")
+
+
+def config_error(name: str, text: str, raw: dict[str, Any], problems: list[Problem]) -> ConfigError:
+    """Build the one exception that lists all problems in the order of the file's lines."""
+    lines = locate(text)
+    rows = []
+    for problem in problems:
+        path, got = _value(raw, problem.path)
+        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 0)
+        where = f"{name}:{line}: {dotted(path)}" if line else f"{name}: {dotted(path)}"
+        rows.append((line, f"{where}: {problem.what} (got {got}); allowed: {problem.allowed}"))
+    return ConfigError("\n".join(row for _, row in sorted(rows, key=lambda row: row[0])))
+
+
+def syntax_error(name: str, text: str, error: Exception) -> ConfigError:
+    """Say where the file stops being TOML, as far as tomllib tells."""
+    if isinstance(error, RecursionError):
+        return ConfigError(f"{name}: not TOML: nested too deeply")
+    match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error), re.DOTALL)
+    if match:
+        return ConfigError(f"{name}:{match[2]}: not TOML: {match[1]} (column {match[3]})")
+    return ConfigError(f"{name}:{text.count(chr(10)) + 1}: not TOML: {error}")
+
+
+def dotted(path: KeyPath) -> str:
+    """Write a key path the way TOML does, with indices in brackets: `routes[0].via`."""
+    out = ""
+    for part in path:
+        if isinstance(part, int):
+            out += f"[{part}]"
+        else:
+            out += ("." if out else "") + (part if _BARE.fullmatch(part) else _shown(part))
+    return out
+
+
+def locate(text: str) -> dict[KeyPath, int]:
+    """Find the first line of every table and key, counting from 1."""
+    lines: dict[KeyPath, int] = {}
+    counts: dict[KeyPath, int] = {}  # tables so far in each array of tables
+    table: KeyPath = ()
+    quote = ""  # what ends the multi-line text that we are in
+    for number, line in enumerate(text.split("\n"), 1):
+        if quote:
+            quote = "" if quote in line else quote
+            continue
+        if header := _HEADER.match(line):
+            table = _resolve((), _parts(header[2]), counts, new=header[1] == "[[")
+            _note(lines, table, number)
+        elif key := _KEY.match(line):
+            _note(lines, _resolve(table, _parts(key[1]), counts), number)
+        quote = next((q for q in ('"""', "'''") if line.count(q) % 2), "")
+    return lines
+
+
+def _note(lines: dict[KeyPath, int], path: KeyPath, number: int) -> None:
+    for n in range(1, len(path) + 1):
+        lines.setdefault(path[:n], number)
+
+
+def _parts(key: str) -> list[str]:
+    return [_unquoted(part) for part in re.findall(_PART, key)]
+
+
+def _unquoted(part: str) -> str:
+    if part[0] == "'":
+        return part[1:-1]
+    if part[0] != '"':
+        return part
+    try:
+        return str(json.loads(part))  # TOML's escapes, but for \U and \e, are JSON's
+    except ValueError:
+        return part
+
+
+def _resolve(
+    table: KeyPath, parts: list[str], counts: dict[KeyPath, int], *, new: bool = False
+) -> KeyPath:
+    """Turn a written key into a path: a name of an array of tables means its last table."""
+    path = table
+    for n, part in enumerate(parts, 1):
+        path = (*path, part)
+        if new and n == len(parts):
+            counts[path] = counts.get(path, 0) + 1
+        if path in counts:
+            path = (*path, counts[path] - 1)
+    return path
+
+
+def _value(raw: object, path: KeyPath) -> tuple[KeyPath, str]:
+    """Look the path up in the file's data; an index into what is not a list is left out."""
+    for n, part in enumerate(path):
+        if isinstance(part, int) and not isinstance(raw, list):
+            return path[:n], _shown(raw)
+        try:
+            raw = cast("dict[str | int, object]", raw)[part]
+        except (KeyError, IndexError, TypeError):
+            return path, _shown(_MISSING)
+    return path, _shown(raw)
+
+
+def _shown(value: object) -> str:
+    if value is _MISSING:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):  # Python refuses to print some thousands of digits
+        return str(value) if value.bit_length() < 200 else f"a number of {value.bit_length()} bits"
+    if isinstance(value, str):
+        cut = value if len(value) <= _SHOWN else value[:_SHOWN] + "..."
+        return json.dumps(cut, ensure_ascii=not cut.isprintable())
+    return str(value)
