@@ -5,6 +5,7 @@ import ctypes
 import errno
 import os
 import socket
+import subprocess
 import sys
 import time
 
@@ -208,6 +209,7 @@ def test_a_missing_shim_is_reported_on_use_with_its_fix(monkeypatch):
 
 @pytest.mark.root
 def test_packet_ring_on_loopback_sees_its_own_frame():
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)  # it is down in a fresh namespace
     lo = socket.if_nametoindex("lo")
     fd = shim.check(shim.lib.vf_packet_socket(0), "packet socket")
     ring_bytes, frame_bytes = 1 << 16, 1 << 12
