@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feature arcs: optional nodes between two fixed ones, chosen per port by a bit mask.
+
+An arc has an ordered list of features and an end. ``masks u64[n_ports]`` says for each port which
+features are on: bit k is feature k, and bit 62 is always set and means the end. A packet carries what
+is left of its port's mask in meta.features; its next node is the lowest bit, as edge EDGE_ARC + bit.
+So an arc with nothing enabled costs a load and a bit scan, and enabling a feature is one store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.errors import WiringError
+from vforward.jit.intrinsics import ctz
+from vforward.jit.kernel import inline
+from vforward.layout import ARC_BITS, EDGE_ARC
+
+END = 1 << (ARC_BITS - 1)
+
+
+@inline
+def begin(meta: Any, row: Any, mask: Any) -> Any:
+    """Put a packet on an arc whose port's mask is given; returns its edge."""
+    meta[row].features = mask & (mask - np.uint64(1))
+    return EDGE_ARC + ctz(mask)
+
+
+@inline
+def proceed(meta: Any, row: Any) -> Any:
+    """Send a packet to the next node of its arc; returns its edge."""
+    mask = meta[row].features
+    meta[row].features = mask & (mask - np.uint64(1))
+    return EDGE_ARC + ctz(mask)
+
+
+@dataclass(frozen=True)
+class Arc:
+    """An arc of a graph. masks is the table ``features`` of the nodes that start it."""
+
+    name: str
+    starts: tuple[str, ...]
+    features: tuple[str, ...]
+    end: str
+    masks: NDArray[np.uint64]
+
+    def enable(self, feature: str, port: int) -> None:
+        """Send the port's packets through the feature. One store; the worker may be running."""
+        self.masks[port] |= self._bit(feature)
+
+    def disable(self, feature: str, port: int) -> None:
+        """Take the feature off the port's way."""
+        self.masks[port] &= ~self._bit(feature)
+
+    def _bit(self, feature: str) -> np.uint64:
+        if feature not in self.features:
+            raise WiringError(
+                f"arc {self.name}: no feature {feature!r}; it has: {', '.join(self.features)}"
+            )
+        return np.uint64(1 << self.features.index(feature))

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put a graph together: add nodes, wire edges, lay arcs; build checks all of it and compiles."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.errors import WiringError
+from vforward.graph import control as c
+from vforward.graph.arcs import END, Arc
+from vforward.graph.node import Kind, Node
+from vforward.graph.scheduler import NODE, Plan
+from vforward.jit import entries
+from vforward.layout import ARC_BITS, EDGE_ARC, EDGE_MAX, VECTOR_MAX
+from vforward.memory.arena import Arena
+from vforward.memory.pool import Pool
+
+QUEUE_ROOM = 1024
+"""Rows that may wait in a queue from one round to the next."""
+
+
+@dataclass
+class Member:
+    """A node in a graph: the declaration under a name of its own, its edges, tables and wiring."""
+
+    name: str
+    node: Node
+    edges: list[str]
+    tables: dict[str, NDArray[Any]]
+    wired: dict[str, str] = field(default_factory=dict)
+    number: int = -1
+    entry: Any = None
+    block: NDArray[np.int64] | None = None
+    counts: NDArray[np.uint64] | None = None
+
+
+class Graph:
+    """A graph under construction, then built.
+
+    Layout and lifetime: its arrays are segments of the arena; the pool's buffers are its packets.
+    Tables that several nodes share are given once, in ``tables``.
+    """
+
+    def __init__(self, arena: Arena, pool: Pool, n_ports: int = 64) -> None:
+        self.arena = arena
+        self.pool = pool
+        self.n_ports = n_ports
+        self.cache = pool.cache()
+        self.tables: dict[str, NDArray[Any]] = {"pool": self.cache}
+        self.members: dict[str, Member] = {}
+        self.arcs: dict[str, Arc] = {}
+        self.order: list[Member] = []
+
+    def add(
+        self, node: Node, name: str = "", *, edges: Iterable[str] = (), **tables: NDArray[Any]
+    ) -> str:
+        """Add a node, under a name of its own if given, with tables of its own. Returns the name.
+
+        edges: names of the edges, for a node declared without. Raises WiringError.
+        """
+        name = name or node.name
+        if name in self.members:
+            raise WiringError(f"node {name}: already in the graph; give the second one a name")
+        chosen = node.edge_labels if node.edges is not None else list(edges)
+        if len(chosen) > EDGE_MAX:
+            raise WiringError(f"node {name}: {len(chosen)} edges, at most {EDGE_MAX}")
+        self.members[name] = Member(name, node, chosen, dict(tables))
+        return name
+
+    def wire(self, name: str, edge: str, to: str) -> None:
+        """Send what leaves node ``name`` by ``edge`` to node ``to``. Raises WiringError."""
+        member = self._member(name)
+        if edge not in member.edges:
+            raise WiringError(
+                f"node {name}: unknown edge {edge!r}; it has: {', '.join(member.edges) or 'none'}"
+            )
+        if edge in member.wired:
+            raise WiringError(f"node {name}: edge {edge!r} is wired already, to {member.wired[edge]}")
+        member.wired[edge] = to
+
+    def arc(self, name: str, *, starts: Iterable[str], features: Iterable[str], end: str) -> Arc:
+        """Lay a feature arc. The start nodes get its masks as their table ``features``."""
+        listed = tuple(features)
+        if len(listed) >= ARC_BITS - 1:
+            raise WiringError(f"arc {name}: {len(listed)} features, at most {ARC_BITS - 2}")
+        masks = self.arena.make(f"arc-{name}", self.n_ports, np.uint64)
+        masks[:] = END
+        arc = Arc(name, tuple(starts), listed, end, masks)
+        for start in arc.starts:
+            self._member(start).tables["features"] = masks
+        self.arcs[name] = arc
+        return arc
+
+    def build(self, progress: Callable[[str], None] = lambda _: None) -> Plan:
+        """Check the wiring, compile every node's entry, lay out the scheduler's arrays.
+
+        progress is called with each node's name before it is compiled. Raises WiringError, which
+        names node and edge, and KernelError.
+        """
+        self._check()
+        self.order = self._sorted()
+        counters = [member.node.counter_labels for member in self.order]
+        counts = self.arena.make("counts", max(1, sum(map(len, counters))), np.uint64)
+        at = 0
+        for number, (member, labels) in enumerate(zip(self.order, counters, strict=True)):
+            member.number = number
+            member.counts = counts[at : at + len(labels)]
+            at += len(labels)
+        for member in self.order:
+            progress(member.name)
+            member.entry = entries.build(member.node.name, member.node.kernel)
+            member.block = self._block(member)
+        return self._plan()
+
+    def _member(self, name: str) -> Member:
+        if name not in self.members:
+            raise WiringError(f"no node {name!r} in the graph; it has: {', '.join(self.members)}")
+        return self.members[name]
+
+    def _check(self) -> None:
+        for member in self.members.values():
+            for edge in member.edges:
+                if edge not in member.wired:
+                    raise WiringError(f"node {member.name}: edge {edge!r} is not wired; wire it to a node")
+            for edge, to in member.wired.items():
+                if to not in self.members:
+                    raise WiringError(f"node {member.name}: edge {edge!r} leads to {to!r}, not in the graph")
+            for table in member.node.tables:
+                if table not in member.tables and table not in self.tables:
+                    raise WiringError(f"node {member.name}: table {table!r} is not given")
+        for arc in self.arcs.values():
+            for name in (*arc.features, arc.end):
+                self._member(name)
+
+    def ways(self, member: Member) -> dict[int, tuple[str, str]]:
+        """All the ways out of a node: edge number -> (edge's name, next node)."""
+        ways = {i: (edge, member.wired[edge]) for i, edge in enumerate(member.edges)}
+        for arc in self.arcs.values():
+            if member.name in arc.starts or member.name in arc.features:
+                first = arc.features.index(member.name) + 1 if member.name in arc.features else 0
+                for bit, to in enumerate(arc.features):
+                    if bit >= first:
+                        ways[EDGE_ARC + bit] = (f"{arc.name}:{to}", to)
+                ways[EDGE_ARC + ARC_BITS - 1] = (f"{arc.name}:end", arc.end)
+        return ways
+
+    def _sorted(self) -> list[Member]:
+        """Inputs, then queues, then the rest in topological order, sinks last."""
+        before: dict[str, set[str]] = {name: set() for name in self.members}
+        for member in self.members.values():
+            for _, to in self.ways(member).values():
+                if self.members[to].node.kind is not Kind.QUEUE:
+                    before[to].add(member.name)
+        try:
+            names = list(graphlib.TopologicalSorter(before).static_order())
+        except graphlib.CycleError as error:
+            raise WiringError(self._describe_cycle(list(reversed(error.args[1])))) from None
+        rank = {Kind.INPUT: 0, Kind.QUEUE: 1, Kind.INNER: 2}
+        position = {name: i for i, name in enumerate(names)}
+        return sorted(
+            self.members.values(),
+            key=lambda m: (rank[m.node.kind], not self.ways(m) and not m.edges, position[m.name]),
+        )
+
+    def _describe_cycle(self, names: list[str]) -> str:
+        steps = []
+        for name, to in zip(names, names[1:], strict=False):
+            ways = self.ways(self.members[name]).values()
+            edge = next((edge for edge, target in ways if target == to), "?")
+            steps.append(f"{name} -[{edge}]-> ")
+        return (
+            f"cycle without a queue: {''.join(steps)}{names[-1]}; "
+            "put a queue node on one of these edges"
+        )
+
+    def _block(self, member: Member) -> NDArray[np.int64]:
+        given = {"data": self.pool.data, "meta": self.pool.meta, "count": member.counts}
+        tables = {**self.tables, **member.tables, **given}
+        kinds = entries.parameters(member.node.kernel)
+        words = []
+        for name in entries.block_names(member.node.kernel):
+            array = tables[name]
+            assert array is not None
+            self._check_table(member.name, name, array, kinds[name])
+            words += [array.ctypes.data, array.shape[0]]
+        return np.array(words, np.int64)
+
+    @staticmethod
+    def _check_table(node: str, name: str, array: NDArray[Any], kind: Any) -> None:
+        inner = array.shape[1] if array.ndim == 2 else 0
+        if array.dtype != np.dtype(kind.dtype) or inner != kind.inner or not array.flags.c_contiguous:
+            raise WiringError(
+                f"node {node}: table {name!r} is {array.dtype}{list(array.shape)}, its kernel takes "
+                f"{np.dtype(kind.dtype)} with inner dimension {kind.inner or 'none'}, contiguous"
+            )
+
+    def _plan(self) -> Plan:
+        n = len(self.order)
+        n_inputs = sum(m.node.kind is Kind.INPUT for m in self.order)
+        queues = sum(m.node.kind is Kind.QUEUE for m in self.order)
+        room = VECTOR_MAX * max(1, n_inputs) + QUEUE_ROOM * queues
+        self.frames = np.zeros((n, room), np.uint32)
+        nodes = np.zeros(n, NODE)
+        following = np.full((n, 256), n - 1, np.uint16)
+        for member in self.order:
+            at = member.number
+            assert member.block is not None
+            nodes[at]["entry"], nodes[at]["block"] = member.entry.address, member.block.ctypes.data
+            nodes[at]["frame"] = self.frames[at].ctypes.data
+            nodes[at]["queue"] = member.node.kind is Kind.QUEUE
+            nodes[at]["limit"] = QUEUE_ROOM if member.node.kind is Kind.QUEUE else room
+            for edge, (_, to) in self.ways(member).items():
+                following[at, edge] = self.members[to].number
+        control = self.arena.make("control", c.CONTROL_WORDS, np.uint64)
+        control[c.VECTOR] = VECTOR_MAX
+        return Plan(
+            control=control,
+            nodes=nodes,
+            following=following.reshape(-1),
+            pending=np.zeros(2 * -(-n // 64), np.uint64),
+            edges=np.zeros(VECTOR_MAX // 8, np.uint64),
+            sorting=np.zeros(3 * VECTOR_MAX, np.uint32),
+            stats=self.arena.make("stats", (n, c.STATS), np.uint64).reshape(-1),
+            taken=self.arena.make("taken", (n, 256), np.uint64).reshape(-1),
+            data=self.pool.data,
+            meta=self.pool.meta,
+            trace=self.arena.make("trace", c.TRACE_ROOM, c.TRACE),
+            polled=np.zeros(1, np.uint64),
+            n_inputs=n_inputs,
+        )

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control block: words by which a worker and others talk, and the records it leaves for readers.
+
+    control  u64[CONTROL_WORDS]     owner of each word below
+    stats    u64[n_nodes, STATS]    worker
+    taken    u64[n_nodes, 256]      worker: packets that left by each edge
+    counts   u64[n_counters]        worker: all nodes' counters, one after the other
+    trace    TRACE[TRACE_ROOM]      worker, up to control[TRACED_ROWS]
+
+Any process may read all of them while the worker runs. "Clear" is a reader's copy to subtract.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+CONTROL_WORDS = 64
+# written by the control plane
+COMMAND = 0
+VECTOR = 1  # packets per call, 1..VECTOR_MAX
+TRACE_WANTED = 2  # packets still to be marked; the worker counts it down
+TRACING = 3  # not 0: record marked packets
+SPIN_ROUNDS = 4  # empty rounds before the worker sleeps; 0: it never sleeps
+POLL = 5  # address of ppoll-like int64_t f(fds, n, timeout_ns)
+READ = 6  # address of read-like int64_t f(fd, buffer, n), to empty the wake eventfd
+# written by the worker
+STATE = 8
+ROUNDS = 9  # rounds done: a change is a quiet point
+BUSY_ROUNDS = 10
+SLEEPS = 11
+TRACED_ROWS = 12  # records in the trace
+TRACE_NEXT = 13  # number of the next traced packet
+STARTED = 14  # TSC when run was entered
+NOW = 15  # TSC of the last round
+
+# commands
+RUN, PAUSE, STOP = 0, 1, 2
+# states
+IDLE, RUNNING, PAUSED, STOPPED = 0, 1, 2, 3
+
+STATS = 8  # words per node
+CALLS, PACKETS, CLOCKS, EMPTY_CALLS, EMPTY_CLOCKS, FULL = 0, 1, 2, 3, 4, 5
+
+TRACE_BYTES = 92
+TRACE = np.dtype(
+    [
+        ("clock", np.uint64),
+        ("packet", np.uint32),
+        ("node", np.uint16),
+        ("rx_port", np.uint16),
+        ("total", np.uint32),
+        ("edge", np.uint8),
+        ("reason", np.uint8),
+        ("length", np.uint8),  # bytes of head that count
+        ("pad", np.uint8),
+        ("flags", np.uint32),
+        ("head", np.uint8, TRACE_BYTES),  # from meta.off on
+        ("rest", np.uint8, 8),
+    ]
+)
+assert TRACE.itemsize == 128
+TRACE_ROOM = 8192

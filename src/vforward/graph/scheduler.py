@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scheduler: one compiled function in which a worker lives.
+
+A round polls every input once and then runs pending nodes, lowest number first, until none is left.
+Nodes are numbered in topological order, so a round ends. Each node's frame holds the rows that wait
+for it. A node is called through its C entry with at most VECTOR rows; it names an edge for each.
+When all took the same edge and the next node's frame is empty, the two nodes swap frames and no index
+is copied; otherwise rows are sorted by edge, without branches on the data.
+
+A frame has room for all that a round can bring: a vector from each input and what the queues hold.
+A queue is bounded; what it does not take goes to the last node, which drops it (stats[FULL]).
+
+Clocks: one reading of the cycle counter per call, after its packets are handed on. So a node's
+clocks contain the scheduler's own for it, and nothing is left out of the sum.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.graph import control as c
+from vforward.jit.atomics import load_acquire64, store_release64
+from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax
+from vforward.jit.kernel import inline, kernel, view
+from vforward.layout import BUF_STRIDE, EDGE_HELD, META, TRACED, VECTOR_MAX
+
+POLL_NS = 20_000_000
+"""Longest sleep: what is not a file descriptor's (a changed command) is seen after that at the latest."""
+
+
+NODE = np.dtype(
+    [
+        ("entry", np.int64),  # address of the C entry
+        ("block", np.int64),  # address of the arguments
+        ("frame", np.int64),  # address of the rows that wait, u32
+        ("waiting", np.int64),  # how many
+        ("limit", np.int64),  # how many may wait; the last node takes what others cannot
+        ("queue", np.int64),  # 1: runs in the next round
+        ("spare", np.int64, 2),
+    ]
+)
+assert NODE.itemsize == 64
+
+
+class Plan(NamedTuple):
+    """What a worker works on. n nodes, numbered in topological order, inputs first.
+
+    Compiled code rebuilds it from ``addresses`` (words), since arrays that it made itself carry no
+    reference counts: passed as arguments they cost 600 clocks per call of a node.
+    """
+
+    control: NDArray[np.uint64]
+    nodes: NDArray[Any]  # NODE[n]
+    following: NDArray[np.uint16]  # [n * 256] edge -> node
+    pending: NDArray[np.uint64]  # bit set of nodes with rows waiting; then the same of the next round
+    edges: NDArray[np.uint64]  # [VECTOR_MAX / 8] the edges that a kernel gives, as bytes
+    sorting: NDArray[np.uint32]  # [3 * VECTOR_MAX] room to sort in
+    stats: NDArray[np.uint64]  # [n * STATS]
+    taken: NDArray[np.uint64]  # [n * 256] rows by edge
+    data: NDArray[np.uint8]
+    meta: NDArray[Any]
+    trace: NDArray[Any]
+    polled: NDArray[np.uint64]  # struct pollfd[]; the first is the wake eventfd
+    n_inputs: int
+
+    def words(self) -> NDArray[np.int64]:
+        """Address and length of each array, then n_inputs: what run takes."""
+        arrays = self[:-1]
+        pairs = [(a.ctypes.data, a.shape[0]) for a in arrays]
+        return np.array([*(word for pair in pairs for word in pair), self.n_inputs], np.int64)
+
+
+@inline
+def _plan(w: Any) -> Any:
+    return Plan(
+        view(w[0], w[1], np.uint64),
+        view(w[2], w[3], NODE),
+        view(w[4], w[5], np.uint16),
+        view(w[6], w[7], np.uint64),
+        view(w[8], w[9], np.uint64),
+        view(w[10], w[11], np.uint32),
+        view(w[12], w[13], np.uint64),
+        view(w[14], w[15], np.uint64),
+        view(w[16], w[17] * BUF_STRIDE, np.uint8),
+        view(w[18], w[19], META),
+        view(w[20], w[21], c.TRACE),
+        view(w[22], w[23], np.uint64),
+        w[24],
+    )
+
+
+@inline
+def _one_edge(edges: Any, n: int) -> bool:
+    """Whether the first n bytes are all alike."""
+    pattern = (edges[0] & np.uint64(0xFF)) * np.uint64(0x0101010101010101)
+    full = n >> 3
+    differs = np.uint64(0)
+    for i in range(full):
+        differs |= edges[i] ^ pattern
+    if n & 7:
+        tail = (np.uint64(1) << np.uint64(8 * (n & 7))) - np.uint64(1)
+        differs |= (edges[full] ^ pattern) & tail
+    return differs == np.uint64(0)
+
+
+@inline
+def _mark(g: Any, node: int) -> None:
+    """Note that rows wait for the node: a queue's turn comes in the next round."""
+    half = (g.pending.size >> 1) * g.nodes[node].queue
+    g.pending[half + (node >> 6)] |= np.uint64(1) << np.uint64(node & 63)
+
+
+@inline
+def _push(g: Any, to: int, rows: Any, n: int) -> None:
+    start = g.nodes[to].waiting
+    frame = view(g.nodes[to].frame + 4 * start, n, np.uint32)
+    for i in range(n):
+        frame[i] = rows[i]
+    g.nodes[to].waiting = start + n
+    if n:
+        _mark(g, to)
+
+
+@kernel
+def _append(g: Any, node: int, edge: int, rows: Any) -> None:
+    """Hand rows on by one edge. What a full queue does not take is dropped."""
+    n = rows.size
+    g.taken[node * 256 + edge] += np.uint64(n)
+    if edge == EDGE_HELD:
+        return
+    to = np.int64(g.following[node * 256 + edge])
+    fits = min(n, g.nodes[to].limit - g.nodes[to].waiting)
+    _push(g, to, rows, fits)
+    if fits < n:
+        g.stats[to * c.STATS + c.FULL] += np.uint64(n - fits)
+        _push(g, g.nodes.size - 1, rows[fits:], n - fits)
+
+
+@kernel
+def _sort(g: Any, node: int, rows: Any) -> None:
+    """Hand rows on that take different edges: a pass per edge, each keeps what is for the next."""
+    n = rows.size
+    edges = g.edges.view(np.uint8)
+    rest, same = g.sorting[:VECTOR_MAX], g.sorting[VECTOR_MAX : 2 * VECTOR_MAX]
+    rest_edges = g.sorting[2 * VECTOR_MAX :].view(np.uint8)
+    for i in range(n):
+        rest[i] = rows[i]
+        rest_edges[i] = edges[i]
+    left = n
+    while left:
+        edge = rest_edges[0]
+        matching = 0
+        others = 0
+        for i in range(left):
+            row, its = rest[i], rest_edges[i]
+            hit = np.int64(its == edge)
+            same[matching] = row
+            rest[others] = row
+            rest_edges[others] = its
+            matching += hit
+            others += 1 - hit
+        _append(g, node, np.int64(edge), same[:matching])
+        left = others
+
+
+@inline
+def _hand_on(g: Any, node: int, frame: int, n: int, whole: bool) -> None:
+    """Give the n rows at frame to the nodes that their edges name. whole: all of the node's frame."""
+    if not _one_edge(g.edges, n):
+        _sort(g, node, view(frame, n, np.uint32))
+        return
+    edge = np.int64(g.edges[0] & np.uint64(0xFF))
+    to = np.int64(g.following[node * 256 + edge])
+    if not whole or edge == EDGE_HELD or g.nodes[to].waiting != 0 or n > g.nodes[to].limit:
+        _append(g, node, edge, view(frame, n, np.uint32))
+        return
+    g.nodes[node].frame = g.nodes[to].frame
+    g.nodes[to].frame = frame
+    g.nodes[to].waiting = n
+    g.taken[node * 256 + edge] += np.uint64(n)
+    _mark(g, to)
+
+
+@kernel
+def _record(g: Any, node: int, rows: Any) -> None:
+    """Append the marked packets among rows to the trace."""
+    edges = g.edges.view(np.uint8)
+    for i in range(rows.size):
+        row = np.int64(rows[i])
+        if not g.meta[row].flags & TRACED:
+            continue
+        at = np.int64(g.control[c.TRACED_ROWS])
+        if at >= g.trace.size:
+            return
+        record = g.trace[at]
+        first = row * BUF_STRIDE + min(np.int64(g.meta[row].off), BUF_STRIDE - c.TRACE_BYTES)
+        record.clock = cycles()
+        record.packet = g.meta[row].trace
+        record.node = node
+        record.edge = edges[i]
+        record.reason = g.meta[row].reason
+        record.rx_port = g.meta[row].rx_port
+        record.total = g.meta[row].total
+        record.flags = g.meta[row].flags
+        record.length = min(c.TRACE_BYTES, np.int64(g.meta[row].len))
+        for k in range(c.TRACE_BYTES):
+            record.head[k] = g.data[first + k]
+        store_release64(address(g.control) + 8 * c.TRACED_ROWS, np.uint64(at + 1))
+
+
+@kernel
+def _begin_trace(g: Any, rows: Any) -> None:
+    """Mark packets that have just come in, as many as are wanted."""
+    wanted = min(np.int64(g.control[c.TRACE_WANTED]), rows.size)
+    for i in range(wanted):
+        row = np.int64(rows[i])
+        g.meta[row].flags = g.meta[row].flags | np.uint32(TRACED)
+        g.meta[row].trace = g.control[c.TRACE_NEXT]
+        g.control[c.TRACE_NEXT] += np.uint64(1)
+    g.control[c.TRACE_WANTED] -= np.uint64(wanted)
+
+
+@inline
+def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
+    """Poll each input once. Returns (packets, clock)."""
+    total = 0
+    for node in range(g.n_inputs):
+        frame = g.nodes[node].frame
+        n = call4(g.nodes[node].entry, g.nodes[node].block, frame, vector, address(g.edges))
+        if n > 0:
+            if g.control[c.TRACING]:
+                _begin_trace(g, view(frame, n, np.uint32))
+                _record(g, node, view(frame, n, np.uint32))
+            _hand_on(g, node, frame, n, True)
+            total += n
+        end = cycles()
+        empty = np.int64(n <= 0)
+        at = node * c.STATS
+        g.stats[at + c.CALLS + 3 * empty] += np.uint64(1)
+        g.stats[at + c.PACKETS] += np.uint64(n)
+        g.stats[at + c.CLOCKS + 2 * empty] += end - start
+        start = end
+    return total, start
+
+
+@inline
+def _run_node(g: Any, node: int, vector: int, start: Any) -> Any:
+    """Call the node until its frame is empty. Returns the clock."""
+    frame = g.nodes[node].frame
+    total = g.nodes[node].waiting
+    g.nodes[node].waiting = 0
+    done = 0
+    calls = 0
+    while done < total:
+        n = min(vector, total - done)
+        rows = frame + 4 * done
+        call4(g.nodes[node].entry, g.nodes[node].block, rows, n, address(g.edges))
+        if g.control[c.TRACING]:
+            _record(g, node, view(rows, n, np.uint32))
+        _hand_on(g, node, rows, n, n == total)
+        done += n
+        calls += 1
+    end = cycles()
+    at = node * c.STATS
+    g.stats[at + c.CALLS] += np.uint64(calls)
+    g.stats[at + c.PACKETS] += np.uint64(total)
+    g.stats[at + c.CLOCKS] += end - start
+    return end
+
+
+@inline
+def run_pending(g: Any, vector: int, start: Any) -> Any:
+    """Run nodes until nothing is pending. Returns the clock."""
+    for word in range(g.pending.size >> 1):
+        while g.pending[word]:
+            node = word * 64 + ctz(g.pending[word])
+            g.pending[word] &= g.pending[word] - np.uint64(1)
+            start = _run_node(g, node, vector, start)
+    return start
+
+
+@inline
+def _take_up_queues(g: Any) -> int:
+    """Make pending what queues were given in the last round. Returns how many rows."""
+    words = g.pending.size >> 1
+    rows = 0
+    for word in range(words):
+        held = g.pending[words + word]
+        g.pending[words + word] = np.uint64(0)
+        g.pending[word] |= held
+        while held:
+            rows += g.nodes[word * 64 + ctz(held)].waiting
+            held &= held - np.uint64(1)
+    return rows
+
+
+@kernel
+def _sleep(g: Any) -> None:
+    """Wait until a descriptor is ready, the wake eventfd among them, or POLL_NS have passed."""
+    ready = call3(np.int64(g.control[c.POLL]), address(g.polled), g.polled.size, POLL_NS)
+    g.control[c.SLEEPS] += np.uint64(1)
+    if ready > 0 and g.polled[0] >> np.uint64(48):
+        wake = np.int64(g.polled[0] & np.uint64(0xFFFFFFFF))
+        call3(np.int64(g.control[c.READ]), wake, address(g.sorting), 8)
+
+
+@inline
+def _rest(g: Any, empty: int) -> None:
+    """What a worker does after so many empty rounds: spin, or sleep."""
+    patience = np.int64(g.control[c.SPIN_ROUNDS])
+    if patience and empty > patience and g.control[c.POLL]:
+        _sleep(g)
+    else:
+        relax()
+
+
+@kernel
+def run(words: Any, until_idle: bool) -> None:
+    """Live: rounds until the command STOP, or (until_idle) until one moves no packet."""
+    g = _plan(words)
+    base = address(g.control)
+    empty = 0
+    g.control[c.STARTED] = cycles()
+    store_release64(base + 8 * c.STATE, np.uint64(c.RUNNING))
+    while True:
+        command = load_acquire64(base + 8 * c.COMMAND)
+        if command == np.uint64(c.STOP):
+            break
+        if command == np.uint64(c.PAUSE):
+            store_release64(base + 8 * c.STATE, np.uint64(c.PAUSED))
+            store_release64(base + 8 * c.ROUNDS, g.control[c.ROUNDS] + np.uint64(1))
+            _rest(g, 1 << 30)
+            continue
+        store_release64(base + 8 * c.STATE, np.uint64(c.RUNNING))
+        vector = np.int64(load_acquire64(base + 8 * c.VECTOR))
+        start = cycles()
+        packets, start = _poll_inputs(g, vector, start)
+        packets += _take_up_queues(g)
+        run_pending(g, vector, start)
+        g.control[c.NOW] = start
+        store_release64(base + 8 * c.ROUNDS, g.control[c.ROUNDS] + np.uint64(1))
+        if packets:
+            g.control[c.BUSY_ROUNDS] += np.uint64(1)
+            empty = 0
+        else:
+            empty += 1
+            if until_idle:
+                break
+            _rest(g, empty)
+    store_release64(base + 8 * c.STATE, np.uint64(c.STOPPED))

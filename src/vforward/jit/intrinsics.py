@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Numba lacks, one LLVM instruction each: prefetch, cycle counter, bit scan, calls by address.
+
+Addresses are u64 or i64 values. Nothing here checks anything: callers do.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+I8P = ir.IntType(8).as_pointer()
+I32 = ir.IntType(32)
+I64 = ir.IntType(64)
+
+
+def _declare(builder: Any, name: str, returns: ir.Type, arguments: list[ir.Type]) -> Any:
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(returns, arguments), name)
+
+
+@intrinsic
+def cycles(typingctx: Any) -> Any:
+    """The time stamp counter, u64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.call(_declare(builder, "llvm.readcyclecounter", I64, []), [])
+
+    return types.uint64(), codegen
+
+
+@intrinsic
+def relax(typingctx: Any) -> Any:
+    """One PAUSE, where the processor has it (x86): for loops that wait."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            builder.call(_declare(builder, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def ctz(typingctx: Any, value: Any) -> Any:
+    """Number of the lowest bit set in a u64 (64 when there is none), i64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), codegen
+
+
+def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    view = context.make_array(array_type)(context, builder, array)
+    base = builder.bitcast(view.data, I8P)
+    stride = cgutils.unpack_tuple(builder, view.strides)[0]
+    return builder.gep(base, [builder.mul(index, stride)])
+
+
+def _prefetch(builder: Any, pointer: Any) -> None:
+    function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [I8P, I32, I32, I32])
+    builder.call(function, [pointer, I32(0), I32(3), I32(1)])
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line where array[index] begins (for two dimensions: that row)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _prefetch(builder, _element(context, builder, signature.args[0], args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
+def prefetch_byte(typingctx: Any, data: Any, row: Any, off: Any) -> Any:
+    """Ask for the cache line of data[row, off]."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        start = _element(context, builder, signature.args[0], args[0], args[1])
+        _prefetch(builder, builder.gep(start, [args[2]]))
+        return context.get_dummy_value()
+
+    return types.void(data, types.int64, types.int64), codegen
+
+
+@intrinsic
+def address(typingctx: Any, array: Any) -> Any:
+    """Where the array's first element lies, i64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.ptrtoint(view.data, I64)
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def pointer(typingctx: Any, where: Any) -> Any:
+    """The address as a void pointer: for numba.carray."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], I8P)
+
+    return types.voidptr(types.int64), codegen
+
+
+@intrinsic
+def copy(typingctx: Any, to: Any, source: Any, n: Any) -> Any:
+    """memcpy(to, source, n): addresses and bytes. The ranges must not overlap."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = _declare(
+            builder, "llvm.memcpy.p0.p0.i64", ir.VoidType(), [I8P, I8P, I64, ir.IntType(1)]
+        )
+        pointers = [builder.inttoptr(a, I8P) for a in args[:2]]
+        builder.call(function, [*pointers, args[2], ir.Constant(ir.IntType(1), 0)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+def _call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    kind = ir.FunctionType(I64, [I64] * (len(args) - 1))
+    return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+
+@intrinsic
+def call2(typingctx: Any, function: Any, a: Any, b: Any) -> Any:
+    """Call a C function ``int64_t f(int64_t, int64_t)`` by its address."""
+    return types.int64(*[types.int64] * 3), _call
+
+
+@intrinsic
+def call3(typingctx: Any, function: Any, a: Any, b: Any, c: Any) -> Any:
+    """Call a C function of three 64-bit integers by its address."""
+    return types.int64(*[types.int64] * 4), _call
+
+
+@intrinsic
+def call4(typingctx: Any, function: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Call a C function of four 64-bit integers by its address."""
+    return types.int64(*[types.int64] * 5), _call
+
+
+@intrinsic
+def call5(typingctx: Any, function: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
+    """Call a C function of five 64-bit integers by its address."""
+    return types.int64(*[types.int64] * 6), _call

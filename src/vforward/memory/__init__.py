@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared memory: the arena of named segments, and the pool of packet buffers in it."""

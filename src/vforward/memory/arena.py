@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arena: named shared-memory segments with checked headers.
+
+An arena is a directory, private to its user, on tmpfs; a segment is a file in it:
+
+    page 0      HEADER, then the array's dtype as text
+    page 1 ...  the array, owned by whoever the segment's documentation names
+
+Whoever creates the arena holds a lock on ``<name>/lock`` as long as it lives, so a second owner is
+refused and a dead one's leftovers are known as such. Indices inside, never pointers. Segments of
+2 MiB and more lie on hugetlbfs where it is mounted and has room, else ask for transparent huge
+pages; where there are none nothing is said.
+"""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import json
+import math
+import mmap
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.errors import ArenaError
+from vforward.layout import LAYOUT_VERSION
+
+MAGIC = b"vforward"
+PAGE = 4096
+HUGE = 2 << 20
+DTYPE_ROOM = PAGE - 128
+
+HEADER = np.dtype(
+    [
+        ("magic", "S8"),
+        ("layout", np.uint32),
+        ("dimensions", np.uint32),
+        ("shape", np.uint64, 4),
+        ("size", np.uint64),  # bytes of the array
+        ("owner", np.uint64),  # process that created it
+        ("generation", np.uint64),  # ns since the epoch when its arena was created
+        ("reserved", np.uint64, 7),
+    ]
+)
+assert HEADER.itemsize == 128
+
+
+def runtime_directory() -> Path:
+    """Where arenas live: $VFORWARD_RUNTIME_DIR, or a directory of the user's own on /dev/shm."""
+    if chosen := os.environ.get("VFORWARD_RUNTIME_DIR"):
+        return Path(chosen)
+    base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())  # noqa: S108
+    return base / f"vforward-{os.geteuid()}"
+
+
+def running() -> list[str]:
+    """Names of the arenas whose owner lives."""
+    root = runtime_directory()
+    names = [p.name for p in root.iterdir() if p.is_dir()] if root.is_dir() else []
+    return sorted(name for name in names if _locked(root / name))
+
+
+class Arena:
+    """One arena, created or attached to. A context manager: leaving it closes it."""
+
+    def __init__(self, path: Path, *, owner: bool, lock: int = -1) -> None:
+        self.path = path
+        self.name = path.name
+        self.owner = owner
+        self.generation = time.time_ns()
+        self._lock = lock
+        self._elsewhere: list[Path] = []  # segments on hugetlbfs
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    @classmethod
+    def create(cls, name: str) -> Arena:
+        """Make a new arena; a dead owner's arena of that name is removed first.
+
+        Raises ArenaError when a living process has it, or its directory is not the user's own.
+        """
+        root = runtime_directory()
+        _private(root)
+        path = root / name
+        _private(path)
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ArenaError(
+                f"forwarder {name!r} is already running (it holds {path}/lock); "
+                "stop it, or choose another [forwarder] name"
+            ) from None
+        _remove_segments(path)
+        return cls(path, owner=True, lock=lock)
+
+    @classmethod
+    def attach(cls, name: str) -> Arena:
+        """Open a living arena of another process. Raises ArenaError when there is none."""
+        path = runtime_directory() / name
+        if not _locked(path):
+            raise ArenaError(f"no forwarder named {name!r} is running (looked in {path.parent})")
+        return cls(path, owner=False)
+
+    def make(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Create the segment ``name`` and map it: an array of zeros. Raises ArenaError."""
+        kind = np.dtype(dtype)
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        size = math.prod(shape) * kind.itemsize
+        text = repr(np.lib.format.dtype_to_descr(kind)).encode()
+        if name in self._arrays or len(text) > DTYPE_ROOM or len(shape) > 4:
+            raise ArenaError(f"segment {name!r} of arena {self.name!r}: exists, or type too long")
+        header = np.zeros((), HEADER)
+        header["magic"], header["layout"] = MAGIC, LAYOUT_VERSION
+        header["dimensions"], header["size"] = len(shape), size
+        header["shape"][: len(shape)] = shape
+        header["owner"], header["generation"] = os.getpid(), self.generation
+        memory = self._new_file(name, PAGE + size)
+        memory[: HEADER.itemsize] = header.tobytes()
+        memory[HEADER.itemsize : HEADER.itemsize + len(text)] = text
+        return self._keep(name, np.ndarray(shape, kind, memory, PAGE))
+
+    def open(self, name: str, *, writable: bool = False) -> NDArray[Any]:
+        """Map another process's segment. Raises ArenaError when it is missing or its header is off."""
+        if name in self._arrays:
+            return self._arrays[name]
+        where = f"segment {name!r} of arena {self.name!r}"
+        try:
+            descriptor = os.open(self._find(name), (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        except OSError as error:
+            raise ArenaError(f"{where}: {error.strerror}") from error
+        try:
+            length = os.fstat(descriptor).st_size
+            if length < PAGE:
+                raise ArenaError(f"{where}: {length} bytes, too short for a header")
+            access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+            memory = mmap.mmap(descriptor, length, access=access)
+        finally:
+            os.close(descriptor)
+        kind, shape = _checked(memory, where)
+        return self._keep(name, np.ndarray(shape, kind, memory, PAGE))
+
+    def write_document(self, name: str, content: Any) -> None:
+        """Publish JSON beside the segments, whole or not at all."""
+        aside = self.path / f".{name}.tmp"
+        aside.write_text(json.dumps(content))
+        aside.replace(self.path / f"{name}.json")
+
+    def read_document(self, name: str) -> Any:
+        """The JSON published under that name. Raises ArenaError when there is none."""
+        try:
+            return json.loads((self.path / f"{name}.json").read_text())
+        except (OSError, ValueError) as error:
+            raise ArenaError(f"arena {self.name!r}: document {name!r}: {error}") from error
+
+    def close(self) -> None:
+        """Forget the arrays; the owner also removes every segment. Harmless when repeated."""
+        self._arrays.clear()
+        if self.owner and self._lock >= 0:
+            for path in self._elsewhere:
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Arena:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _keep(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        self._arrays[name] = array
+        return array
+
+    def _new_file(self, name: str, size: int) -> mmap.mmap:
+        for directory in _huge_directories(size):
+            path = directory / f"vforward-{os.geteuid()}.{self.name}.{name}"
+            rounded = -(-size // HUGE) * HUGE
+            try:
+                memory = _map_new(path, rounded)
+            except OSError:
+                path.unlink(missing_ok=True)
+                continue
+            self._elsewhere.append(path)
+            (self.path / name).symlink_to(path)
+            return memory
+        try:
+            memory = _map_new(self.path / name, size)
+        except OSError as error:
+            raise ArenaError(
+                f"segment {name!r} of arena {self.name!r}: {size} bytes: {error.strerror}; "
+                f"free some of {self.path} or make the tables or buffers smaller"
+            ) from error
+        if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        return memory
+
+    def _find(self, name: str) -> Path:
+        return self.path / name
+
+
+def _map_new(path: Path, size: int) -> mmap.mmap:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if size < HUGE:
+            os.posix_fallocate(descriptor, 0, size)  # full shared memory is an error now, not SIGBUS
+        else:
+            os.ftruncate(descriptor, size)
+            room = os.fstatvfs(descriptor)
+            if room.f_blocks and room.f_bavail * room.f_frsize < size:
+                raise OSError(28, "no room left on the file system")
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def _checked(memory: mmap.mmap, where: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    header = np.frombuffer(memory, HEADER, 1)[0]
+    if header["magic"] != MAGIC:
+        raise ArenaError(f"{where}: not a vforward segment")
+    if header["layout"] != LAYOUT_VERSION:
+        raise ArenaError(f"{where}: layout {header['layout']}, this program has {LAYOUT_VERSION}")
+    n = int(header["dimensions"])
+    shape = tuple(int(length) for length in header["shape"][:n])
+    text = bytes(memory[HEADER.itemsize : PAGE]).rstrip(b"\0")
+    try:
+        kind = np.lib.format.descr_to_dtype(ast.literal_eval(text.decode()))
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise ArenaError(f"{where}: unreadable type: {error}") from error
+    size = math.prod(shape) * kind.itemsize
+    if n > 4 or kind.hasobject or size != header["size"] or PAGE + size > len(memory):
+        raise ArenaError(f"{where}: header says {size} bytes, the file has {len(memory) - PAGE}")
+    return kind, shape
+
+
+def _private(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise ArenaError(f"{path} must be a directory of uid {os.geteuid()} with mode 0700; remove it")
+
+
+def _locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _remove_segments(path: Path) -> None:
+    for leftover in path.iterdir():
+        if leftover.name != "lock":
+            if leftover.is_symlink():
+                leftover.readlink().unlink(missing_ok=True)
+            leftover.unlink()
+
+
+def _huge_directories(size: int) -> Iterator[Path]:
+    """Mounted hugetlbfs directories, when enough free huge pages exist and we may write there."""
+    if size < HUGE:
+        return
+    try:
+        info = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free, page = (int(info[k].split()[0]) for k in ("HugePages_Free", "Hugepagesize"))
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except (OSError, KeyError, ValueError):
+        return
+    if page * 1024 != HUGE or free * HUGE < size:
+        return
+    for fields in mounts:
+        if fields[2] == "hugetlbfs" and os.access(fields[1], os.W_OK):
+            yield Path(fields[1])

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Helpers of kernels that fill or walk buffers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vforward.jit.kernel import inline
+from vforward.layout import BUF_STRIDE, HEADROOM, NIL
+
+
+@inline
+def begin_packet(meta: Any, row: Any, length: Any, port: Any) -> None:
+    """A freshly taken buffer becomes a packet of length bytes (in this buffer) from a port."""
+    record = meta[row]
+    record.off = HEADROOM
+    record.len = length
+    record.l3 = HEADROOM
+    record.l4 = HEADROOM
+    record.flags = 0
+    record.total = length
+    record.next = NIL
+    record.rx_port = port
+    record.tx_port = 0
+    record.gso_type = 0
+    record.gso_size = 0
+    record.hdr_len = 0
+    record.csum_start = 0
+    record.csum_off = 0
+    record.reason = 0
+
+
+@inline
+def byte_address(base: Any, row: Any, off: Any) -> Any:
+    """Address of data[row, off], base being the address of data: for memcpy and iovecs."""
+    return np.int64(base) + np.int64(row) * BUF_STRIDE + np.int64(off)
