@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IPv4: RFC 791 section 3.1 (header), RFC 1812 sections 5.2.2, 5.3.1, 5.3.4 and 5.3.7."""
+
+from enum import Enum
+
+from . import checksum
+from .lpm import covers
+
+ICMP, TCP, UDP = 1, 6, 17
+LIMITED_BROADCAST = 0xFFFFFFFF
+
+
+def header_length(packet: bytes) -> int:
+    return (packet[0] & 0x0F) * 4
+
+
+def total_length(packet: bytes) -> int:
+    return int.from_bytes(packet[2:4], "big")
+
+
+def dont_fragment(packet: bytes) -> bool:
+    return bool(packet[6] & 0x40)
+
+
+def more_fragments(packet: bytes) -> bool:
+    return bool(packet[6] & 0x20)
+
+
+def fragment_offset(packet: bytes) -> int:
+    """Return the fragment offset, in units of 8 bytes."""
+    return int.from_bytes(packet[6:8], "big") & 0x1FFF
+
+
+def ttl(packet: bytes) -> int:
+    return packet[8]
+
+
+def protocol(packet: bytes) -> int:
+    return packet[9]
+
+
+def source(packet: bytes) -> int:
+    return int.from_bytes(packet[12:16], "big")
+
+
+def destination(packet: bytes) -> int:
+    return int.from_bytes(packet[16:20], "big")
+
+
+def is_multicast(address: int) -> bool:
+    """RFC 1812 section 5.2.1.3 with RFC 5771: 224/4."""
+    return covers(0xE0000000, 4, address)
+
+
+def is_martian(src: int, dst: int) -> bool:
+    """RFC 1812 sections 5.3.7 and 4.2.2.11; RFC 6890: addresses that no forwarded packet has."""
+    bad_source = (
+        covers(0x00000000, 8, src)
+        or covers(0x7F000000, 8, src)
+        or is_multicast(src)
+        or covers(0xF0000000, 4, src)  # with 255.255.255.255
+    )
+    return bad_source or covers(0x00000000, 8, dst) or covers(0x7F000000, 8, dst)
+
+
+def check(payload: bytes, link_multicast: bool = False) -> str | None:
+    """Return why ip4-input drops this link payload, or None (RFC 1812 section 5.2.2)."""
+    if len(payload) < 20:
+        return "truncated"
+    if payload[0] >> 4 != 4:
+        return "bad-version"
+    if payload[0] & 0x0F < 5:
+        return "bad-ihl"
+    if not header_length(payload) <= total_length(payload) <= len(payload):
+        return "bad-length"
+    if not checksum.verifies(payload[: header_length(payload)]):
+        return "bad-checksum"
+    src, dst = source(payload), destination(payload)
+    if is_martian(src, dst):
+        return "martian"
+    # RFC 1812 section 5.3.4: what came to everybody on the link is not for one host.
+    if link_multicast and not is_multicast(dst) and dst != LIMITED_BROADCAST:
+        return "link-broadcast"
+    return None
+
+
+def trim(payload: bytes) -> bytes:
+    """Take off what follows the datagram: Ethernet padding (RFC 894 "Frame Format")."""
+    return payload[: total_length(payload)]
+
+
+def decrement_ttl(packet: bytes) -> bytes:
+    """Take one hop off the TTL (RFC 1812 section 5.3.1), patch the checksum (RFC 1624 eqn 3)."""
+    old = int.from_bytes(packet[8:10], "big")
+    new = old - 0x0100
+    check_ = checksum.update(int.from_bytes(packet[10:12], "big"), old, new)
+    return packet[:8] + new.to_bytes(2, "big") + check_.to_bytes(2, "big") + packet[12:]
+
+
+class Rewrite(Enum):
+    """The ways out of ip4-rewrite."""
+
+    SEND = "send"
+    TTL_EXPIRED = "ttl-expired"  # ICMP 11/0
+    TOO_BIG = "too-big"  # ICMP 3/4
+    NEEDS_FRAGMENTATION = "needs-fragmentation"  # a drop
+
+
+def rewrite(packet: bytes, mtu: int, self_made: bool = False) -> tuple[Rewrite, bytes]:
+    """Do the IP half of ip4-rewrite: the way out, and the packet (changed only when sent).
+
+    A packet that the router made itself keeps its TTL (RFC 1812 section 5.3.1).
+    """
+    if not self_made and ttl(packet) <= 1:
+        return Rewrite.TTL_EXPIRED, packet
+    if total_length(packet) > mtu:
+        if dont_fragment(packet):
+            return Rewrite.TOO_BIG, packet
+        return Rewrite.NEEDS_FRAGMENTATION, packet
+    return Rewrite.SEND, packet if self_made else decrement_ttl(packet)
+
+
+def is_fragment(packet: bytes) -> bool:
+    """Tell whether this is a piece of a datagram (RFC 791 section 3.2)."""
+    return more_fragments(packet) or fragment_offset(packet) != 0
+
+
+def with_checksum(packet: bytes) -> bytes:
+    """Return the packet with its header checksum computed afresh."""
+    n = header_length(packet)
+    check_ = checksum.internet(packet[:10] + b"\x00\x00" + packet[12:n])
+    return packet[:10] + check_.to_bytes(2, "big") + packet[12:]
