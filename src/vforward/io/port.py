@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a port is: two nodes of the graph and what they need from outside.
+
+A port's receive node is an input: its kernel takes buffers from the pool, fills them and gives each
+meta record (memory.buffer.begin_packet); its one edge is NEXT. The send node's kernel sends, gives
+the buffers back (memory.pool.put) and answers EDGE_HELD; what could not be sent leaves by DROP with
+its reason counted. Both move up to a vector per call and nothing of Python is in their way.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from numpy.typing import NDArray
+
+from vforward.graph.node import INFO, Labels, Node
+from vforward.memory.pool import Pool
+
+
+class RxEdge(Labels):
+    """Ways out of a receive node."""
+
+    NEXT = 0, "received: wire to what reads the link layer"
+
+
+class TxEdge(Labels):
+    """Ways out of a send node. What was sent goes nowhere (EDGE_HELD)."""
+
+    DROP = 0, "could not be sent"
+
+
+class RxCount(Labels):
+    """Counters that every receive node begins with."""
+
+    BYTES = 0, "bytes received", INFO
+    NO_BUFFER = 1, "frames left where they were, since no buffer was free: calls", INFO
+
+
+class TxCount(Labels):
+    """Counters that every send node begins with."""
+
+    BYTES = 0, "bytes sent", INFO
+
+
+Tables = dict[str, NDArray[Any]]
+
+
+class Port(ABC):
+    """A port. Opened by the forwarder before the graph is built, closed after it has stopped."""
+
+    mac: bytes = b"\x02\x00\x00\x00\x00\x00"
+    """The port's Ethernet address, 6 bytes; final once open has returned."""
+
+    mtu: int = 1500
+    """Longest IP packet, bytes."""
+
+    @abstractmethod
+    def open(self, number: int, pool: Pool) -> None:
+        """Get ready: number is what the receive node writes to meta.rx_port. Raises PortError."""
+
+    @abstractmethod
+    def rx(self) -> tuple[Node, Tables] | None:
+        """The receive node and its tables (``pool`` excepted), or None: nothing comes in here."""
+
+    @abstractmethod
+    def tx(self) -> tuple[Node, Tables]:
+        """The send node and its tables (``pool`` excepted)."""
+
+    def descriptors(self) -> list[int]:
+        """File descriptors that become readable when packets wait, for a worker about to sleep."""
+        return []
+
+    def statistics(self) -> dict[str, int]:
+        """Drops that the graph cannot see (a kernel's full ring), by reason. Any thread."""
+        return {}
+
+    def flush(self) -> None:
+        """Write out what is buffered. Called when the worker has stopped."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back everything. Harmless when repeated, or when open failed."""
