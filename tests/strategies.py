@@ -228,7 +228,7 @@ def _bend_ip4(draw: Draw, spec: Ip4Spec, what: str) -> None:
         case "checksum":
             spec.damage = draw(_among((1, 0x0100, 0x8000, 0xFFFF)))
         case "fragment":
-            spec.fragment = draw(_among((0x2000, 1, 0x2001, 0x1FFF, 0x4001, 0x8000)))
+            spec.fragment = draw(_among((0x2000, 1, 0x1000, 0x2001, 0x1FFF, 0x4001, 0x8000)))
         case "src":
             spec.src = draw(_among(OURS + REFUSED + SPECIAL))
         case "dst":
@@ -384,7 +384,7 @@ def _bend_eth(draw: Draw, spec: EthSpec, what: str) -> None:
             macs = (ethernet.BROADCAST, multicast, mac(0x77), bytes(6), b"\x03" + spec.dst[1:])
             spec.dst = draw(_among(macs))
         case "tags":
-            vid = draw(_among((0, 1, 10, 4094, 4095)))
+            vid = draw(_among((0, 1, 10, 2058, 4094, 4095)))
             tpid = draw(_among((ethernet.VLAN, ethernet.QINQ)))
             spec.tags = [(tpid, draw(_among((0, 0x1000, 0x6000, 0xF000))) | vid)]
         case "qinq":

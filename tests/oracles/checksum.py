@@ -32,8 +32,10 @@ def update(check: int, old: int, new: int) -> int:
     """Return the checksum after one 16-bit word changed from old to new.
 
     RFC 1624 section 3, equation 3: HC' = ~(~HC + ~m + m'). It equals the sum done afresh, -0 and
-    +0 included, unless the changed data are all zero (RFC 1624 section 3 assumes they never are):
-    then the right checksum is 0xffff and this returns 0. See `icmp4.echo_reply`.
+    +0 included, with two exceptions. Changed data that are all zero want 0xffff, and this returns
+    0, which does not verify (RFC 1624 section 3 assumes there are none): see `icmp4.echo_reply`.
+    And a check of 0xffff where a fresh sum had given 0 stays so, and verifies, when 0xffff
+    becomes 0.
     """
     total = (~check & 0xFFFF) + (~old & 0xFFFF) + new
     while total > 0xFFFF:
