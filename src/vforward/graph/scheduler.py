@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from vforward.graph import control as c
 from vforward.jit.atomics import load_acquire64, store_release64
-from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax
-from vforward.jit.kernel import inline, kernel, view
+from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
+from vforward.jit.kernel import inline, kernel
 from vforward.layout import BUF_STRIDE, EDGE_HELD, META, TRACED, VECTOR_MAX
 
 POLL_NS = 20_000_000

@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 I8P = ir.IntType(8).as_pointer()
 I32 = ir.IntType(32)
@@ -101,14 +102,42 @@ def address(typingctx: Any, array: Any) -> Any:
     return types.int64(array), codegen
 
 
+def _array(context: Any, builder: Any, kind: Any, where: Any, shape: list[Any]) -> Any:
+    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    strides = [I64(size)]
+    for length in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], length))
+    view = context.make_array(kind)(context, builder)
+    data = builder.inttoptr(where, view.data.type)
+    populate_array(view, data, shape, strides, I64(size), meminfo=None)
+    return view._getvalue()
+
+
+def _array_type(dtype: Any, dimensions: int) -> Any:
+    kind = dtype.dtype if isinstance(dtype, types.DType) else dtype.instance_type
+    return types.Array(kind, dimensions, "C", aligned=not isinstance(kind, types.Record))
+
+
 @intrinsic
-def pointer(typingctx: Any, where: Any) -> Any:
-    """The address as a void pointer: for numba.carray."""
+def view(typingctx: Any, where: Any, n: Any, dtype: Any) -> Any:
+    """The n items of a dtype at an address, as an array. It owns nothing."""
+    kind = _array_type(dtype, 1)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], I8P)
+        return _array(context, builder, kind, args[0], [args[1]])
 
-    return types.voidptr(types.int64), codegen
+    return kind(types.int64, types.int64, dtype), codegen
+
+
+@intrinsic
+def view2(typingctx: Any, where: Any, n: Any, inner: Any, dtype: Any) -> Any:
+    """The n rows of inner items of a dtype at an address, as an array. It owns nothing."""
+    kind = _array_type(dtype, 2)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _array(context, builder, kind, args[0], [args[1], args[2]])
+
+    return kind(types.int64, types.int64, types.int64, dtype), codegen
 
 
 @intrinsic

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """@kernel: the one decorator under which packet code is compiled.
 
-nogil, NumPy's error model (no ZeroDivisionError), no fastmath, no parallel, cached (jit.cache).
+nogil, NumPy's error model (no ZeroDivisionError), no fastmath, no parallel, no reference counts and so
+no allocation, cached (jit.cache).
 With NUMBA_BOUNDSCHECK=1 in the environment every array access is checked, the ones of jit.be too.
 """
 
@@ -9,12 +10,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 
 from vforward.jit import cache
-from vforward.jit.intrinsics import pointer
+
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+"""_nrt off: Numba then counts no references to arrays (in a loop that took more time than the packets)
+and refuses to compile what would allocate."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,12 +37,16 @@ def inline(function: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", _compiled(function, forceinline=True))
 
 
+def merged(function: Callable[..., Any]) -> Any:
+    """As inline, not cached by itself: for the kernel inside its C entry."""
+    return numba.njit(forceinline=True, **OPTIONS)(function)
+
+
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     with cache.in_use():
-        return numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        return numba.njit(cache=_in_file(function), **OPTIONS, **options)(function)
 
 
-@inline
-def view(where: Any, n: Any, dtype: Any) -> Any:
-    """The n items of a dtype at an address, as an array. Compiled code only."""
-    return numba.carray(pointer(where), (n,), dtype)
+def _in_file(function: Callable[..., Any]) -> bool:
+    """Whether Numba can cache it: what is typed into an interpreter has no file."""
+    return Path(function.__code__.co_filename).is_file()

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.jit.atomics import compare_swap64, fetch_add64, load_acquire64
-from vforward.jit.kernel import inline, kernel, view
+from vforward.jit.intrinsics import view
+from vforward.jit.kernel import inline, kernel
 from vforward.layout import BUF_STRIDE, CHAINED, META, NIL
 from vforward.memory.arena import Arena
 

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ip4-lookup: the longest prefix that matches the destination names an adjacency.
+
+RFC 1812 section 5.2.4.3 (longest match). The adjacency says by which edge to go on.
+
+Reads   meta.l3; the destination address
+Writes  meta.adjacency; scratch (ICMP type << 8 | code, for packets that leave by ERROR)
+Drops   see Count
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vforward.graph.node import INFO, Labels, Node
+from vforward.jit.be import load32
+from vforward.jit.kernel import kernel
+from vforward.layout import U32, Counts, Data, Edges, Meta, Rows
+from vforward.packet import ip4
+from vforward.tables import fib4
+from vforward.tables.adjacency import Adjacencies
+
+
+class Edge(Labels):
+    """Ways out; adjacencies hold these numbers."""
+
+    REWRITE = 0, "to a neighbor whose MAC is known: wire to ip4-rewrite"
+    RESOLVE = 1, "to a neighbor whose MAC is not known: wire to arp-resolve"
+    LOCAL = 2, "to the router itself: wire to ip4-local"
+    DROP = 3, "see the counters"
+    ERROR = 4, "no way to get there: wire to icmp4-error"
+
+
+class Count(Labels):
+    """Reasons."""
+
+    BLACKHOLE = 0, "its route says: drop"
+    UNREACHABLE = 1, "no route, or one that says unreachable or prohibited; ICMP tells the sender", INFO
+
+
+@kernel
+def ip4_lookup(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
+    fib4_root: U32, fib4_blocks: U32, adjacencies: Adjacencies,
+) -> None:  # fmt: skip
+    for i in range(idx.size):
+        row = np.int64(idx[i])
+        dst = load32(data, row, np.int64(meta[row].l3) + ip4.DST)
+        found = fib4.lookup(fib4_root, fib4_blocks, dst)
+        meta[row].adjacency = found
+        way = adjacencies[found].edge
+        edge[i] = way
+        if way >= Edge.DROP:
+            if way == Edge.DROP:
+                count[Count.BLACKHOLE] += np.uint64(1)
+                meta[row].reason = Count.BLACKHOLE
+            else:
+                count[Count.UNREACHABLE] += np.uint64(1)
+                meta[row].scratch = adjacencies[found].icmp
+
+
+NODE = Node("ip4-lookup", ip4_lookup, Edge, Count)
