@@ -46,6 +46,11 @@ class TxCount(Labels):
 Tables = dict[str, NDArray[Any]]
 
 
+def default_mac(number: int) -> bytes:
+    """The Ethernet address of a port that is given none: locally administered, unique among ports."""
+    return b"\x02vf" + number.to_bytes(3, "big")
+
+
 class Port(ABC):
     """A port. Opened by the forwarder before the graph is built, closed after it has stopped."""
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets that fill more than one buffer: copied in from plain memory, and out to it.
+
+Every buffer of a chain begins at HEADROOM when it is filled here and holds up to BUF_ROOM; nodes
+may have moved the first one's start since. CHAINED is set in all but the last.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vforward.jit.intrinsics import address, copy
+from vforward.jit.kernel import kernel
+from vforward.layout import BUF_ROOM, BUF_STRIDE, CHAINED, HEADROOM, NIL
+from vforward.memory.buffer import begin_packet, byte_address
+from vforward.memory.pool import put_rest, take_one
+
+LONGEST = 65535 + 14
+"""Bytes of the longest frame that a port takes up: an IP packet behind an Ethernet header."""
+
+
+@kernel
+def fill(data: Any, meta: Any, pool: Any, row: Any, source: Any, n: Any, port: Any) -> bool:
+    """Make row, freshly taken, the packet of the n bytes at address source; more buffers as needed.
+
+    Returns False when they ran out: row is then alone again, and the caller's to give back.
+    """
+    part = min(n, BUF_ROOM)
+    begin_packet(meta, row, part, port)
+    copy(byte_address(address(data), row, HEADROOM), source, part)
+    if part == n:
+        return True
+    done, last = part, row
+    while done < n:
+        more = take_one(pool)
+        if more == NIL:
+            put_rest(pool, meta, row)
+            return False
+        part = min(n - done, BUF_ROOM)
+        begin_packet(meta, more, part, port)
+        copy(byte_address(address(data), more, HEADROOM), source + done, part)
+        meta[last].next = more
+        meta[last].flags = meta[last].flags | np.uint32(CHAINED)
+        last = more
+        done += part
+    meta[row].total = n
+    return True
+
+
+@kernel
+def length(meta: Any, row: Any) -> Any:
+    """Bytes of the packet, counted buffer by buffer."""
+    total = np.int64(meta[row].len)
+    for _ in range(meta.size):  # a chain longer than the pool would be a loop
+        if not meta[row].flags & CHAINED or meta[row].next >= meta.size:
+            break
+        row = np.int64(meta[row].next)
+        total += np.int64(meta[row].len)
+    return total
+
+
+@kernel
+def gather(data: Any, meta: Any, row: Any, to: Any, room: Any) -> Any:
+    """Copy the packet to address to, at most room bytes of it; returns how many."""
+    done = 0
+    for _ in range(meta.size):
+        off: Any = min(np.int64(meta[row].off), BUF_STRIDE)
+        part = min(np.int64(meta[row].len), BUF_STRIDE - off, room - done)
+        copy(to + done, byte_address(address(data), row, off), part)
+        done += part
+        if not meta[row].flags & CHAINED or meta[row].next >= meta.size:
+            break
+        row = np.int64(meta[row].next)
+    return done

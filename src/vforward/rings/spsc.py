@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ring of numbers (u32 or u64) from one producer to one consumer: threads or processes.
+
+    bytes 0-7      tail: items ever pushed    (p) release-stored    (c) acquire-loaded
+    bytes 8-63     unused
+    bytes 64-71    head: items ever popped    (c) release-stored    (p) acquire-loaded
+    bytes 72-127   unused
+    bytes 128..    slots, a power of two of them; item k lies in slot k mod slots
+
+    (p) the producer owns the slots of items [tail, head + slots), to write
+    (c) the consumer owns the slots of items [head, tail), to read
+
+All of it is one array of items, zeros at first, naturally aligned: part of an arena, or any array.
+The words only grow (2**64 items are never reached) and have a cache line each. Whoever writes a
+word hands slots over by it: a release, which the other side's acquire pairs with.
+
+A bad peer can make the words say anything: used and free are bounded and slots are masked, so that
+nothing out of the array is touched and nonsense reads as an empty and a full ring. What the
+items mean is for the reader to check.
+
+Sources: Lamport, "Proving the correctness of multiprocess programs", 1977 (one writer per word, no
+lock); ISO C11 section 7.17.3 (acquire and release).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vforward.jit.atomics import load_acquire64, store_release64
+from vforward.jit.intrinsics import address
+from vforward.jit.kernel import inline, kernel
+
+TAIL = 0
+HEAD = 64
+HEADER = 128
+"""Bytes before the first slot."""
+
+
+@inline
+def slots(ring: Any) -> Any:
+    """How many items the ring holds at most."""
+    return np.int64(ring.size - HEADER // ring.itemsize)
+
+
+@kernel
+def used_slots(ring: Any) -> Any:
+    """Items that wait. For the producer an upper bound, for the consumer a lower one."""
+    head = load_acquire64(address(ring) + HEAD)
+    used = load_acquire64(address(ring) + TAIL) - head
+    return np.int64(used) if used <= np.uint64(slots(ring)) else 0
+
+
+@kernel
+def free_slots(ring: Any) -> Any:
+    """Items that still fit. For the producer a lower bound, for the consumer an upper one."""
+    tail = load_acquire64(address(ring) + TAIL)
+    used = tail - load_acquire64(address(ring) + HEAD)
+    return slots(ring) - np.int64(used) if used <= np.uint64(slots(ring)) else 0
+
+
+@kernel
+def push(ring: Any, items: Any, n: Any) -> Any:
+    """Append the first n items, or as many as fit; returns how many. The producer only."""
+    tail = load_acquire64(address(ring) + TAIL)
+    n = min(n, free_slots(ring))
+    first = HEADER // ring.itemsize
+    mask = np.uint64(slots(ring) - 1)
+    for i in range(n):
+        ring[first + np.int64((tail + np.uint64(i)) & mask)] = items[i]
+    if n > 0:
+        store_release64(address(ring) + TAIL, tail + np.uint64(n))
+    return max(n, 0)
+
+
+@kernel
+def pop(ring: Any, items: Any, wanted: Any) -> Any:
+    """Move up to wanted items to the start of items; returns how many. The consumer only."""
+    head = load_acquire64(address(ring) + HEAD)
+    n = min(wanted, used_slots(ring))
+    first = HEADER // ring.itemsize
+    mask = np.uint64(slots(ring) - 1)
+    for i in range(n):
+        items[i] = ring[first + np.int64((head + np.uint64(i)) & mask)]
+    if n > 0:
+        store_release64(address(ring) + HEAD, head + np.uint64(n))
+    return max(n, 0)
+
+
+def items_for(n_slots: int, dtype: Any = np.uint32) -> int:
+    """Length of the array of a ring of at least n_slots slots: what to ask an arena for."""
+    if n_slots < 1:
+        msg = f"a ring of {n_slots} slots: at least 1"
+        raise ValueError(msg)
+    return HEADER // int(np.dtype(dtype).itemsize) + (1 << (n_slots - 1).bit_length())
+
+
+class Ring:
+    """A ring for Python programs: one end, or both. One thread at each end at a time.
+
+    >>> ring = Ring.make(4)
+    >>> ring.push([7, 8, 9])
+    3
+    >>> ring.pop(2).tolist(), ring.free_slots()
+    ([7, 8], 3)
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        """The ring in an array (items_for says how long). Raises ValueError if it cannot be one."""
+        n = array.size - HEADER // array.itemsize if array.dtype in (np.uint32, np.uint64) else 0
+        if n < 1 or n & (n - 1) or array.ndim != 1 or not array.flags.c_contiguous:
+            msg = f"{array.dtype}{list(array.shape)} is no ring; see items_for"
+            raise ValueError(msg)
+        if array.ctypes.data % 8:
+            msg = "a ring must begin at a multiple of 8 bytes"
+            raise ValueError(msg)
+        self.array = array
+        self.slots = n
+
+    @classmethod
+    def make(cls, n_slots: int, dtype: Any = np.uint32) -> Ring:
+        """A ring in memory of this process, of at least n_slots slots."""
+        return cls(np.zeros(items_for(n_slots, dtype), dtype))
+
+    def push(self, items: ArrayLike) -> int:
+        """Append items, or as many of them as fit; returns how many."""
+        given = np.ascontiguousarray(items, self.array.dtype)
+        return int(push(self.array, given, given.size))
+
+    def pop(self, wanted: int) -> NDArray[Any]:
+        """Up to wanted items, oldest first."""
+        items = np.empty(max(0, min(wanted, self.slots)), self.array.dtype)
+        return items[: int(pop(self.array, items, items.size))]
+
+    def used_slots(self) -> int:
+        """Items that wait."""
+        return int(used_slots(self.array))
+
+    def free_slots(self) -> int:
+        """Items that still fit."""
+        return int(free_slots(self.array))
+
+    def check(self) -> None:
+        """Assert that the words make sense. Only while neither end moves."""
+        words = self.array[: HEADER // self.array.itemsize].view(np.uint64)
+        tail, head = int(words[TAIL // 8]), int(words[HEAD // 8])
+        assert 0 <= tail - head <= self.slots, f"{tail} pushed, {head} popped, {self.slots} slots"
