@@ -1,0 +1,687 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AfPacketPort between namespaces: raw sockets, ping and the kernel's TCP on the other side."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from ctypes import CFUNCTYPE, c_int64
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from vforward.errors import PortError
+from vforward.graph import control as c
+from vforward.graph.build import Graph
+from vforward.graph.node import Labels, Node
+from vforward.graph.scheduler import run
+from vforward.io import af_packet, af_packet_tx, linux
+from vforward.io import af_packet_rx as rx
+from vforward.io.af_packet import AfPacketPort
+from vforward.jit.kernel import kernel
+from vforward.layout import (
+    BUF_ROOM,
+    CSUM_PARTIAL,
+    EDGE_HELD,
+    GSO,
+    HEADROOM,
+    U64,
+    Counts,
+    Data,
+    Edges,
+    Meta,
+    Rows,
+)
+from vforward.memory.arena import Arena
+from vforward.memory.pool import CACHE_HEADER, Pool, push_batch, put
+from vforward.testing import packets
+from vforward.testing.namespaces import namespaces, offloads, veth
+
+pytestmark = pytest.mark.root
+
+A_MAC, B_MAC = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x0b"
+PACKET_AUXDATA_SIZE = 20
+TPIDS = (0x8100, 0x88A8)
+LENGTHS = (
+    16,
+    60,
+    1510,
+)  # 802.1ad counts to the MTU; the kernel drops tagged frames with less than 2 bytes of content
+
+
+class Count(Labels):
+    PACKETS = 0, "packets dropped"
+
+
+@kernel
+def sink(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64) -> None:
+    count[Count.PACKETS] += np.uint64(idx.size)
+    put(pool, meta, idx, idx.size)
+    for i in range(idx.size):
+        edge[i] = EDGE_HELD
+
+
+@kernel
+def keep(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, kept: U64) -> None:
+    """Hold every packet: kept[0] is how many, their rows follow."""
+    for i in range(idx.size):
+        kept[1 + np.int64(kept[0])] = idx[i]
+        kept[0] += np.uint64(1)
+        edge[i] = EDGE_HELD
+
+
+class NoEdges(Labels):
+    pass
+
+
+SINK = Node(name="test-sink", kernel=sink, edges=NoEdges, counters=Count)
+KEEP = Node(name="test-keep", kernel=keep, edges=NoEdges)
+
+
+class Place:
+    """Hosts a and b, each joined to the forwarder f by a veth pair: a:eth0 - f:a, b:eth0 - f:b."""
+
+    def __init__(self, a, b, f):
+        self.a, self.b, self.f = a, b, f
+
+    def raw(self, host):
+        """A plain packet socket on a host's interface. Own transmissions are not seen."""
+        with host.inside():
+            opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(linux.ETH_P_ALL))
+            opened.bind(("eth0", linux.ETH_P_ALL))
+        opened.setsockopt(linux.SOL_PACKET, 23, 1)  # PACKET_IGNORE_OUTGOING
+        opened.setsockopt(linux.SOL_PACKET, linux.PACKET_AUXDATA, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        opened.settimeout(5)
+        return opened
+
+
+@pytest.fixture
+def place():
+    with namespaces("a", "b", "f") as (a, b, f):
+        for host, name in ((a, "a"), (b, "b")):
+            veth(host, "eth0", f, name)
+        yield Place(a, b, f)
+
+
+class Wire:
+    """What comes in at one port goes out at the other. rx only: what comes in is kept."""
+
+    def __init__(self, place, buffers=4096, keeping=False, **options):
+        self.arena = Arena.create(f"test-{uuid.uuid4().hex[:12]}")
+        self.pool = Pool(self.arena, buffers)
+        self.ports = [AfPacketPort("a", **options), AfPacketPort("b", **options)]
+        with place.f.inside():
+            for number, port in enumerate(self.ports):
+                port.open(number, self.pool)
+        self.graph = Graph(self.arena, self.pool)
+        self.kept = np.zeros(1 + buffers, np.uint64)
+        self._wire(keeping)
+        self.plan = self.graph.build()
+        self.plan.control[c.VECTOR] = 256
+        self.words = self.plan.words()
+        self.thread = None
+
+    def _wire(self, keeping):
+        graph = self.graph
+        graph.add(SINK, "drop")
+        for port, name in zip(self.ports, "ab", strict=True):
+            node, tables = port.rx()
+            graph.add(node, f"{name}-rx", **tables)
+            node, tables = port.tx()
+            graph.add(node, f"{name}-tx", **tables)
+            graph.wire(f"{name}-tx", "drop", "drop")
+        if keeping:
+            graph.add(KEEP, "keep", kept=self.kept)
+        graph.wire("a-rx", "next", "keep" if keeping else "b-tx")
+        graph.wire("b-rx", "next", "keep" if keeping else "a-tx")
+
+    def rounds(self):
+        """Run until nothing moves."""
+        run(self.words, True)
+
+    def start(self):
+        self.thread = threading.Thread(target=run, args=(self.words, False))
+        self.thread.start()
+
+    def stop(self):
+        if self.thread is not None:
+            self.plan.control[c.COMMAND] = c.STOP
+            self.thread.join()
+            self.plan.control[c.COMMAND] = c.RUN
+            self.thread = None
+
+    def counts(self, name):
+        member = self.graph.members[name]
+        return dict(zip(member.node.counter_labels, map(int, member.counts), strict=True))
+
+    def clocks(self):
+        """Clocks per packet and packets per call, by node."""
+        found = {}
+        for member in self.graph.order:
+            stats = self.plan.stats[member.number * c.STATS :][: c.STATS].tolist()
+            if stats[c.PACKETS]:
+                per_call = stats[c.PACKETS] / stats[c.CALLS]
+                found[member.name] = (stats[c.CLOCKS] / stats[c.PACKETS], per_call)
+        return found
+
+    def held(self):
+        return [int(row) for row in self.kept[1 : 1 + int(self.kept[0])]]
+
+    def frame(self, row):
+        """The bytes of a packet, from all of its buffers."""
+        parts = []
+        total = int(self.pool.meta[row]["total"])
+        while row != 0xFFFFFFFF:
+            meta = self.pool.meta[row]
+            parts.append(bytes(self.pool.data[row, meta["off"] : int(meta["off"]) + meta["len"]]))
+            row = int(meta["next"])
+        whole = b"".join(parts)
+        assert len(whole) == total
+        return whole
+
+    def close(self):
+        self.stop()
+        for port in self.ports:
+            port.flush()
+            port.close()
+            port.close()
+        self.pool.check(self.held())
+        self.arena.close()
+
+
+@contextlib.contextmanager
+def wire(place, **options):
+    made = Wire(place, **options)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def numbered(length, n=0, ethertype=b"\x88\xb5"):
+    """A frame of that length whose bytes tell it from others; local experimental ethertype."""
+    body = bytes((n * 31 + i * 7) % 251 for i in range(length))
+    return (B_MAC + A_MAC + ethertype + body)[:length]
+
+
+def tagged(frame, tpid, tci):
+    return frame[:12] + struct.pack("!HH", tpid, tci) + frame[12:]
+
+
+def received(raw):
+    """The next frame with its VLAN tag, which the kernel tells aside, put back."""
+    frame, aside, _, _ = raw.recvmsg(1 << 17, socket.CMSG_SPACE(PACKET_AUXDATA_SIZE))
+    for level, kind, value in aside:
+        if (level, kind) == (linux.SOL_PACKET, linux.PACKET_AUXDATA):
+            status, *_, tci, tpid = struct.unpack("IIIHHHH", value)
+            if status & linux.TP_STATUS_VLAN_VALID:
+                return tagged(frame, tpid, tci)
+    return frame
+
+
+def test_every_length_passes_both_ways_unchanged(place):
+    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        for sender, receiver in ((a, b), (b, a)):
+            frames = [numbered(length, length) for length in range(14, 1515)]
+            for start in range(0, len(frames), 200):
+                for frame in frames[start : start + 200]:
+                    sender.send(frame)
+                w.rounds()
+                for frame in frames[start : start + 200]:
+                    assert received(receiver) == frame
+        octets = sum(range(14, 1515))
+        for name in ("a-rx", "b-rx", "a-tx", "b-tx"):
+            counts = w.counts(name)
+            assert counts.pop("bytes") == octets
+            assert not any(counts.values())
+        assert w.counts("drop") == {"packets": 0}
+
+
+@pytest.mark.parametrize("vector", [1, 3, 256])
+def test_any_vector_size_goes_round_the_ring(place, vector):
+    with wire(place, ring_mib=1) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        assert w.ports[0].slots == (512, 2048)
+        w.plan.control[c.VECTOR] = vector
+        for start in range(0, 1200, 300):
+            for n in range(start, start + 300):
+                a.send(numbered(64, n))
+            w.rounds()
+            for n in range(start, start + 300):
+                assert received(b) == numbered(64, n)
+
+
+@pytest.mark.parametrize("tpid", TPIDS)
+@pytest.mark.parametrize("tci", [1, 0x0FFF, 0xE001])
+def test_vlan_tag_comes_in_and_goes_out(place, tpid, tci):
+    with wire(place, keeping=True) as w, place.raw(place.a) as a:
+        for length in LENGTHS:
+            a.send(tagged(numbered(length), tpid, tci))
+        w.rounds()
+        frames = [w.frame(row) for row in w.held()]
+        assert frames == [tagged(numbered(n), tpid, tci) for n in LENGTHS]
+        w.pool.put(np.array(w.held(), np.uint32))
+        w.kept[0] = 0
+    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        for length in LENGTHS:
+            a.send(tagged(numbered(length), tpid, tci))
+        w.rounds()
+        for length in LENGTHS:
+            assert received(b) == tagged(numbered(length), tpid, tci)
+
+
+def test_two_vlan_tags(place):
+    frame = tagged(tagged(numbered(100), 0x8100, 7), 0x88A8, 9)
+    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        a.send(frame)
+        w.rounds()
+        assert received(b) == frame
+
+
+def test_own_transmissions_are_not_received(place):
+    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        a.send(numbered(60))
+        w.rounds()
+        assert received(b) == numbered(60)
+        w.rounds()
+        assert w.counts("b-rx")["bytes"] == 0
+        assert w.counts("b-tx")["bytes"] == 60
+
+
+def test_frames_to_others_come_in_only_when_promiscuous(place):
+    for promiscuous in (True, False):
+        with wire(place, keeping=True, promiscuous=promiscuous) as w:
+            shown = place.f.run("ip", "-d", "link", "show", "dev", "a")
+            assert f"promiscuity {int(promiscuous)}" in shown
+            assert len(w.ports[0].mac) == 6
+            assert ":".join(f"{byte:02x}" for byte in w.ports[0].mac) in shown
+
+
+def test_full_ring_is_counted(place):
+    with wire(place, ring_mib=1) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        for n in range(700):
+            a.send(numbered(64, n))
+        w.rounds()
+        assert [received(b) for _ in range(512)] == [numbered(64, n) for n in range(512)]
+        assert w.ports[0].statistics() == {"kernel-ring-full": 188}
+        assert w.ports[0].statistics() == {"kernel-ring-full": 188}
+        a.send(numbered(64, 1))
+        w.rounds()
+        assert received(b) == numbered(64, 1)
+        w.ports[0].close()
+        assert w.ports[0].statistics() == {"kernel-ring-full": 188}
+
+
+def test_no_buffer_leaves_frames_in_the_ring(place):
+    with wire(place, buffers=64, keeping=True) as w, place.raw(place.a) as a:
+        for n in range(100):
+            a.send(numbered(64, n))
+        for first, n in ((0, 64), (64, 36)):
+            w.rounds()
+            assert [w.frame(row) for row in w.held()] == [numbered(64, first + i) for i in range(n)]
+            w.pool.put(np.array(w.held(), np.uint32))
+            w.kept[0] = 0
+            give_back(w)
+        assert w.counts("a-rx")["no-buffer"] >= 1
+
+
+def give_back(w):
+    """What the test put back lies in the pool's own cache; move it to the shared stack."""
+    own = w.pool.caches[0]
+    push_batch(w.pool.stack, own[CACHE_HEADER:], int(own[0]))
+    own[0] = 0
+
+
+def test_frame_longer_than_the_mtu_is_refused_and_the_rest_sent(place):
+    place.b.run("ip", "link", "set", "dev", "eth0", "mtu", "1000")
+    place.f.run("ip", "link", "set", "dev", "b", "mtu", "1000")
+    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        for length in (60, 1500, 61, 1400, 1100, 62, 1014, 1019):
+            a.send(numbered(length))
+        w.rounds()
+        assert [len(received(b)) for _ in range(4)] == [60, 61, 62, 1014]
+        assert w.counts("b-tx")["refused"] == 4
+        assert w.counts("drop")["packets"] == 4
+
+
+def test_link_down_is_counted(place):
+    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        place.f.run("ip", "link", "set", "dev", "b", "down")
+        for n in range(10):
+            a.send(numbered(60, n))
+        w.rounds()
+        assert w.counts("b-tx")["link-down"] == 10
+        place.f.run("ip", "link", "set", "dev", "b", "up")
+        a.send(numbered(60, 10))
+        w.rounds()
+        assert received(b) == numbered(60, 10)
+        b.send(numbered(60, 11))
+        w.rounds()
+        assert received(a) == numbered(60, 11)
+        place.f.run("ip", "link", "delete", "dev", "b")
+        a.send(numbered(60, 10))
+        w.rounds()
+        assert w.counts("b-tx")["link-down"] == 11
+        assert w.counts("drop")["packets"] == 11
+
+
+class Full:
+    """In place of vf_sendmmsg: sends two of a vector, then fails a number of times."""
+
+    def __init__(self, real, error, times):
+        self.error, self.times, self.calls = error, times, 0
+        self.function = CFUNCTYPE(c_int64, c_int64, c_int64, c_int64, c_int64)(self)
+        self.real = CFUNCTYPE(c_int64, c_int64, c_int64, c_int64, c_int64)(real)
+        self.address = np.frombuffer(self.function, np.uint64)[0]
+
+    def __call__(self, fd, messages, n, flags):
+        self.calls += 1
+        if self.calls == 1:
+            return self.real(fd, messages, min(n, 2), flags)
+        if self.times:
+            self.times -= 1
+            return -self.error
+        return self.real(fd, messages, n, flags)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(11, "ring-full"), (105, "no-buffers"), (4, "ring-full")]
+)
+@pytest.mark.parametrize("times", [1, 1000])
+def test_full_socket_is_retried_a_while(place, error, reason, times):
+    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        words = w.ports[1].tx()[1]["socket"]
+        full = Full(int(words[af_packet_tx.SEND]), error, times)
+        words[af_packet_tx.SEND] = full.address
+        for n in range(10):
+            a.send(numbered(60, n))
+        w.rounds()
+        passed = 10 if times == 1 else 2
+        assert [received(b) for _ in range(passed)] == [numbered(60, n) for n in range(passed)]
+        assert w.counts("b-tx")[reason] == w.counts("drop")["packets"] == 10 - passed
+        assert full.calls < 100
+
+
+def vnet_frame(frame, flags=0, gso_type=0, hdr_len=0, gso_size=0, start=0, offset=0):
+    return struct.pack("BBHHHH", flags, gso_type, hdr_len, gso_size, start, offset) + frame
+
+
+def udp_frame(length, checksum=None):
+    udp = packets.udp("10.0.0.1", "10.0.0.2", 5, 6, bytes(length), checksum=checksum)
+    ip = packets.ip4("10.0.0.1", "10.0.0.2", packets.PROTO_UDP, udp)
+    return packets.eth(B_MAC, A_MAC, packets.ETH_IP4, ip)
+
+
+def send_with_vnet(raw, data):
+    raw.setsockopt(linux.SOL_PACKET, 15, 1)  # PACKET_VNET_HDR
+    raw.send(data)
+    raw.setsockopt(linux.SOL_PACKET, 15, 0)
+
+
+@pytest.mark.parametrize("tag", [b"", b"\x81\x00\x00\x05"])
+@pytest.mark.parametrize("through", [False, True])
+def test_partial_checksum_is_kept_as_such(place, tag, through):
+    frame = udp_frame(30)
+    frame = frame[:12] + tag + frame[12:]
+    at = 34 + len(tag)
+    with wire(place, keeping=not through) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        send_with_vnet(a, vnet_frame(frame, flags=1, start=at, offset=6))
+        w.rounds()
+        if through:
+            assert received(b) == frame  # bytes as they were: still to be completed
+            return
+        (row,) = w.held()
+        meta = w.pool.meta[row]
+        assert w.frame(row) == frame
+        assert meta["flags"] & CSUM_PARTIAL
+        assert (meta["csum_start"], meta["csum_off"]) == (HEADROOM + at, 6)
+
+
+def test_super_frames_are_chains(place):
+    """A UDP super-frame of 40 KB, in between short ones, by way of the socket's queue."""
+    frame = udp_frame(40_000)
+    with wire(place, keeping=True) as w, place.raw(place.a) as a:
+        for n in range(3):
+            a.send(numbered(60, n))
+            gso = vnet_frame(frame, 1, linux.VIRTIO_NET_HDR_GSO_UDP_L4, 42, 1000, 34, 6)
+            send_with_vnet(a, gso)
+        w.rounds()
+        rows = w.held()
+        assert [len(w.frame(row)) for row in rows] == [60, len(frame)] * 3
+        for row in rows[1::2]:
+            meta = w.pool.meta[row]
+            assert w.frame(row) == frame
+            assert meta["len"] == BUF_ROOM
+            assert meta["flags"] & GSO
+            assert (meta["gso_type"], meta["gso_size"]) == (linux.VIRTIO_NET_HDR_GSO_UDP_L4, 1000)
+            assert meta["hdr_len"] == 42
+
+
+@pytest.mark.parametrize("small_queue", [False, True])
+def test_super_frames_pass_in_order(place, monkeypatch, small_queue):
+    """small_queue: as where the socket's queue may not grow, so that the ring holds them."""
+    if small_queue:
+        monkeypatch.setattr(af_packet, "_queue_room", lambda fd, wanted: 0)
+    frame = udp_frame(60_000)
+    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        assert w.ports[0].slots == ((480, 69632) if small_queue else (16384, 2048))
+        gso = vnet_frame(frame, 1, linux.VIRTIO_NET_HDR_GSO_UDP_L4, 42, 1000, 34, 6)
+        for n in range(20):
+            send_with_vnet(a, gso)
+            a.send(numbered(60, n))
+        w.rounds()
+        for n in range(20):
+            assert received(b) == frame
+            assert received(b) == numbered(60, n)
+        assert not sum(w.counts("a-rx").values()) - w.counts("a-rx")["bytes"]
+
+
+def test_offload_fields_out_of_bounds_are_dropped():
+    """The ring's own bytes, forged: a kernel that sent such would be caught as well."""
+    cases = [
+        ({"flags": 1, "start": 34, "offset": 6}, True),
+        ({"flags": 1, "start": 34, "offset": 64}, True),
+        ({"flags": 1, "start": 34, "offset": 65}, False),
+        ({"flags": 1, "start": 13, "offset": 6}, False),
+        ({"flags": 1, "start": 65535, "offset": 65535}, False),
+        ({"flags": 1, "gso_type": 1, "gso_size": 0, "start": 34, "offset": 6}, False),
+        ({"flags": 1, "gso_type": 2, "gso_size": 9, "start": 34, "offset": 6}, False),
+        ({"flags": 1, "gso_type": 0x81, "gso_size": 9, "start": 34, "offset": 16}, True),
+        (
+            {"flags": 1, "gso_type": 5, "gso_size": 9, "hdr_len": 65535, "start": 34, "offset": 6},
+            True,
+        ),
+        ({"gso_type": 1, "gso_size": 9, "hdr_len": 65535}, True),
+        ({"flags": 2}, True),
+    ]
+    with forged_ring(len(cases) + 2) as (w, slots):
+        for slot, (fields, _) in zip(slots, cases, strict=False):
+            forge(slot, vnet_frame(udp_frame(58), **fields))  # 100 bytes
+        forge(slots[-2], vnet_frame(bytes(13)))
+        forge(slots[-1], vnet_frame(bytes(200)), length=5000)
+        run(w.words, True)
+        good = [vnet for vnet, valid in cases if valid]
+        assert len(w.held) == len(good)
+        for row in w.held:
+            assert w.pool.meta[row]["hdr_len"] <= 100
+        counts = list(map(int, w.graph.members[rx.NODE.name].counts))
+        assert counts[rx.RxCount.BAD_OFFLOAD] == len(cases) - len(good)
+        assert counts[rx.RxCount.TRUNCATED] == 2
+        assert not slots["status"].any()
+
+
+def forge(slot, data, length=None):
+    slot["bytes"][66 - 32 : 66 - 32 + len(data)] = np.frombuffer(data, np.uint8)
+    slot["length"] = length or len(data) - 10
+    slot["snaplen"] = len(data) - 10
+    slot["mac"] = 76
+    slot["status"] = 1
+
+
+@contextlib.contextmanager
+def forged_ring(n):
+
+    kind = np.dtype(
+        [
+            ("status", np.uint32),
+            ("length", np.uint32),
+            ("snaplen", np.uint32),
+            ("mac", np.uint16),
+            ("rest", np.uint8, 18),
+            ("bytes", np.uint8, 2016),
+        ]
+    )
+    slots = np.zeros(n, kind)
+    ring = np.zeros(rx.RING_WORDS, np.uint64)
+    vnet = np.zeros(10, np.uint8)
+    ring[rx.RING], ring[rx.SLOT], ring[rx.SLOTS] = slots.ctypes.data, 2048, n
+    ring[rx.VNET] = vnet.ctypes.data
+    with Arena.create(f"test-{uuid.uuid4().hex[:12]}") as arena:
+        pool = Pool(arena, 1024)
+        graph = Graph(arena, pool)
+        kept = np.zeros(1025, np.uint64)
+        graph.add(rx.NODE, ring=ring)
+        graph.add(KEEP, kept=kept)
+        graph.wire(rx.NODE.name, "next", KEEP.name)
+        w = SimpleNamespace(pool=pool, graph=graph, plan=graph.build(), held=[])
+        w.words = w.plan.words()
+        rows = kept[1:]
+
+        class Held:
+            def __iter__(self):
+                return (int(row) for row in rows[: int(kept[0])])
+
+            def __len__(self):
+                return int(kept[0])
+
+        w.held = Held()
+        yield w, slots
+        pool.check(w.held)
+
+
+def test_ping(place):
+    place.a.address("eth0", "10.0.0.1/24")
+    place.b.address("eth0", "10.0.0.2/24")
+    with wire(place) as w:
+        w.start()
+        said = place.a.run("ping", "-c", "20", "-i", "0.01", "-W", "2", "10.0.0.2")
+        assert "20 received" in said
+        print(said.splitlines()[-1])
+
+
+def content(octets):
+    return np.random.default_rng(1).bytes(octets)
+
+
+def transfer(place, octets):
+    """Move octets from a to b through the kernel's TCP; returns seconds."""
+    data = content(octets)
+    with place.b.inside():
+        server = socket.create_server(("10.0.0.2", 5000))
+    with place.a.inside():
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    digest = hashlib.sha256()
+
+    def serve():
+        server.settimeout(20)
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(20)
+            while block := connection.recv(1 << 18):
+                digest.update(block)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    start = time.monotonic()
+    with server, client:
+        client.settimeout(20)
+        client.connect(("10.0.0.2", 5000))
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        thread.join()
+    assert digest.digest() == hashlib.sha256(data).digest()
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize("small_queue", [False, True])
+@pytest.mark.parametrize("hosts", [True, False])
+@pytest.mark.parametrize("forwarder", [True, False])
+def test_tcp_crosses_whatever_is_offloaded(place, monkeypatch, hosts, forwarder, small_queue):
+    if not (hosts and forwarder) and not shutil.which("ethtool", path="/usr/sbin:/sbin:/usr/bin"):
+        pytest.skip("no ethtool")
+    if small_queue:
+        monkeypatch.setattr(af_packet, "_queue_room", lambda fd, wanted: 0)
+    place.a.address("eth0", "10.0.0.1/24")
+    place.b.address("eth0", "10.0.0.2/24")
+    if not hosts:
+        offloads(place.a, "eth0", on=False)
+        offloads(place.b, "eth0", on=False)
+    if not forwarder:
+        offloads(place.f, "a", "b", on=False)
+    with wire(place) as w:
+        w.start()
+        seconds = transfer(place, 20_000_000)
+        w.stop()
+        print(f"{20 * 8 / 1000 / seconds:.2f} Gbit/s", w.clocks(), w.ports[0].statistics())
+        for name in ("a-rx", "b-rx"):
+            assert not any(v for k, v in w.counts(name).items() if k not in ("bytes", "no-buffer"))
+
+
+def test_wrong_interfaces_are_named(place):
+    with Arena.create(f"test-{uuid.uuid4().hex[:12]}") as arena, place.f.inside():
+        pool = Pool(arena, 1024)
+        for name in ("nosuch", "", "x" * 16):
+            with pytest.raises(PortError, match="no such interface"):
+                AfPacketPort(name).open(0, pool)
+        with pytest.raises(PortError, match=r"'lo'.*not Ethernet"):
+            AfPacketPort("lo").open(0, pool)
+        place.f.run("ip", "link", "set", "dev", "a", "down")
+        port = AfPacketPort("a")
+        with pytest.raises(PortError, match="down; run: ip link set dev a up"):
+            port.open(0, pool)
+        assert port.descriptors() == []
+        port.close()
+        place.f.run("ip", "link", "set", "dev", "a", "up")
+        port.open(0, pool)
+        assert len(port.descriptors()) == 1
+        port.close()
+
+
+def test_given_mac_is_the_ports():
+    port = AfPacketPort("x", mac=A_MAC)
+    assert port.interface == "x"
+
+
+def test_without_the_capability_it_says_so():
+    program = (
+        "import uuid\n"
+        "from vforward.io.af_packet import AfPacketPort\n"
+        "from vforward.errors import PortError\n"
+        "import socket\n"
+        "name = next(n for _, n in socket.if_nameindex())\n"
+        "AfPacketPort._look_up = lambda self: (1, 1500)\n"
+        "try:\n"
+        "    AfPacketPort(name).open(0, None)\n"
+        "except PortError as error:\n"
+        "    print(error)\n"
+    )
+    command = [
+        "setpriv",
+        "--bounding-set=-net_raw",
+        "--inh-caps=-net_raw",
+        sys.executable,
+        "-c",
+        program,
+    ]
+    if os.geteuid() or not shutil.which("setpriv"):
+        pytest.skip("cannot give up a capability here")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "needs CAP_NET_RAW" in done.stdout, done.stderr
