@@ -4,6 +4,7 @@
 import contextlib
 import hashlib
 import os
+import select
 import shutil
 import socket
 import struct
@@ -655,9 +656,24 @@ def test_wrong_interfaces_are_named(place):
         port.close()
 
 
-def test_given_mac_is_the_ports():
-    port = AfPacketPort("x", mac=A_MAC)
-    assert port.interface == "x"
+def test_given_mac_is_the_ports(place):
+    with wire(place, mac=A_MAC) as w:
+        assert [port.mac for port in w.ports] == [A_MAC] * 2
+
+
+@pytest.mark.parametrize("length", [60, 9000])
+def test_descriptor_is_readable_when_frames_wait(place, length):
+    """Also for a frame whose slot is too small, as from a host with a longer MTU."""
+    place.a.run("ip", "link", "set", "dev", "eth0", "mtu", "9000")
+    with wire(place, keeping=True) as w, place.raw(place.a) as a:
+        (fd,) = w.ports[0].descriptors()
+        assert select.select([fd], [], [], 0)[0] == []
+        gso = vnet_frame(udp_frame(length), 1, linux.VIRTIO_NET_HDR_GSO_UDP_L4, 42, 1000, 34, 6)
+        send_with_vnet(a, gso)
+        assert select.select([fd], [], [], 5)[0] == [fd]
+        w.rounds()
+        assert [w.frame(row) for row in w.held()] == [udp_frame(length)]
+        assert select.select([fd], [], [], 0)[0] == []
 
 
 def test_without_the_capability_it_says_so():
