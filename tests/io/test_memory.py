@@ -10,16 +10,12 @@ import pytest
 from oracles import checksum as oracle
 from vforward.errors import PortError
 from vforward.graph import control
-from vforward.graph.build import Graph
-from vforward.graph.node import Labels, Node
 from vforward.graph.scheduler import run
 from vforward.io.memory import MemoryPort, Offload
-from vforward.io.null import NullPort, swallow
-from vforward.io.port import TxCount
 from vforward.layout import BUF_ROOM
 from vforward.memory.arena import Arena
-from vforward.memory.pool import Pool
 from vforward.testing import run_node
+from wire import Wire
 
 FRAMES = [b"", b"x", bytes(60), b"a" * BUF_ROOM, b"b" * (BUF_ROOM + 1), bytes(range(256)) * 256]
 
@@ -29,47 +25,6 @@ def arena(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
     with Arena.create("memory") as made:
         yield made
-
-
-class NoEdge(Labels):
-    pass
-
-
-SINK = Node("sink", swallow, NoEdge, TxCount)
-
-
-class Wire:
-    """Two ports, each of which sends what the other receives; what cannot be sent is swallowed."""
-
-    def __init__(self, arena, a, b, buffers=1024):
-        self.pool = Pool(arena, buffers)
-        self.ports = (a, b)
-        self.graph = Graph(arena, self.pool)
-        self.graph.add(SINK, "drop")
-        for number, port in enumerate(self.ports):
-            port.open(number, self.pool)
-            node, tables = port.tx()
-            self.graph.add(node, f"tx{number}", **tables)
-            self.graph.wire(f"tx{number}", "drop", "drop")
-        for number, port in enumerate(self.ports):
-            node, tables = port.rx()
-            self.graph.add(node, f"rx{number}", **tables)
-            self.graph.wire(f"rx{number}", "next", f"tx{1 - number}")
-        self.plan = self.graph.build()
-
-    def run(self, vector=256):
-        self.plan.control[control.VECTOR] = vector
-        run(self.plan.words(), True)
-
-    def counts(self, name):
-        member = self.graph.members[name]
-        return dict(zip(member.node.counter_labels, member.counts.tolist(), strict=True))
-
-    def close(self):
-        for port in self.ports:
-            port.close()
-        assert self.pool.free == self.pool.size
-        self.pool.check()
 
 
 @pytest.fixture
@@ -221,19 +176,6 @@ def test_many_threads_may_send(wire):
 def test_room_is_a_power_of_two_at_least():
     assert MemoryPort(room=5)._inbox.slots == 8
     assert MemoryPort()._inbox.slots == 4096
-
-
-def test_the_null_port_swallows_and_counts():
-    port = NullPort(mtu=9000)
-    port.open(3, None)
-    assert (port.rx(), port.mac, port.mtu) == (None, b"\x02vf\0\0\3", 9000)
-    node, tables = port.tx()
-    result = run_node(node, FRAMES, tables=tables)
-    assert result.edges == ["held"] * 6
-    assert result.held == []
-    assert result.counters == {"bytes": sum(map(len, FRAMES))}
-    result.pool.check()
-    port.close()
 
 
 def test_a_chain_in_the_ring_is_one_row(wire):

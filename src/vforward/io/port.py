@@ -47,7 +47,7 @@ Tables = dict[str, NDArray[Any]]
 
 
 def default_mac(number: int) -> bytes:
-    """The Ethernet address of a port that is given none: locally administered, unique among ports."""
+    """The Ethernet address of a port that is given none: local, and unlike other ports'."""
     return b"\x02vf" + number.to_bytes(3, "big")
 
 

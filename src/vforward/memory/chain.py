@@ -22,16 +22,13 @@ LONGEST = 65535 + 14
 
 
 @kernel
-def fill(data: Any, meta: Any, pool: Any, row: Any, source: Any, n: Any, port: Any) -> bool:
-    """Make row, freshly taken, the packet of the n bytes at address source; more buffers as needed.
+def begin_chain(meta: Any, pool: Any, row: Any, n: Any, port: Any) -> bool:
+    """Make row, freshly taken, a packet of n bytes, whatever these are; more buffers as needed.
 
     Returns False when they ran out: row is then alone again, and the caller's to give back.
     """
     part = min(n, BUF_ROOM)
     begin_packet(meta, row, part, port)
-    copy(byte_address(address(data), row, HEADROOM), source, part)
-    if part == n:
-        return True
     done, last = part, row
     while done < n:
         more = take_one(pool)
@@ -40,12 +37,25 @@ def fill(data: Any, meta: Any, pool: Any, row: Any, source: Any, n: Any, port: A
             return False
         part = min(n - done, BUF_ROOM)
         begin_packet(meta, more, part, port)
-        copy(byte_address(address(data), more, HEADROOM), source + done, part)
         meta[last].next = more
         meta[last].flags = meta[last].flags | np.uint32(CHAINED)
         last = more
         done += part
     meta[row].total = n
+    return True
+
+
+@kernel
+def fill(data: Any, meta: Any, pool: Any, row: Any, source: Any, n: Any, port: Any) -> bool:
+    """As begin_chain, and copy in the n bytes at address source."""
+    if not begin_chain(meta, pool, row, n, port):
+        return False
+    done = np.int64(0)
+    while done < n:
+        part = min(n - done, BUF_ROOM)
+        copy(byte_address(address(data), row, HEADROOM), source + done, part)
+        done += part
+        row = np.int64(meta[row].next)
     return True
 
 
