@@ -26,13 +26,13 @@ from vforward.errors import PortError
 from vforward.graph.node import Kind, Node
 from vforward.io.null import NULL_TX
 from vforward.io.port import Port, RxCount, RxEdge, Tables, default_mac
-from vforward.jit.be import load32, store16, store32
+from vforward.jit.be import store16, store32
 from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import inline, kernel
 from vforward.layout import BUF_ROOM, HEADROOM, NIL, U8, U64, Counts, Data, Edges, Meta, Rows
-from vforward.memory.buffer import byte_address
-from vforward.memory.chain import begin_chain, fill
-from vforward.memory.pool import Pool, put_one, take_one
+from vforward.memory.buffer import begin_packet, byte_address
+from vforward.memory.chain import begin_chain, scatter
+from vforward.memory.pool import Pool, put_one, take, take_one
 from vforward.packet.checksum import fold
 
 LEFT, FLOW, FLOWS, SIZE, NUMBER, WHOLE, IP_SUM, UDP_SUM = range(8)
@@ -41,7 +41,8 @@ ENDLESS = 2**63 - 1
 HEADERS = 64
 """Bytes of each packet that are written when only headers are touched."""
 FIRST_PORT = 1024
-PORTS = 32768
+PORT_BITS = 15
+PORTS = 1 << PORT_BITS
 IP, UDP, PAYLOAD = 14, 34, 42
 IP_CHECKSUM, IP_SRC, IP_DST = IP + 10, IP + 12, IP + 16
 UDP_CHECKSUM = UDP + 6
@@ -62,67 +63,81 @@ def generate(
 ) -> int:
     """The next packets, a full vector of them while packets are left to make."""
     wanted = min(np.int64(idx.size), np.int64(generator[LEFT]))
-    size, port = np.int64(generator[SIZE]), np.int64(generator[NUMBER])
-    flow, flows = np.int64(generator[FLOW]), np.int64(generator[FLOWS])
-    n = 0
-    while n < wanted:
-        row = np.int64(_begin(data, meta, pool, template, size, port, generator[WHOLE]))
-        if row < 0:
-            count[RxCount.NO_BUFFER] += np.uint64(1)
-            break
-        _become(data, row, flow, generator)
-        idx[n] = row
-        edge[n] = RxEdge.NEXT
-        n += 1
-        flow = flow + 1 if flow + 1 < flows else 0
-    generator[FLOW] = np.uint64(flow)
+    if generator[SIZE] > BUF_ROOM:
+        n = _begin_long(data, meta, idx, pool, template, generator, wanted)
+    else:
+        n = take(pool, idx, wanted)
+        _begin_short(data, meta, idx, template, generator, n)
+    if n < wanted:
+        count[RxCount.NO_BUFFER] += np.uint64(1)
+    _become_flows(data, idx, edge, template, generator, n)
     generator[LEFT] -= np.uint64(n)
-    count[RxCount.BYTES] += np.uint64(n * size)
+    count[RxCount.BYTES] += np.uint64(n) * generator[SIZE]
     return n
 
 
 @inline
-def _begin(data: Any, meta: Any, pool: Any, template: Any, size: Any, port: Any, whole: Any) -> Any:
-    """A packet of flow 0: its row, or -1 when there is no buffer."""
-    row = take_one(pool)
-    if row == NIL:
-        return -1
-    if size > BUF_ROOM and whole:
-        return _filled(data, meta, pool, template, row, size, port)
-    if not begin_chain(meta, pool, row, size, port):
-        put_one(pool, row)
-        return -1
-    to = byte_address(address(data), row, HEADROOM)
-    copy(to, address(template), HEADERS)
-    if whole and size > HEADERS:
-        copy(to + HEADERS, address(template) + HEADERS, size - HEADERS)
-    return row
+def _begin_short(data: Any, meta: Any, idx: Any, template: Any, generator: Any, n: Any) -> None:
+    """Make packets of flow 0, each in its one buffer."""
+    size, port = np.int64(generator[SIZE]), np.int64(generator[NUMBER])
+    rest = size - HEADERS if generator[WHOLE] else np.int64(0)
+    base, source = address(data), address(template)
+    for i in range(n):
+        row = np.int64(idx[i])
+        begin_packet(meta, row, size, port)
+        to = byte_address(base, row, HEADROOM)
+        copy(to, source, HEADERS)
+        if rest > 0:
+            copy(to + HEADERS, source + HEADERS, rest)
 
 
 @kernel
-def _filled(data: Any, meta: Any, pool: Any, template: Any, row: Any, size: Any, port: Any) -> Any:
-    if fill(data, meta, pool, row, address(template), size, port):
-        return np.int64(row)
-    put_one(pool, row)
-    return np.int64(-1)
+def _begin_long(
+    data: Any, meta: Any, idx: Any, pool: Any, template: Any, generator: Any, wanted: Any
+) -> Any:
+    """Make packets of flow 0, each a chain. Returns how many, fewer when the pool is short."""
+    size, port = np.int64(generator[SIZE]), np.int64(generator[NUMBER])
+    for i in range(wanted):
+        row = take_one(pool)
+        if row == NIL:
+            return np.int64(i)
+        if not begin_chain(meta, pool, row, size, port):
+            put_one(pool, row)
+            return np.int64(i)
+        scatter(data, meta, row, address(template), size if generator[WHOLE] else HEADERS)
+        idx[i] = row
+    return np.int64(wanted)
 
 
 @inline
-def _become(data: Any, row: Any, flow: Any, generator: Any) -> None:
-    """Make flow 0's packet one of another flow, and set its checksums."""
-    start = HEADROOM
-    src = load32(data, row, start + IP_SRC) ^ flow
-    dst = load32(data, row, start + IP_DST) ^ flow
-    from_port, to_port = FIRST_PORT + flow % PORTS, FIRST_PORT + flow // PORTS
-    addresses = (src >> 16) + (src & 0xFFFF) + (dst >> 16) + (dst & 0xFFFF)
-    store16(data, row, start + IP_CHECKSUM, fold(np.int64(generator[IP_SUM]) + addresses) ^ 0xFFFF)
-    store32(data, row, start + IP_SRC, src)
-    store32(data, row, start + IP_DST, dst)
-    store16(data, row, start + UDP, from_port)
-    store16(data, row, start + UDP + 2, to_port)
-    if generator[UDP_SUM]:  # with the pseudo-header in it, it is never 0
-        udp = fold(np.int64(generator[UDP_SUM]) + addresses + from_port + to_port) ^ 0xFFFF
-        store16(data, row, start + UDP_CHECKSUM, udp if udp else 0xFFFF)
+def _become_flows(data: Any, idx: Any, edge: Any, template: Any, generator: Any, n: Any) -> None:
+    """Make flow 0's packets the next flows', and set their checksums."""
+    src_0, dst_0 = _word(template, IP_SRC), _word(template, IP_DST)
+    ip_sum, udp_sum = np.int64(generator[IP_SUM]), np.int64(generator[UDP_SUM])
+    flow: Any = np.int64(generator[FLOW])
+    flows = np.int64(generator[FLOWS])
+    for i in range(n):
+        row = np.int64(idx[i])
+        src, dst = src_0 ^ flow, dst_0 ^ flow
+        source_port, target_port = FIRST_PORT + (flow & PORTS - 1), FIRST_PORT + (flow >> PORT_BITS)
+        addresses = (src >> 16) + (src & 0xFFFF) + (dst >> 16) + (dst & 0xFFFF)
+        store16(data, row, HEADROOM + IP_CHECKSUM, fold(ip_sum + addresses) ^ 0xFFFF)
+        store32(data, row, HEADROOM + IP_SRC, src)
+        store32(data, row, HEADROOM + IP_DST, dst)
+        store16(data, row, HEADROOM + UDP, source_port)
+        store16(data, row, HEADROOM + UDP + 2, target_port)
+        udp = fold(udp_sum + addresses + source_port + target_port) ^ 0xFFFF
+        if udp_sum:  # with the pseudo-header in it, it is never 0
+            store16(data, row, HEADROOM + UDP_CHECKSUM, udp if udp else 0xFFFF)
+        edge[i] = RxEdge.NEXT
+        flow = flow + 1 if flow + 1 < flows else 0
+    generator[FLOW] = np.uint64(flow)
+
+
+@inline
+def _word(template: Any, at: Any) -> Any:
+    high = np.int64(template[at]) << 24 | np.int64(template[at + 1]) << 16
+    return high | np.int64(template[at + 2]) << 8 | np.int64(template[at + 3])
 
 
 RX = Node("generator-rx", generate, RxEdge, RxCount, Kind.INPUT)

@@ -50,13 +50,19 @@ def fill(data: Any, meta: Any, pool: Any, row: Any, source: Any, n: Any, port: A
     """As begin_chain, and copy in the n bytes at address source."""
     if not begin_chain(meta, pool, row, n, port):
         return False
+    scatter(data, meta, row, source, n)
+    return True
+
+
+@kernel
+def scatter(data: Any, meta: Any, row: Any, source: Any, n: Any) -> None:
+    """Copy the n bytes at address source to the packet's start, as begin_chain has laid it out."""
     done = np.int64(0)
     while done < n:
         part = min(n - done, BUF_ROOM)
         copy(byte_address(address(data), row, HEADROOM), source + done, part)
         done += part
         row = np.int64(meta[row].next)
-    return True
 
 
 @kernel
