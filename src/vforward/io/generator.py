@@ -62,9 +62,9 @@ def generate(
     generator: U64,
 ) -> int:
     """The next packets, a full vector of them while packets are left to make."""
-    wanted = min(np.int64(idx.size), np.int64(generator[LEFT]))
+    wanted: Any = min(np.int64(idx.size), np.int64(generator[LEFT]))
     if generator[SIZE] > BUF_ROOM:
-        n = _begin_long(data, meta, idx, pool, template, generator, wanted)
+        n: int = _begin_long(data, meta, idx, pool, template, generator, wanted)
     else:
         n = take(pool, idx, wanted)
         _begin_short(data, meta, idx, template, generator, n)
