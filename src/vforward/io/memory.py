@@ -32,7 +32,6 @@ from vforward.jit.intrinsics import address, call3, view
 from vforward.jit.kernel import kernel
 from vforward.layout import (
     CSUM_PARTIAL,
-from vforward.memory.buffer import packet_bytes
     EDGE_HELD,
     GSO,
     HEADROOM,
@@ -70,7 +69,7 @@ def receive(
     n = pop(inbox, idx, idx.size)
     total = np.int64(0)
     for i in range(n):
-        total += packet_bytes(meta, idx[i])
+        total += np.int64(meta[idx[i]].total)
         edge[i] = RxEdge.NEXT
     count[RxCount.BYTES] += np.uint64(total)
     return n
@@ -81,12 +80,12 @@ def send(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, outbox: 
     """Hand packets to the program; those beyond the ring's room are dropped."""
     total = np.int64(0)
     for i in range(idx.size):  # before the push: the program may take a row at once
-        total += packet_bytes(meta, idx[i])
+        total += np.int64(meta[idx[i]].total)
     n = push(outbox, idx, idx.size)
     for i in range(n):
         edge[i] = EDGE_HELD
     for i in range(n, idx.size):
-        total -= packet_bytes(meta, idx[i])
+        total -= np.int64(meta[idx[i]].total)
         meta[idx[i]].reason = TxCount.RING_FULL
         edge[i] = TxEdge.DROP
     count[TxCount.RING_FULL] += np.uint64(idx.size - n)
