@@ -180,10 +180,10 @@ class Wire:
     def frame(self, row):
         """The bytes of a packet, from all of its buffers."""
         parts = []
-        total = int(self.pool.meta[row]["total"])
+        total = int(self.pool.meta[row]["end"]) - int(self.pool.meta[row]["off"]) + int(self.pool.meta[row]["rest"])
         while row != 0xFFFFFFFF:
             meta = self.pool.meta[row]
-            parts.append(bytes(self.pool.data[row, meta["off"] : int(meta["off"]) + meta["len"]]))
+            parts.append(bytes(self.pool.data[row, meta["off"] : int(meta["end"])]))
             row = int(meta["next"])
         whole = b"".join(parts)
         assert len(whole) == total
@@ -460,7 +460,7 @@ def test_super_frames_are_chains(place):
         for row in rows[1::2]:
             meta = w.pool.meta[row]
             assert w.frame(row) == frame
-            assert meta["len"] == BUF_ROOM
+            assert int(meta["end"]) - int(meta["off"]) == BUF_ROOM
             assert meta["flags"] & GSO
             assert (meta["gso_type"], meta["gso_size"]) == (linux.VIRTIO_NET_HDR_GSO_UDP_L4, 1000)
             assert meta["hdr_len"] == 42

@@ -183,4 +183,4 @@ def test_a_chain_in_the_ring_is_one_row(wire):
     a.send([bytes(65549)])
     assert a._inbox.used_slots() == 1
     assert wire.pool.free == wire.pool.size - -(-65549 // BUF_ROOM)
-    assert np.array_equal(wire.pool.meta["total"][a._inbox.array[32]], 65549)
+    assert wire.pool.meta["rest"][a._inbox.array[32]] == 65549 - BUF_ROOM

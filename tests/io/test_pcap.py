@@ -263,7 +263,7 @@ def test_frames_beyond_the_longest_are_cut_in_the_file(tmp_path):
     rows = pool.take(180)
     pool.meta["next"][rows[:-1]] = rows[1:]
     pool.meta["flags"][rows[:-1]] = 2
-    pool.meta["len"][rows] = BUF_ROOM
+    pool.meta["end"][rows] = pool.meta["off"][rows] + BUF_ROOM
     edges, count = np.zeros(1, np.uint8), np.zeros(2, np.uint64)
     node.kernel(pool.data, pool.meta, rows[:1].copy(), edges, count, pool.caches[0],
                 tables["staging"], tables["writer"])  # fmt: skip

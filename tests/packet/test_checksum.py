@@ -63,16 +63,16 @@ def chain(parts, offs):
     meta = np.zeros(len(data), META)
     meta["next"] = NIL
     for i, (row, part, off) in enumerate(zip(rows, parts, offs, strict=True)):
-        meta[row]["off"], meta[row]["len"] = off, len(part)
+        meta[row]["off"], meta[row]["end"] = off, off + len(part)
         data[row, off : off + len(part)] = np.frombuffer(part, np.uint8)
         if i + 1 < len(parts):
             meta[row]["next"], meta[row]["flags"] = rows[i + 1], CHAINED
-    meta[3]["total"] = sum(map(len, parts))
+    meta[3]["rest"] = sum(map(len, parts[1:]))
     return data, meta, rows
 
 
 def bytes_of(data, meta, rows):
-    spans = [(r, int(meta[r]["off"]), int(meta[r]["len"])) for r in rows]
+    spans = [(r, int(meta[r]["off"]), int(meta[r]["end"]) - int(meta[r]["off"])) for r in rows]
     return b"".join(data[r, off : off + n].tobytes() for r, off, n in spans)
 
 
@@ -130,5 +130,5 @@ def test_complete_refuses_what_is_not_in_the_first_buffer(start, behind, ok):
 
 def test_complete_refuses_lengths_beyond_the_buffer():
     data, meta, _ = chain([bytes(60)], [HEADROOM])
-    meta[3]["flags"], meta[3]["len"], meta[3]["csum_start"] = CSUM_PARTIAL, 65535, HEADROOM
+    meta[3]["flags"], meta[3]["end"], meta[3]["csum_start"] = CSUM_PARTIAL, 65535, HEADROOM
     assert not complete(data, meta, 3)

@@ -66,7 +66,7 @@ def test_a_callback_prepares_meta_and_long_frames_are_chains():
 
     def prepare(record, i):
         record["vrf"] = 7 + i
-        seen.append(int(record["total"]))
+        seen.append(int(record["end"]) - int(record["off"]) + int(record["rest"]))
 
     frames = [b"", b"a" * BUF_ROOM, b"b" * (BUF_ROOM + 1), b"c" * 65549]
     result = run_node(NODE, frames, tables=LIMIT, meta=prepare)
@@ -111,16 +111,16 @@ def misbehave(
         elif how[0] == 7:
             edge[i] = EDGE_ARC - 1  # as if it had set nothing
         elif how[0] == 8:
-            meta[row].total = 5
+            meta[row].rest = 5
         elif how[0] == 9:
-            meta[row].len = 3000
+            meta[row].end = 3000
         elif how[0] == 10:
             edge[i] = EDGE_ARC + 5 + 57 * i
         elif how[0] == 11:
             meta[row].next = row
         elif how[0] == 12 and i == 0:
             put_rest(pool, meta, row)
-            meta[row].total = meta[row].len
+            meta[row].rest = 0
         elif how[0] == 13:  # gives back one buffer of a chain only
             put_one(pool, row)
             edge[i] = EDGE_HELD
@@ -165,8 +165,8 @@ def test_a_chain_may_be_cut():
         (5, "twice"),
         (6, "none of the node's"),
         (7, "gave it no edge"),
-        (8, "meta.total is 5"),
-        (9, "leave it"),
+        (8, "meta.rest is 5"),
+        (9, "do not fit"),
         (11, "not CHAINED"),
     ],
 )
@@ -184,7 +184,7 @@ def source(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: 
     idx[0] = take_one(pool)
     edge[0] = 1
     row = np.int64(idx[0])
-    meta[row].off, meta[row].len, meta[row].total = 0, 3, 3
+    meta[row].off, meta[row].end, meta[row].rest = 0, 3, 0
     return 1
 
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Feature arcs: optional nodes between two fixed ones, chosen per port by a bit mask.
 
-An arc has an ordered list of features and an end. ``masks u64[n_ports]`` says for each port which
-features are on: bit k is feature k, and bit 62 is always set and means the end. A packet carries what
-is left of its port's mask in meta.features; its next node is the lowest bit, as edge EDGE_ARC + bit.
-So an arc with nothing enabled costs a load and a bit scan, and enabling a feature is one store.
+An arc has an ordered list of features and an end. ``masks u64[n_ports + 1]`` says for each port which
+features are on: bit k is feature k, and bit 62 is always set and means the end; the last word is the
+union of all ports'. A packet carries what is left of its port's mask in meta.features; its next node
+is the lowest bit, as edge EDGE_ARC + bit. An arc with nothing enabled costs one test per vector;
+enabling a feature is a store, and the union's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ from vforward.jit.kernel import inline
 from vforward.layout import ARC_BITS, EDGE_ARC
 
 END = 1 << (ARC_BITS - 1)
+
+
+EDGE_END = EDGE_ARC + ARC_BITS - 1
+
+
+@inline
+def quiet(masks: Any) -> Any:
+    """Whether no port has any feature of the arc: asked once per vector."""
+    return masks[masks.size - 1] == np.uint64(END)
 
 
 @inline
@@ -49,12 +59,14 @@ class Arc:
     masks: NDArray[np.uint64]
 
     def enable(self, feature: str, port: int) -> None:
-        """Send the port's packets through the feature. One store; the worker may be running."""
+        """Send the port's packets through the feature. The worker may be running."""
         self.masks[port] |= self._bit(feature)
+        self.masks[-1] = np.bitwise_or.reduce(self.masks[:-1])
 
     def disable(self, feature: str, port: int) -> None:
-        """Take the feature off the port's way."""
+        """Take the feature off the port's way. The worker may be running."""
         self.masks[port] &= ~self._bit(feature)
+        self.masks[-1] = np.bitwise_or.reduce(self.masks[:-1])
 
     def _bit(self, feature: str) -> np.uint64:
         if feature not in self.features:

@@ -89,7 +89,7 @@ class Graph:
         listed = tuple(features)
         if len(listed) >= ARC_BITS - 1:
             raise WiringError(f"arc {name}: {len(listed)} features, at most {ARC_BITS - 2}")
-        masks = self.arena.make(f"arc-{name}", self.n_ports, np.uint64)
+        masks = self.arena.make(f"arc-{name}", self.n_ports + 1, np.uint64)
         masks[:] = END
         arc = Arc(name, tuple(starts), listed, end, masks)
         for start in arc.starts:

@@ -196,16 +196,17 @@ def _record(g: Any, node: int, rows: Any) -> None:
         if at >= g.trace.size:
             return
         record = g.trace[at]
-        first = row * BUF_STRIDE + min(np.int64(g.meta[row].off), BUF_STRIDE - c.TRACE_BYTES)
+        off, end = np.int64(g.meta[row].off), np.int64(g.meta[row].end)
+        first = row * BUF_STRIDE + min(off, BUF_STRIDE - c.TRACE_BYTES)
         record.clock = cycles()
         record.packet = g.meta[row].trace
         record.node = node
         record.edge = edges[i]
         record.reason = g.meta[row].reason
         record.rx_port = g.meta[row].rx_port
-        record.total = g.meta[row].total
+        record.total = end - off + np.int64(g.meta[row].rest)
         record.flags = g.meta[row].flags
-        record.length = min(c.TRACE_BYTES, np.int64(g.meta[row].len))
+        record.length = max(0, min(c.TRACE_BYTES, end - off))
         for k in range(c.TRACE_BYTES):
             record.head[k] = g.data[first + k]
         store_release64(address(g.control) + 8 * c.TRACED_ROWS, np.uint64(at + 1))

@@ -59,7 +59,7 @@ from vforward.layout import (
     Meta,
     Rows,
 )
-from vforward.memory.buffer import begin_packet, byte_address
+from vforward.memory.buffer import begin_packet, buffer_bytes, byte_address, packet_bytes
 from vforward.memory.pool import put_one, put_rest, take, take_one
 
 # Words of the table ``ring``. Addresses and sizes are set at open; AT is the node's own.
@@ -101,7 +101,7 @@ def _vnet_header(data: Any, meta: Any, row: Any, where: Any, tag: Any) -> bool:
 @kernel
 def _offload(data: Any, meta: Any, row: Any, vnet: Any, tag: Any) -> bool:
     record = meta[row]
-    first = np.int64(record.len)
+    first = buffer_bytes(meta, row)
     flags = 0
     hdr_len = min(np.int64(vnet.hdr_len) + tag, first)
     if vnet.flags & VIRTIO_NET_HDR_F_DATA_VALID:
@@ -166,7 +166,7 @@ def _take_chain(meta: Any, pool: Any, ring: Any, n: Any, total: Any) -> int:
         if i < n - 1:
             meta[rows[i]].flags = np.uint32(CHAINED)
             meta[rows[i]].next = rows[i + 1]
-    meta[rows[0]].total = total
+    meta[rows[0]].rest = total - buffer_bytes(meta, rows[0])
     return np.int64(rows[0])
 
 
@@ -180,7 +180,7 @@ def _lay_pieces(data: Any, meta: Any, ring: Any, n: Any, tag: Any) -> int:
     used = 1
     for i in range(n):
         to = byte_address(base, rows[i], HEADROOM)
-        length = np.int64(meta[rows[i]].len)
+        length = buffer_bytes(meta, rows[i])
         if i == 0 and tag:
             pieces[1].iov_base, pieces[1].iov_len = to, MACS
             used = 2
@@ -287,7 +287,7 @@ def rx(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64,
         store_release32(slot, np.uint64(TP_STATUS_KERNEL))
         at = at + 1 if at + 1 < slots else 0
         if row != DROPPED:
-            count[RxCount.BYTES] += np.uint64(meta[row].total)
+            count[RxCount.BYTES] += np.uint64(packet_bytes(meta, row))
             idx[n] = row
             edge[n] = RxEdge.NEXT
             n += 1

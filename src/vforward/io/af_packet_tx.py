@@ -40,7 +40,7 @@ from vforward.layout import (
     Meta,
     Rows,
 )
-from vforward.memory.buffer import byte_address
+from vforward.memory.buffer import buffer_bytes, byte_address, packet_bytes
 from vforward.memory.pool import put_one, put_rest
 
 # Words of the table ``socket``, set at open.
@@ -83,7 +83,7 @@ def _store_vnet_header(meta: Any, row: Any, where: Any) -> bool:
         return True
     if flags & CSUM_PARTIAL:
         start = np.int64(record.csum_start) - np.int64(record.off)
-        if start < 0 or start + np.int64(record.csum_off) + 2 > np.int64(record.len):
+        if start < 0 or start + np.int64(record.csum_off) + 2 > buffer_bytes(meta, row):
             return False
         vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM
         vnet.csum_start = start
@@ -91,7 +91,7 @@ def _store_vnet_header(meta: Any, row: Any, where: Any) -> bool:
     if flags & GSO:
         vnet.gso_type = record.gso_type
         vnet.gso_size = record.gso_size
-        vnet.hdr_len = min(np.int64(record.hdr_len), np.int64(record.len))
+        vnet.hdr_len = min(np.int64(record.hdr_len), buffer_bytes(meta, row))
     return True
 
 
@@ -99,22 +99,22 @@ def _store_vnet_header(meta: Any, row: Any, where: Any) -> bool:
 def _lay_pieces(meta: Any, pieces: Any, used: Any, base: Any, row: Any) -> int:
     """List a packet's memory in pieces[used:]. Returns how many pieces, 0 if it cannot be sent."""
     record = meta[row]
-    if record.off < VNET or np.int64(record.off) + np.int64(record.len) > BUF_STRIDE:
+    if record.off < VNET or np.int64(record.end) > BUF_STRIDE:
         return 0
     start = byte_address(base, row, record.off) - VNET
     if not _store_vnet_header(meta, row, start):
         return 0
     pieces[used].iov_base = start
-    pieces[used].iov_len = VNET + np.int64(record.len)
+    pieces[used].iov_len = VNET + buffer_bytes(meta, row)
     n = 1
     while meta[row].flags & CHAINED:
         row = np.int64(meta[row].next)
         if n == PIECES_EACH or row >= meta.size:
             return 0
-        if np.int64(meta[row].off) + np.int64(meta[row].len) > BUF_STRIDE:
+        if np.int64(meta[row].end) > BUF_STRIDE:
             return 0
         pieces[used + n].iov_base = byte_address(base, row, meta[row].off)
-        pieces[used + n].iov_len = np.int64(meta[row].len)
+        pieces[used + n].iov_len = buffer_bytes(meta, row)
         n += 1
     return n
 
@@ -162,7 +162,7 @@ def tx(
         sent = call4(np.int64(socket[SEND]), np.int64(socket[FD]), first, n - done, MSG_DONTWAIT)
         for m in range(done, done + max(sent, 0)):
             row = np.int64(idx[places[m]])
-            count[TxCount.BYTES] += np.uint64(meta[row].total)
+            count[TxCount.BYTES] += np.uint64(packet_bytes(meta, row))
             edge[places[m]] = EDGE_HELD
             if meta[row].flags & CHAINED:
                 put_rest(pool, meta, row)

@@ -44,6 +44,7 @@ from vforward.layout import (
     Meta,
     Rows,
 )
+from vforward.memory.buffer import packet_bytes
 from vforward.memory.chain import LONGEST, fill, gather, length
 from vforward.memory.pool import CACHE_HEADER, Pool, push_batch, put, put_one, take_one
 from vforward.packet.checksum import complete
@@ -69,7 +70,7 @@ def receive(
     n = pop(inbox, idx, idx.size)
     total = np.int64(0)
     for i in range(n):
-        total += np.int64(meta[idx[i]].total)
+        total += packet_bytes(meta, idx[i])
         edge[i] = RxEdge.NEXT
     count[RxCount.BYTES] += np.uint64(total)
     return n
@@ -80,12 +81,12 @@ def send(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, outbox: 
     """Hand packets to the program; those beyond the ring's room are dropped."""
     total = np.int64(0)
     for i in range(idx.size):  # before the push: the program may take a row at once
-        total += np.int64(meta[idx[i]].total)
+        total += packet_bytes(meta, idx[i])
     n = push(outbox, idx, idx.size)
     for i in range(n):
         edge[i] = EDGE_HELD
     for i in range(n, idx.size):
-        total -= np.int64(meta[idx[i]].total)
+        total -= packet_bytes(meta, idx[i])
         meta[idx[i]].reason = TxCount.RING_FULL
         edge[i] = TxEdge.DROP
     count[TxCount.RING_FULL] += np.uint64(idx.size - n)

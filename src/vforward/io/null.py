@@ -9,6 +9,7 @@ from vforward.graph.node import Node
 from vforward.io.port import Port, Tables, TxCount, TxEdge, default_mac
 from vforward.jit.kernel import kernel
 from vforward.layout import EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
+from vforward.memory.buffer import packet_bytes
 from vforward.memory.pool import Pool, put
 
 
@@ -17,7 +18,7 @@ def swallow(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool:
     """Give every packet's buffers back."""
     total = np.int64(0)
     for i in range(idx.size):
-        total += np.int64(meta[idx[i]].total)
+        total += packet_bytes(meta, idx[i])
         edge[i] = EDGE_HELD
     count[TxCount.BYTES] += np.uint64(total)
     put(pool, meta, idx, idx.size)

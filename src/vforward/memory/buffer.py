@@ -16,11 +16,11 @@ def begin_packet(meta: Any, row: Any, length: Any, port: Any) -> None:
     """A freshly taken buffer becomes a packet of length bytes (in this buffer) from a port."""
     record = meta[row]
     record.off = HEADROOM
-    record.len = length
+    record.end = HEADROOM + length
     record.l3 = HEADROOM
     record.l4 = HEADROOM
     record.flags = 0
-    record.total = length
+    record.rest = 0
     record.next = NIL
     record.rx_port = port
     record.tx_port = 0
@@ -36,3 +36,15 @@ def begin_packet(meta: Any, row: Any, length: Any, port: Any) -> None:
 def byte_address(base: Any, row: Any, off: Any) -> Any:
     """Address of data[row, off], base being the address of data: for memcpy and iovecs."""
     return np.int64(base) + np.int64(row) * BUF_STRIDE + np.int64(off)
+
+
+@inline
+def buffer_bytes(meta: Any, row: Any) -> Any:
+    """Bytes of the packet in this buffer."""
+    return np.int64(meta[row].end) - np.int64(meta[row].off)
+
+
+@inline
+def packet_bytes(meta: Any, row: Any) -> Any:
+    """Bytes of the packet whose first buffer this is."""
+    return buffer_bytes(meta, row) + np.int64(meta[row].rest)

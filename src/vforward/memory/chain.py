@@ -14,7 +14,7 @@ import numpy as np
 from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import kernel
 from vforward.layout import BUF_ROOM, BUF_STRIDE, CHAINED, HEADROOM, NIL
-from vforward.memory.buffer import begin_packet, byte_address
+from vforward.memory.buffer import begin_packet, buffer_bytes, byte_address
 from vforward.memory.pool import put_rest, take_one
 
 LONGEST = 65535 + 14
@@ -41,7 +41,7 @@ def begin_chain(meta: Any, pool: Any, row: Any, n: Any, port: Any) -> bool:
         meta[last].flags = meta[last].flags | np.uint32(CHAINED)
         last = more
         done += part
-    meta[row].total = n
+    meta[row].rest = n - buffer_bytes(meta, row)
     return True
 
 
@@ -68,12 +68,12 @@ def scatter(data: Any, meta: Any, row: Any, source: Any, n: Any) -> None:
 @kernel
 def length(meta: Any, row: Any) -> Any:
     """Bytes of the packet, counted buffer by buffer."""
-    total = np.int64(meta[row].len)
+    total = buffer_bytes(meta, row)
     for _ in range(meta.size):  # a chain longer than the pool would be a loop
         if not meta[row].flags & CHAINED or meta[row].next >= meta.size:
             break
         row = np.int64(meta[row].next)
-        total += np.int64(meta[row].len)
+        total += buffer_bytes(meta, row)
     return total
 
 
@@ -83,7 +83,7 @@ def gather(data: Any, meta: Any, row: Any, to: Any, room: Any) -> Any:
     done = 0
     for _ in range(meta.size):
         off: Any = min(np.int64(meta[row].off), BUF_STRIDE)
-        part = min(np.int64(meta[row].len), BUF_STRIDE - off, room - done)
+        part = max(0, min(buffer_bytes(meta, row), BUF_STRIDE - off, room - done))
         copy(to + done, byte_address(address(data), row, off), part)
         done += part
         if not meta[row].flags & CHAINED or meta[row].next >= meta.size:

@@ -141,6 +141,7 @@ def put_rest(pool: Any, meta: Any, row: int) -> None:
     """Give back the buffers that follow row in its chain, and end the chain at row."""
     following = np.int64(meta[row].next)
     meta[row].next = NIL
+    meta[row].rest = 0
     meta[row].flags = meta[row].flags & ~np.uint32(CHAINED)
     for _ in range(meta.size):  # a chain longer than the pool would be a loop
         if following >= meta.size:

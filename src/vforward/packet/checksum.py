@@ -74,7 +74,7 @@ def complete(data: Any, meta: Any, row: Any) -> bool:
     meta[row].flags = meta[row].flags & ~np.uint32(CSUM_PARTIAL)
     start = np.int64(meta[row].csum_start)
     field = start + np.int64(meta[row].csum_off)
-    end = np.int64(meta[row].off) + np.int64(meta[row].len)
+    end = np.int64(meta[row].end)
     if start < np.int64(meta[row].off) or field + 2 > end or end > BUF_STRIDE:
         return False
     total = sum_bytes(data, row, start, end - start)
@@ -85,7 +85,7 @@ def complete(data: Any, meta: Any, row: Any) -> bool:
             break
         buffer = np.int64(meta[buffer].next)
         off: Any = min(np.int64(meta[buffer].off), BUF_STRIDE)
-        n: Any = min(np.int64(meta[buffer].len), BUF_STRIDE - off)
+        n: Any = max(0, min(np.int64(meta[buffer].end), BUF_STRIDE) - off)
         part = sum_bytes(data, buffer, off, n)
         # behind an odd number of bytes, high and low change places: RFC 1071 section 2 (B)
         total += (part & 0xFF) << 8 | part >> 8 if odd else part

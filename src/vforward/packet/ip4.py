@@ -19,20 +19,27 @@ HEADER = 20
 DONT_FRAGMENT, MORE_FRAGMENTS, OFFSET_MASK = 0x4000, 0x2000, 0x1FFF
 ICMP, TCP, UDP = 1, 6, 17
 
-_LOW32 = np.uint64(0xFFFFFFFF)
-_LOW16 = np.uint64(0xFFFF)
+_INVERSE_65535 = np.uint64(0xFFFEFFFEFFFEFFFF)
+_LARGEST_QUOTIENT = np.uint64(0xFFFFFFFFFFFFFFFF // 0xFFFF)
 
 
 @inline
-def header_sum(data: Any, row: Any, off: Any) -> Any:
-    """The ones-complement sum of the 20 bytes at off, in the processor's byte order, u64.
+def header_words(data: Any, row: Any, off: Any) -> Any:
+    """The 20 bytes at off as three u64 in the processor's order: 8, 8 and 4 bytes."""
+    last = np.uint64(raw_load32(data, row, off + 16))
+    return raw_load64(data, row, off), raw_load64(data, row, off + 8), last
 
-    0xFFFF says that the checksum in it is right (RFC 1071 section 1: the sum does not depend on
-    byte order, so nothing is swapped).
+
+@inline
+def checksum_right(a: Any, b: Any, c: Any) -> Any:
+    """Whether the ones-complement sum of a header of 20 bytes is 0xFFFF, given its header_words.
+
+    The sum does not depend on byte order (RFC 1071 section 2B), and 65535 divides 2**64 - 1, so the
+    words are added with the carry brought around, and the question is whether 65535 divides the sum:
+    one multiplication by its inverse modulo 2**64 (Granlund and Montgomery 1994, section 9). A header
+    of zeros, divisible too, has no version 4.
     """
-    a, b = raw_load64(data, row, off), raw_load64(data, row, off + 8)
-    c = np.uint64(raw_load32(data, row, off + 16))
-    total = (a & _LOW32) + (a >> np.uint64(32)) + (b & _LOW32) + (b >> np.uint64(32)) + c
-    total = (total & _LOW16) + ((total >> np.uint64(16)) & _LOW16) + (total >> np.uint64(32))
-    total = (total & _LOW16) + (total >> np.uint64(16))
-    return (total & _LOW16) + (total >> np.uint64(16))
+    first = a + b
+    second = first + c + np.uint64(first < a)
+    total = second + np.uint64(second < c)
+    return total * _INVERSE_65535 <= _LARGEST_QUOTIENT

@@ -209,12 +209,14 @@ def _chain(pool: Pool, row: int) -> Iterable[int]:
 def _bytes(pool: Pool, row: int) -> bytes:
     parts = []
     for buffer in _chain(pool, row):
-        off, n = int(pool.meta[buffer]["off"]), int(pool.meta[buffer]["len"])
-        assert off + n <= BUF_STRIDE, f"buffer {buffer}: off {off} and len {n} leave it"
-        parts.append(pool.data[buffer, off : off + n].tobytes())
+        off, end = int(pool.meta[buffer]["off"]), int(pool.meta[buffer]["end"])
+        assert off <= end <= BUF_STRIDE, f"buffer {buffer}: off {off} and end {end} do not fit it"
+        parts.append(pool.data[buffer, off:end].tobytes())
     whole = b"".join(parts)
-    total = int(pool.meta[row]["total"])
-    assert total == len(whole), f"meta.total is {total}, the packet has {len(whole)} bytes"
+    rest = int(pool.meta[row]["rest"])
+    assert rest == len(whole) - len(parts[0]), (
+        f"meta.rest is {rest}, not {len(whole) - len(parts[0])}"
+    )
     return whole
 
 

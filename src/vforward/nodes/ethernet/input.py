@@ -18,9 +18,13 @@ import numpy as np
 from vforward.graph.node import Labels, Node
 from vforward.jit.be import load16, load64
 from vforward.jit.kernel import kernel
-from vforward.layout import LINK_BROADCAST, Counts, Data, Edges, Meta, Rows
+from vforward.layout import EDGE_HELD, LINK_BROADCAST, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ethernet as eth
 from vforward.tables.ports import CROSS_CONNECTED, VIDS, Ports, Vlans
+
+
+ASIDE = EDGE_HELD
+"""Mark of a frame that the first pass leaves to the second. Keeps the usual frame's loop short."""
 
 
 class Edge(Labels):
@@ -45,7 +49,7 @@ class Count(Labels):
 @kernel
 def _unusual(data: Any, meta: Any, row: int, count: Any, ports: Any, vlans: Any) -> int:
     """All but an untagged IPv4 frame to the port's own MAC. Returns the edge."""
-    off, length = np.int64(meta[row].off), np.int64(meta[row].len)
+    off, length = np.int64(meta[row].off), np.int64(meta[row].end) - np.int64(meta[row].off)
     port = np.int64(meta[row].rx_port)
     reason = -1
     edge = np.int64(Edge.DROP)
@@ -94,16 +98,23 @@ def _unusual(data: Any, meta: Any, row: int, count: Any, ports: Any, vlans: Any)
 def ethernet_input(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, ports: Ports, vlans: Vlans
 ) -> None:
+    aside = 0
+    edge[:] = Edge.IP4
     for i in range(idx.size):
         row = np.int64(idx[i])
         record = meta[row]
         off = np.int64(record.off)
-        ours = load64(data, row, off) >> np.uint64(16) == ports[record.rx_port].filter
-        if ours & (load16(data, row, off + eth.TYPE) == eth.IP4) & (record.len >= eth.HEADER):
-            record.l3 = off + eth.HEADER
-            edge[i] = Edge.IP4
-        else:
-            edge[i] = _unusual(data, meta, row, count, ports, vlans)
+        other = (load64(data, row, off) >> np.uint64(16)) ^ ports[record.rx_port].filter
+        odd = np.int64(other) | (load16(data, row, off + eth.TYPE) ^ eth.IP4)
+        if (odd != 0) | (np.int64(record.end) < off + eth.HEADER):
+            edge[i] = ASIDE
+            aside += 1
+            continue
+        record.l3 = off + eth.HEADER
+    if aside:
+        for i in range(idx.size):
+            if edge[i] == ASIDE:
+                edge[i] = _unusual(data, meta, np.int64(idx[i]), count, ports, vlans)
 
 
 NODE = Node("ethernet-input", ethernet_input, Edge, Count)

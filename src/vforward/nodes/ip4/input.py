@@ -4,8 +4,8 @@
 RFC 1812 sections 5.2.2 (length, checksum, version, IHL, total length), 5.3.7 (martian addresses)
 and 5.3.4 (link-layer broadcasts). Starts the arc of ip4-input features.
 
-Reads   meta.off, len, total, l3, rx_port, flags; the IPv4 header
-Writes  meta.len, total (Ethernet padding is cut off), features, reason
+Reads   meta.end, rest, l3, rx_port, flags; the IPv4 header
+Writes  meta.end, rest (Ethernet padding is cut off), features, reason
 Drops   see Count
 """
 
@@ -18,11 +18,15 @@ import numpy as np
 from vforward.graph import arcs
 from vforward.graph.node import Labels, Node
 from vforward.jit.be import load16, load32
-from vforward.jit.kernel import inline, kernel
+from vforward.jit.kernel import kernel
 from vforward.layout import (
-    CHAINED, LINK_BROADCAST, U64, Counts, Data, Edges, Meta, Rows,
+    CHAINED, EDGE_HELD, LINK_BROADCAST, U64, Counts, Data, Edges, Meta, Rows,
 )  # fmt: skip
 from vforward.packet import ip4
+
+
+ASIDE = EDGE_HELD
+"""Mark of a packet that the first pass leaves to the second. Keeps the usual packet's loop short."""
 
 
 class Edge(Labels):
@@ -43,11 +47,12 @@ class Count(Labels):
     LINK_BROADCAST = 6, "a unicast packet in a broadcast or multicast frame"
 
 
-@inline
-def _martian(src: Any, dst: Any) -> Any:
-    """Source 0/8, 127/8, 224/3; destination 0/8, 127/8. On u32 values held in i64."""
-    s, d = src >> 24, dst >> 24
-    return (s == 0) | (s == 127) | (s >= 224) | (d == 0) | (d == 127)
+BAD_DESTINATION = np.zeros(256, np.uint8)
+"""By an address' first byte: 1 where no packet may go (0/8, 127/8)."""
+BAD_DESTINATION[[0, 127]] = 1
+BAD_SOURCE = BAD_DESTINATION.copy()
+"""By an address' first byte: 1 where none can come from (0/8, 127/8, 224/3)."""
+BAD_SOURCE[224:] = 1
 
 
 @kernel
@@ -63,12 +68,12 @@ def _options_sum(data: Any, row: int, l3: int, n: int) -> int:
 def _reason(data: Any, meta: Any, row: int) -> int:
     """Why the packet is refused, in the order of RFC 1812; -1 if it is not."""
     l3, flags = np.int64(meta[row].l3), meta[row].flags
-    here = np.int64(meta[row].len) - (l3 - np.int64(meta[row].off))
-    there = np.int64(meta[row].total) - (l3 - np.int64(meta[row].off))
+    here = np.int64(meta[row].end) - l3
+    there = np.int64(meta[row].end) - l3 + np.int64(meta[row].rest)
     if here < ip4.HEADER:
         return np.int64(Count.TRUNCATED)
     version, ihl = data[row, l3] >> 4, (data[row, l3] & 15) * 4
-    length = load16(data, row, l3 + ip4.LENGTH)
+    length = load32(data, row, l3) & 0xFFFF
     if version != 4:
         return np.int64(Count.BAD_VERSION)
     if ihl < ip4.HEADER:
@@ -78,7 +83,7 @@ def _reason(data: Any, meta: Any, row: int) -> int:
     if _options_sum(data, row, l3, ihl) != 0xFFFF:
         return np.int64(Count.BAD_CHECKSUM)
     dst = load32(data, row, l3 + ip4.DST)
-    if _martian(load32(data, row, l3 + ip4.SRC), dst):
+    if BAD_SOURCE[data[row, l3 + ip4.SRC]] or BAD_DESTINATION[dst >> 24]:
         return np.int64(Count.MARTIAN)
     group = dst >= 0xE0000000 and (dst < 0xF0000000 or dst == 0xFFFFFFFF)
     if flags & LINK_BROADCAST and not group:
@@ -87,51 +92,70 @@ def _reason(data: Any, meta: Any, row: int) -> int:
 
 
 @kernel
-def _trim_chain(meta: Any, row: int, total: int) -> None:
-    """Cut a chained packet to total bytes; buffers beyond stay linked, with no bytes in them."""
-    meta[row].total = total
-    left = total
+def _trim(meta: Any, row: int, length: int) -> None:
+    """Cut off what follows the IP packet; buffers beyond stay linked, with no bytes in them."""
+    here = min(length, np.int64(meta[row].end) - np.int64(meta[row].l3))
+    meta[row].end = np.int64(meta[row].l3) + here
+    left = length - here
+    meta[row].rest = left
     for _ in range(meta.size):
-        n = min(left, np.int64(meta[row].len))
-        meta[row].len = n
-        left -= n
         if not meta[row].flags & CHAINED:
             return
         row = np.int64(meta[row].next)
+        here = min(left, np.int64(meta[row].end) - np.int64(meta[row].off))
+        meta[row].end = np.int64(meta[row].off) + here
+        left -= here
+
+
+@kernel
+def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any) -> None:
+    """Decide about the packets that were set aside."""
+    for i in range(idx.size):
+        if edge[i] != ASIDE:
+            continue
+        row = np.int64(idx[i])
+        reason = _reason(data, meta, row)
+        if reason >= 0:
+            count[reason] += np.uint64(1)
+            meta[row].reason = reason
+            edge[i] = Edge.DROP
+            continue
+        _trim(meta, row, load16(data, row, np.int64(meta[row].l3) + ip4.LENGTH))
+        edge[i] = arcs.EDGE_END
 
 
 @kernel
 def ip4_input(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, features: U64
 ) -> None:
+    aside = 0
+    edge[:] = arcs.EDGE_END
     for i in range(idx.size):
         row = np.int64(idx[i])
         record = meta[row]
-        l3, flags = np.int64(record.l3), np.int64(record.flags)
-        link = l3 - np.int64(record.off)
-        length = load16(data, row, l3 + ip4.LENGTH)
-        src, dst = load32(data, row, l3 + ip4.SRC), load32(data, row, l3 + ip4.DST)
-        suspect = (
-            (data[row, l3] != 0x45)
-            | (ip4.header_sum(data, row, l3) != np.uint64(0xFFFF))
-            | (length < ip4.HEADER)
-            | (length > np.int64(record.len) - link)
-            | _martian(src, dst)
-            | (flags & (LINK_BROADCAST | CHAINED) != 0)
+        l3 = np.int64(record.l3)
+        length = load32(data, row, l3) & 0xFFFF
+        a, b, c = ip4.header_words(data, row, l3)
+        here = np.int64(record.end) - l3
+        odd = (
+            (a & np.uint64(0xFF)) ^ np.uint64(0x45)
+            | np.uint64(record.flags & (LINK_BROADCAST | CHAINED))
+            | np.uint64(BAD_SOURCE[np.uint8(b >> np.uint64(32))])
+            | np.uint64(BAD_DESTINATION[np.uint8(c)])
+            | np.uint64((length - ip4.HEADER) | (here - length)) >> np.uint64(63)
         )
-        if suspect:
-            reason = _reason(data, meta, row)
-            if reason >= 0:
-                count[reason] += np.uint64(1)
-                record.reason = reason
-                edge[i] = Edge.DROP
-                continue
-        if flags & CHAINED:
-            _trim_chain(meta, row, length + link)
-        else:
-            record.len = length + link
-            record.total = length + link
-        edge[i] = arcs.begin(meta, row, features[record.rx_port])
+        if (odd != np.uint64(0)) | (not ip4.checksum_right(a, b, c)):
+            edge[i] = ASIDE
+            aside += 1
+            continue
+        record.end = l3 + length
+    if aside:
+        _look_closer(data, meta, idx, edge, count)
+    if not arcs.quiet(features):
+        for i in range(idx.size):
+            if edge[i] == arcs.EDGE_END:
+                row = np.int64(idx[i])
+                edge[i] = arcs.begin(meta, row, features[meta[row].rx_port])
 
 
 NODE = Node("ip4-input", ip4_input, Edge, Count)

@@ -4,8 +4,8 @@
 RFC 1812 sections 5.3.1 (TTL) and 4.2.2.9; RFC 1624 (incremental checksum); RFC 1191 (too big with DF).
 Starts the arc of ip4-output features.
 
-Reads   meta.l3, off, len, total, flags, adjacency, gso_size, hdr_len; TTL, checksum
-Writes  TTL, checksum; the link-layer header; meta.off, len, total, tx_port, features;
+Reads   meta.l3, end, rest, flags, adjacency, gso_size; TTL, checksum
+Writes  TTL, checksum; the link-layer header; meta.off, tx_port, features;
         scratch (what icmp4-error needs), for packets that leave by ERROR
 Drops   see Count
 """
@@ -18,11 +18,13 @@ import numpy as np
 
 from vforward.graph import arcs
 from vforward.graph.node import INFO, Labels, Node
-from vforward.jit.be import load16, raw_load16, raw_store16, raw_store64
+from vforward.jit.be import load16, raw_load32, raw_store32
+from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import inline, kernel
-from vforward.layout import GSO, SELF_MADE, U64, Counts, Data, Edges, Meta, Rows
+from vforward.layout import EDGE_HELD, GSO, SELF_MADE, U64, Counts, Data, Edges, Meta, Rows
+from vforward.memory.buffer import byte_address
 from vforward.packet import ip4
-from vforward.tables.adjacency import Adjacencies
+from vforward.tables.adjacency import REWRITE_MAX, Adjacencies
 
 
 class Edge(Labels):
@@ -40,6 +42,8 @@ class Count(Labels):
     TOO_BIG = 2, "longer than the MTU with DF set; ICMP tells the sender", INFO
 
 
+ASIDE = EDGE_HELD
+"""Mark of a packet that the first pass leaves to the second. Keeps the usual packet's loop short."""
 EXPIRED_ICMP = 11 << 8
 TOO_BIG_ICMP = 3 << 8 | 4
 
@@ -53,14 +57,6 @@ def _longest_segment(data: Any, meta: Any, row: int) -> int:
     if data[row, l3 + ip4.PROTOCOL] == ip4.TCP:
         header = (data[row, min(l4 + 12, data.shape[1] - 1)] >> 4) * 4
     return l4 - l3 + header + np.int64(meta[row].gso_size)
-
-
-@inline
-def _longest(data: Any, meta: Any, row: Any, link: Any) -> Any:
-    """Bytes of the longest IP packet that this becomes on the wire."""
-    if meta[row].flags & GSO:
-        return _longest_segment(data, meta, row)
-    return np.int64(meta[row].total) - link
 
 
 @kernel
@@ -79,38 +75,77 @@ def _refuse(data: Any, meta: Any, row: int, count: Any, mtu: int, expired: bool)
     return np.int64(Edge.DROP)
 
 
+@inline
+def _rewrite(data: Any, meta: Any, row: Any, l3: Any, to: Any) -> None:
+    """Put the next link's header in front. Returns the edge."""
+    record = meta[row]
+    copy(byte_address(address(data), row, l3 - REWRITE_MAX), address(to.rewrite), REWRITE_MAX)
+    record.off = l3 - np.int64(to.rewrite_len)
+    record.tx_port = to.tx_port
+
+
+@inline
+def _decrement(word: Any) -> Any:
+    """One hop less in the four bytes TTL, protocol, checksum, given and returned in raw order.
+
+    Read in little-endian order, the 16 bits that hold the TTL fall by 1, so the checksum rises by 1;
+    0xFFFF folds to 0x0000, and what overflows carries around (RFC 1624 equation 3).
+    """
+    return word + 0xFFFF + (np.int64(word >= 0xFFFE0000) << 16)
+
+
+@kernel
+def _look_closer(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacencies: Any
+) -> None:
+    """Decide about the packets that were set aside."""
+    for i in range(idx.size):
+        if edge[i] != ASIDE:
+            continue
+        row = np.int64(idx[i])
+        to = adjacencies[meta[row].adjacency]
+        longest = np.int64(meta[row].end) + np.int64(meta[row].rest) - np.int64(meta[row].l3)
+        if meta[row].flags & GSO:
+            longest = _longest_segment(data, meta, row)
+        word = raw_load32(data, row, np.int64(meta[row].l3) + ip4.TTL)
+        forwarded = meta[row].flags & SELF_MADE == 0
+        expired = forwarded and word & 0xFF <= 1
+        if expired or longest > np.int64(to.mtu):
+            edge[i] = _refuse(data, meta, row, count, np.int64(to.mtu), expired)
+            continue
+        if forwarded:
+            raw_store32(data, row, np.int64(meta[row].l3) + ip4.TTL, _decrement(word))
+        _rewrite(data, meta, row, np.int64(meta[row].l3), to)
+        edge[i] = arcs.EDGE_END
+
+
 @kernel
 def ip4_rewrite(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
     adjacencies: Adjacencies, features: U64,
 ) -> None:  # fmt: skip
+    aside = 0
+    edge[:] = arcs.EDGE_END
     for i in range(idx.size):
         row = np.int64(idx[i])
         record = meta[row]
         to = adjacencies[record.adjacency]
-        l3, off = np.int64(record.l3), np.int64(record.off)
-        link = l3 - off
-        hop = np.int64(record.flags & SELF_MADE == 0)
-        ttl = np.int64(data[row, l3 + ip4.TTL])
-        expired = ttl <= hop
-        mtu = np.int64(to.mtu)
-        if expired | (_longest(data, meta, row, link) > mtu):
-            edge[i] = _refuse(data, meta, row, count, mtu, expired)
+        l3 = np.int64(record.l3)
+        long = np.int64(record.end) + np.int64(record.rest) - l3 > np.int64(to.mtu)
+        word = raw_load32(data, row, l3 + ip4.TTL)
+        if long | (word & 0xFF <= 1) | (record.flags & (SELF_MADE | GSO) != 0):
+            edge[i] = ASIDE
+            aside += 1
             continue
-        data[row, l3 + ip4.TTL] = ttl - hop
-        # Read in little-endian order, the word that holds the TTL falls by 1, so the checksum rises
-        # by 1; 0xFFFF folds to 0x0000, and what overflows carries around (RFC 1624 equation 3).
-        checksum = raw_load16(data, row, l3 + ip4.CHECKSUM) + hop
-        raw_store16(data, row, l3 + ip4.CHECKSUM, checksum + np.int64(checksum >= 0xFFFF))
-        raw_store64(data, row, l3 - 24, to.rewrite[0])
-        raw_store64(data, row, l3 - 16, to.rewrite[1])
-        raw_store64(data, row, l3 - 8, to.rewrite[2])
-        start = l3 - np.int64(to.rewrite_len)
-        record.off = start
-        record.len = np.int64(record.len) + off - start
-        record.total = np.int64(record.total) + off - start
-        record.tx_port = to.tx_port
-        edge[i] = arcs.begin(meta, row, features[to.tx_port])
+        raw_store32(data, row, l3 + ip4.TTL, _decrement(word))
+        _rewrite(data, meta, row, l3, to)
+    if aside:
+        _look_closer(data, meta, idx, edge, count, adjacencies)
+    if not arcs.quiet(features):
+        for i in range(idx.size):
+            if edge[i] == arcs.EDGE_END:
+                row = np.int64(idx[i])
+                edge[i] = arcs.begin(meta, row, features[meta[row].tx_port])
 
 
 NODE = Node("ip4-rewrite", ip4_rewrite, Edge, Count)
