@@ -62,4 +62,4 @@ def test_wrong_lengths_and_links_stay_in_bounds():
     assert gather(pool.data, pool.meta, 1, target.ctypes.data, target.size) == 4 * 12
     pool.meta[1]["next"] = 4
     assert gather(pool.data, pool.meta, 1, target.ctypes.data, target.size) == 12
-    assert length(pool.meta, 1) == 65535
+    assert length(pool.meta, 1) == 65535 - 2100

@@ -11,7 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+
+from vforward.jit.intrinsics import intrinsic
 
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)

@@ -14,8 +14,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from vforward.jit.intrinsics import intrinsic
 from vforward.jit.kernel import BOUNDSCHECK, inline
 
 I64 = ir.IntType(64)

@@ -7,13 +7,19 @@ Addresses are u64 or i64 values. Nothing here checks anything: callers do.
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """numba.extending.intrinsic, for a type checker a function of anything."""
+    return extending.intrinsic(function)
+
 
 I8P = ir.IntType(8).as_pointer()
 I32 = ir.IntType(32)
