@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from vforward.errors import KernelError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 KEEP = 4  # directories of other versions that stay, newest first
+STAMP = re.compile("[0-9a-f]{16}")  # so $VFORWARD_CACHE_DIR may hold directories of others
 
 
 def root() -> Path:
@@ -57,29 +59,42 @@ def directory() -> Path:
     """
     path = root() / stamp()
     fresh = not path.exists()
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
         raise KernelError(
-            f"cache directory {path}: owned by uid {status.st_uid} or writable by others; "
-            "remove it, or set VFORWARD_CACHE_DIR to a private directory"
-        )
+            f"cache directory {path}: {error.strerror}; set VFORWARD_CACHE_DIR to a private directory"
+        ) from error
+    _refuse_foreign(path.parent, path.parent.stat(), sticky=stat.S_ISVTX)
+    _refuse_foreign(path, path.lstat())
     if fresh:
         _forget_old(path)
     return path
 
 
+def _refuse_foreign(path: Path, status: os.stat_result, sticky: int = 0) -> None:
+    mode = status.st_mode
+    writable = mode & (stat.S_IWGRP | stat.S_IWOTH)
+    shared = mode & sticky and status.st_uid in (0, os.geteuid())  # as /tmp: nobody renames ours
+    if stat.S_ISDIR(mode) and (shared or (status.st_uid == os.geteuid() and not writable)):
+        return
+    raise KernelError(
+        f"cache directory {path}: owned by uid {status.st_uid}, writable by others or not a directory; "
+        "remove it, or set VFORWARD_CACHE_DIR to a private directory"
+    )
+
+
 def _forget_old(current: Path) -> None:
-    others = [p for p in current.parent.iterdir() if p.is_dir() and p != current]
-    for path in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)[KEEP:]:
+    others = [p for p in current.parent.iterdir() if STAMP.fullmatch(p.name) and p != current]
+    for path in sorted(others, key=lambda p: p.lstat().st_mtime, reverse=True)[KEEP:]:
         shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def in_use() -> Iterator[None]:
-    """Numba functions declared inside are cached in directory()."""
+def in_use(part: str = "") -> Iterator[None]:
+    """Numba functions declared inside are cached in directory(), or in a part of it."""
     saved = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(directory())
+    numba.config.CACHE_DIR = str(directory() / part)
     try:
         yield
     finally:

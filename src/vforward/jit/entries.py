@@ -4,25 +4,24 @@
 A node's *block* is an i64 array that holds, for each parameter of its kernel but idx and edge, the
 address and the length of the array. The entry is a few lines of generated source, in a real file of
 the cache directory (Numba caches functions of files only), that make arrays of those and call the
-kernel. Its name carries a hash of the kernel's own source and of the jitted helpers it uses, so that
-a plug-in's edit is noticed as well as ours.
+kernel. Its name carries a hash of the kernel's own source, of the jitted helpers it uses and of the
+constants they name, so that a plug-in's edit is noticed as well as ours.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import inspect
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from numba.core.dispatcher import Dispatcher
-
 from vforward.errors import KernelError
-from vforward.jit import cache
+from vforward.jit import cache, sources
 from vforward.jit.kernel import merged
 from vforward.layout import ArrayOf
 
@@ -39,7 +38,7 @@ def parameters(kernel: Callable[..., Any]) -> dict[str, ArrayOf]:
     Raises KernelError, naming the kernel, when the first five are not the reserved ones or an
     annotation is missing.
     """
-    function = python_function(kernel)
+    function = sources.python_function(kernel)
     where = f"kernel {function.__name__} ({function.__code__.co_filename})"
     names = tuple(inspect.signature(function).parameters)
     if names[: len(FIXED)] != FIXED:
@@ -54,14 +53,14 @@ def parameters(kernel: Callable[..., Any]) -> dict[str, ArrayOf]:
     return found
 
 
+def returns_int(kernel: Callable[..., Any]) -> bool:
+    """Whether the kernel is annotated ``-> int``."""
+    return get_type_hints(sources.python_function(kernel)).get("return") is int
+
+
 def block_names(kernel: Callable[..., Any]) -> list[str]:
     """The parameters that stand in the node's block, in its order."""
     return [name for name in parameters(kernel) if name not in PER_CALL]
-
-
-def python_function(kernel: Any) -> Any:
-    """The undecorated function."""
-    return getattr(kernel, "py_func", kernel)
 
 
 def build(name: str, kernel: Callable[..., Any]) -> Any:
@@ -71,15 +70,14 @@ def build(name: str, kernel: Callable[..., Any]) -> Any:
     with the compiler's message when the kernel does not compile.
     """
     kinds = parameters(kernel)
-    returns = get_type_hints(python_function(kernel)).get("return") is int
-    source = _source(kinds, returns)
-    cached = _in_file(kernel)
-    digest = _digest(kernel, source)
-    module_name = f"vforward_entry_{name.replace('-', '_')}_{digest}"
+    source = _source(kinds, returns_int(kernel))
+    cached = sources.in_file(kernel)
+    digest = sources.digest(kernel, source)
+    module_name = f"vforward_entry_{re.sub(r'[^A-Za-z0-9]', '_', name)}_{digest}"
     path = cache.directory() / f"{module_name}.py"
     if not path.exists():
         _write(path, source.replace("CACHED", str(cached)))
-    pending[module_name] = (merged(python_function(kernel)), [kind.dtype for kind in kinds.values()])
+    pending[module_name] = (merged(sources.python_function(kernel)), [kind.dtype for kind in kinds.values()])
     try:
         module = _load(module_name, path)
     except Exception as error:
@@ -104,7 +102,7 @@ def _load(name: str, path: Path) -> ModuleType:
 
 
 def _write(path: Path, text: str) -> None:
-    aside = path.with_suffix(f".{id(text)}.tmp")
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
     aside.write_text(text)
     aside.replace(path)
 
@@ -136,28 +134,3 @@ def _source(kinds: dict[str, ArrayOf], returns: bool) -> str:
     if not returns:
         call = [f"    kernel({arguments})", "    return n"]
     return "\n".join([*lines, *call, ""])
-
-
-def _in_file(kernel: Any) -> bool:
-    return Path(python_function(kernel).__code__.co_filename).is_file()
-
-
-def _digest(kernel: Any, source: str) -> str:
-    digest = hashlib.sha256(source.encode())
-    seen: set[int] = set()
-    todo = [kernel]
-    while todo:
-        function = python_function(todo.pop())
-        if id(function) in seen:
-            continue
-        seen.add(id(function))
-        code = function.__code__
-        path = Path(code.co_filename)
-        digest.update(code.co_qualname.encode() + b"\0")
-        if not path.is_file():
-            digest.update(code.co_code + repr(code.co_consts).encode())
-        elif cache.PACKAGE not in path.resolve().parents:
-            digest.update(path.read_bytes())
-        used = [function.__globals__.get(name) for name in code.co_names]
-        todo += [value for value in used if isinstance(value, Dispatcher)]
-    return digest.hexdigest()[:12]

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 
-from vforward.jit import cache
+from vforward.jit import cache, sources
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """_nrt off: Numba then counts no references to arrays (in a loop that took more time than the packets)
@@ -43,10 +42,6 @@ def merged(function: Callable[..., Any]) -> Any:
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    with cache.in_use():
-        return numba.njit(cache=_in_file(function), **OPTIONS, **options)(function)
-
-
-def _in_file(function: Callable[..., Any]) -> bool:
-    """Whether Numba can cache it: what is typed into an interpreter has no file."""
-    return Path(function.__code__.co_filename).is_file()
+    part = f"foreign-{sources.digest(function)}" if sources.foreign(function) else ""
+    with cache.in_use(part):
+        return numba.njit(cache=sources.in_file(function), **OPTIONS, **options)(function)
