@@ -15,11 +15,14 @@ pages; where there are none nothing is said.
 from __future__ import annotations
 
 import ast
+import contextlib
+import errno
 import fcntl
 import json
 import math
 import mmap
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -38,6 +41,10 @@ MAGIC = b"vforward"
 PAGE = 4096
 HUGE = 2 << 20
 DTYPE_ROOM = PAGE - 128
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+LOCK_TRIES = 10
+"""Who asks whether an arena lives holds its lock for an instant: try again before saying that it does."""
+MADV_POPULATE_WRITE = 23  # Linux 5.14
 
 HEADER = np.dtype(
     [
@@ -87,28 +94,28 @@ class Arena:
 
         Raises ArenaError when a living process has it, or its directory is not the user's own.
         """
-        root = runtime_directory()
-        _private(root)
-        path = root / name
-        _private(path)
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise ArenaError(
-                f"forwarder {name!r} is already running (it holds {path}/lock); "
-                "stop it, or choose another [forwarder] name"
-            ) from None
-        _remove_segments(path)
-        return cls(path, owner=True, lock=lock)
+        if not NAME.fullmatch(name):
+            raise ArenaError(f"forwarder name {name!r}: use letters, digits, '.', '_' and '-' only")
+        path = runtime_directory() / name
+        for _ in range(LOCK_TRIES):
+            lock = _take_lock(path)
+            if lock >= 0:
+                _remove_segments(path)
+                return cls(path, owner=True, lock=lock)
+            time.sleep(0.01)
+        raise ArenaError(
+            f"forwarder {name!r} is already running (it holds {path}/lock); "
+            "stop it, or choose another [forwarder] name"
+        )
 
     @classmethod
     def attach(cls, name: str) -> Arena:
         """Open a living arena of another process. Raises ArenaError when there is none."""
         path = runtime_directory() / name
-        if not _locked(path):
+        if not NAME.fullmatch(name) or not _locked(path):
             raise ArenaError(f"no forwarder named {name!r} is running (looked in {path.parent})")
+        _refuse_foreign(path.parent)
+        _refuse_foreign(path)
         return cls(path, owner=False)
 
     def make(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -131,8 +138,9 @@ class Arena:
 
     def open(self, name: str, *, writable: bool = False) -> NDArray[Any]:
         """Map another process's segment. Raises ArenaError when it is missing or its header is off."""
-        if name in self._arrays:
-            return self._arrays[name]
+        known = self._arrays.get(name)
+        if known is not None and (known.flags.writeable or not writable):
+            return known
         where = f"segment {name!r} of arena {self.name!r}"
         try:
             descriptor = os.open(self._find(name), (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
@@ -184,44 +192,61 @@ class Arena:
 
     def _new_file(self, name: str, size: int) -> mmap.mmap:
         for directory in _huge_directories(size):
-            path = directory / f"vforward-{os.geteuid()}.{self.name}.{name}"
+            path = directory / f"vforward-{os.geteuid()}.{self.name}.{self.generation}.{name}"
             rounded = -(-size // HUGE) * HUGE
             try:
+                (self.path / name).symlink_to(path)  # first, so that whoever comes next finds the file
                 memory = _map_new(path, rounded)
             except OSError:
-                path.unlink(missing_ok=True)
+                (self.path / name).unlink(missing_ok=True)
                 continue
             self._elsewhere.append(path)
-            (self.path / name).symlink_to(path)
             return memory
         try:
-            memory = _map_new(self.path / name, size)
+            return _map_new(self.path / name, size)
         except OSError as error:
             raise ArenaError(
                 f"segment {name!r} of arena {self.name!r}: {size} bytes: {error.strerror}; "
                 f"free some of {self.path} or make the tables or buffers smaller"
             ) from error
-        if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        return memory
 
     def _find(self, name: str) -> Path:
         return self.path / name
 
 
 def _map_new(path: Path, size: int) -> mmap.mmap:
+    """Create a file and map it, all of its pages there: a full file system is an error now, not SIGBUS."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         if size < HUGE:
-            os.posix_fallocate(descriptor, 0, size)  # full shared memory is an error now, not SIGBUS
-        else:
-            os.ftruncate(descriptor, size)
-            room = os.fstatvfs(descriptor)
-            if room.f_blocks and room.f_bavail * room.f_frsize < size:
-                raise OSError(28, "no room left on the file system")
-        return mmap.mmap(descriptor, size)
+            os.posix_fallocate(descriptor, 0, size)
+            return mmap.mmap(descriptor, size)
+        os.ftruncate(descriptor, size)
+        room = os.fstatvfs(descriptor)
+        if room.f_blocks and room.f_bavail * room.f_frsize < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        memory = mmap.mmap(descriptor, size)
+        _populate(memory)
+    except BaseException:
+        path.unlink()
+        raise
+    else:
+        return memory
     finally:
         os.close(descriptor)
+
+
+def _populate(memory: mmap.mmap) -> None:
+    """Have all pages now, huge ones where the kernel gives them."""
+    with contextlib.suppress(OSError, AttributeError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    try:
+        memory.madvise(MADV_POPULATE_WRITE)
+    except OSError as error:
+        if error.errno == errno.EFAULT:  # a store would have been SIGBUS
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        if error.errno != errno.EINVAL:  # else an older kernel
+            raise
 
 
 def _checked(memory: mmap.mmap, where: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -235,7 +260,7 @@ def _checked(memory: mmap.mmap, where: str) -> tuple[np.dtype[Any], tuple[int, .
     text = bytes(memory[HEADER.itemsize : PAGE]).rstrip(b"\0")
     try:
         kind = np.lib.format.descr_to_dtype(ast.literal_eval(text.decode()))
-    except (ValueError, SyntaxError, TypeError) as error:
+    except Exception as error:  # whatever the text makes the parser raise
         raise ArenaError(f"{where}: unreadable type: {error}") from error
     size = math.prod(shape) * kind.itemsize
     if n > 4 or kind.hasobject or size != header["size"] or PAGE + size > len(memory):
@@ -244,10 +269,37 @@ def _checked(memory: mmap.mmap, where: str) -> tuple[np.dtype[Any], tuple[int, .
 
 
 def _private(path: Path) -> None:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArenaError(f"{path}: {error.strerror}") from error
+    _refuse_foreign(path)
+
+
+def _refuse_foreign(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise ArenaError(f"{path} must be a directory of uid {os.geteuid()} with mode 0700; remove it")
+
+
+def _take_lock(path: Path) -> int:
+    """The open lock of the arena, made if need be, or -1: it is held, or just being removed."""
+    _private(path.parent)
+    _private(path)
+    try:
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        raise ArenaError(f"{path}/lock: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (path / "lock").stat().st_ino == os.fstat(lock).st_ino:
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return -1
 
 
 def _locked(path: Path) -> bool:

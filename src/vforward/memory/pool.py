@@ -195,7 +195,10 @@ class Pool:
     def take(self, n: int) -> NDArray[np.uint32]:
         """Take n rows for the control plane (one thread). Fewer when the pool is short."""
         rows = np.zeros(n, np.uint32)
-        return rows[: _take(self._own, rows, n)]
+        rows = rows[: _take(self._own, rows, n)]
+        self.meta["flags"][rows] = 0  # else an earlier packet's chain would be given back with them
+        self.meta["next"][rows] = NIL
+        return rows
 
     def put(self, rows: NDArray[np.uint32]) -> None:
         """Give packets back from the control plane, their chains included."""
