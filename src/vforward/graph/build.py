@@ -87,8 +87,8 @@ class Graph:
     def arc(self, name: str, *, starts: Iterable[str], features: Iterable[str], end: str) -> Arc:
         """Lay a feature arc. The start nodes get its masks as their table ``features``."""
         listed = tuple(features)
-        if len(listed) >= ARC_BITS - 1:
-            raise WiringError(f"arc {name}: {len(listed)} features, at most {ARC_BITS - 2}")
+        if len(listed) > ARC_BITS - 1 or len(set(listed)) < len(listed):
+            raise WiringError(f"arc {name}: {len(listed)} features, at most {ARC_BITS - 1}, each once")
         masks = self.arena.make(f"arc-{name}", self.n_ports + 1, np.uint64)
         masks[:] = END
         arc = Arc(name, tuple(starts), listed, end, masks)
@@ -105,6 +105,10 @@ class Graph:
         """
         self._check()
         self.order = self._sorted()
+        if any(m.node.kind is Kind.QUEUE for m in self.order):
+            last = self.order[-1]
+            if last.node.kind is not Kind.INNER or self.ways(last):
+                raise WiringError("a graph with a queue needs a node without edges, which drops its surplus")
         counters = [member.node.counter_labels for member in self.order]
         counts = self.arena.make("counts", max(1, sum(map(len, counters))), np.uint64)
         at = 0
@@ -131,12 +135,20 @@ class Graph:
             for edge, to in member.wired.items():
                 if to not in self.members:
                     raise WiringError(f"node {member.name}: edge {edge!r} leads to {to!r}, not in the graph")
+                if self.members[to].node.kind is Kind.INPUT:
+                    raise WiringError(f"node {member.name}: edge {edge!r} leads to {to!r}, an input")
             for table in member.node.tables:
                 if table not in member.tables and table not in self.tables:
                     raise WiringError(f"node {member.name}: table {table!r} is not given")
+        places: dict[str, str] = {}
         for arc in self.arcs.values():
             for name in (*arc.features, arc.end):
-                self._member(name)
+                if self._member(name).node.kind is Kind.INPUT:
+                    raise WiringError(f"arc {arc.name}: {name} is an input")
+            for name in (*arc.starts, *arc.features):
+                if name in places:  # their edges have the same numbers
+                    raise WiringError(f"node {name}: on arc {arc.name} and on arc {places[name]}")
+                places[name] = arc.name
 
     def ways(self, member: Member) -> dict[int, tuple[str, str]]:
         """All the ways out of a node: edge number -> (edge's name, next node)."""
@@ -193,8 +205,10 @@ class Graph:
 
     @staticmethod
     def _check_table(node: str, name: str, array: NDArray[Any], kind: Any) -> None:
-        inner = array.shape[1] if array.ndim == 2 else 0
-        if array.dtype != np.dtype(kind.dtype) or inner != kind.inner or not array.flags.c_contiguous:
+        inner = array.shape[1:]
+        wanted = (kind.inner,) if kind.inner else ()
+        fits = array.ndim and inner == wanted and array.dtype == np.dtype(kind.dtype)
+        if not fits or not array.flags.c_contiguous:
             raise WiringError(
                 f"node {node}: table {name!r} is {array.dtype}{list(array.shape)}, its kernel takes "
                 f"{np.dtype(kind.dtype)} with inner dimension {kind.inner or 'none'}, contiguous"

@@ -83,6 +83,8 @@ class Node:
             values = sorted(int(c) for c in self.counters)
             if values != list(range(len(values))):
                 raise WiringError(f"node {self.name}: counters must be numbered from 0 without gaps")
+        if (self.kind is Kind.INPUT) != entries.returns_int(self.kernel):
+            raise WiringError(f"node {self.name}: kernels of inputs, and no others, are '-> int'")
         object.__setattr__(self, "_tables", tuple(names[len(entries.FIXED) :]))
 
     @property

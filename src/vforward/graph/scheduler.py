@@ -215,13 +215,14 @@ def _record(g: Any, node: int, rows: Any) -> None:
 @kernel
 def _begin_trace(g: Any, rows: Any) -> None:
     """Mark packets that have just come in, as many as are wanted."""
-    wanted = min(np.int64(g.control[c.TRACE_WANTED]), rows.size)
+    asked = np.int64(g.control[c.TRACE_WANTED])  # once: others write it
+    wanted = max(0, min(asked, rows.size))
     for i in range(wanted):
         row = np.int64(rows[i])
         g.meta[row].flags = g.meta[row].flags | np.uint32(TRACED)
         g.meta[row].trace = g.control[c.TRACE_NEXT]
         g.control[c.TRACE_NEXT] += np.uint64(1)
-    g.control[c.TRACE_WANTED] -= np.uint64(wanted)
+    g.control[c.TRACE_WANTED] = np.uint64(asked - wanted)
 
 
 @inline
@@ -237,11 +238,11 @@ def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
                 _record(g, node, view(frame, n, np.uint32))
             _hand_on(g, node, frame, n, True)
             total += n
+            g.stats[node * c.STATS + c.PACKETS] += np.uint64(n)
         end = cycles()
         empty = np.int64(n <= 0)
         at = node * c.STATS
         g.stats[at + c.CALLS + 3 * empty] += np.uint64(1)
-        g.stats[at + c.PACKETS] += np.uint64(n)
         g.stats[at + c.CLOCKS + 2 * empty] += end - start
         start = end
     return total, start
@@ -336,7 +337,7 @@ def run(words: Any, until_idle: bool) -> None:
             _rest(g, 1 << 30)
             continue
         store_release64(base + 8 * c.STATE, np.uint64(c.RUNNING))
-        vector = np.int64(load_acquire64(base + 8 * c.VECTOR))
+        vector = max(1, min(VECTOR_MAX, np.int64(load_acquire64(base + 8 * c.VECTOR))))
         start = cycles()
         packets, start = _poll_inputs(g, vector, start)
         packets += _take_up_queues(g)
