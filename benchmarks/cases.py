@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalogue of cases, one line each. A case is a generator of rows; its last row is the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from benchmarks import graph_cases, python_case, table_cases
+from benchmarks.session import Session
+
+
+class Case(NamedTuple):
+    """What `vforward bench` can be asked for."""
+
+    name: str
+    help: str
+    rows: Callable[[Session], Iterator[dict[str, Any]]]
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("ip4-path", "the IPv4 path, 256 per vector, 16 routes", graph_cases.ip4_path),
+        Case("ip4-path-512k", "the same with 512 000 random /24 routes", graph_cases.ip4_path_512k),
+        Case("dispatch", "the scheduler's own cost for a node", graph_cases.dispatch),
+        Case("vector-sizes", "ip4-path at 1, 2, 4 ... 256, and a plot", graph_cases.vector_sizes),
+        Case("python-baseline", "the same work in Python, by packet", python_case.python_baseline),
+        Case("fib4-lookup", "a route lookup, 512 000 routes", table_cases.fib4_lookup),
+        Case("pool", "take a buffer and put it back", table_cases.pool),
+    )
+}

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The graphs that are measured, and how one is run: bench-rx, the nodes in question, bench-tx.
+
+Clocks are the scheduler's own statistics. What a node is charged with contains its share of the
+scheduler; nothing between the first measured node and the last is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import nodes
+from benchmarks.frames import CHECKSUM, OUR_MAC, header_sum, udp_frame
+from vforward.graph import control as c
+from vforward.graph import scheduler
+from vforward.graph.build import Graph
+from vforward.graph.node import Node
+from vforward.layout import VECTOR_MAX
+from vforward.memory.arena import Arena
+from vforward.memory.pool import Pool
+from vforward.nodes.ethernet import input as ethernet_input
+from vforward.nodes.interface import output as interface_output
+from vforward.nodes.ip4 import input as ip4_input
+from vforward.nodes.ip4 import lookup as ip4_lookup
+from vforward.nodes.ip4 import rewrite as ip4_rewrite
+from vforward.tables.adjacency import ADJACENCY
+from vforward.tables.fib4 import Fib4
+from vforward.tables.ports import PORT, ROUTED, VIDS
+
+PORTS = 64
+OUT_PORT = 2
+ADJACENCIES = 8
+BUFFERS = 4096
+IP4_PATH = ["ethernet-input", "ip4-input", "ip4-lookup", "ip4-rewrite", "interface-output"]
+
+
+class Bench:
+    """A built graph with bench-rx at its head, and the names of the nodes that are measured."""
+
+    def __init__(self, graph: Graph, measured: Sequence[str], prefixes: NDArray[np.uint32]) -> None:
+        frame = udp_frame(0x0A000002, 0)
+        rest = header_sum(frame[14:CHECKSUM] + frame[CHECKSUM + 2 : 34])
+        self.state = np.array([0, 0x9E3779B97F4A7C15, rest], np.uint64)
+        self._rows = graph.pool.take(VECTOR_MAX)
+        graph.add(
+            nodes.RX,
+            rows=self._rows,
+            frame=np.frombuffer(bytearray(frame), np.uint8),
+            prefixes=prefixes,
+            state=self.state,
+        )
+        graph.add(nodes.TX)
+        graph.add(nodes.TX, "astray")
+        graph.wire(nodes.RX.name, "next", measured[0])
+        for member in graph.members.values():
+            for edge in member.edges:
+                member.wired.setdefault(edge, "astray")
+        self.graph = graph
+        self.names = list(measured)
+        self.plan = graph.build()
+        self._words = self.plan.words()
+        self._stats = self.plan.stats.reshape(-1, c.STATS)
+        self._at = [graph.members[name].number for name in measured]
+
+    def run(self, vector: int, vectors: int) -> NDArray[np.uint64]:
+        """Send so many vectors through. Returns the measured nodes' STATS: calls, packets, clocks.
+
+        Raises AssertionError unless every packet went through every one of them and out.
+        """
+        self.plan.control[c.VECTOR] = vector
+        self.plan.stats[:] = 0
+        self.state[0] = vector * vectors
+        scheduler.run(self._words, True)
+        ends = [*self._at, self.graph.members[nodes.TX.name].number]
+        through = self._stats[ends, c.PACKETS]
+        if not (through == vector * vectors).all():
+            names = [*self.names, nodes.TX.name]
+            seen = dict(zip(names, through.tolist(), strict=True))
+            msg = f"of {vector * vectors} packets not all went the whole way: {seen}"
+            raise AssertionError(msg)
+        return self._stats[self._at].copy()
+
+    def clocks_per_packet(self, vector: int, vectors: int) -> NDArray[np.float64]:
+        """Of each measured node, its share of the scheduler included."""
+        return self.run(vector, vectors)[:, c.CLOCKS] / (vector * vectors)
+
+
+def chain(arena: Arena, node: Node, length: int) -> Bench:
+    """The same node so many times in a row; it has one edge, next."""
+    graph = Graph(arena, Pool(arena, BUFFERS))
+    names = [graph.add(node, f"{node.name}-{i}") for i in range(length)]
+    for name, to in zip(names, [*names[1:], nodes.TX.name], strict=True):
+        graph.wire(name, "next", to)
+    return Bench(graph, names, np.array([0x0B000000], np.uint32))
+
+
+def ip4_path(arena: Arena, prefixes: NDArray[np.uint32]) -> Bench:
+    """The IPv4 path with these /24 routes, each to one of ADJACENCIES neighbours on one port."""
+    graph = Graph(arena, Pool(arena, BUFFERS), PORTS)
+    fib = Fib4(arena)
+    n = len(prefixes)
+    fib.add_many(prefixes, np.full(n, 24, np.uint8), (1 + np.arange(n) % ADJACENCIES).astype(np.uint32))
+    graph.tables |= _ports() | {"fib4_root": fib.root, "fib4_blocks": fib.blocks}
+    for module in (ethernet_input, ip4_input, ip4_lookup, ip4_rewrite):
+        graph.add(module.NODE)
+    graph.add(interface_output.NODE, edges=["in", "out"])
+    graph.wire("ethernet-input", "ip4", "ip4-input")
+    graph.wire("ip4-lookup", "rewrite", "ip4-rewrite")
+    graph.wire("interface-output", "out", nodes.TX.name)
+    graph.arc("ip4-input", starts=["ip4-input"], features=[], end="ip4-lookup")
+    graph.arc("ip4-output", starts=["ip4-rewrite"], features=[], end="interface-output")
+    return Bench(graph, IP4_PATH, prefixes)
+
+
+def _ports() -> dict[str, NDArray[Any]]:
+    ports = np.zeros(PORTS, PORT)
+    for port in (nodes.PORT, OUT_PORT):
+        ports[port]["mac"] = ports[port]["filter"] = int.from_bytes(OUR_MAC, "big") + port - 1
+        ports[port]["mode"], ports[port]["mtu"] = ROUTED, 1500
+        ports[port]["output"] = port - 1
+        ports[port]["parent"] = port
+    adjacencies = np.zeros(1 + ADJACENCIES, ADJACENCY)
+    adjacencies["edge"] = ip4_lookup.Edge.REWRITE
+    adjacencies[0]["edge"] = ip4_lookup.Edge.DROP
+    adjacencies["tx_port"], adjacencies["mtu"] = OUT_PORT, 1500
+    adjacencies["rewrite"], adjacencies["rewrite_len"] = (1, 2, 3), 14
+    return {
+        "ports": ports,
+        "vlans": np.zeros(PORTS * VIDS, np.uint16),
+        "adjacencies": adjacencies,
+    }

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two ends of a measured graph: a node that receives, and one that sends; neither is measured.
+
+bench-rx stands for a port's receive node: it writes the whole frame and the meta record of each
+packet, with a new random destination. So the measured nodes find a packet in the caches as they would
+behind a real port, and find nothing else of it there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.frames import CHECKSUM, DST, FRAME_BYTES
+from vforward.graph.node import Kind, Labels, Node
+from vforward.jit.be import store16, store32
+from vforward.jit.intrinsics import address, copy
+from vforward.jit.kernel import kernel
+from vforward.layout import (
+    EDGE_HELD, HEADROOM, U8, U32, U64, Counts, Data, Edges, Meta, Rows,
+)  # fmt: skip
+from vforward.memory.buffer import begin_packet, byte_address
+
+PORT = 1
+
+
+class Rx(Labels):
+    """The one way out."""
+
+    NEXT = 0, "every packet"
+
+
+class Tx(Labels):
+    """None: nothing goes on from here."""
+
+
+@kernel
+def receive(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
+    rows: U32, frame: U8, prefixes: U32, state: U64,
+) -> int:  # fmt: skip
+    """state: packets still to come; random number; sum of the frame's header without destination."""
+    n = min(idx.size, np.int64(state[0]))
+    x = state[1]
+    template = frame.reshape(1, frame.size)
+    for i in range(n):
+        x ^= x << np.uint64(13)
+        x ^= x >> np.uint64(7)
+        x ^= x << np.uint64(17)
+        which = np.int64(((x >> np.uint64(32)) * np.uint64(prefixes.size)) >> np.uint64(32))
+        dst = np.int64(prefixes[which]) | np.int64(x & np.uint64(0xFF))
+        total = np.int64(state[2]) + (dst >> 16) + (dst & 0xFFFF)
+        total = (total & 0xFFFF) + (total >> 16)
+        total = (total & 0xFFFF) + (total >> 16)
+        store32(template, 0, DST, dst)
+        store16(template, 0, CHECKSUM, total ^ 0xFFFF)
+        row = np.int64(rows[i])
+        copy(byte_address(address(data), row, HEADROOM), address(frame), FRAME_BYTES)
+        begin_packet(meta, row, FRAME_BYTES, PORT)
+        idx[i] = row
+        edge[i] = Rx.NEXT
+    state[0] -= np.uint64(n)
+    state[1] = x
+    return n
+
+
+@kernel
+def send(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> None:
+    edge[:] = EDGE_HELD
+
+
+@kernel
+def nothing(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> None:
+    """Not even edges: those of the node before stay as they are."""
+
+
+RX = Node("bench-rx", receive, Rx, kind=Kind.INPUT)
+TX = Node("bench-tx", send, Tx)
+NOTHING = Node("bench-nothing", nothing, Rx)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vforward bench`: runs the cases of the checkout's benchmarks directory.
+
+The benchmarks are no part of the package: they stand beside ``src`` in a checkout, and are found
+there when the package is installed from it with ``pip install -e``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+USAGE_STATUS = 2
+
+
+def report(checkout: Path = CHECKOUT) -> Any:
+    """The module benchmarks.report. Exits with a message when the checkout is not there."""
+    if not (checkout / "benchmarks" / "report.py").is_file():
+        _refuse(
+            f"no benchmarks beside the package (looked in {checkout}); they are part of a checkout: "
+            "clone the project and install it there with `pip install -e '.[daemon]'`"
+        )
+    if str(checkout) not in sys.path:
+        sys.path.insert(0, str(checkout))
+    return importlib.import_module("benchmarks.report")
+
+
+def bench(
+    cases: list[str], json: bool = False, plot: Path | None = None, *, list_only: bool = False
+) -> None:
+    """Measure vforward on this machine, in clocks of the time stamp counter.
+
+    cases: all when empty. json: one JSON object per row and nothing else on stdout. plot: the file
+    that vector-sizes plots to. list_only: name the cases and stop. An unknown case exits with 2.
+    """
+    module = report()
+    if wrong := module.unknown(cases):
+        known = ", ".join(name for name, _ in module.listing())
+        _refuse(f"no case named {', '.join(wrong)}; there are: {known}")
+    if list_only:
+        for name, text in module.listing():
+            sys.stdout.write(f"{name:18} {text}\n")
+        return
+    module.run(cases, json=json, plot=plot)
+
+
+def _refuse(message: str) -> None:
+    sys.stderr.write(f"vforward bench: {message}\n")
+    sys.exit(USAGE_STATUS)
