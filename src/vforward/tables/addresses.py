@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The IPv4 addresses of all ports: ``ADDRESS[n]``, searched from end to end.
 
-Owner       The control plane writes. A record counts while ``port1`` is not 0; that is written last
-            when it is added, and first when it is deleted, so that no reader sees half of one.
-Complexity  a look-up reads all n records: for ARP, not for what is forwarded.
+Owner       The control plane writes. A record counts while its ``address`` is not 0, which is
+            written last when it is added, first when it is deleted: no reader sees half of one.
+Complexity  a look-up reads all n records: for ARP and ICMP, not for what is forwarded.
 Limits      ADDRESSES_MAX records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,12 +23,13 @@ ADDRESSES_MAX = 256
 
 ADDRESS = np.dtype(
     [
-        ("address", np.uint32),  # host order
+        ("address", np.uint32),  # host order, 0: no record
         ("mask", np.uint32),  # of its prefix, host order
-        ("port1", np.uint32),  # number of the port (or sub-interface) + 1, 0: no record
-        ("spare", np.uint32),
+        ("port", np.uint16),  # or sub-interface
+        ("spare", np.uint16, 3),
     ]
 )
+assert ADDRESS.itemsize == 16
 
 Addresses = Annotated[NDArray[Any], ArrayOf(ADDRESS)]
 
@@ -40,11 +41,11 @@ def standing(addresses: Any, port: Any, ip: Any) -> Any:
     """What an address is to a port: OURS, ON_LINK (in a prefix of the port's) or ELSEWHERE."""
     found = np.int64(ELSEWHERE)
     for i in range(addresses.size):
-        if np.int64(addresses[i].port1) == np.int64(port) + 1:
-            differs = np.int64(addresses[i].address) ^ np.int64(ip)
-            if differs == 0:
+        own = np.int64(addresses[i].address)
+        if own != 0 and addresses[i].port == port:
+            if own == ip:
                 return np.int64(OURS)
-            if differs & np.int64(addresses[i].mask) == 0:
+            if (own ^ np.int64(ip)) & np.int64(addresses[i].mask) == 0:
                 found = np.int64(ON_LINK)
     return found
 
@@ -57,27 +58,27 @@ def mask_of(length: int) -> int:
 def add(addresses: NDArray[Any], port: int, ip: int, length: int) -> None:
     """Give a port an address, or one that it has another prefix length. Raises TableFull."""
     there = _find(addresses, port, ip)
-    at = there if there.size else np.flatnonzero(addresses["port1"] == 0)
+    at = there if there.size else np.flatnonzero(addresses["address"] == 0)
     if not at.size:
         msg = f"{addresses.size} addresses at most; delete one"
         raise TableFull(msg, 0)
     record = addresses[at[0]]
-    record["address"], record["mask"] = ip, mask_of(length)
-    record["port1"] = port + 1
-
-
-def _find(addresses: NDArray[Any], port: int, ip: int) -> NDArray[np.intp]:
-    return np.flatnonzero((addresses["port1"] == port + 1) & (addresses["address"] == ip))
+    record["port"], record["mask"] = port, mask_of(length)
+    record["address"] = ip
 
 
 def delete(addresses: NDArray[Any], port: int, ip: int) -> bool:
     """Take an address off a port. Returns whether it was there."""
     at = _find(addresses, port, ip)
-    addresses["port1"][at] = 0
+    addresses["address"][at] = 0
     return bool(at.size)
 
 
-def of_port(addresses: NDArray[Any], port: int) -> Iterable[tuple[int, int]]:
+def of_port(addresses: NDArray[Any], port: int) -> Iterator[tuple[int, int]]:
     """The (address, mask) pairs of a port."""
-    for record in addresses[addresses["port1"] == port + 1]:
+    for record in addresses[(addresses["port"] == port) & (addresses["address"] != 0)]:
         yield int(record["address"]), int(record["mask"])
+
+
+def _find(addresses: NDArray[Any], port: int, ip: int) -> NDArray[np.intp]:
+    return np.flatnonzero((addresses["port"] == port) & (addresses["address"] == ip))

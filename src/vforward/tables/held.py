@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""held: packets that wait for a neighbor's MAC, a short queue for each next hop.
+
+    held  HELD[1 + n], n a power of two
+
+    record 0     key   the release word in hand    rows, first, n   what is left to emit of it
+                 total packets in the table         limit  how many there may be
+    record 1..n  key   port and next hop, 0: free  rows, first, n   the queue, oldest at first
+
+A key lies in one of the WINDOW records that begin at its home, so what is deleted leaves no trace.
+A slot in use has one packet at least. A release moves the slot's queue to record 0 and frees the
+slot: what comes later for the next hop starts anew, and does not keep the release from ending.
+
+Owner       One worker: arp-resolve and arp-release. The control plane sizes it, and reads it
+            while no worker runs.
+Complexity  WINDOW key comparisons.
+Limits      QUEUE packets for each next hop (RFC 1122 section 2.3.2.2: one at least, the latest).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.jit.kernel import inline, kernel
+from vforward.layout import NIL, ArrayOf
+
+QUEUE = 8
+WINDOW = 8
+SLOTS = 1024
+"""The usual n."""
+
+HELD = np.dtype(
+    [
+        ("key", np.uint64),
+        ("rows", np.uint32, QUEUE),  # a ring
+        ("first", np.uint32),
+        ("n", np.uint32),
+        ("total", np.uint32),
+        ("limit", np.uint32),
+        ("spare", np.uint64),
+    ]
+)
+assert HELD.itemsize == 64
+
+Held = Annotated[NDArray[Any], ArrayOf(HELD)]
+
+USED = 1 << 48
+_HASH = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio (Knuth, TAOCP 6.4)
+
+
+@inline
+def key_of(port: Any, ip: Any) -> Any:
+    """The key of a next hop at a port."""
+    return np.uint64(USED | np.int64(port) << 32 | np.int64(ip))
+
+
+@kernel
+def probe(held: Any, key: Any) -> Any:
+    """The key's slot, or else a free one that it may take (with n 0), or else 0."""
+    mask = held.size - 2
+    home = np.int64((key * _HASH) >> np.uint64(32)) & mask
+    free = np.int64(0)
+    for i in range(WINDOW):
+        slot = np.int64(1 + ((home + i) & mask))
+        if held[slot].key == key:
+            return slot
+        if free == 0 and held[slot].key == 0:
+            free = slot
+    return free
+
+
+@inline
+def has_room(held: Any) -> Any:
+    """Whether one more packet may wait."""
+    return held[0].total < held[0].limit
+
+
+@inline
+def pop_oldest(held: Any, slot: Any) -> Any:
+    """Take the oldest packet out of a queue; NIL when it is empty."""
+    if held[slot].n == 0:
+        return np.int64(NIL)
+    first = np.int64(held[slot].first)
+    held[slot].first = (first + 1) % QUEUE
+    held[slot].n -= np.uint32(1)
+    held[0].total -= np.uint32(1)
+    return np.int64(held[slot].rows[first])
+
+
+@kernel
+def append(held: Any, slot: Any, key: Any, row: Any) -> Any:
+    """Put a packet behind those of the slot, which probe gave for the key.
+
+    Where there is no room the slot's oldest packet makes place: returns its row, otherwise NIL.
+    The caller has checked has_room for a free slot.
+    """
+    oldest = np.int64(NIL)
+    if held[slot].n == QUEUE or not has_room(held):
+        oldest = pop_oldest(held, slot)
+    held[slot].key = key
+    held[slot].rows[(np.int64(held[slot].first) + np.int64(held[slot].n)) % QUEUE] = row
+    held[slot].n += np.uint32(1)
+    held[0].total += np.uint32(1)
+    return oldest
+
+
+@kernel
+def begin_release(held: Any, key: Any) -> None:
+    """Move the key's queue, if there is one, to record 0, which is empty, and free its slot."""
+    slot = probe(held, key)
+    if slot == 0 or held[slot].n == 0:
+        return
+    for i in range(QUEUE):
+        held[0].rows[i] = held[slot].rows[i]
+    held[0].first = held[slot].first
+    held[0].n = held[slot].n
+    held[slot].key = 0
+    held[slot].n = 0
+    held[slot].first = 0
+
+
+def items_for(slots: int = SLOTS) -> int:
+    """Length of the array of a table of at least so many slots."""
+    return 1 + max(WINDOW, 1 << (slots - 1).bit_length())
+
+
+def prepare(held: NDArray[Any], limit: int) -> NDArray[Any]:
+    """Empty a table that may hold so many packets in all. Returns it."""
+    held[:] = np.zeros(1, HELD)
+    held[0]["limit"] = limit
+    return held
+
+
+def held_packets(held: NDArray[Any]) -> int:
+    """How many packets wait in the table, those of a release in hand included."""
+    return int(held[0]["total"])
+
+
+def held_rows(held: NDArray[Any]) -> list[int]:
+    """The rows of the packets that wait: while no worker runs."""
+    return [
+        int(record["rows"][(int(record["first"]) + i) % QUEUE])
+        for record in held[held["n"] > 0]
+        for i in range(int(record["n"]))
+    ]
+
+
+def check(held: NDArray[Any]) -> None:
+    """Assert that the table makes sense. While no worker runs."""
+    slots = held[1:]
+    assert slots.size & (slots.size - 1) == 0
+    assert ((slots["key"] == 0) == (slots["n"] == 0)).all(), "a slot in use has a packet"
+    assert (held["n"] <= QUEUE).all()
+    assert (held["first"] < QUEUE).all()
+    keys = slots["key"][slots["key"] != 0]
+    assert np.unique(keys).size == keys.size, "a next hop has two slots"
+    for key in keys:
+        assert held[int(probe(held, key))]["key"] == key, "a next hop is out of its window"
+    assert int(held["n"].sum()) == held_packets(held) <= int(held[0]["limit"])

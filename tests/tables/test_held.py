@@ -1,0 +1,89 @@
+"""The table of held packets against a dict of bounded queues."""
+
+from collections import deque
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from vforward.layout import NIL
+from vforward.tables import held as table
+
+LIMIT = 20
+
+
+class Holding(RuleBasedStateMachine):
+    """Few slots and a low limit, so that windows fill and the oldest have to make place."""
+
+    def __init__(self):
+        super().__init__()
+        made = np.zeros(table.items_for(16), table.HELD)
+        made[:] = np.ones(1, table.HELD)
+        self.held = table.prepare(made, LIMIT)
+        self.model = {}
+        self.released = deque()
+        self.next_row = 1
+
+    @property
+    def total(self):
+        return sum(map(len, self.model.values())) + len(self.released)
+
+    @rule(port=st.integers(0, 3), ip=st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, 2**31, 2**32 - 1]))
+    def hold(self, port, ip):
+        key = table.key_of(port, ip)
+        slot = int(table.probe(self.held, key))
+        queue = self.model.get((port, ip))
+        if queue is None:
+            assert slot == 0 or self.held[slot]["n"] == 0
+            if slot == 0:
+                assert len(self.model) >= table.WINDOW
+                return
+            assert table.has_room(self.held) == (self.total < LIMIT)
+            if self.total >= LIMIT:
+                return
+            queue = self.model[port, ip] = deque()
+        oldest = NIL
+        if len(queue) == table.QUEUE or self.total >= LIMIT:
+            oldest = queue.popleft()
+        row, self.next_row = self.next_row, self.next_row + 1
+        queue.append(row)
+        assert table.append(self.held, slot, key, row) == oldest
+
+    @rule(data=st.data())
+    def release(self, data):
+        if self.released:
+            return
+        known = [*self.model, (9, 9)]
+        port, ip = data.draw(st.sampled_from(known))
+        table.begin_release(self.held, table.key_of(port, ip))
+        self.released.extend(self.model.pop((port, ip), ()))
+
+    @rule(n=st.integers(1, 9))
+    def emit(self, n):
+        for _ in range(n):
+            expected = self.released.popleft() if self.released else NIL
+            assert table.pop_oldest(self.held, 0) == expected
+
+    @invariant()
+    def it_is_the_model(self):
+        table.check(self.held)
+        assert table.held_packets(self.held) == self.total
+        rows = [row for queue in self.model.values() for row in queue]
+        assert sorted(table.held_rows(self.held)) == sorted([*rows, *self.released])
+
+
+TestHolding = Holding.TestCase
+TestHolding.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+def test_sizes():
+    assert table.items_for() == 1 + table.SLOTS
+    assert [table.items_for(n) for n in (1, 8, 9, 1000)] == [9, 9, 17, 1025]
+
+
+def test_a_key_tells_ports_and_addresses_apart():
+    pairs = [(0, 0), (0, 1), (1, 0), (65535, 2**32 - 1), (0, 2**32 - 1)]
+    keys = {int(table.key_of(*pair)) for pair in pairs}
+    assert len(keys) == len(pairs)
+    assert 0 not in keys
