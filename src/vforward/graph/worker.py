@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker: the thread that lives in the scheduler, and the words by which others steer it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable
+
+import numpy as np
+
+from vforward.graph import control as c
+from vforward.graph import scheduler
+from vforward.jit.intrinsics import cycles
+from vforward.jit.kernel import kernel
+
+PATIENCE_ROUNDS = 20_000
+"""Empty rounds before a worker that may sleep does: a few milliseconds of polling."""
+POLLIN = 1
+
+
+@kernel
+def read_clock() -> int:
+    """The time stamp counter."""
+    return cycles()
+
+
+def clock_hz(seconds: float = 0.02) -> float:
+    """Cycles of the time stamp counter per second, measured against the monotonic clock."""
+    read_clock()
+    begin, start = time.perf_counter_ns(), read_clock()
+    time.sleep(seconds)
+    stop, end = read_clock(), time.perf_counter_ns()
+    return (stop - start) * 1e9 / (end - begin)
+
+
+class Worker:
+    """Runs a plan, in a thread of its own or in the caller's.
+
+    descriptors: what wakes it when it sleeps. poll, read: addresses of the C functions ppoll-like
+    ``int64_t f(pollfds, n, timeout_ns)`` and ``read``; poll 0: it never sleeps. core: the CPU that
+    the thread is pinned to.
+    """
+
+    def __init__(
+        self,
+        plan: scheduler.Plan,
+        *,
+        descriptors: Iterable[int] = (),
+        poll: int = 0,
+        read: int = 0,
+        core: int | None = None,
+    ) -> None:
+        self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        fds = [self.event, *descriptors]
+        polled = np.array([fd | POLLIN << 32 for fd in fds], np.uint64)
+        self.plan = plan._replace(polled=polled)
+        self._words = self.plan.words()
+        self._control = plan.control
+        self._control[c.POLL], self._control[c.READ] = poll, read
+        self._control[c.SPIN_ROUNDS] = PATIENCE_ROUNDS if poll else 0
+        self._core = core
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._control[c.COMMAND] = c.RUN
+        self._thread = threading.Thread(target=self._live, name="worker", daemon=True)
+        self._thread.start()
+
+    def run_until_idle(self) -> None:
+        """Run rounds in the calling thread until one moves no packet."""
+        self._control[c.COMMAND] = c.RUN
+        scheduler.run(self._words, True)
+
+    def wake(self) -> None:
+        """Make a sleeping worker look around."""
+        os.eventfd_write(self.event, 1)
+
+    def pause(self) -> None:
+        """Make the thread wait between two rounds; returns when it does."""
+        self._command(c.PAUSE, c.PAUSED)
+
+    def resume(self) -> None:
+        """Let a paused thread go on."""
+        self._command(c.RUN, c.RUNNING)
+
+    def quiesce(self, timeout: float = 1.0) -> None:
+        """Return when a round has begun and ended since: nothing read before is still in use."""
+        before = int(self._control[c.ROUNDS])
+        deadline = time.monotonic() + timeout
+        while self.running and int(self._control[c.ROUNDS]) < before + 2:
+            self.wake()
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.0001)
+
+    def stop(self) -> None:
+        """End the thread. Harmless when there is none."""
+        self._control[c.COMMAND] = c.STOP
+        self.wake()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def close(self) -> None:
+        """Stop, and give back the eventfd. Harmless when repeated."""
+        if self.event >= 0:
+            self.stop()
+            os.close(self.event)
+            self.event = -1
+
+    def _live(self) -> None:
+        if self._core is not None:
+            os.sched_setaffinity(0, {self._core})
+        scheduler.run(self._words, False)
+
+    def _command(self, command: int, state: int) -> None:
+        self._control[c.COMMAND] = command
+        self.wake()
+        while self.running and int(self._control[c.STATE]) != state:
+            time.sleep(0.0001)
