@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m benchmarks [CASE ...]: what `vforward bench` does, where there is no command line yet."""
+"""python -m benchmarks [CASE ...]: what `vforward bench` does."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The catalogue of cases, one line each. A case is a generator of rows; its last row is the result."""
+"""The catalogue of cases, one line each. A case generates rows; the last is its result."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def udp_frame(source: int, destination: int) -> bytes:
 
 
 def random_slash24s(n: int) -> NDArray[np.uint32]:
-    """n distinct /24 prefixes, drawn evenly from all that a router may forward to, in random order."""
+    """n distinct /24 prefixes, drawn evenly from all that may be forwarded to, in random order."""
     rng = np.random.default_rng(SEED)
     allowed = np.arange(1 << 16, 224 << 16, dtype=np.uint32)
     allowed = allowed[(allowed >> 16) != 127]

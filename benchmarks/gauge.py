@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gauge: is this core ours alone just now?
 
-A virtual CPU is one hyperthread of a core. When the other one works, for whomever, every program here
-takes up to twice the clocks, and nothing in this machine says so. The gauge is a loop whose cost is
-known: six integer chains, coupled so that no compiler can fold them, with enough independent work to
-use every issue slot of the core. Shared, it takes 1.4 to 1.7 times the clocks of a quiet core.
+A virtual CPU is one hyperthread of a core. When the other one works, for whomever, every program
+here takes up to twice the clocks, and nothing in this machine says so. The gauge is a loop whose
+cost is known: six integer chains, coupled so that no compiler can fold them, with enough
+independent work to use every issue slot of the core. Shared, it takes 1.4 to 1.7 times the clocks
+of a quiet core.
 
-The quiet value is the best ever seen. It is kept from run to run, for as long as the machine is up:
-so a process that never sees a quiet moment knows that it did not.
+The quiet value is the best ever seen. It is kept from run to run, for as long as the machine is
+up: so a process that never sees a quiet moment knows that it did not.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @kernel
 def spin(rounds, sink):
-    """Clocks per round of the loop. sink u64[1]: takes the result, so that the work is not dropped."""
+    """Clocks per round of the loop. sink u64[1]: takes the result, lest the work be dropped."""
     a, b, c = np.uint64(1), np.uint64(2), np.uint64(3)
     d, e, f = np.uint64(4), np.uint64(5), np.uint64(6)
     start = cycles()

@@ -17,8 +17,8 @@ from benchmarks.session import Session, arena
 from vforward.graph import control as c
 from vforward.layout import VECTOR_MAX
 
-PACKETS = 16 * VECTOR_MAX
-"""Packets of a timed run: some 100 microseconds, so that the gauge tells of most of it."""
+PACKETS = 8 * VECTOR_MAX
+"""Packets of a timed run: some 60 microseconds, which the gauge's 10 on each side speak for."""
 MOST_VECTORS = 512
 CHAIN = 10
 FEW = np.arange(0x0B000000, 0x0B001000, 0x100, dtype=np.uint32)

@@ -103,7 +103,8 @@ def ip4_path(arena: Arena, prefixes: NDArray[np.uint32]) -> Bench:
     graph = Graph(arena, Pool(arena, BUFFERS), PORTS)
     fib = Fib4(arena)
     n = len(prefixes)
-    fib.add_many(prefixes, np.full(n, 24, np.uint8), (1 + np.arange(n) % ADJACENCIES).astype(np.uint32))
+    values = (1 + np.arange(n) % ADJACENCIES).astype(np.uint32)
+    fib.add_many(prefixes, np.full(n, 24, np.uint8), values)
     graph.tables |= _ports() | {"fib4_root": fib.root, "fib4_blocks": fib.blocks}
     for module in (ethernet_input, ip4_input, ip4_lookup, ip4_rewrite):
         graph.add(module.NODE)

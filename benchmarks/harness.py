@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """How everything here is measured: many short runs, the disturbed ones set aside, the median kept.
 
-The machine that this is developed on has two virtual CPUs whose cores are shared with strangers, and
-a busy neighbour doubles all clocks. So a gauge (benchmarks.gauge) is read right before and right after
-each run, and a run with a reading above 1.1 times the gauge's best is *disturbed*: set aside, and
-repeated, until there are as many undisturbed ones as wanted or the case's time is over (20 s). With
-fewer than LEAST undisturbed runs the row says ``"disturbed": true`` and its value is the median of all.
-Filtered so, medians repeat to 1 %.
+The machine that this is developed on has two virtual CPUs whose cores are shared with strangers,
+and a busy neighbour doubles all clocks. So a gauge (benchmarks.gauge) is read right before and
+right after each run, and a reading above 1.1 times the gauge's best is a *disturbance*. A run
+counts when there was none at it, nor at the run before, nor at the one after: a lull between two
+readings of a busy core would pass otherwise (such runs took 15 to 40 % more). What does not count
+is set aside, and repeated, until there are as many undisturbed runs as wanted or the case's time
+is over (20 s). With fewer than LEAST of them the row says ``"disturbed": true`` and its value is
+the median of all. Filtered so, medians repeat to 1 %.
 
-Every row tells how many runs it rests on, how many were set aside, and the spread of the others: the
-distance between their quartiles over their median.
+Every row tells how many runs it rests on, how many were set aside, and the spread of the others:
+the distance between their quartiles over their median.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ WANTED = 300
 """Undisturbed runs, after which a measurement ends."""
 LEAST = 10
 """Fewer undisturbed runs than this are none."""
+STREAK = 3
+"""Runs in a row without a disturbance, of which the middle one counts."""
 LIMIT_S = 20.0
 WARM_UP = 5
 """Runs before the first that counts: caches, branch predictors, pages."""
@@ -85,19 +89,21 @@ def measure(
         run()
     readings: list[float] = []
     figures: list[Sequence[float]] = []
-    good = 0
+    good = streak = 0
     end = time.monotonic() + limit_s
     while good < wanted and (time.monotonic() < end or len(figures) < LEAST):
         before = gauge.read()
         figures.append(run())
         readings.append(max(before, gauge.read()))
-        good += not gauge.disturbed(readings[-1])
+        streak = 0 if gauge.disturbed(readings[-1]) else streak + 1
+        good += streak >= STREAK
         progress(good, wanted)
     return _evaluate(np.array(figures, float), np.array(readings), gauge)
 
 
 def _evaluate(figures: NDArray[Any], readings: NDArray[Any], gauge: Reading) -> Measured:
     quiet = np.array([not gauge.disturbed(r) for r in readings])  # by the best value of the end
+    quiet = np.convolve(quiet, np.ones(STREAK), "same") == STREAK
     disturbed = int(quiet.sum()) < LEAST
     used = figures if disturbed else figures[quiet]
     low, middle, high = np.percentile(used.sum(axis=1), [25, 50, 75])
@@ -122,7 +128,7 @@ def row(
     touched: int,
     **more: Any,
 ) -> dict[str, Any]:
-    """A row of results. packets: per run. touched: bytes of each written afresh before it is sent."""
+    """A row of results. packets: per run. touched: bytes of each that are written afresh."""
     return {
         "case": case,
         "value": _rounded(measured.value),
@@ -201,4 +207,4 @@ def _commit() -> str:
 
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(CHECKOUT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

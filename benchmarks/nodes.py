@@ -2,8 +2,8 @@
 """The two ends of a measured graph: a node that receives, and one that sends; neither is measured.
 
 bench-rx stands for a port's receive node: it writes the whole frame and the meta record of each
-packet, with a new random destination. So the measured nodes find a packet in the caches as they would
-behind a real port, and find nothing else of it there.
+packet, with a new random destination. So the measured nodes find a packet in the caches as they
+would behind a real port, and find nothing else of it there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from vforward.jit.be import store16, store32
 from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import kernel
 from vforward.layout import (
-    EDGE_HELD, HEADROOM, U8, U32, U64, Counts, Data, Edges, Meta, Rows,
+    EDGE_HELD,
+    HEADROOM,
+    U8,
+    U32,
+    U64,
+    Counts,
+    Data,
+    Edges,
+    Meta,
+    Rows,
 )  # fmt: skip
 from vforward.memory.buffer import begin_packet, byte_address
 
@@ -38,7 +47,7 @@ def receive(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
     rows: U32, frame: U8, prefixes: U32, state: U64,
 ) -> int:  # fmt: skip
-    """state: packets still to come; random number; sum of the frame's header without destination."""
+    """state: packets to come; random number; sum of the header without destination."""
     n = min(idx.size, np.int64(state[0]))
     x = state[1]
     template = frame.reshape(1, frame.size)

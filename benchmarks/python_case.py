@@ -21,7 +21,7 @@ def python_baseline(session: Session) -> Iterator[dict[str, Any]]:
     """The routes and frames of ip4-path, packet by packet."""
     neighbor = Neighbor(THEIR_MAC + OUR_MAC + b"\x08\x00", PORT, 1500)
     router = Router(OUR_MAC, [(int(prefix), 24, neighbor) for prefix in FEW])
-    rng = random.Random(SEED)  # noqa: S311
+    rng = random.Random(SEED)
 
     def run() -> list[float]:
         chosen = [int(rng.choice(FEW)) + rng.randrange(256) for _ in range(VECTOR_MAX)]

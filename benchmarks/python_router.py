@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The IPv4 path as one would write it in Python without a compiler: a function, a packet, a dict.
 
-It does the work of the five nodes of ip4-path, in their order, on a bytearray; no trick is spared that
-keeps it readable: one struct call reads the header, dicts find the route, the checksum is patched.
+It does the work of the five nodes of ip4-path, in their order, on a bytearray; no trick is spared
+that keeps it readable: one struct call reads the header, dicts find the route, the checksum is
+patched.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def run(names: Sequence[str], *, json: bool, plot: Path | None) -> None:
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    hidden = not sys.stderr.isatty()
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("gauge", total=None)
 
         def progress(label: str, done: int, wanted: int) -> None:

@@ -20,8 +20,8 @@ def report(checkout: Path = CHECKOUT) -> Any:
     """The module benchmarks.report. Exits with a message when the checkout is not there."""
     if not (checkout / "benchmarks" / "report.py").is_file():
         _refuse(
-            f"no benchmarks beside the package (looked in {checkout}); they are part of a checkout: "
-            "clone the project and install it there with `pip install -e '.[daemon]'`"
+            f"no benchmarks beside the package (looked in {checkout}); they are part of a "
+            "checkout: clone the project and install it there with `pip install -e '.[daemon]'`"
         )
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))
