@@ -47,12 +47,12 @@ class Count(Labels):
     LINK_BROADCAST = 6, "a unicast packet in a broadcast or multicast frame"
 
 
-BAD_DESTINATION = np.zeros(256, np.uint8)
-"""By an address' first byte: 1 where no packet may go (0/8, 127/8)."""
-BAD_DESTINATION[[0, 127]] = 1
-BAD_SOURCE = BAD_DESTINATION.copy()
-"""By an address' first byte: 1 where none can come from (0/8, 127/8, 224/3)."""
-BAD_SOURCE[224:] = 1
+FROM = 256
+MARTIAN = np.zeros(2 * FROM, np.uint8)
+"""By a destination's first byte: 1 where no packet may go (0/8, 127/8). From FROM on, by a source's
+first byte: 1 where none can come from (0/8, 127/8, 224/3)."""
+MARTIAN[[0, 127, FROM, FROM + 127]] = 1
+MARTIAN[FROM + 224 :] = 1
 
 
 @kernel
@@ -83,7 +83,7 @@ def _reason(data: Any, meta: Any, row: int) -> int:
     if _options_sum(data, row, l3, ihl) != 0xFFFF:
         return np.int64(Count.BAD_CHECKSUM)
     dst = load32(data, row, l3 + ip4.DST)
-    if BAD_SOURCE[data[row, l3 + ip4.SRC]] or BAD_DESTINATION[dst >> 24]:
+    if MARTIAN[FROM + data[row, l3 + ip4.SRC]] or MARTIAN[dst >> 24]:
         return np.int64(Count.MARTIAN)
     group = dst >= 0xE0000000 and (dst < 0xF0000000 or dst == 0xFFFFFFFF)
     if flags & LINK_BROADCAST and not group:
@@ -140,11 +140,11 @@ def ip4_input(
         odd = (
             (a & np.uint64(0xFF)) ^ np.uint64(0x45)
             | np.uint64(record.flags & (LINK_BROADCAST | CHAINED))
-            | np.uint64(BAD_SOURCE[np.uint8(b >> np.uint64(32))])
-            | np.uint64(BAD_DESTINATION[np.uint8(c)])
-            | np.uint64((length - ip4.HEADER) | (here - length)) >> np.uint64(63)
+            | np.uint64(MARTIAN[FROM + np.int64(np.uint8(b >> np.uint64(32)))])
+            | np.uint64(MARTIAN[np.int64(np.uint8(c))])
         )
-        if (odd != np.uint64(0)) | (not ip4.checksum_right(a, b, c)):
+        outside = ((length - ip4.HEADER) | (here - length)) < 0  # one sign bit for two comparisons
+        if (odd != np.uint64(0)) | outside | (not ip4.checksum_right(a, b, c)):
             edge[i] = ASIDE
             aside += 1
             continue

@@ -21,7 +21,7 @@ from vforward.graph.node import INFO, Labels, Node
 from vforward.jit.be import load16, raw_load32, raw_store32
 from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import inline, kernel
-from vforward.layout import EDGE_HELD, GSO, SELF_MADE, U64, Counts, Data, Edges, Meta, Rows
+from vforward.layout import CHAINED, EDGE_HELD, GSO, SELF_MADE, U64, Counts, Data, Edges, Meta, Rows
 from vforward.memory.buffer import byte_address
 from vforward.packet import ip4
 from vforward.tables.adjacency import REWRITE_MAX, Adjacencies
@@ -77,7 +77,7 @@ def _refuse(data: Any, meta: Any, row: int, count: Any, mtu: int, expired: bool)
 
 @inline
 def _rewrite(data: Any, meta: Any, row: Any, l3: Any, to: Any) -> None:
-    """Put the next link's header in front. Returns the edge."""
+    """Put the next link's header in front."""
     record = meta[row]
     copy(byte_address(address(data), row, l3 - REWRITE_MAX), address(to.rewrite), REWRITE_MAX)
     record.off = l3 - np.int64(to.rewrite_len)
@@ -131,9 +131,9 @@ def ip4_rewrite(
         record = meta[row]
         to = adjacencies[record.adjacency]
         l3 = np.int64(record.l3)
-        long = np.int64(record.end) + np.int64(record.rest) - l3 > np.int64(to.mtu)
+        long = np.int64(record.end) - l3 > np.int64(to.mtu)
         word = raw_load32(data, row, l3 + ip4.TTL)
-        if long | (word & 0xFF <= 1) | (record.flags & (SELF_MADE | GSO) != 0):
+        if long | (word & 0xFF <= 1) | (record.flags & (SELF_MADE | GSO | CHAINED) != 0):
             edge[i] = ASIDE
             aside += 1
             continue
