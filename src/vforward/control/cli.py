@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `vforward` command.
+
+Exit status 0: good; 1: it cannot be done now; 2: wrong usage or configuration.
+
+What a command needs is imported when it runs: `show` and `--help` load no compiler.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+
+from vforward.errors import ConfigError, VforwardError
+
+P = ParamSpec("P")
+
+CANNOT, WRONG = 1, 2
+
+app = typer.Typer(
+    name="vforward",
+    help="A user-space vector packet forwarder.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class What(StrEnum):
+    """What `vforward show` shows."""
+
+    RUNTIME = "runtime"
+    PORTS = "ports"
+    ERRORS = "errors"
+    ROUTES = "routes"
+    NEIGHBORS = "neighbors"
+    GRAPH = "graph"
+
+
+Name = Annotated[
+    str, typer.Option("-n", "--name", help="The forwarder; may be left out if only one runs.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _command(function: Callable[P, None]) -> Callable[P, None]:
+    """A command whose VforwardErrors are a message and an exit status."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except VforwardError as error:
+            sys.stderr.write(f"vforward: {error}\n")
+            raise typer.Exit(WRONG if isinstance(error, ConfigError) else CANNOT) from error
+
+    return app.command()(guarded)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"vforward {version('vforward')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of vforward itself."""
+
+
+@_command
+def run(
+    file: Annotated[Path, typer.Argument(help="The configuration, a TOML file.")],
+    check: Annotated[bool, typer.Option("--check", help="Only check the configuration.")] = False,
+    exit_when_idle: Annotated[
+        bool, typer.Option("--exit-when-idle", help="End when no packet has come for 0.2 s.")
+    ] = False,
+) -> None:
+    """Forward packets as FILE says, until SIGTERM or SIGINT comes."""
+    from vforward.control import config
+    from vforward.control import show as tables
+
+    wanted = config.load(file)
+    if check:
+        sys.stdout.write(f"{file}: good: {tables.summary(wanted)}\n")
+        return
+    from vforward.control import run as daemon
+
+    def ready() -> None:
+        bar.close()
+        how = f"show with: vforward show runtime -n {wanted.forwarder.name}"
+        sys.stdout.write(f"forwarding: {tables.summary(wanted)}; {how}\n")
+        sys.stdout.flush()
+
+    with tables.Bar("compiling") as bar:
+        daemon.run(wanted, bar.report, ready, exit_when_idle=exit_when_idle)
+
+
+@_command
+def show(
+    what: Annotated[What, typer.Argument(help="What to show.")],
+    name: Name = "",
+    json: Json = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="With errors: also what counts no drops.")
+    ] = False,
+) -> None:
+    """Look into a running forwarder, without stopping it."""
+    from vforward.control import observe
+    from vforward.control import show as tables
+
+    with observe.attach(name) as view:
+        rows = getattr(view, what.value)()
+    if what is What.ERRORS and not everything:
+        rows = [row for row in rows if row.drop]
+    if json:
+        tables.as_json(rows)
+    elif what is What.ERRORS:
+        tables.errors(rows, everything=everything)
+    else:
+        getattr(tables, what.value)(rows)
+
+
+@_command
+def trace(
+    count: Annotated[int, typer.Argument(min=1, max=100_000, help="How many packets.")],
+    name: Name = "",
+    node: Annotated[str, typer.Option(help="Only packets of this input node.")] = "",
+    timeout: Annotated[float, typer.Option(min=0, help="Longest wait, seconds.")] = 10.0,
+    json: Json = False,
+) -> None:
+    """Follow the next COUNT packets through the graph, node by node."""
+    from vforward.control import observe, packet_trace
+    from vforward.control import show as tables
+
+    with observe.attach(name) as view:
+        packets = packet_trace.collect(view, count, node, timeout)
+    if json:
+        tables.as_json(packets)
+    else:
+        tables.trace(packets)
+    if len(packets) < count:
+        came = f"{len(packets)} of {count}" if packets else "no"
+        sys.stderr.write(f"vforward: {came} packets came within {timeout:g} s\n")
+    if not packets:
+        raise typer.Exit(CANNOT)
+
+
+@_command
+def clear(name: Name = "") -> None:
+    """Let `show` count from zero. The forwarder notices nothing."""
+    from vforward.control import observe
+
+    with observe.attach(name) as view:
+        view.clear()
+
+
+@_command
+def compile(
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Remove this version's compiled code first.")
+    ] = False,
+) -> None:
+    """Compile everything that may be needed, so that `run` starts at once."""
+    from vforward.control import compile as compiling
+    from vforward.control import show as tables
+    from vforward.jit import cache
+
+    start = time.perf_counter()
+    if cold:
+        compiling.empty_cache()
+    with tables.Bar("compiling") as bar:
+        steps = compiling.compile_all(bar.report)
+    seconds = time.perf_counter() - start
+    sys.stdout.write(f"{steps} steps in {seconds:.1f} s; compiled code: {cache.directory()}\n")
+
+
+@_command
+def bench(
+    cases: Annotated[list[str] | None, typer.Argument(help="Cases; none: all of them.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object per row.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Plot the case vector-sizes to this file.")
+    ] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="Only list the cases.")] = False,
+) -> None:
+    """Measure vforward on this machine."""
+    from vforward.control.bench_command import bench as measure
+
+    measure(cases or [], json, plot, list_only=list_only)
+
+
+@_command
+def demo() -> None:
+    """Show it at work: two network namespaces, pings and TCP through a forwarder between them."""
+    from vforward.control.demo import demo as show_it
+
+    show_it()

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of control.observe as tables on the terminal, or as JSON; the progress of compiling.
+
+Into a file or a pipe tables go at full width, so that nothing is cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vforward.control.observe import ErrorRow, Moved, PortRow, Runtime, WaysRow
+from vforward.control.packet_trace import TracedPacket
+
+if TYPE_CHECKING:
+    from vforward.control.config import Config
+
+FILE_COLUMNS = 1000
+REPORT_S = 1.0
+"""Between two lines of progress where there is no terminal."""
+
+
+def console(*, error: bool = False) -> Console:
+    """Where to print to. Text is taken as it is: names may hold brackets."""
+    stream = sys.stderr if error else sys.stdout
+    width = None if stream.isatty() else FILE_COLUMNS
+    return Console(
+        file=stream, width=width, markup=False, emoji=False, highlight=False, soft_wrap=False
+    )
+
+
+def as_json(rows: Any) -> None:
+    """Print rows as one JSON document."""
+    plain = [_plain(row) for row in rows] if isinstance(rows, list) else _plain(rows)
+    sys.stdout.write(json.dumps(plain, indent=1) + "\n")
+
+
+def runtime(what: Runtime) -> None:
+    """Print what the worker and its nodes have done."""
+    out = console()
+    out.print(
+        f"{what.name}: {what.state}, pid {what.pid}, vector {what.vector}, {what.seconds:.1f} s: "
+        f"{what.packets:,} packets in, {what.packets_per_second:,.0f} packets/s, "
+        f"load {what.load:.1%}, {what.sleeps:,} sleeps"
+    )
+    table = _table("Node", "Kind", ">Calls", ">Packets", ">Clocks/packet", ">Packets/call", ">Time")
+    for node in what.nodes:
+        if node.packets:
+            table.add_row(
+                node.name,
+                node.kind,
+                f"{node.calls:,}",
+                f"{node.packets:,}",
+                f"{node.clocks_per_packet:.1f}",
+                f"{node.packets_per_call:.1f}",
+                f"{node.share:.1%}",
+            )
+    table.add_section()
+    total = f"{what.clocks_per_packet:.1f}"
+    table.add_row("sum, per packet in", "", "", f"{what.packets:,}", total, "", "")
+    out.print(table)
+    polls = _table("Input", ">Empty polls", ">Clocks/poll")
+    for node in what.nodes:
+        if node.empty_polls:
+            clocks = f"{node.clocks_per_empty_poll:.1f}"
+            polls.add_row(node.name, f"{node.empty_polls:,}", clocks)
+    if polls.row_count:
+        out.print(polls)
+
+
+def ports(rows: list[PortRow]) -> None:
+    """Print the ports: who they are, then what went through."""
+    out = console()
+    table = _table(">#", "Port", "Type", "MAC", ">MTU", "Addresses", "Of")
+    for row in rows:
+        of = f"{row.parent} vlan {row.vlan}" if row.vlan else ""
+        of = f"cross connect to {row.peer}" if row.peer else of
+        number, mtu = str(row.number), str(row.mtu)
+        table.add_row(number, row.name, row.type, row.mac, mtu, " ".join(row.addresses), of)
+    out.print(table)
+    heads = [f">{way} {what}" for way in ("Rx", "Tx") for what in ("packets", "bytes", "drops")]
+    table = _table("Port", *heads)
+    for row in rows:
+        table.add_row(row.name, *_moved(row.rx), *_moved(row.tx))
+    out.print(table)
+
+
+def errors(rows: list[ErrorRow], *, everything: bool = False) -> None:
+    """Print what was dropped and why; with everything, the other counters behind it."""
+    out = console()
+    drops = [row for row in rows if row.drop]
+    if drops:
+        out.print(_error_table("Dropped", drops))
+    else:
+        out.print("nothing was dropped")
+    if everything:
+        out.print(_error_table("Counted", [row for row in rows if not row.drop]))
+
+
+def routes(rows: list[dict[str, Any]]) -> None:
+    """Print the routes."""
+    _print_documents(rows, ("prefix", "kind", "via", "port"), "no routes")
+
+
+def neighbors(rows: list[dict[str, Any]]) -> None:
+    """Print the neighbors."""
+    _print_documents(rows, ("address", "mac", "port", "state", "age"), "no neighbors")
+
+
+def graph(rows: list[WaysRow]) -> None:
+    """Print the nodes, and as branches of each its ways out with the packets that took them."""
+    out = console()
+    label = max((len(edge.label) for row in rows for edge in row.edges), default=0)
+    to = max((len(edge.to) for row in rows for edge in row.edges), default=0)
+    for row in rows:
+        out.print(f"{row.name}  ({row.kind}, {row.packets:,} packets)", style="bold")
+        ways = [(f"{e.label:{label}} -> {e.to:{to}}", e.packets) for e in row.edges]
+        if row.ended:
+            ways.append((f"{'':{label}}    {'(sent, freed or held)':{to}}", row.ended))
+        for i, (text, packets) in enumerate(ways):
+            branch = "└─" if i == len(ways) - 1 else "├─"
+            out.print(f"{branch} {text}  {packets:>14,}", style=None if packets else "dim")
+
+
+def trace(packets: list[TracedPacket]) -> None:
+    """Print the ways that packets went."""
+    out = console()
+    for packet in packets:
+        out.print(
+            f"packet {packet.number} from {packet.port or packet.steps[0].node}", style="bold"
+        )
+        table = _table(">us", "Node", "Left by", ">Bytes", "As")
+        for step in packet.steps:
+            left = f"{step.edge} ({step.reason})" if step.reason else step.edge
+            clock = f"{step.microseconds:.2f}"
+            table.add_row(clock, step.node, left, str(step.bytes), step.text)
+        out.print(table)
+
+
+def summary(config: Config) -> str:
+    """What a configuration has, in a few words: "2 ports, 1 route"."""
+    counted = (
+        (len(config.ports), "port"),
+        (len(config.routes), "route"),
+        (len(config.neighbors), "neighbor"),
+        (len(config.cross_connects), "cross connect"),
+    )
+    return ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for n, name in counted if n) or "no ports"
+
+
+class Bar:
+    """How far something is, on standard error: a bar, or without a terminal a line a second.
+
+    A context manager: leaving it takes the bar away.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._last = time.monotonic()
+        self._bar: Any = None
+
+    def report(self, done: int, total: int, name: str) -> None:
+        """Say how many steps are done, how many there are, and what is next."""
+        if self._bar is None and sys.stderr.isatty():
+            self._bar = _new_bar()
+            self._bar.start()
+            self._task = self._bar.add_task(self._title)
+        if self._bar is not None:
+            text = f"{self._title} {name}"
+            self._bar.update(self._task, completed=done, total=total, description=text)
+        elif time.monotonic() - self._last >= REPORT_S:
+            self._last = time.monotonic()
+            sys.stderr.write(f"{self._title}: {done} of {total}, {name}\n")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Take the bar away. Harmless when repeated."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _new_bar() -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console(error=True), transient=True)
+
+
+def _table(*heads: str) -> Table:
+    """A table without lines; a head that begins with ">" is of a column of numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for head in heads:
+        if head.startswith(">"):
+            table.add_column(head[1:], justify="right", no_wrap=True)
+        else:
+            table.add_column(head, overflow="fold")
+    return table
+
+
+def _error_table(head: str, rows: Iterable[ErrorRow]) -> Table:
+    table = _table("Node", "Reason", f">{head}", "Meaning")
+    for row in rows:
+        table.add_row(row.node, row.reason, f"{row.count:,}", row.help)
+    return table
+
+
+def _moved(moved: Moved | None) -> list[str]:
+    if moved is None:
+        return ["-"] * 3
+    return [f"{moved.packets:,}", f"{moved.bytes:,}", f"{moved.drops:,}"]
+
+
+def _print_documents(rows: list[dict[str, Any]], keys: tuple[str, ...], none: str) -> None:
+    out = console()
+    if not rows:
+        out.print(none)
+        return
+    table = _table(*(key.capitalize() for key in keys))
+    for row in rows:
+        table.add_row(*(_text(row.get(key)) for key in keys))
+    out.print(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return "" if value is None else str(value)
+
+
+def _plain(row: Any) -> Any:
+    return asdict(row) if is_dataclass(row) and not isinstance(row, type) else row
