@@ -93,7 +93,7 @@ def compare(port, payloads, vector, tci=None):
     assert sum(result.counted.values()) == edges.count("drop")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), port=st.sampled_from(ROUTED), vector=st.sampled_from([1, 3, 256]))
 def test_it_does_what_the_oracle_does(data, port, vector):
     payloads = data.draw(st.lists(arp_payloads(port), min_size=1, max_size=24))
@@ -106,7 +106,10 @@ def test_random_bytes_are_dropped(payloads):
     compare(LAN, payloads, 256)
 
 
-def request(target=ip("10.0.0.1"), sender=ip("10.0.0.9"), padding=b""):
+OWN, NEIGHBOR = ip("10.0.0.1"), ip("10.0.0.9")
+
+
+def request(target=OWN, sender=NEIGHBOR, padding=b""):
     return oracle.request(mac(0x19), sender, target) + padding
 
 

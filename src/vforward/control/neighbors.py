@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Neighbors: the slow path of ARP, between the worker's rings and the machine that knows them.
+
+worker  -- events ------------------> service   who is where; whose MAC is wanted
+worker  <-- releases, inject (frames) service   what becomes of packets; requests to be sent
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.control.neighbor_machine import Machine, Routing, State, Times
+from vforward.io.libc import libc_address
+from vforward.memory.arena import Arena
+from vforward.memory.pool import Pool
+from vforward.nodes.arp import events as ev
+from vforward.nodes.control.inject import Injector
+from vforward.packet import arp
+from vforward.packet import ethernet as eth
+from vforward.rings.spsc import Ring, items_for
+from vforward.tables import addresses as address_table
+from vforward.tables import held as held_table
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.05
+"""When the ring of releases was full: the worker is paused."""
+EVENTS = 2048
+BATCH = 1024
+"""Most events of one step."""
+INJECTED = 1024
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A neighbor as users see it. since: when the state began, by the service's clock, seconds."""
+
+    port: int
+    ip: int
+    mac: bytes | None
+    state: State
+    since: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step did: whether the worker was given something; when the next is due, if ever."""
+
+    moved: bool
+    due: float | None
+
+
+def make_tables(arena: Arena, pool: Pool, slots: int = held_table.SLOTS) -> dict[str, NDArray[Any]]:
+    """The arrays shared with arp-input, -resolve, -release and control-inject, by parameter name.
+
+    At most an eighth of the pool may be held, and a sixteenth may wait to be injected.
+    """
+    n_held = held_table.items_for(slots)
+    held = arena.make("held", n_held, held_table.HELD)
+    n_injected = max(8, min(INJECTED, pool.size // 16))
+    return {
+        "addresses": arena.make("addresses", address_table.ADDRESSES_MAX, address_table.ADDRESS),
+        "held": held_table.prepare(held, max(1, pool.size // 8)),
+        "events": arena.make("events", ev.items_for(EVENTS), np.uint64),
+        "releases": arena.make("releases", items_for(2 * n_held, np.uint64), np.uint64),
+        "inject": arena.make("inject", items_for(n_injected), np.uint32),
+    }
+
+
+class NeighborService:
+    """All neighbors of one forwarder with one worker. Any thread may call any method.
+
+    Either call step after events and by the time it returns, or start a thread that does. tables
+    go to the graph. ``wake`` is called after something was pushed for the worker; routing too is
+    called with the service's lock held, and must not wait for a thread that calls the service.
+    """
+
+    def __init__(
+        self,
+        arena: Arena,
+        pool: Pool,
+        ports: NDArray[Any],
+        routing: Routing,
+        *,
+        wake: Callable[[], None] = lambda: None,
+        times: Times | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        limit: int = 16384,
+    ) -> None:
+        """limit: neighbors; further ones are not learned, and count as unreachable."""
+        self.tables = make_tables(arena, pool)
+        self.wake = wake
+        self._ports, self._clock = ports, clock
+        self._addresses, self._events = self.tables["addresses"], self.tables["events"]
+        self._releases = Ring(self.tables["releases"])
+        self._injector = Injector(pool, self.tables["inject"])
+        self._machine = Machine(routing, self, times or Times(), limit)
+        self._unreleased: deque[int] = deque()
+        self._injected = False
+        self._lock = threading.RLock()
+        self._event = -1
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    # What users do.
+
+    def entries(self) -> list[Neighbor]:
+        """All neighbors, by port and address."""
+        with self._lock:
+            found = sorted(self._machine.entries.items())
+            return [Neighbor(e.port, e.ip, e.mac, e.state, e.since) for _, e in found]
+
+    def add_address(self, port: int, address: IPv4Interface) -> None:
+        """Answer requests for an address of a port, and ask from it. Raises TableFull."""
+        with self._lock:
+            length = address.network.prefixlen
+            address_table.add(self._addresses, port, int(address.ip), length)
+
+    def delete_address(self, port: int, address: IPv4Interface) -> None:
+        """Take an address off a port, and forget the port's neighbors that no prefix covers now."""
+        with self._lock:
+            address_table.delete(self._addresses, port, int(address.ip))
+            for key, entry in list(self._machine.entries.items()):
+                if key[0] == port and entry.state is not State.STATIC and not self._source(*key):
+                    self.delete(*key)
+
+    def add_static(self, port: int, ip: int, mac: bytes) -> None:
+        """Set a neighbor's MAC for good.
+
+        Raises ValueError for a MAC that is no station's, and what the routing raises.
+        """
+        if len(mac) != 6 or mac == bytes(6) or mac[0] & 1:
+            msg = f"{mac.hex(':')} is no station's MAC"
+            raise ValueError(msg)
+        with self._lock:
+            self._machine.set_static(port, ip, mac, self._clock())
+            self._flush()
+
+    def delete(self, port: int, ip: int) -> bool:
+        """Forget a neighbor, static or not. Returns whether it was known.
+
+        Packets that wait for it are undeliverable.
+        """
+        with self._lock:
+            entry = self._machine.entries.get((port, ip))
+            if entry is not None:
+                self._machine.forget(entry)
+                self._flush()
+            return entry is not None
+
+    def delete_port(self, port: int) -> None:
+        """Forget all neighbors of a port."""
+        with self._lock:
+            for key in [key for key in self._machine.entries if key[0] == port]:
+                self.delete(*key)
+
+    # The thread.
+
+    def start(self) -> None:
+        """Run step in a thread of its own until stop. First called before the worker is started."""
+        if self._thread is not None:
+            return
+        if self._event < 0:
+            self._event = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            ev.set_bell(self._events, libc_address("write"), self._event)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="neighbors", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. What is known stays known; start and step go on from there."""
+        if self._thread is None:
+            return
+        self._stopping = True
+        os.eventfd_write(self._event, 1)
+        self._thread.join()
+        self._thread = None
+
+    def close(self) -> None:
+        """Stop, and give back the buffers of requests not sent: after the worker has stopped."""
+        self.stop()
+        self._injector.close()
+        if self._event >= 0:
+            ev.set_bell(self._events, 0, 0)
+            os.close(self._event)
+            self._event = -1
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._event, select.POLLIN)
+        due: float | None = None
+        while not self._stopping:
+            # Rounded up, so that what is due is due when poll returns.
+            wait_ms = None if due is None else max(0, int((due - self._clock()) * 1000) + 1)
+            if poll.poll(wait_ms):
+                os.eventfd_read(self._event)
+            try:
+                due = self.step(self._clock()).due
+            except Exception:  # of wake's or the routing's: it must not end the service
+                log.exception("neighbors: a step failed")
+                due = self._clock() + RETRY_S
+
+    # What it does.
+
+    def step(self, now: float) -> Step:
+        """Do what events and deadlines call for."""
+        with self._lock:
+            moved = False
+            try:
+                for event in ev.drain(self._events, BATCH):
+                    try:
+                        self._on_event(event, now)
+                    except Exception:  # a fault of the routing's: the other events must not suffer
+                        log.exception("neighbors: %s", event)
+                self._machine.advance(now)
+            finally:
+                moved = self._flush()
+            due = self._machine.due()
+            if self._unreleased:
+                due = now + RETRY_S if due is None else min(due, now + RETRY_S)
+            return Step(moved, now if ev.waiting(self._events) else due)
+
+    def _on_event(self, event: ev.Event, now: float) -> None:
+        if event.kind == ev.RESOLVE:
+            self._machine.resolve(event.port, event.ip, now)
+        else:
+            mac = event.mac.to_bytes(6, "big")
+            add = event.kind == ev.LEARN_TARGET
+            self._machine.learn(event.port, event.ip, mac, add, now)
+
+    def request(self, port: int, ip: int, mac: bytes | None) -> bool:
+        """Inject an ARP request (for the machine)."""
+        source = self._source(port, ip)
+        if source is None:
+            return False
+        record = self._ports[port]
+        to = eth.BROADCAST if mac is None else int.from_bytes(mac, "big")
+        frame = arp.request(int(record["mac"]), source, ip, to=to, vlan=int(record["vlan"]))
+        self._injected |= self._injector.send(port, frame)
+        return True
+
+    def release(self, port: int, ip: int, forward: bool) -> None:
+        """Queue a release (for the machine)."""
+        outcome = ev.FORWARD if forward else ev.UNREACHABLE
+        self._unreleased.append(ev.release_word(port, ip, outcome))
+
+    def _source(self, port: int, ip: int) -> int | None:
+        """The address to ask from: from one of another prefix nobody would be believed."""
+        for own, mask in address_table.of_port(self._addresses, port):
+            if (own ^ ip) & mask == 0 and own != ip:
+                return own
+        return None
+
+    def _flush(self) -> bool:
+        """Push the releases that fit, in order; wake the worker if there is anything for it."""
+        n = self._releases.push(list(self._unreleased)) if self._unreleased else 0
+        for _ in range(n):
+            self._unreleased.popleft()
+        moved = bool(n) or self._injected
+        self._injected = False
+        if moved:
+            self.wake()
+        if self._thread is not None and threading.current_thread() is not self._thread:
+            os.eventfd_write(self._event, 1)  # deadlines have changed
+        return moved
