@@ -24,12 +24,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vforward.control.neighbors import NeighborService
+from vforward.control.publish import Publisher
 from vforward.control.router_graph import lay_out
 from vforward.control.routing import Routing
 from vforward.errors import ConfigError
 from vforward.graph import control as c
 from vforward.graph.build import Graph
-from vforward.graph.worker import Worker, clock_hz
+from vforward.graph.worker import Worker
+from vforward.io import shim
 from vforward.io.libc import libc_address
 from vforward.io.port import Port
 from vforward.layout import VECTOR_MAX
@@ -85,9 +87,12 @@ class Forwarder:
         self.interfaces: dict[str, Interface] = {}
         self.routing = Routing(self.arena, self.ports, self._name_of)
         self.graph = Graph(self.arena, self.pool, PORTS_MAX)
-        self.neighbors = NeighborService(self.pool, self.ports, self.routing)
+        self.neighbors = NeighborService(self.arena, self.pool, self.ports, self.routing)
+        self._stack.callback(self.neighbors.close)
         self.worker: Worker | None = None
-        self._vector, self._idle, self._core = vector, idle, core
+        self.vector = vector
+        self._idle, self._core = idle, core
+        self._publisher: Publisher | None = None
 
     def add_port(
         self,
@@ -169,30 +174,45 @@ class Forwarder:
         """Tell a neighbor's MAC, which is then never asked for. Raises ConfigError."""
         self.neighbors.add_static(self._interface(port).number, int(IPv4Address(address)), mac)
 
-    def build(self, progress: Callable[[str], None] = lambda _: None) -> None:
-        """Wire and compile the graph. Raises WiringError, KernelError."""
-        lay_out(self.graph, self)
+    def build(
+        self, progress: Callable[[str], None] = lambda _: None, config: str | None = None
+    ) -> None:
+        """Wire and compile the graph. config: the file it comes from, to be shown.
+
+        progress is called with each node's name before it is compiled. Raises WiringError,
+        KernelError.
+        """
+        fib = self.routing.fib
+        self.graph.tables |= self.neighbors.tables | {
+            "ports": self.ports,
+            "vlans": self.vlans,
+            "adjacencies": self.routing.adjacencies,
+            "fib4_root": fib.root,
+            "fib4_blocks": fib.blocks,
+        }
+        lay_out(self.graph, self._real())
         plan = self.graph.build(progress)
-        plan.control[c.VECTOR] = self._vector
-        descriptors = [fd for i in self._real() for fd in i.port.descriptors()]  # type: ignore[union-attr]
+        plan.control[c.VECTOR] = self.vector
         self.worker = Worker(
             plan,
-            descriptors=descriptors,
-            poll=self._poll_address() if self._idle == "poll" else 0,
+            descriptors=[fd for _, port in self._real() for fd in port.descriptors()],
+            poll=shim.address("vf_ppoll") if self._idle == "poll" and shim.built() else 0,
             read=libc_address("read"),
             core=self._core,
         )
         self._stack.callback(self.worker.close)
         self.routing.quiesce = self.worker.quiesce
         self.neighbors.wake = self.worker.wake
-        self._publish()
+        self._publisher = Publisher(self, config)
 
     def start(self) -> None:
         """Start the worker and the neighbor service."""
         assert self.worker is not None, "build comes before start"
+        assert self._publisher is not None
         self._stack.callback(self.stop)
         self.neighbors.start()
         self.worker.start()
+        self._publisher.start()
 
     def run_until_idle(self) -> None:
         """Forward what waits, in the calling thread, until nothing more moves."""
@@ -200,15 +220,31 @@ class Forwarder:
         self.worker.run_until_idle()
         while self.neighbors.step(time.monotonic()).moved:
             self.worker.run_until_idle()
+        for _, port in self._real():
+            port.flush()
 
     def stop(self) -> None:
         """Stop the worker and the neighbor service; ports flush. Harmless when repeated."""
-        self.neighbors.stop()
         if self.worker is not None:
             self.worker.stop()
-        for interface in self._real():
-            assert interface.port is not None
-            interface.port.flush()
+        self.neighbors.stop()
+        for _, port in self._real():
+            port.flush()
+        if self._publisher is not None:
+            self._publisher.stop()
+
+    def known_neighbors(self) -> list[dict[str, Any]]:
+        """The neighbors, for users: port, address, mac, state, and since when, in seconds."""
+        return [
+            {
+                "port": self._name_of(n.port),
+                "address": str(IPv4Address(n.ip)),
+                "mac": n.mac.hex(":") if n.mac else "",
+                "state": n.state.value,
+                "since": round(n.since, 3),
+            }
+            for n in self.neighbors.entries()
+        ]
 
     def close(self) -> None:
         """Stop, close the ports and remove the arena. Harmless when repeated."""
@@ -220,8 +256,8 @@ class Forwarder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _real(self) -> list[Interface]:
-        return [i for i in self.interfaces.values() if i.port is not None]
+    def _real(self) -> list[tuple[str, Port]]:
+        return [(i.name, i.port) for i in self.interfaces.values() if i.port is not None]
 
     def _name_of(self, number: int) -> str:
         return next(i.name for i in self.interfaces.values() if i.number == number)
@@ -250,7 +286,6 @@ class Forwarder:
             self.neighbors.add_address(interface.number, address)
         if interface.addresses:
             record["address"] = int(interface.addresses[0].ip)
+        names = [name for name, _ in self._real()]
+        record["output"] = names.index(interface.parent or interface.name)
         record["mode"] = ROUTED
-
-    def _poll_address(self) -> int:
-        return poll_address() if all(i.port.descriptors() for i in self._real() if i.port.rx()) else 0

@@ -56,6 +56,8 @@ class Graph:
         self.members: dict[str, Member] = {}
         self.arcs: dict[str, Arc] = {}
         self.order: list[Member] = []
+        self.plan: Plan
+        self.counts: NDArray[np.uint64]
 
     def add(
         self, node: Node, name: str = "", *, edges: Iterable[str] = (), **tables: NDArray[Any]
@@ -111,6 +113,7 @@ class Graph:
                 raise WiringError("a graph with a queue needs a node without edges, which drops its surplus")
         counters = [member.node.counter_labels for member in self.order]
         counts = self.arena.make("counts", max(1, sum(map(len, counters))), np.uint64)
+        self.counts = counts
         at = 0
         for number, (member, labels) in enumerate(zip(self.order, counters, strict=True)):
             member.number = number
@@ -120,7 +123,8 @@ class Graph:
             progress(member.name)
             member.entry = entries.build(member.node.name, member.node.kernel)
             member.block = self._block(member)
-        return self._plan()
+        self.plan = self._plan()
+        return self.plan
 
     def _member(self, name: str) -> Member:
         if name not in self.members:

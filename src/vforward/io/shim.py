@@ -45,6 +45,15 @@ class _Lib:
 lib = _Lib()
 
 
+def built() -> bool:
+    """Whether the compiled extension is there."""
+    try:
+        _module()
+    except ShimMissing:
+        return False
+    return True
+
+
 def address(name: str) -> int:
     """Return the address of the C function `name`, for compiled code to call."""
     module = _module()

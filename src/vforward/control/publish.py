@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a forwarder leaves in its arena for others to read: documents, and port statistics.
+
+    forwarder   once: nodes, edges, counters, ports (see describe)
+    routes      when they change
+    neighbors   when they change
+    drops       u64[n_ports, DROPS]: what ports know of frames that never reached the graph, in the
+                order of the port's "statistics"; *-cleared: what ``clear`` copied, for readers to subtract
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vforward.graph.build import Graph, Member
+from vforward.graph.worker import clock_hz
+
+if TYPE_CHECKING:
+    from vforward.control.forwarder import Forwarder, Interface
+
+log = logging.getLogger(__name__)
+
+DROPS = 4
+PERIOD_S = 0.25
+
+
+class Publisher:
+    """Publishes a built forwarder, and while started keeps that up to date from a thread."""
+
+    def __init__(self, forwarder: Forwarder, config: str | None) -> None:
+        self._forwarder = forwarder
+        arena, graph = forwarder.arena, forwarder.graph
+        self._drops = arena.make("drops", (forwarder.ports.size, DROPS), np.uint64)
+        self._last: dict[str, Any] = {}
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        n = len(graph.order)
+        for name, shape in (
+            ("stats", (n, graph.plan.stats.size // n)),
+            ("taken", (n, 256)),
+            ("counts", graph.counts.size),
+            ("drops", self._drops.shape),
+        ):
+            arena.make(f"{name}-cleared", shape, np.uint64)
+        arena.write_document("forwarder", describe(forwarder, config))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Publish what has changed."""
+        forwarder = self._forwarder
+        for interface in forwarder.interfaces.values():
+            if interface.port is not None:
+                values = list(interface.port.statistics().values())[:DROPS]
+                self._drops[interface.number, : len(values)] = values
+        self._document("routes", [dataclasses.asdict(r) for r in forwarder.routing.routes()])
+        self._document("neighbors", forwarder.known_neighbors())
+
+    def start(self) -> None:
+        """Refresh every PERIOD_S from now on."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and refresh once more. Harmless when repeated."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+            self.refresh()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(PERIOD_S):
+            try:
+                self.refresh()
+            except Exception:  # must not end with it
+                log.exception("publisher: a refresh failed")
+
+    def _document(self, name: str, content: Any) -> None:
+        if self._last.get(name) != content:
+            self._forwarder.arena.write_document(name, content)
+            self._last[name] = content
+
+
+def describe(forwarder: Forwarder, config: str | None) -> dict[str, Any]:
+    """The document "forwarder": nodes in the order of their numbers, and ports."""
+    graph = forwarder.graph
+    counts_at = 0
+    nodes = []
+    for member in graph.order:
+        nodes.append({**_node(graph, member), "counts_at": counts_at})
+        counts_at += len(member.node.counter_labels)
+    return {
+        "name": forwarder.name,
+        "pid": os.getpid(),
+        "started": time.time(),
+        "tsc_hz": clock_hz(),
+        "vector": forwarder.vector,
+        "config": config,
+        "nodes": nodes,
+        "ports": [_port(forwarder, interface) for interface in forwarder.interfaces.values()],
+    }
+
+
+def _node(graph: Graph, member: Member) -> dict[str, Any]:
+    counters = sorted(member.node.counters) if member.node.counters else []
+    return {
+        "name": member.name,
+        "kind": member.node.kind.value,
+        "edges": [
+            {"edge": edge, "label": label, "to": to}
+            for edge, (label, to) in graph.ways(member).items()
+        ],
+        "counters": [{"label": c.label, "help": c.help, "drop": c.drop} for c in counters],
+    }
+
+
+def _port(forwarder: Forwarder, interface: Interface) -> dict[str, Any]:
+    record = forwarder.ports[interface.number]
+    members = forwarder.graph.members
+    rx, tx = (f"{interface.name}-{way}" for way in ("rx", "tx"))
+    return {
+        "number": interface.number,
+        "name": interface.name,
+        "type": type(interface.port).__name__ if interface.port else "vlan",
+        "mac": int(record["mac"]).to_bytes(6, "big").hex(":"),
+        "mtu": int(record["mtu"]),
+        "addresses": [str(address) for address in interface.addresses],
+        "parent": interface.parent,
+        "vlan": interface.vlan,
+        "peer": interface.peer,
+        "rx": rx if rx in members else None,
+        "tx": tx if tx in members else None,
+        "statistics": list(interface.port.statistics())[:DROPS] if interface.port else [],
+    }
