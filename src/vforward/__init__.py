@@ -1,2 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user-space vector packet forwarder."""
+"""A user-space vector packet forwarder whose packet processing is Python, compiled by Numba.
+
+The names below are the library. Importing the package compiles nothing and loads nothing heavy: a
+name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vforward.control.forwarder import Forwarder
+    from vforward.errors import (
+        ArenaError,
+        ConfigError,
+        KernelError,
+        PortError,
+        ShimMissing,
+        VforwardError,
+        WiringError,
+    )
+    from vforward.graph.build import Graph
+    from vforward.graph.node import INFO, Kind, Labels, Node
+    from vforward.graph.worker import Worker
+    from vforward.io.af_packet import AfPacketPort
+    from vforward.io.generator import GeneratorPort
+    from vforward.io.memory import MemoryPort
+    from vforward.io.null import NullPort
+    from vforward.io.pcap import PcapPort
+    from vforward.io.port import Port
+    from vforward.jit.kernel import inline, kernel
+    from vforward.memory.arena import Arena
+    from vforward.memory.pool import Pool
+
+_ERRORS = (
+    "ArenaError", "ConfigError", "KernelError", "PortError", "ShimMissing", "VforwardError",
+    "WiringError",
+)  # fmt: skip
+_HOME = {
+    **dict.fromkeys(_ERRORS, "errors"),
+    "AfPacketPort": "io.af_packet",
+    "Arena": "memory.arena",
+    "Forwarder": "control.forwarder",
+    "GeneratorPort": "io.generator",
+    "Graph": "graph.build",
+    "INFO": "graph.node",
+    "Kind": "graph.node",
+    "Labels": "graph.node",
+    "MemoryPort": "io.memory",
+    "Node": "graph.node",
+    "NullPort": "io.null",
+    "PcapPort": "io.pcap",
+    "Pool": "memory.pool",
+    "Port": "io.port",
+    "Worker": "graph.worker",
+    "inline": "jit.kernel",
+    "kernel": "jit.kernel",
+}
+
+__version__ = "0.1.0.dev0"
+__all__ = [  # noqa: PLE0604 the names come from the table above
+    *_HOME,
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        msg = f"module 'vforward' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"vforward.{_HOME[name]}"), name)
