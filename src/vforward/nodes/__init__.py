@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 from vforward.graph.node import Node
+from vforward.nodes.arp import input as arp_input
+from vforward.nodes.arp import release as arp_release
+from vforward.nodes.arp import resolve as arp_resolve
+from vforward.nodes.control import inject
 from vforward.nodes.ethernet import input as ethernet_input
 from vforward.nodes.icmp import echo as icmp4_echo
 from vforward.nodes.icmp import error as icmp4_error
@@ -16,6 +20,10 @@ from vforward.nodes.l2 import cross_connect
 
 CATALOG: tuple[Node, ...] = (
     ethernet_input.NODE,
+    arp_input.NODE,
+    arp_resolve.NODE,
+    arp_release.NODE,
+    inject.NODE,
     ip4_input.NODE,
     ip4_lookup.NODE,
     ip4_local.NODE,
