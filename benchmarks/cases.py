@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks import graph_cases, python_case, table_cases
+from benchmarks import graph_cases, python_case, start_cases, table_cases
 from benchmarks.session import Session
 
 
@@ -26,6 +26,8 @@ CASES = {
         Case("dispatch", "the scheduler's own cost for a node", graph_cases.dispatch),
         Case("vector-sizes", "ip4-path at 1, 2, 4 ... 256, and a plot", graph_cases.vector_sizes),
         Case("python-baseline", "the same work in Python, by packet", python_case.python_baseline),
+        Case("start-warm", "process start to first forwarded packet", start_cases.start_warm),
+        Case("start-cold", "compile everything, nothing cached", start_cases.start_cold),
         Case("fib4-lookup", "a route lookup, 512 000 routes", table_cases.fib4_lookup),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )

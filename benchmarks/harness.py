@@ -101,18 +101,43 @@ def measure(
     return _evaluate(np.array(figures, float), np.array(readings), gauge)
 
 
+def repeat(
+    run: Callable[[], Sequence[float]],
+    gauge: Reading,
+    times: int,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> Measured:
+    """Run so many times, and set nothing aside: for what takes too long to be undisturbed.
+
+    disturbed tells whether the core was shared right before or after one of them.
+    """
+    figures = []
+    disturbed = False
+    for done in range(times):
+        before = gauge.read()
+        figures.append(run())
+        disturbed |= gauge.disturbed(max(before, gauge.read()))
+        progress(done + 1)
+    return _summary(np.array(figures, float), gauge, rejected=0, disturbed=disturbed)
+
+
 def _evaluate(figures: NDArray[Any], readings: NDArray[Any], gauge: Reading) -> Measured:
     quiet = np.array([not gauge.disturbed(r) for r in readings])  # by the best value of the end
     quiet = np.convolve(quiet, np.ones(STREAK), "same") == STREAK
     disturbed = int(quiet.sum()) < LEAST
     used = figures if disturbed else figures[quiet]
+    rejected = len(figures) - len(used)
+    return _summary(used, gauge, rejected=rejected, disturbed=disturbed)
+
+
+def _summary(used: NDArray[Any], gauge: Reading, *, rejected: int, disturbed: bool) -> Measured:
     low, middle, high = np.percentile(used.sum(axis=1), [25, 50, 75])
     return Measured(
         value=float(middle),
         parts=[float(part) for part in np.median(used, axis=0)],
         spread=float((high - low) / middle) if middle else 0.0,
         runs=len(used),
-        rejected=0 if disturbed else len(figures) - len(used),
+        rejected=rejected,
         disturbed=disturbed,
         gauge=gauge.best,
     )
