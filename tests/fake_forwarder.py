@@ -86,7 +86,7 @@ NEIGHBORS = [
         "address": "10.0.1.2",
         "mac": "02:00:00:00:00:02",
         "state": "reachable",
-        "age": 2.5,
+        "since": 1000.0,
     }
 ]
 SHAPES = {

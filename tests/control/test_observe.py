@@ -113,9 +113,16 @@ def test_graph(view):
     assert (rows[2].packets, rows[2].ended) == (13, 13)
 
 
-def test_routes_and_neighbors_are_as_published(view):
+def test_routes_are_as_published(view):
     assert view.routes() == fake.ROUTES
-    assert view.neighbors() == fake.NEIGHBORS
+
+
+def test_neighbors_have_an_age(arena, view, monkeypatch):
+    monkeypatch.setattr(observe.time, "monotonic", lambda: 1002.5)
+    known = {key: fake.NEIGHBORS[0][key] for key in ("port", "address", "mac", "state")}
+    assert view.neighbors() == [{**known, "age": 2.5}]
+    arena.write_document("neighbors", [{**known, "state": "static", "since": 0}])
+    assert view.neighbors() == [{**known, "state": "static", "age": None}]
 
 
 def test_clear_counts_from_zero_and_leaves_the_workers_words_alone(arena, view):

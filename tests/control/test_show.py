@@ -75,7 +75,8 @@ def test_graph(view, capsys):
     assert lines[-1].split() == ["└─", "(sent,", "freed", "or", "held)", "87"]
 
 
-def test_routes_and_neighbors(view, capsys):
+def test_routes_and_neighbors(view, capsys, monkeypatch):
+    monkeypatch.setattr(observe.time, "monotonic", lambda: 1002.5)
     show.routes(view.routes())
     assert ["10.0.1.0/24", "connected", "lan"] in cells(capsys.readouterr().out)
     show.neighbors(view.neighbors())

@@ -107,7 +107,8 @@ def run(
         sys.stdout.flush()
 
     with tables.Bar("compiling") as bar:
-        daemon.run(wanted, bar.report, ready, exit_when_idle=exit_when_idle)
+        shown = str(file.absolute())
+        daemon.run(wanted, bar.report, ready, file=shown, exit_when_idle=exit_when_idle)
 
 
 @_command

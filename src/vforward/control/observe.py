@@ -11,6 +11,7 @@ counted since the last clear.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,8 +233,9 @@ class View:
         return list(self.arena.read_document("routes"))
 
     def neighbors(self) -> list[dict[str, Any]]:
-        """The neighbors: port, address, mac, state, age."""
-        return list(self.arena.read_document("neighbors"))
+        """The neighbors: port, address, mac, state, age (s; None: configured)."""
+        now = time.monotonic()  # one clock for all processes
+        return [_neighbor(row, now) for row in self.arena.read_document("neighbors")]
 
     def clear(self) -> None:
         """Count from zero from now on. The worker's own counters are left alone."""
@@ -303,6 +305,12 @@ def _port_row(port: dict[str, Any], rx: Moved | None, tx: Moved | None) -> PortR
         rx=rx,
         tx=tx,
     )
+
+
+def _neighbor(row: dict[str, Any], now: float) -> dict[str, Any]:
+    rest = {key: value for key, value in row.items() if key != "since"}
+    age = None if row["state"] == "static" else round(max(0.0, now - row["since"]), 3)
+    return {**rest, "age": age}
 
 
 def _ratio(a: float, b: float) -> float:

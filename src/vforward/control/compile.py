@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compile all that the daemon may need, before it is needed: fills this version's cache directory.
+
+A small forwarder is built and run, with a port of each type that needs no privileges and packets
+that go the usual ways: so what Python calls while packets flow is compiled just as it is called
+then. Nodes that this forwarder has not got are compiled by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vforward.control.forwarder import Forwarder
+from vforward.errors import ShimMissing
+from vforward.graph import control as c
+from vforward.graph import scheduler
+from vforward.graph.node import Node
+from vforward.graph.scheduler import Plan
+from vforward.io import af_packet_rx, af_packet_tx, shim
+from vforward.io.generator import GeneratorPort
+from vforward.io.memory import MemoryPort
+from vforward.io.null import NullPort
+from vforward.io.pcap import PcapPort, write_frames
+from vforward.jit import cache, entries
+from vforward.layout import BUF_STRIDE
+from vforward.nodes import CATALOG
+from vforward.testing import packets
+
+OURS, THEIRS = "10.0.1.1", "10.0.1.2"
+THEIR_MAC = "02:00:00:00:00:02"
+AF_PACKET = (af_packet_rx.NODE, af_packet_tx.NODE)
+RUNTIME = "VFORWARD_RUNTIME_DIR"
+
+
+def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> int:
+    """Compile, or load what is compiled already. Returns how many steps that were.
+
+    progress: called before each step with how many are done, how many there are (about, at first)
+    and its name. Raises KernelError.
+    """
+    done = 0
+
+    def step(name: str) -> None:
+        nonlocal done
+        progress(done, max(total(), done + 1), name)
+        done += 1
+
+    def total() -> int:
+        return len(forwarder.graph.members) + len(CATALOG) + len(AF_PACKET) + 2
+
+    with _aside() as directory, Forwarder("compile", buffers=1024) as forwarder:
+        memory = _add_ports(forwarder, directory)
+        forwarder.build(step)
+        step("scheduler")
+        compile_scheduler(forwarder)
+        step("packets")
+        _exercise(forwarder, memory)
+        for node in (*CATALOG, *AF_PACKET):
+            step(node.name)
+            _compile(node)
+    return done
+
+
+def compile_scheduler(forwarder: Forwarder) -> None:
+    """Compile the function in which the forwarder's worker is to live. Moves no packet."""
+    assert forwarder.worker is not None, "build comes before the scheduler"
+    plan: Plan = forwarder.worker.plan
+    plan.control[c.COMMAND] = c.STOP
+    scheduler.run(plan.words(), False)
+
+
+def empty_cache() -> None:
+    """Remove what is compiled of this version."""
+    for path in cache.directory().iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _aside() -> Iterator[Path]:
+    """A runtime directory of our own, so that nobody takes this forwarder for one that runs."""
+    before = os.environ.get(RUNTIME)
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="vforward-compile-", dir=memory) as directory:
+        os.environ[RUNTIME] = directory
+        try:
+            yield Path(directory)
+        finally:
+            os.environ.pop(RUNTIME)
+            if before is not None:
+                os.environ[RUNTIME] = before
+
+
+def _add_ports(forwarder: Forwarder, directory: Path) -> MemoryPort:
+    memory = forwarder.add_port("memory", MemoryPort(), f"{OURS}/24")
+    capture = directory / "in.pcap"
+    write_frames(capture, [_echo_request(bytes(6))])
+    forwarder.add_port("pcap", PcapPort(read=capture, write=_writable(directory)), "10.0.2.1/24")
+    forwarder.add_port("generator", GeneratorPort(count=64, dst="10.0.4.2"), "10.0.3.1/24")
+    forwarder.add_port("null", NullPort(), "10.0.4.1/24")
+    forwarder.add_vlan("vlan", "memory", 7, "10.0.5.1/24")
+    forwarder.add_route("10.1.0.0/16", via=THEIRS)
+    forwarder.add_neighbor("10.0.4.2", packets.mac_bytes(THEIR_MAC), "null")
+    return memory
+
+
+def _writable(directory: Path) -> Path | None:
+    """A file to write, where the shim is there that does it."""
+    try:
+        shim.address("vf_write")
+    except ShimMissing:
+        return None
+    return directory / "out.pcap"
+
+
+def _echo_request(to: bytes, size: int = 56) -> bytes:
+    ip = packets.ip4(THEIRS, OURS, 1, packets.icmp_echo(1, 1, bytes(size)))
+    return packets.eth(to, THEIR_MAC, 0x0800, ip)
+
+
+def _exercise(forwarder: Forwarder, memory: MemoryPort) -> None:
+    """Pings, long ones too, to ourselves; ARP both ways; a packet that waits for its neighbor."""
+    mac = memory.mac
+    waits = packets.ip4(THEIRS, "10.0.1.9", 17, packets.udp(THEIRS, "10.0.1.9", 1, 2))
+    request = packets.arp_request(THEIR_MAC, THEIRS, OURS)
+    memory.send(
+        [
+            packets.eth(b"\xff" * 6, THEIR_MAC, 0x0806, request),
+            _echo_request(mac),
+            _echo_request(mac, 2 * BUF_STRIDE),
+            packets.eth(mac, THEIR_MAC, 0x0800, waits),
+        ]
+    )
+    forwarder.run_until_idle()
+    memory.received()
+
+
+def _compile(node: Node) -> None:
+    entries.build(node.name, node.kernel)

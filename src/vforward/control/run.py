@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's life: a forwarder made from a configuration, run until a signal, taken down whole.
+
+Signals set an event and nothing else, so none of them comes between a resource and its release.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from vforward.control import config as models
+from vforward.control.compile import compile_scheduler
+from vforward.control.forwarder import Forwarder
+from vforward.errors import ConfigError, KernelError
+from vforward.graph import control as c
+from vforward.io.af_packet import AfPacketPort
+from vforward.io.generator import GeneratorPort
+from vforward.io.memory import MemoryPort
+from vforward.io.null import NullPort
+from vforward.io.pcap import PcapPort
+from vforward.io.port import Port
+
+LOOK_S = 0.05
+IDLE_S = 0.2
+IDLE_ROUNDS = 3
+"""Rounds that must have been empty besides: on a busy machine the worker may not have run."""
+
+
+def from_config(config: models.Config) -> Forwarder:
+    """A forwarder with all that the configuration names, ready to build.
+
+    Raises ConfigError, ArenaError, PortError, ShimMissing; then nothing is left behind.
+    """
+    settings = config.forwarder
+    _check_core(settings.core)
+    forwarder = Forwarder(
+        settings.name,
+        vector=settings.vector,
+        buffers=settings.buffers,
+        idle=settings.idle,
+        core=settings.core,
+    )
+    try:
+        _fill(forwarder, config)
+    except BaseException:
+        forwarder.close()
+        raise
+    return forwarder
+
+
+def run(
+    config: models.Config,
+    progress: Callable[[int, int, str], None] = lambda *_: None,
+    ready: Callable[[], None] = lambda: None,
+    *,
+    file: str | None = None,
+    exit_when_idle: bool = False,
+) -> None:
+    """Forward as configured until SIGTERM or SIGINT comes. Main thread only.
+
+    progress: called while kernels compile, with how many are done, how many there are, and the
+    next one's name. ready: called when packets are forwarded. file: where the configuration is
+    from, to be shown. exit_when_idle: ends also when no packet has come for IDLE_S. Raises as
+    from_config, and KernelError.
+    """
+    with _signals() as stop, from_config(config) as forwarder:
+        try:
+            _build(forwarder, progress, stop, file)
+        except _Stopped:
+            return
+        forwarder.start()
+        _await_start(forwarder)
+        ready()
+        _wait(forwarder, stop, exit_when_idle=exit_when_idle)
+
+
+class _Stopped(Exception):
+    """A signal came while kernels compiled."""
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _check_core(core: int | None) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    if core is not None and core not in allowed:
+        listed = ", ".join(map(str, allowed))
+        msg = f"forwarder.core: CPU {core} is not one that this process may use: {listed}"
+        raise ConfigError(msg)
+
+
+def _fill(forwarder: Forwarder, config: models.Config) -> None:
+    for name, port in config.ports.items():
+        if not isinstance(port, models.VlanPort):
+            forwarder.add_port(name, new_port(port), port.address)
+    for name, port in config.ports.items():
+        if isinstance(port, models.VlanPort):
+            forwarder.add_vlan(name, port.parent, port.vlan, port.address, port.mtu)
+    for pair in config.cross_connects:
+        forwarder.cross_connect(*pair.ports)
+    for route in config.routes:
+        forwarder.add_route(route.prefix, via=route.via, port=route.port, kind=route.type or "")
+    for neighbor in config.neighbors:
+        forwarder.add_neighbor(neighbor.address, neighbor.mac.packed, neighbor.port)
+
+
+def new_port(port: models.Port) -> Port:
+    """The port that a model describes, not opened."""
+    if isinstance(port, models.NullPort):
+        return NullPort(mtu=port.mtu)
+    assert not isinstance(port, models.VlanPort), "a sub-interface is no port"
+    mac = port.mac.packed if port.mac else None
+    if isinstance(port, models.AfPacketPort):
+        return AfPacketPort(port.interface, mac, port.mtu, port.ring_mib, port.promiscuous)
+    if isinstance(port, models.PcapPort):
+        return PcapPort(
+            read=port.read, write=port.write, resolution=port.resolution, mac=mac, mtu=port.mtu
+        )
+    if isinstance(port, models.MemoryPort):
+        return MemoryPort(mac=mac, mtu=port.mtu)
+    return GeneratorPort(
+        count=port.count,
+        size=port.size,
+        flows=port.flows,
+        src=port.src,
+        dst=port.dst,
+        dst_mac=port.dst_mac.packed if port.dst_mac else None,
+        touch=port.touch,
+        mac=mac,
+        mtu=port.mtu,
+    )
+
+
+def _build(
+    forwarder: Forwarder,
+    progress: Callable[[int, int, str], None],
+    stop: threading.Event,
+    file: str | None,
+) -> None:
+    done = 0
+
+    def step(name: str) -> None:
+        nonlocal done
+        if stop.is_set():
+            raise _Stopped
+        progress(done, max(done, len(forwarder.graph.members)) + 1, name)
+        done += 1
+
+    forwarder.build(step, file)
+    step("scheduler")
+    compile_scheduler(forwarder)
+
+
+def _await_start(forwarder: Forwarder) -> None:
+    """Return when the worker polls its inputs, or has failed to."""
+    worker = forwarder.worker
+    assert worker is not None
+    while worker.running and int(worker.plan.control[c.STATE]) != c.RUNNING:
+        time.sleep(0.001)
+
+
+def _wait(forwarder: Forwarder, stop: threading.Event, *, exit_when_idle: bool) -> None:
+    """Return when a signal has come or, if so wished, packets have ceased. Raises KernelError."""
+    assert forwarder.worker is not None
+    control = forwarder.worker.plan.control
+    busy, rounds, since = -1, 0, time.monotonic()
+    while not stop.wait(LOOK_S):
+        if not forwarder.worker.running:
+            msg = "the worker has ended by itself; its error is above"
+            raise KernelError(msg)
+        if int(control[c.BUSY_ROUNDS]) != busy:
+            busy, rounds = int(control[c.BUSY_ROUNDS]), int(control[c.ROUNDS])
+            since = time.monotonic()
+        quiet = time.monotonic() - since >= IDLE_S
+        if exit_when_idle and quiet and int(control[c.ROUNDS]) >= rounds + IDLE_ROUNDS:
+            return

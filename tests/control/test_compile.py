@@ -1,0 +1,71 @@
+"""vforward compile fills the cache: what follows compiles nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vforward.control import compile as compiling
+from vforward.jit import cache
+from vforward.nodes import CATALOG
+
+
+def test_every_step_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
+    steps = []
+    n = compiling.compile_all(lambda done, total, name: steps.append((done, total, name)))
+    assert [done for done, _, _ in steps] == list(range(n))
+    assert {total for _, total, _ in steps} == {n}
+    names = {name for _, _, name in steps}
+    assert {node.name for node in CATALOG} <= names
+    assert {"memory-rx", "af-packet-rx", "pcap-tx", "scheduler"} <= {
+        name.replace("memory-memory", "memory") for name in names
+    }
+    assert os.environ["VFORWARD_RUNTIME_DIR"] == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_runtime_directory_stays_unset(monkeypatch):
+    monkeypatch.delenv("VFORWARD_RUNTIME_DIR", raising=False)
+    with compiling._aside() as directory:
+        assert os.environ["VFORWARD_RUNTIME_DIR"] == str(directory)
+    assert "VFORWARD_RUNTIME_DIR" not in os.environ
+    assert not directory.exists()
+
+
+def test_empty_cache_empties_this_version_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "directory", lambda: tmp_path / "ours")
+    for path in ("ours/part/kernel.nbc", "ours/entry.py", "theirs/entry.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    compiling.empty_cache()
+    assert list((tmp_path / "ours").iterdir()) == []
+    assert (tmp_path / "theirs" / "entry.py").exists()
+
+
+@pytest.mark.slow
+def test_nothing_is_left_to_compile(tmp_path):
+    """Run the command cold, then a router on captures: it adds no file to the cache."""
+    given = {"VFORWARD_CACHE_DIR": tmp_path / "cache", "VFORWARD_RUNTIME_DIR": tmp_path / "run"}
+    environment = {**os.environ, **{name: str(path) for name, path in given.items()}}
+
+    def vforward(*arguments):
+        command = [Path(sys.executable).parent / "vforward", *arguments]
+        return subprocess.run(command, env=environment, check=True, text=True, capture_output=True)
+
+    def compiled():
+        return {path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".nbc", ".py")}
+
+    said = vforward("compile", "--cold").stdout
+    assert str(tmp_path / "cache") in said
+    before = compiled()
+    file = tmp_path / "router.toml"
+    file.write_text(
+        '[ports.a]\ntype = "generator"\ncount = 1000\naddress = "10.0.1.1/24"\n'
+        '[ports.b]\ntype = "pcap"\nwrite = "out.pcap"\naddress = "10.0.2.1/24"\n'
+    )
+    vforward("run", str(file), "--exit-when-idle")
+    assert before
+    assert compiled() == before

@@ -1,0 +1,250 @@
+"""The daemon's life, on capture files."""
+
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vforward.control import config, observe
+from vforward.control.run import from_config, new_port, run
+from vforward.errors import ArenaError, ConfigError, PortError
+from vforward.io.pcap import read_frames, write_frames
+from vforward.io.port import Port
+from vforward.memory.arena import Arena, running, runtime_directory
+from vforward.testing import packets
+
+LAN_MAC, HOST = "02:00:00:00:01:01", "02:00:00:00:00:02"
+WAN_MAC, NEXT = "02:00:00:00:02:01", "02:00:00:00:00:03"
+ROUTER = f"""
+[forwarder]
+name = "test"
+buffers = 1024
+vector = {{vector}}
+[ports.lan]
+type = "pcap"
+address = "10.0.1.1/24"
+mac = "{LAN_MAC}"
+read = "in.pcap"
+[ports.wan]
+type = "pcap"
+address = "10.0.2.1/24"
+mac = "{WAN_MAC}"
+write = "out.pcap"
+[[routes]]
+prefix = "10.9.0.0/16"
+via = "10.0.2.2"
+[[routes]]
+prefix = "10.8.0.0/16"
+type = "blackhole"
+[[neighbors]]
+address = "10.0.2.2"
+mac = "{NEXT}"
+port = "wan"
+"""
+EACH_TYPE = """
+[forwarder]
+name = "each"
+buffers = 1024
+[ports.memory]
+type = "memory"
+mac = "02:00:00:00:00:01"
+[ports.file]
+type = "pcap"
+write = "x.pcap"
+mtu = 9000
+[ports.made]
+type = "generator"
+count = 10
+dst_mac = "02:00:00:00:00:09"
+[ports.none]
+type = "null"
+[ports.seven]
+type = "vlan"
+parent = "none"
+vlan = 7
+address = ["10.0.7.1/24", "10.0.8.1/24"]
+mtu = 1400
+[[cross_connects]]
+ports = ["memory", "file"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+
+def frame(number, *, ttl=64, to=LAN_MAC, dst="10.9.0.1"):
+    udp = packets.udp("10.0.1.2", dst, 1000, number, bytes(20))
+    return packets.eth(to, HOST, 0x0800, packets.ip4("10.0.1.2", dst, 17, udp, ttl=ttl))
+
+
+def router(directory, *, vector=256, frames=()):
+    write_frames(directory / "in.pcap", list(frames))
+    file = directory / "router.toml"
+    file.write_text(ROUTER.format(vector=vector))
+    return file
+
+
+@contextmanager
+def daemon(*arguments, lines=1):
+    """The command, when it has said that it forwards."""
+    command = [Path(sys.executable).parent / "vforward", "run", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process, process.stdout.readline()
+        finally:
+            process.kill()
+
+
+def nothing_left():
+    root = runtime_directory()
+    return not root.exists() or list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("vector", [1, 256])
+def test_forwards_a_capture_and_ends_when_idle(tmp_path, vector):
+    frames = [frame(n) for n in range(600)] + [frame(1, dst="10.8.0.1")]
+    ready = []
+    wanted = config.load(router(tmp_path, vector=vector, frames=frames))
+    run(wanted, ready=lambda: ready.append(running()), exit_when_idle=True)
+    assert ready == [["test"]]
+    assert read_frames(tmp_path / "out.pcap") == [
+        packets.eth(NEXT, WAN_MAC, 0x0800, frame(n, ttl=63)[14:]) for n in range(600)
+    ]
+    assert nothing_left()
+
+
+def test_progress_counts_up_to_the_end(tmp_path):
+    steps = []
+    run(
+        config.load(router(tmp_path)),
+        lambda done, total, name: steps.append((done, total, name)),
+        exit_when_idle=True,
+    )
+    assert [done for done, _, _ in steps] == list(range(len(steps)))
+    assert {total for _, total, _ in steps} == {len(steps)}
+    assert "ip4-lookup" in [name for _, _, name in steps]
+
+
+def test_each_type_of_port(tmp_path):
+    with from_config(config.parse(EACH_TYPE, str(tmp_path / "each.toml"))) as forwarder:
+        interfaces = forwarder.interfaces
+        assert list(interfaces) == ["memory", "file", "made", "none", "seven"]
+        assert interfaces["seven"].parent == "none"
+        assert interfaces["memory"].peer == "file"
+        assert interfaces["memory"].port.mac == bytes.fromhex("020000000001")
+        assert interfaces["file"].port.mtu == 9000
+        assert forwarder.ports[interfaces["seven"].number]["mtu"] == 1400
+    assert nothing_left()
+
+
+def test_every_model_of_a_port_becomes_one():
+    shown = {
+        "af_packet": {"interface": "eth0", "mac": "02:00:00:00:00:01", "ring_mib": 8},
+        "pcap": {"read": "/x"},
+        "memory": {},
+        "generator": {},
+        "null": {},
+    }
+    for model in config.Port.__args__[:-1]:
+        kind = model.model_fields["type"].annotation.__args__[0]
+        port = new_port(
+            model.model_validate({"type": kind, **shown[kind]}, context={"base": Path()})
+        )
+        assert isinstance(port, Port)
+
+
+def test_a_port_that_does_not_open_leaves_nothing(tmp_path):
+    file = router(tmp_path)
+    (tmp_path / "in.pcap").unlink()
+    with pytest.raises(PortError, match=r"in\.pcap"):
+        run(config.load(file))
+    assert nothing_left()
+
+
+def test_a_name_in_use_is_refused(tmp_path):
+    wanted = config.load(router(tmp_path))
+    with Arena.create("test"), pytest.raises(ArenaError, match="'test' is already running"):
+        run(wanted)
+
+
+def test_a_core_that_is_not_there_is_refused(tmp_path):
+    text = ROUTER.format(vector=1).replace("[ports.lan]", "core = 1023\n[ports.lan]")
+    with pytest.raises(ConfigError, match=r"forwarder\.core: CPU 1023 is not one .*: 0"):
+        run(config.parse(text, str(tmp_path / "router.toml")))
+    assert nothing_left()
+
+
+def test_a_signal_while_compiling_ends_it(tmp_path):
+    ready = []
+
+    def interrupt(done, total, name):
+        if done == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    run(config.load(router(tmp_path)), interrupt, lambda: ready.append(1))
+    assert ready == []
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert nothing_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_and_leaves_nothing(tmp_path, number):
+    file = router(tmp_path, frames=[frame(n) for n in range(100)])
+    with daemon(file) as (process, line):
+        assert line.startswith(
+            "forwarding: 2 ports, 2 routes, 1 neighbor; show with: vforward show "
+        )
+        with observe.attach("test") as view:
+            assert view.runtime().state == "running"
+            assert view.about["pid"] == process.pid
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        assert "Traceback" not in process.stderr.read()
+    assert len(read_frames(tmp_path / "out.pcap")) == 100
+    assert nothing_left()
+
+
+def test_a_process_that_cannot_start_says_why(tmp_path):
+    file = router(tmp_path)
+    (tmp_path / "in.pcap").unlink()
+    with daemon(file) as (process, line):
+        assert process.wait(60) == 1
+        assert line == ""
+        error = process.stderr.read()
+    assert error.startswith("vforward: ")
+    assert "in.pcap" in error
+    assert "Traceback" not in error
+    assert nothing_left()
+
+
+def test_show_counts_what_was_forwarded(tmp_path):
+    file = router(tmp_path, frames=[frame(n) for n in range(300)] + [frame(1, dst="10.8.0.1")])
+    end = threading.Event()
+    with daemon(file) as (process, _), observe.attach() as view:
+        while view.runtime().packets < 301:
+            assert process.poll() is None
+            end.wait(0.01)
+        end.wait(0.05)
+        lan, wan = view.ports()
+        assert (lan.name, lan.rx.packets, lan.tx.packets) == ("lan", 301, 0)
+        assert (wan.rx, wan.tx.packets, wan.tx.bytes) == (
+            None,
+            300,
+            sum(map(len, [frame(1)] * 300)),
+        )
+        assert sum(row.count for row in view.errors() if row.drop) == 1
+        assert "10.9.0.0/16" in [route["prefix"] for route in view.routes()]
+        assert [n["address"] for n in view.neighbors()] == ["10.0.2.2"]
+        edges = {(n.name, e.to): e.packets for n in view.graph() for e in n.edges}
+        assert edges["ethernet-input", "ip4-input"] == 301
+        view.clear()
+        assert view.runtime().packets == 0
