@@ -108,6 +108,12 @@ def test_without_a_quiet_moment_the_row_says_so():
     assert (found.value, found.parts, found.runs, found.rejected) == (5.0, [2.0, 3.0], 10, 0)
 
 
+def test_what_is_long_is_repeated_and_nothing_set_aside():
+    values = iter([3.0, 1.0, 2.0])
+    found = harness.repeat(lambda: [next(values)], FakeGauge([1.0, 1.0, 1.5]), 3)
+    assert (found.value, found.runs, found.rejected, found.disturbed) == (2.0, 3, 0, True)
+
+
 def test_the_spread_is_that_of_the_quartiles():
     values = iter([0.0] * harness.WARM_UP + [0.0] + list(range(75, 126)) + [0.0])
     found = harness.measure(lambda: [next(values)], FakeGauge(), wanted=51)
