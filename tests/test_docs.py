@@ -1,0 +1,91 @@
+"""What the documents show runs: README's examples, the node of add-a-node; links lead somewhere."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from oracles import ip4
+from vforward.control import config
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCED = re.compile(r"^```\w*\n.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
+
+
+def block(document, language, mark=""):
+    """The first code block of a language in a document, directly behind a mark if given."""
+    text = (ROOT / document).read_text()
+    found = re.search(rf"{re.escape(mark)}\n*```{language}\n(.*?)^```$", text, re.M | re.S)
+    assert found, f"{document}: no {language} block {mark}"
+    return found[1]
+
+
+def load(name, path, text):
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+
+def test_the_library_example(capsys):
+    code = block("README.md", "python")
+    exec(compile(code, "README.md", "exec"), {})
+    frame = bytes.fromhex(capsys.readouterr().out)
+    assert frame[:6] == bytes.fromhex("020000000209")
+    assert frame[12:14] == b"\x08\x00"
+    assert ip4.check(frame[14:]) is None
+    assert (ip4.ttl(frame[14:]), frame[-5:]) == (63, b"hello")
+    assert len([line for line in code.splitlines() if line]) <= 12
+
+
+def test_the_configuration_example():
+    text = block("README.md", "toml")
+    found = config.parse(text, "router.toml")
+    assert list(found.ports) == ["lan", "wan"]
+    assert len(found.routes) == 1
+    assert len(text.splitlines()) <= 12
+
+
+def test_the_node_example(tmp_path, monkeypatch):
+    def example(mark):
+        return block("docs/add-a-node.md", "python", f"<!-- {mark} -->")
+
+    names = dict(vars(ip4))
+    exec(compile(example("oracle"), "add-a-node.md", "exec"), names)
+    monkeypatch.setattr(ip4, "dec_ttl", names["dec_ttl"], raising=False)
+    name = "vforward.nodes.ip4.dec_ttl"
+    node = load(name, tmp_path / "dec_ttl.py", example("node"))
+    monkeypatch.setitem(sys.modules, name, node)
+    load("test_dec_ttl", tmp_path / "test_dec_ttl.py", example("test")).test_as_the_oracle()
+    assert node.NODE.tables == ("min_ttl",)
+    for word in ("Reads", "Writes", "Drops"):
+        assert f"\n{word} " in node.__doc__
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    prose = FENCED.sub("", document.read_text())
+    for target in LINK.findall(prose):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+def test_every_decision_has_its_parts():
+    numbers = []
+    for path in sorted((ROOT / "docs" / "adr").glob("*.md")):
+        text = path.read_text()
+        numbers.append(int(path.name[:4]))
+        assert text.startswith(f"# {path.name[:4]} "), path.name
+        for part in ("Context", "Decision", "Rejected", "Consequence"):
+            assert f"\n## {part}\n" in text, f"{path.name}: {part}"
+    assert numbers == list(range(1, len(numbers) + 1))
