@@ -85,6 +85,14 @@ def test_a_forwarder_without_packets_divides_by_nothing(arena, view):
     assert (what.packets_per_second, what.clocks_per_packet, what.load) == (0, 0, 0)
 
 
+def test_packets_that_the_router_lets_in_again_are_not_counted_twice(arena):
+    about = arena.read_document("forwarder")
+    about["nodes"][fake.OUT]["kind"] = "input"
+    arena.write_document("forwarder", about)
+    with observe.attach() as view:
+        assert view.runtime().packets == 100
+
+
 def test_ports(view):
     lan, seven = view.ports()
     assert (lan.name, lan.addresses, lan.parent, lan.vlan) == ("lan", ["10.0.1.1/24"], "", 0)

@@ -37,10 +37,10 @@ def test_a_packet_node_by_node(arena, view):
     with fake.Worker(arena, [SENT]):
         (packet,) = collect(view, 1)
     assert packet.port == "lan"
-    assert [(s.node, s.edge, s.to, s.reason) for s in packet.steps] == [
-        ("lan-rx", "next", "ethernet-input", ""),
-        ("ethernet-input", "output", "lan-tx", ""),
-        ("lan-tx", "", "", ""),
+    assert [(s.node, s.edge, s.to, s.end, s.reason) for s in packet.steps] == [
+        ("lan-rx", "next", "ethernet-input", "", ""),
+        ("ethernet-input", "output", "lan-tx", "", ""),
+        ("lan-tx", "", "", "sent", ""),
     ]
     assert [s.microseconds for s in packet.steps] == [0, 2, 4]
     assert [s.bytes for s in packet.steps] == [len(FRAME), len(IP), len(FRAME)]
@@ -52,7 +52,13 @@ def test_a_dropped_packet_says_why(arena, view):
     with fake.Worker(arena, [DROPPED]):
         (packet,) = collect(view, 1)
     assert packet.steps[1].reason == "not-for-us"
-    assert packet.steps[2].reason == ""
+    assert (packet.steps[2].reason, packet.steps[2].end) == ("", "freed")
+
+
+def test_a_packet_that_waits_is_kept(arena, view):
+    with fake.Worker(arena, [[(fake.INPUT, 0, 0, FRAME), (fake.ETHERNET, EDGE_HELD, 0, IP)]]):
+        (packet,) = collect(view, 1)
+    assert packet.steps[1].end == "kept"
 
 
 def test_more_than_a_batch(arena, view):

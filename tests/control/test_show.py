@@ -88,8 +88,9 @@ def test_routes_and_neighbors(view, capsys, monkeypatch):
 
 def test_trace(capsys):
     steps = [
-        Step("lan-rx", "next", "ethernet-input", "", 0.0, 60, "a > b [IPv4]"),
-        Step("ethernet-input", "drop", "drop", "not-for-us", 1.234, 60, "x" * 150),
+        Step("lan-rx", "next", "ethernet-input", "", "", 0.0, 60, "a > b [IPv4]"),
+        Step("ethernet-input", "drop", "drop", "", "not-for-us", 1.234, 60, "x" * 150),
+        Step("drop", "", "", "freed", "", 2.0, 60, "x"),
     ]
     show.trace([TracedPacket(5, "lan", steps), TracedPacket(6, "", steps)])
     text = capsys.readouterr().out
@@ -97,6 +98,7 @@ def test_trace(capsys):
     assert "packet 6 from lan-rx\n" in text
     assert ["0.00", "lan-rx", "next", "60", "a", ">", "b", "[IPv4]"] in cells(text)
     assert ["1.23", "ethernet-input", "drop", "(not-for-us)", "60", "x" * 150] in cells(text)
+    assert ["2.00", "drop", "(freed)", "60", "x"] in cells(text)
 
 
 @pytest.mark.parametrize(

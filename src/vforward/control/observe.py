@@ -53,7 +53,7 @@ class Runtime:
     state: str
     vector: int
     seconds: float  # since the last clear, or since the worker started
-    packets: int  # that came in
+    packets: int  # that came in by ports
     packets_per_second: float
     clocks_per_packet: float  # of all nodes, per packet that came in
     load: float  # part of the time spent on packets
@@ -165,8 +165,8 @@ class View:
     def runtime(self) -> Runtime:
         """What the worker and its nodes have done."""
         stats, since = self._since("stats"), self._cleared()
-        inputs = [row["kind"] == "input" for row in self.nodes]
-        packets = int(stats[inputs, c.PACKETS].sum())
+        received = [self._number[port["rx"]] for port in self.about["ports"] if port["rx"]]
+        packets = int(stats[received, c.PACKETS].sum())
         busy = int(stats[:, c.CLOCKS].sum())
         clocks = max(0, int(self.control[c.NOW]) - since["clock"])
         seconds = clocks / self.about["tsc_hz"]

@@ -39,11 +39,12 @@ DROP = "drop"
 
 @dataclass(frozen=True)
 class Step:
-    """A packet at a node. edge: how it left, "" when it went no further from there."""
+    """A packet at a node. edge: how it left, or "" and end: "sent", "freed", "kept"."""
 
     node: str
     edge: str
     to: str
+    end: str
     reason: str  # why it was dropped, "" when it was not
     microseconds: float  # since its first step
     bytes: int
@@ -192,8 +193,16 @@ def _step(view: View, record: Any, start: int) -> Step:
         node=node["name"],
         edge=way["label"],
         to=way["to"],
+        end="" if way["label"] else _end(view, node["name"]),
         reason=reason,
         microseconds=(int(record["clock"]) - start) * 1e6 / view.about["tsc_hz"],
         bytes=int(record["total"]),
         text=dissect.frame(head) if node["kind"] == "input" else dissect.packet(head),
     )
+
+
+def _end(view: View, node: str) -> str:
+    """What has become of a packet that went no further than this node."""
+    if node in [port["tx"] for port in view.about["ports"]]:
+        return "sent"
+    return "freed" if node == DROP else "kept"

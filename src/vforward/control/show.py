@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vforward.control.config import Config
 
 FILE_COLUMNS = 1000
+ENDED = "(sent, freed or held)"
 REPORT_S = 1.0
 """Between two lines of progress where there is no terminal."""
 
@@ -118,12 +119,12 @@ def graph(rows: list[WaysRow]) -> None:
     """Print the nodes, and as branches of each its ways out with the packets that took them."""
     out = console()
     label = max((len(edge.label) for row in rows for edge in row.edges), default=0)
-    to = max((len(edge.to) for row in rows for edge in row.edges), default=0)
+    to = max(len(name) for name in (ENDED, *(edge.to for row in rows for edge in row.edges)))
     for row in rows:
         out.print(f"{row.name}  ({row.kind}, {row.packets:,} packets)", style="bold")
         ways = [(f"{e.label:{label}} -> {e.to:{to}}", e.packets) for e in row.edges]
         if row.ended:
-            ways.append((f"{'':{label}}    {'(sent, freed or held)':{to}}", row.ended))
+            ways.append((f"{'':{label}}    {ENDED:{to}}", row.ended))
         for i, (text, packets) in enumerate(ways):
             branch = "└─" if i == len(ways) - 1 else "├─"
             out.print(f"{branch} {text}  {packets:>14,}", style=None if packets else "dim")
@@ -138,7 +139,8 @@ def trace(packets: list[TracedPacket]) -> None:
         )
         table = _table(">us", "Node", "Left by", ">Bytes", "As")
         for step in packet.steps:
-            left = f"{step.edge} ({step.reason})" if step.reason else step.edge
+            left = step.edge or f"({step.end})"
+            left += f" ({step.reason})" if step.reason else ""
             clock = f"{step.microseconds:.2f}"
             table.add_row(clock, step.node, left, str(step.bytes), step.text)
         out.print(table)
