@@ -30,18 +30,20 @@ KNEE = 1.1
 
 def ip4_path(session: Session) -> Iterator[dict[str, Any]]:
     """Sixteen routes."""
-    yield _path(session, "ip4-path", FEW)
+    yield _path(session, "ip4-path", FEW, "contiguous")
 
 
 def ip4_path_512k(session: Session) -> Iterator[dict[str, Any]]:
-    """512 000 routes, spread evenly over the address space."""
-    yield _path(session, "ip4-path-512k", random_slash24s(MANY))
+    """512 000 routes: side by side, then, as the result, spread evenly over the address space."""
+    together = np.arange(MANY, dtype=np.uint32) * np.uint32(0x100) + FEW[0]
+    yield _path(session, "ip4-path-512k", together, "contiguous")
+    yield _path(session, "ip4-path-512k", random_slash24s(MANY), "random")
 
 
-def _path(session: Session, case: str, prefixes: NDArray[np.uint32]) -> dict[str, Any]:
+def _path(session: Session, case: str, prefixes: NDArray[np.uint32], layout: str) -> dict[str, Any]:
     with arena() as memory:
         bench = graphs.ip4_path(memory, prefixes)
-        return _path_row(session, case, bench, VECTOR_MAX, routes=len(prefixes))
+        return _path_row(session, case, bench, VECTOR_MAX, routes=len(prefixes), layout=layout)
 
 
 def _path_row(

@@ -4,11 +4,11 @@
 The machine that this is developed on has two virtual CPUs whose cores are shared with strangers,
 and a busy neighbour doubles all clocks. So a gauge (benchmarks.gauge) is read right before and
 right after each run, and a reading above 1.1 times the gauge's best is a *disturbance*. A run
-counts when there was none at it, nor at the run before, nor at the one after: a lull between two
-readings of a busy core would pass otherwise (such runs took 15 to 40 % more). What does not count
-is set aside, and repeated, until there are as many undisturbed runs as wanted or the case's time
-is over (20 s). With fewer than LEAST of them the row says ``"disturbed": true`` and its value is
-the median of all. Filtered so, medians repeat to 1 %.
+counts when there was none at it, nor at the three runs before and the three after: a lull between
+two readings of a busy core would pass otherwise (such runs took 15 to 40 % more). What does not
+count is set aside, and repeated, until there are as many undisturbed runs as wanted or the case's
+time is over (20 s). With fewer than LEAST of them the row says ``"disturbed": true`` and its value
+is the median of all. Filtered so, medians repeat to 1 %.
 
 Every row tells how many runs it rests on, how many were set aside, and the spread of the others:
 the distance between their quartiles over their median.
@@ -38,7 +38,7 @@ WANTED = 300
 """Undisturbed runs, after which a measurement ends."""
 LEAST = 10
 """Fewer undisturbed runs than this are none."""
-STREAK = 3
+STREAK = 7
 """Runs in a row without a disturbance, of which the middle one counts."""
 LIMIT_S = 20.0
 WARM_UP = 5

@@ -81,7 +81,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
 
 def _remarks(row: dict[str, Any]) -> str:
     remarks = [f"{name} {value:g}" for name, value in row.get("nodes", {}).items()]
-    remarks += [f"{key} {row[key]}" for key in ("cpu_s", "knee", "plot") if key in row]
+    remarks += [f"{key} {row[key]}" for key in ("layout", "cpu_s", "knee", "plot") if key in row]
     if row["disturbed"]:
         remarks.insert(0, "DISTURBED: the core was shared all the time")
     return ", ".join(remarks)

@@ -93,13 +93,15 @@ def test_a_packet_that_goes_astray_is_noticed(arena):
 
 
 def test_disturbed_runs_and_their_neighbours_are_set_aside():
+    around = harness.STREAK // 2
     quiet, busy = [1.0, 1.0], [1.0, 1.5]
-    script = quiet * 5 + busy + quiet * 20
-    values = iter([1.0] * harness.WARM_UP + [1.0] * 4 + [9.0] * 3 + [1.0] * 100)
+    script = quiet * 9 + busy + quiet * 30
+    figures = [1.0] * (9 - around) + [9.0] * (2 * around + 1) + [1.0] * 30
+    values = iter([1.0] * harness.WARM_UP + figures)
     found = harness.measure(lambda: [next(values)], FakeGauge(script), wanted=12)
     assert (found.value, found.spread, found.disturbed) == (1.0, 0.0, False)
     assert found.runs == 12
-    assert found.rejected == 5  # the run, its neighbours, and the first and the last of all
+    assert found.rejected == 4 * around + 1  # it, its neighbours, the first and the last of all
 
 
 def test_without_a_quiet_moment_the_row_says_so():
@@ -115,7 +117,8 @@ def test_what_is_long_is_repeated_and_nothing_set_aside():
 
 
 def test_the_spread_is_that_of_the_quartiles():
-    values = iter([0.0] * harness.WARM_UP + [0.0] + list(range(75, 126)) + [0.0])
+    around = [0.0] * (harness.STREAK // 2)
+    values = iter([0.0] * harness.WARM_UP + around + list(range(75, 126)) + around)
     found = harness.measure(lambda: [next(values)], FakeGauge(), wanted=51)
     assert (found.value, found.spread) == (100.0, 0.25)
 
