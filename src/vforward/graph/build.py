@@ -176,7 +176,7 @@ class Graph:
         try:
             names = list(graphlib.TopologicalSorter(before).static_order())
         except graphlib.CycleError as error:
-            raise WiringError(self._describe_cycle(list(reversed(error.args[1])))) from None
+            raise WiringError(self._describe_cycle(error.args[1])) from None
         rank = {Kind.INPUT: 0, Kind.QUEUE: 1, Kind.INNER: 2}
         position = {name: i for i, name in enumerate(names)}
         return sorted(

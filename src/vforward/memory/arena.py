@@ -176,7 +176,10 @@ class Arena:
         if self.owner and self._lock >= 0:
             for path in self._elsewhere:
                 path.unlink(missing_ok=True)
-            shutil.rmtree(self.path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _remove_segments(self.path)
+                (self.path / "lock").unlink()  # last: from here on it may be another's
+                self.path.rmdir()
             os.close(self._lock)
             self._lock = -1
 
@@ -320,9 +323,12 @@ def _locked(path: Path) -> bool:
 def _remove_segments(path: Path) -> None:
     for leftover in path.iterdir():
         if leftover.name != "lock":
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+                continue
             if leftover.is_symlink():
                 leftover.readlink().unlink(missing_ok=True)
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
 
 
 def _huge_directories(size: int) -> Iterator[Path]:

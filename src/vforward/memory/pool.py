@@ -175,7 +175,7 @@ class Pool:
         self.caches: list[NDArray[np.uint64]] = []
         self.stack[HEADER_WORDS:-1] = np.arange(1, n, dtype=np.uint32)
         self.stack[-1] = NIL
-        self.stack[:HEADER_WORDS].view(np.uint64)[:] = (0, n)
+        self.stack[:HEADER_WORDS].view(np.uint64)[:] = (0 if n else NIL, n)
         self.meta["next"] = NIL
         self._own = self.cache()
 
