@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Skips what this machine may not do."""
+"""Order of the tests, Hypothesis's settings, and skips of what this machine may not do."""
 
 import socket
 
 import pytest
+from hypothesis import settings
+
+# A first call may compile a kernel: no deadline. Seeded: what fails here fails everywhere.
+settings.register_profile("vforward", deadline=None, derandomize=True)
+settings.load_profile("vforward")
 
 
 def _may_use_interfaces():
@@ -14,7 +19,14 @@ def _may_use_interfaces():
     return True
 
 
+def _rank(item):
+    """The atomics' stress test runs before all that uses them, then the rest of jit."""
+    path = item.path.as_posix()
+    return 0 if path.endswith("jit/test_atomics_stress.py") else 1 if "/tests/jit/" in path else 2
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=_rank)
     if _may_use_interfaces():
         return
     skip = pytest.mark.skip(reason="needs CAP_NET_RAW: run as root or under unshare -Urn")

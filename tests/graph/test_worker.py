@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker thread: steered, woken, stopped, whatever it is doing."""
+
+import os
+import time
+
+import pytest
+
+from graph.kernels import Rig, until
+from vforward.graph import control as c
+from vforward.graph.worker import Worker, clock_hz
+from vforward.io import shim
+from vforward.io.libc import libc_address
+
+
+@pytest.fixture(params=["spins", "sleeps"])
+def rig(request):
+    rig = Rig()
+    rig.left = rig.source(0, ["sink"])
+    rig.sink()
+    rig.build()
+    poll, read = 0, 0
+    if request.param == "sleeps":
+        poll, read = shim.address("vf_ppoll"), libc_address("read")
+    rig.worker = Worker(rig.plan, poll=poll, read=read)
+    if poll:
+        rig.control[c.SPIN_ROUNDS] = 50
+    yield rig
+    rig.worker.close()
+
+
+def test_the_clock_goes_at_some_gigahertz():
+    assert 1e8 < clock_hz() < 1e10
+
+
+def test_it_runs_what_comes(rig):
+    rig.worker.start()
+    assert rig.worker.running
+    rig.left[0] = 100
+    rig.worker.wake()
+    until(lambda: rig.count("sink") == 100)
+    rig.worker.stop()
+    assert not rig.worker.running
+    rig.check()
+
+
+def test_it_runs_in_the_caller(rig):
+    rig.left[0] = 1000
+    rig.worker.run_until_idle()
+    assert rig.count("sink") == 1000
+    rig.worker.stop()
+    rig.left[0] = 7
+    rig.worker.run_until_idle()
+    assert rig.count("sink") == 1007
+
+
+def test_pause_and_resume_return_when_they_have_happened(rig):
+    rig.left[0] = 2**60
+    rig.worker.start()
+    for _ in range(20):
+        rig.worker.pause()
+        seen = rig.count("sink")
+        rig.check()
+        assert rig.count("sink") == seen
+        rig.worker.resume()
+        until(lambda seen=seen: rig.count("sink") > seen)
+
+
+def test_quiesce_lets_a_round_pass(rig):
+    rig.worker.start()
+    until(lambda: rig.control[c.ROUNDS] > 0)
+    for _ in range(20):
+        before = int(rig.control[c.ROUNDS])
+        start = time.monotonic()
+        rig.worker.quiesce(timeout=5)
+        assert rig.control[c.ROUNDS] > before + 1
+        assert time.monotonic() - start < 4
+    rig.worker.pause()
+    rig.worker.quiesce()
+    rig.worker.stop()
+    rig.worker.quiesce()
+
+
+def test_it_stops_and_starts_again(rig):
+    for _ in range(5):
+        rig.worker.start()
+        rig.worker.stop()
+    rig.worker.start()
+    rig.worker.pause()
+    rig.worker.stop()
+    rig.worker.stop()
+    assert rig.control[c.STATE] == c.STOPPED
+
+
+def test_close_gives_the_descriptor_back(rig):
+    event = rig.worker.event
+    rig.worker.start()
+    rig.worker.close()
+    rig.worker.close()
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(event)
+
+
+def test_it_is_pinned_where_it_is_told():
+    rig = Rig()
+    rig.source(0, ["sink"])
+    rig.sink()
+    rig.build()
+    mine = os.sched_getaffinity(0)
+    worker = Worker(rig.plan, core=min(mine))
+    worker.start()
+    until(lambda: rig.control[c.ROUNDS] > 10)
+    assert os.sched_getaffinity(worker._thread.native_id) == {min(mine)}
+    worker.close()
+    assert os.sched_getaffinity(0) == mine

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cache's directory: named after all that matters, private, and kept small."""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import numba
+import pytest
+
+from vforward.errors import KernelError
+from vforward.jit import cache
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty cache of this test's own."""
+    monkeypatch.setenv("VFORWARD_CACHE_DIR", str(tmp_path / "cache"))
+    cache.directory.cache_clear()
+    yield tmp_path / "cache"
+    cache.directory.cache_clear()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A temporary copy that is taken for the package."""
+    copy = tmp_path / "package"
+    (copy / "inner").mkdir(parents=True)
+    (copy / "a.py").write_text("one = 1\n")
+    (copy / "inner" / "b.py").write_text("two = 2\n")
+    monkeypatch.setattr(cache, "PACKAGE", copy)
+    return copy
+
+
+def stamp():
+    return cache.stamp.__wrapped__()
+
+
+def test_any_edit_changes_the_stamp(package):
+    seen = {stamp()}
+    for path in (package / "a.py", package / "inner" / "b.py"):
+        path.write_text(path.read_text().replace("= ", "=  "))
+        seen.add(stamp())
+    (package / "c.py").write_text("")
+    seen.add(stamp())
+    (package / "c.py").rename(package / "inner" / "c.py")
+    seen.add(stamp())
+    assert len(seen) == 5
+    (package / "notes.txt").write_text("no source")
+    assert stamp() in seen
+
+
+def test_a_touched_file_changes_nothing(package):
+    before = stamp()
+    os.utime(package / "a.py", (1, 1))
+    assert stamp() == before
+
+
+def test_versions_and_bounds_checks_are_in_the_stamp(package, monkeypatch):
+    seen = {stamp()}
+    monkeypatch.setenv("NUMBA_BOUNDSCHECK", "1")
+    seen.add(stamp())
+    monkeypatch.setattr(numba, "__version__", "0.0")
+    seen.add(stamp())
+    assert len(seen) == 3
+
+
+def test_the_directory_is_made_private(root):
+    path = cache.directory()
+    assert path.parent == root
+    assert path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_a_directory_that_others_write_is_refused(root, mode):
+    path = root / cache.stamp()
+    path.mkdir(parents=True)
+    path.chmod(mode)
+    with pytest.raises(KernelError, match="private directory"):
+        cache.directory()
+
+
+def test_a_parent_that_others_write_is_refused(root):
+    """They could put a directory of their own in the place of ours."""
+    root.mkdir()
+    root.chmod(0o777)
+    with pytest.raises(KernelError, match="writable by others"):
+        cache.directory()
+    root.chmod(0o1777)  # as /tmp, where they cannot
+    cache.directory()
+
+
+def test_a_link_in_its_place_is_refused(root, tmp_path):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    root.mkdir(mode=0o700)
+    (root / cache.stamp()).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(KernelError):
+        cache.directory()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_foreign_directory_is_refused(root):
+    path = root / cache.stamp()
+    path.mkdir(parents=True, mode=0o700)
+    os.chown(path, 12345, 12345)
+    with pytest.raises(KernelError, match="uid 12345"):
+        cache.directory()
+
+
+def test_a_file_in_its_place_is_an_error_of_ours(root):
+    root.write_text("")
+    with pytest.raises(KernelError, match="VFORWARD_CACHE_DIR"):
+        cache.directory()
+
+
+def test_old_ones_are_pruned_newest_last(root):
+    root.mkdir(mode=0o700)
+    for age in range(8):
+        old = root / f"{age:016x}"
+        old.mkdir()
+        os.utime(old, (1_000_000_000 - age, 1_000_000_000 - age))
+    current = cache.directory()
+    kept = {f"{age:016x}" for age in range(cache.KEEP)}
+    assert {p.name for p in root.iterdir()} == {*kept, current.name}
+
+
+def test_what_is_not_a_cache_stays(root):
+    """Somebody may set VFORWARD_CACHE_DIR to a directory with other things in it."""
+    root.mkdir(mode=0o700)
+    names = [f"holiday-{year}" for year in range(10)]
+    for name in names:
+        (root / name).mkdir()
+    cache.directory()
+    assert set(names) < {p.name for p in root.iterdir()}
+
+
+def test_numba_caches_there_only_inside(root):
+    before = numba.config.CACHE_DIR
+    with cache.in_use():
+        assert str(cache.directory()) == numba.config.CACHE_DIR
+    assert before == numba.config.CACHE_DIR
+    with contextlib.suppress(ZeroDivisionError), cache.in_use("part"):
+        assert str(cache.directory() / "part") == numba.config.CACHE_DIR
+        raise ZeroDivisionError
+    assert before == numba.config.CACHE_DIR
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_where_it_is(monkeypatch, tmp_path, chosen):
+    monkeypatch.delenv("VFORWARD_CACHE_DIR", raising=False)
+    if chosen:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert cache.root() == tmp_path / "vforward"
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cache.root() == tmp_path / ".cache" / "vforward"
+
+
+def test_importing_the_library_makes_no_cache(tmp_path):
+    environment = {**os.environ, "VFORWARD_CACHE_DIR": str(tmp_path / "cache")}
+    code = "import vforward, vforward.errors, vforward.layout"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+    assert not (tmp_path / "cache").exists()
