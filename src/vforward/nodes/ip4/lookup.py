@@ -43,6 +43,11 @@ def ip4_lookup(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
     fib4_root: U32, fib4_blocks: U32, adjacencies: Adjacencies,
 ) -> None:  # fmt: skip
+    if fib4.is_large(fib4_blocks):
+        for i in range(idx.size):
+            row = np.int64(idx[i])
+            dst = load32(data, row, np.int64(meta[row].l3) + ip4.DST)
+            fib4.touch(fib4_root, fib4_blocks, dst)
     for i in range(idx.size):
         row = np.int64(idx[i])
         dst = load32(data, row, np.int64(meta[row].l3) + ip4.DST)
