@@ -60,7 +60,7 @@ _HOME = {
 }
 
 __version__ = "0.1.0.dev0"
-__all__ = [  # noqa: PLE0604 the names come from the table above
+__all__ = [
     *_HOME,
     "__version__",
 ]

@@ -17,16 +17,16 @@ from vforward.memory.arena import Arena
 
 bench_command.report()  # makes `benchmarks` importable
 
-from benchmarks.frames import (  # noqa: E402
+from benchmarks.frames import (
     OUR_MAC,
     THEIR_MAC,
     header_sum,
     random_slash24s,
     udp_frame,
 )  # fmt: skip
-from benchmarks.session import Session  # noqa: E402
+from benchmarks.session import Session
 
-from benchmarks import gauge, graphs, harness, python_router, report  # noqa: E402
+from benchmarks import gauge, graphs, harness, python_router, report
 
 COST = 20_000
 ROW_KEYS = {

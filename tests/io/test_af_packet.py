@@ -180,7 +180,11 @@ class Wire:
     def frame(self, row):
         """The bytes of a packet, from all of its buffers."""
         parts = []
-        total = int(self.pool.meta[row]["end"]) - int(self.pool.meta[row]["off"]) + int(self.pool.meta[row]["rest"])
+        total = (
+            int(self.pool.meta[row]["end"])
+            - int(self.pool.meta[row]["off"])
+            + int(self.pool.meta[row]["rest"])
+        )
         while row != 0xFFFFFFFF:
             meta = self.pool.meta[row]
             parts.append(bytes(self.pool.data[row, meta["off"] : int(meta["end"])]))

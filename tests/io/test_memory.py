@@ -4,7 +4,6 @@ import select
 import threading
 import time
 
-import numpy as np
 import pytest
 
 from oracles import checksum as oracle

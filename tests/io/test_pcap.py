@@ -1,7 +1,6 @@
 """The pcap port, its kernels by themselves and in a graph, at the corners of the format."""
 
 import itertools
-import os
 import resource
 import struct
 import time
@@ -269,5 +268,5 @@ def test_frames_beyond_the_longest_are_cut_in_the_file(tmp_path):
                 tables["staging"], tables["writer"])  # fmt: skip
     port.close()
     assert [r[2:] for r in records(tmp_path / "x.pcap")] == [(262144, 180 * BUF_ROOM)]
-    assert os.path.getsize(tmp_path / "x.pcap") == 24 + 16 + 262144  # noqa: PTH202
+    assert (tmp_path / "x.pcap").stat().st_size == 24 + 16 + 262144
     pool.check()

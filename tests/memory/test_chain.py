@@ -19,7 +19,11 @@ def test_what_is_filled_is_gathered(n):
     pool, source, target = heap_pool(40), pattern(n), np.zeros(n + 1, np.uint8)
     row = int(pool.take(1)[0])
     assert fill(pool.data, pool.meta, pool.caches[0], row, source.ctypes.data, n, 9)
-    assert length(pool.meta, row) == int(pool.meta[row]["end"]) - HEADROOM + int(pool.meta[row]["rest"]) == n
+    assert (
+        length(pool.meta, row)
+        == int(pool.meta[row]["end"]) - HEADROOM + int(pool.meta[row]["rest"])
+        == n
+    )
     assert gather(pool.data, pool.meta, row, target.ctypes.data, n + 1) == n
     assert (target[:n] == source).all()
     buffers = 0

@@ -41,7 +41,7 @@ def test_inside_is_for_the_thread_and_ends():
             left_over = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         assert socket.if_nameindex() == before
         with pytest.raises(ZeroDivisionError), one.inside():
-            1 / 0  # noqa: B018
+            raise ZeroDivisionError
         assert socket.if_nameindex() == before
     left_over.close()
 
@@ -95,7 +95,7 @@ def test_removed_when_the_maker_is_killed():
         holder = os.pidfd_open(int(maker.stdout))
     except ProcessLookupError:
         return
-    with open(holder) as file:  # noqa: PTH123
+    with Path(holder).open() as file:
         assert select.select([file], [], [], 10)[0], "the holder outlived its maker"
 
 

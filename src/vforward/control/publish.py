@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a forwarder leaves in its arena for others to read: documents, and port statistics.
 
-    forwarder   once: nodes, edges, counters, ports (see describe)
-    routes      when they change
-    neighbors   when they change
-    drops       u64[n_ports, DROPS]: what ports know of frames that never reached the graph, in the
-                order of the port's "statistics"; *-cleared: what ``clear`` copied, for readers to subtract
+forwarder   once: nodes, edges, counters, ports (see describe)
+routes      when they change
+neighbors   when they change
+drops       u64[n_ports, DROPS]: what ports know of frames that never reached the graph, in the
+            order of the port's "statistics"; *-cleared: what ``clear`` copied, for readers to subtract
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Routing:
     ) -> None:
         self.fib = Fib4(arena)
         self.adjacencies = arena.make("adjacencies", n_adjacencies, ADJACENCY)
-        self.quiesce: Callable[[], None] = lambda: None
+        self.quiesce: Callable[[], bool] = lambda: True
         self._ports = ports
         self._name = names
         self._free = list(range(n_adjacencies - 1, PROHIBIT, -1))
@@ -151,8 +151,8 @@ class Routing:
         """Free what routes that are gone have left; waits for a quiet point."""
         if self.fib.retired:
             n = self.fib.retired
-            self.quiesce()
-            self.fib.reclaim(n)
+            if self.quiesce():
+                self.fib.reclaim(n)
 
     def _put(self, prefix: IPv4Network, source: str, adjacency: int, route: Route) -> None:
         self._entries.setdefault(prefix, {})[source] = adjacency, route

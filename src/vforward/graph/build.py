@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import graphlib
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,14 +84,18 @@ class Graph:
                 f"node {name}: unknown edge {edge!r}; it has: {', '.join(member.edges) or 'none'}"
             )
         if edge in member.wired:
-            raise WiringError(f"node {name}: edge {edge!r} is wired already, to {member.wired[edge]}")
+            raise WiringError(
+                f"node {name}: edge {edge!r} is wired already, to {member.wired[edge]}"
+            )
         member.wired[edge] = to
 
     def arc(self, name: str, *, starts: Iterable[str], features: Iterable[str], end: str) -> Arc:
         """Lay a feature arc. The start nodes get its masks as their table ``features``."""
         listed = tuple(features)
         if len(listed) > ARC_BITS - 1 or len(set(listed)) < len(listed):
-            raise WiringError(f"arc {name}: {len(listed)} features, at most {ARC_BITS - 1}, each once")
+            raise WiringError(
+                f"arc {name}: {len(listed)} features, at most {ARC_BITS - 1}, each once"
+            )
         masks = self.arena.make(f"arc-{name}", self.n_ports + 1, np.uint64)
         masks[:] = END
         arc = Arc(name, tuple(starts), listed, end, masks)
@@ -110,7 +115,9 @@ class Graph:
         if any(m.node.kind is Kind.QUEUE for m in self.order):
             last = self.order[-1]
             if last.node.kind is not Kind.INNER or self.ways(last):
-                raise WiringError("a graph with a queue needs a node without edges, which drops its surplus")
+                raise WiringError(
+                    "a graph with a queue needs a node without edges, which drops its surplus"
+                )
         counters = [member.node.counter_labels for member in self.order]
         counts = self.arena.make("counts", max(1, sum(map(len, counters))), np.uint64)
         self.counts = counts
@@ -135,12 +142,18 @@ class Graph:
         for member in self.members.values():
             for edge in member.edges:
                 if edge not in member.wired:
-                    raise WiringError(f"node {member.name}: edge {edge!r} is not wired; wire it to a node")
+                    raise WiringError(
+                        f"node {member.name}: edge {edge!r} is not wired; wire it to a node"
+                    )
             for edge, to in member.wired.items():
                 if to not in self.members:
-                    raise WiringError(f"node {member.name}: edge {edge!r} leads to {to!r}, not in the graph")
+                    raise WiringError(
+                        f"node {member.name}: edge {edge!r} leads to {to!r}, not in the graph"
+                    )
                 if self.members[to].node.kind is Kind.INPUT:
-                    raise WiringError(f"node {member.name}: edge {edge!r} leads to {to!r}, an input")
+                    raise WiringError(
+                        f"node {member.name}: edge {edge!r} leads to {to!r}, an input"
+                    )
             for table in member.node.tables:
                 if table not in member.tables and table not in self.tables:
                     raise WiringError(f"node {member.name}: table {table!r} is not given")
@@ -186,7 +199,7 @@ class Graph:
 
     def _describe_cycle(self, names: list[str]) -> str:
         steps = []
-        for name, to in zip(names, names[1:], strict=False):
+        for name, to in itertools.pairwise(names):
             ways = self.ways(self.members[name]).values()
             edge = next((edge for edge, target in ways if target == to), "?")
             steps.append(f"{name} -[{edge}]-> ")

@@ -12,7 +12,6 @@ from vforward.errors import WiringError
 from vforward.jit import entries
 from vforward.layout import EDGE_MAX
 
-
 INFO = True
 """Third item of a counter's label: it counts no drops."""
 
@@ -82,7 +81,9 @@ class Node:
         if self.counters is not None:
             values = sorted(int(c) for c in self.counters)
             if values != list(range(len(values))):
-                raise WiringError(f"node {self.name}: counters must be numbered from 0 without gaps")
+                raise WiringError(
+                    f"node {self.name}: counters must be numbered from 0 without gaps"
+                )
         if (self.kind is Kind.INPUT) != entries.returns_int(self.kernel):
             raise WiringError(f"node {self.name}: kernels of inputs, and no others, are '-> int'")
         object.__setattr__(self, "_tables", tuple(names[len(entries.FIXED) :]))
@@ -90,7 +91,7 @@ class Node:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that the kernel takes, in order."""
-        return self._tables  # type: ignore[attr-defined,no-any-return]
+        return self._tables  # type: ignore[attr-defined]
 
     @property
     def edge_labels(self) -> list[str]:

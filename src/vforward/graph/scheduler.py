@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from vforward.graph import control as c
 from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
-from vforward.jit.kernel import inline, kernel
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_STRIDE, EDGE_HELD, META, TRACED, VECTOR_MAX
 
 POLL_NS = 20_000_000
@@ -55,7 +55,9 @@ class Plan(NamedTuple):
     control: NDArray[np.uint64]
     nodes: NDArray[Any]  # NODE[n]
     following: NDArray[np.uint16]  # [n * 256] edge -> node
-    pending: NDArray[np.uint64]  # bit set of nodes with rows waiting; then the same of the next round
+    pending: NDArray[
+        np.uint64
+    ]  # bit set of nodes with rows waiting; then the same of the next round
     edges: NDArray[np.uint64]  # [VECTOR_MAX / 8] the edges that a kernel gives, as bytes
     sorting: NDArray[np.uint32]  # [3 * VECTOR_MAX] room to sort in
     stats: NDArray[np.uint64]  # [n * STATS]
@@ -95,22 +97,22 @@ def _plan(w: Any) -> Any:
 @inline
 def _one_edge(edges: Any, n: int) -> bool:
     """Whether the first n bytes are all alike."""
-    pattern = (edges[0] & np.uint64(0xFF)) * np.uint64(0x0101010101010101)
+    pattern = (edges[0] & u64(0xFF)) * u64(0x0101010101010101)
     full = n >> 3
-    differs = np.uint64(0)
+    differs = u64(0)
     for i in range(full):
         differs |= edges[i] ^ pattern
     if n & 7:
-        tail = (np.uint64(1) << np.uint64(8 * (n & 7))) - np.uint64(1)
+        tail = (u64(1) << u64(8 * (n & 7))) - u64(1)
         differs |= (edges[full] ^ pattern) & tail
-    return differs == np.uint64(0)
+    return differs == u64(0)
 
 
 @inline
 def _mark(g: Any, node: int) -> None:
     """Note that rows wait for the node: a queue's turn comes in the next round."""
     half = (g.pending.size >> 1) * g.nodes[node].queue
-    g.pending[half + (node >> 6)] |= np.uint64(1) << np.uint64(node & 63)
+    g.pending[half + (node >> 6)] |= u64(1) << u64(node & 63)
 
 
 @inline
@@ -128,14 +130,14 @@ def _push(g: Any, to: int, rows: Any, n: int) -> None:
 def _append(g: Any, node: int, edge: int, rows: Any) -> None:
     """Hand rows on by one edge. What a full queue does not take is dropped."""
     n = rows.size
-    g.taken[node * 256 + edge] += np.uint64(n)
+    g.taken[node * 256 + edge] += u64(n)
     if edge == EDGE_HELD:
         return
-    to = np.int64(g.following[node * 256 + edge])
+    to = i64(g.following[node * 256 + edge])
     fits = min(n, g.nodes[to].limit - g.nodes[to].waiting)
     _push(g, to, rows, fits)
     if fits < n:
-        g.stats[to * c.STATS + c.FULL] += np.uint64(n - fits)
+        g.stats[to * c.STATS + c.FULL] += u64(n - fits)
         _push(g, g.nodes.size - 1, rows[fits:], n - fits)
 
 
@@ -156,13 +158,13 @@ def _sort(g: Any, node: int, rows: Any) -> None:
         others = 0
         for i in range(left):
             row, its = rest[i], rest_edges[i]
-            hit = np.int64(its == edge)
+            hit = i64(its == edge)
             same[matching] = row
             rest[others] = row
             rest_edges[others] = its
             matching += hit
             others += 1 - hit
-        _append(g, node, np.int64(edge), same[:matching])
+        _append(g, node, i64(edge), same[:matching])
         left = others
 
 
@@ -172,15 +174,15 @@ def _hand_on(g: Any, node: int, frame: int, n: int, whole: bool) -> None:
     if not _one_edge(g.edges, n):
         _sort(g, node, view(frame, n, np.uint32))
         return
-    edge = np.int64(g.edges[0] & np.uint64(0xFF))
-    to = np.int64(g.following[node * 256 + edge])
+    edge = i64(g.edges[0] & u64(0xFF))
+    to = i64(g.following[node * 256 + edge])
     if not whole or edge == EDGE_HELD or g.nodes[to].waiting != 0 or n > g.nodes[to].limit:
         _append(g, node, edge, view(frame, n, np.uint32))
         return
     g.nodes[node].frame = g.nodes[to].frame
     g.nodes[to].frame = frame
     g.nodes[to].waiting = n
-    g.taken[node * 256 + edge] += np.uint64(n)
+    g.taken[node * 256 + edge] += u64(n)
     _mark(g, to)
 
 
@@ -189,14 +191,14 @@ def _record(g: Any, node: int, rows: Any) -> None:
     """Append the marked packets among rows to the trace."""
     edges = g.edges.view(np.uint8)
     for i in range(rows.size):
-        row = np.int64(rows[i])
+        row = i64(rows[i])
         if not g.meta[row].flags & TRACED:
             continue
-        at = np.int64(g.control[c.TRACED_ROWS])
+        at = i64(g.control[c.TRACED_ROWS])
         if at >= g.trace.size:
             return
         record = g.trace[at]
-        off, end = np.int64(g.meta[row].off), np.int64(g.meta[row].end)
+        off, end = i64(g.meta[row].off), i64(g.meta[row].end)
         first = row * BUF_STRIDE + min(off, BUF_STRIDE - c.TRACE_BYTES)
         record.clock = cycles()
         record.packet = g.meta[row].trace
@@ -204,25 +206,25 @@ def _record(g: Any, node: int, rows: Any) -> None:
         record.edge = edges[i]
         record.reason = g.meta[row].reason
         record.rx_port = g.meta[row].rx_port
-        record.total = end - off + np.int64(g.meta[row].rest)
+        record.total = end - off + i64(g.meta[row].rest)
         record.flags = g.meta[row].flags
         record.length = max(0, min(c.TRACE_BYTES, end - off))
         for k in range(c.TRACE_BYTES):
             record.head[k] = g.data[first + k]
-        store_release64(address(g.control) + 8 * c.TRACED_ROWS, np.uint64(at + 1))
+        store_release64(address(g.control) + 8 * c.TRACED_ROWS, u64(at + 1))
 
 
 @kernel
 def _begin_trace(g: Any, rows: Any) -> None:
     """Mark packets that have just come in, as many as are wanted."""
-    asked = np.int64(g.control[c.TRACE_WANTED])  # once: others write it
+    asked = i64(g.control[c.TRACE_WANTED])  # once: others write it
     wanted = max(0, min(asked, rows.size))
     for i in range(wanted):
-        row = np.int64(rows[i])
+        row = i64(rows[i])
         g.meta[row].flags = g.meta[row].flags | np.uint32(TRACED)
         g.meta[row].trace = g.control[c.TRACE_NEXT]
-        g.control[c.TRACE_NEXT] += np.uint64(1)
-    g.control[c.TRACE_WANTED] = np.uint64(asked - wanted)
+        g.control[c.TRACE_NEXT] += u64(1)
+    g.control[c.TRACE_WANTED] = u64(asked - wanted)
 
 
 @inline
@@ -238,11 +240,11 @@ def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
                 _record(g, node, view(frame, n, np.uint32))
             _hand_on(g, node, frame, n, True)
             total += n
-            g.stats[node * c.STATS + c.PACKETS] += np.uint64(n)
+            g.stats[node * c.STATS + c.PACKETS] += u64(n)
         end = cycles()
-        empty = np.int64(n <= 0)
+        empty = i64(n <= 0)
         at = node * c.STATS
-        g.stats[at + c.CALLS + 3 * empty] += np.uint64(1)
+        g.stats[at + c.CALLS + 3 * empty] += u64(1)
         g.stats[at + c.CLOCKS + 2 * empty] += end - start
         start = end
     return total, start
@@ -267,8 +269,8 @@ def _run_node(g: Any, node: int, vector: int, start: Any) -> Any:
         calls += 1
     end = cycles()
     at = node * c.STATS
-    g.stats[at + c.CALLS] += np.uint64(calls)
-    g.stats[at + c.PACKETS] += np.uint64(total)
+    g.stats[at + c.CALLS] += u64(calls)
+    g.stats[at + c.PACKETS] += u64(total)
     g.stats[at + c.CLOCKS] += end - start
     return end
 
@@ -279,7 +281,7 @@ def run_pending(g: Any, vector: int, start: Any) -> Any:
     for word in range(g.pending.size >> 1):
         while g.pending[word]:
             node = word * 64 + ctz(g.pending[word])
-            g.pending[word] &= g.pending[word] - np.uint64(1)
+            g.pending[word] &= g.pending[word] - u64(1)
             start = _run_node(g, node, vector, start)
     return start
 
@@ -291,28 +293,28 @@ def _take_up_queues(g: Any) -> int:
     rows = 0
     for word in range(words):
         held = g.pending[words + word]
-        g.pending[words + word] = np.uint64(0)
+        g.pending[words + word] = u64(0)
         g.pending[word] |= held
         while held:
             rows += g.nodes[word * 64 + ctz(held)].waiting
-            held &= held - np.uint64(1)
+            held &= held - u64(1)
     return rows
 
 
 @kernel
 def _sleep(g: Any) -> None:
     """Wait until a descriptor is ready, the wake eventfd among them, or POLL_NS have passed."""
-    ready = call3(np.int64(g.control[c.POLL]), address(g.polled), g.polled.size, POLL_NS)
-    g.control[c.SLEEPS] += np.uint64(1)
-    if ready > 0 and g.polled[0] >> np.uint64(48):
-        wake = np.int64(g.polled[0] & np.uint64(0xFFFFFFFF))
-        call3(np.int64(g.control[c.READ]), wake, address(g.sorting), 8)
+    ready = call3(i64(g.control[c.POLL]), address(g.polled), g.polled.size, POLL_NS)
+    g.control[c.SLEEPS] += u64(1)
+    if ready > 0 and g.polled[0] >> u64(48):
+        wake = i64(g.polled[0] & u64(0xFFFFFFFF))
+        call3(i64(g.control[c.READ]), wake, address(g.sorting), 8)
 
 
 @inline
 def _rest(g: Any, empty: int) -> None:
     """What a worker does after so many empty rounds: spin, or sleep."""
-    patience = np.int64(g.control[c.SPIN_ROUNDS])
+    patience = i64(g.control[c.SPIN_ROUNDS])
     if patience and empty > patience and g.control[c.POLL]:
         _sleep(g)
     else:
@@ -326,30 +328,30 @@ def run(words: Any, until_idle: bool) -> None:
     base = address(g.control)
     empty = 0
     g.control[c.STARTED] = cycles()
-    store_release64(base + 8 * c.STATE, np.uint64(c.RUNNING))
+    store_release64(base + 8 * c.STATE, u64(c.RUNNING))
     while True:
         command = load_acquire64(base + 8 * c.COMMAND)
-        if command == np.uint64(c.STOP):
+        if command == u64(c.STOP):
             break
-        if command == np.uint64(c.PAUSE):
-            store_release64(base + 8 * c.STATE, np.uint64(c.PAUSED))
-            store_release64(base + 8 * c.ROUNDS, g.control[c.ROUNDS] + np.uint64(1))
+        if command == u64(c.PAUSE):
+            store_release64(base + 8 * c.STATE, u64(c.PAUSED))
+            store_release64(base + 8 * c.ROUNDS, g.control[c.ROUNDS] + u64(1))
             _rest(g, 1 << 30)
             continue
-        store_release64(base + 8 * c.STATE, np.uint64(c.RUNNING))
-        vector = max(1, min(VECTOR_MAX, np.int64(load_acquire64(base + 8 * c.VECTOR))))
+        store_release64(base + 8 * c.STATE, u64(c.RUNNING))
+        vector = max(1, min(VECTOR_MAX, i64(load_acquire64(base + 8 * c.VECTOR))))
         start = cycles()
         packets, start = _poll_inputs(g, vector, start)
         packets += _take_up_queues(g)
         run_pending(g, vector, start)
         g.control[c.NOW] = start
-        store_release64(base + 8 * c.ROUNDS, g.control[c.ROUNDS] + np.uint64(1))
+        store_release64(base + 8 * c.ROUNDS, g.control[c.ROUNDS] + u64(1))
         if packets:
-            g.control[c.BUSY_ROUNDS] += np.uint64(1)
+            g.control[c.BUSY_ROUNDS] += u64(1)
             empty = 0
         else:
             empty += 1
             if until_idle:
                 break
             _rest(g, empty)
-    store_release64(base + 8 * c.STATE, np.uint64(c.STOPPED))
+    store_release64(base + 8 * c.STATE, u64(c.STOPPED))

@@ -91,15 +91,19 @@ class Worker:
         """Let a paused thread go on."""
         self._command(c.RUN, c.RUNNING)
 
-    def quiesce(self, timeout: float = 1.0) -> None:
-        """Return when a round has begun and ended since: nothing read before is still in use."""
+    def quiesce(self, timeout: float = 1.0) -> bool:
+        """Wait until a round has begun and ended since: nothing read before is still in use.
+
+        Returns whether it did in time.
+        """
         before = int(self._control[c.ROUNDS])
         deadline = time.monotonic() + timeout
         while self.running and int(self._control[c.ROUNDS]) < before + 2:
             self.wake()
             if time.monotonic() > deadline:
-                return
+                return False
             time.sleep(0.0001)
+        return True
 
     def stop(self) -> None:
         """End the thread. Harmless when there is none."""

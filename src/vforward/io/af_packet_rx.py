@@ -43,7 +43,7 @@ from vforward.io.port import RxEdge
 from vforward.jit import be
 from vforward.jit.atomics import load_acquire32, store_release32
 from vforward.jit.intrinsics import address, call4, copy, prefetch, view
-from vforward.jit.kernel import inline, kernel
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
     BUF_ROOM,
     CHAINED,
@@ -103,11 +103,11 @@ def _offload(data: Any, meta: Any, row: Any, vnet: Any, tag: Any) -> bool:
     record = meta[row]
     first = buffer_bytes(meta, row)
     flags = 0
-    hdr_len = min(np.int64(vnet.hdr_len) + tag, first)
+    hdr_len = min(i64(vnet.hdr_len) + tag, first)
     if vnet.flags & VIRTIO_NET_HDR_F_DATA_VALID:
         flags = CSUM_VALID
     if vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM:
-        start, off = np.int64(vnet.csum_start) + tag, np.int64(vnet.csum_offset)
+        start, off = i64(vnet.csum_start) + tag, i64(vnet.csum_offset)
         if start < ETHERNET + tag or start + off + 2 > first:
             return False
         flags = CSUM_PARTIAL
@@ -115,11 +115,11 @@ def _offload(data: Any, meta: Any, row: Any, vnet: Any, tag: Any) -> bool:
         record.csum_off = off
         # The kernel's hdr_len says how much lies together, which may be more than the headers.
         if off == TCP_CSUM_OFF:
-            doff = np.int64(data[row, HEADROOM + start + 12]) >> 4
+            doff = i64(data[row, HEADROOM + start + 12]) >> 4
             hdr_len = min(start + 4 * doff, first)
         else:
             hdr_len = min(start + 8, first)
-    kind = np.int64(vnet.gso_type) & ~VIRTIO_NET_HDR_GSO_ECN
+    kind = i64(vnet.gso_type) & ~VIRTIO_NET_HDR_GSO_ECN
     if kind:
         known = (VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP_L4)
         if kind not in known or vnet.gso_size == 0:
@@ -134,9 +134,9 @@ def _offload(data: Any, meta: Any, row: Any, vnet: Any, tag: Any) -> bool:
 
 @inline
 def _store_tag(data: Any, row: Any, head: Any, status: Any) -> None:
-    tpid = np.int64(head.tp_vlan_tpid) if status & TP_STATUS_VLAN_TPID_VALID else np.int64(VLAN)
+    tpid = i64(head.tp_vlan_tpid) if status & TP_STATUS_VLAN_TPID_VALID else i64(VLAN)
     be.store16(data, row, HEADROOM + MACS, tpid)
-    be.store16(data, row, HEADROOM + MACS + 2, np.int64(head.tp_vlan_tci))
+    be.store16(data, row, HEADROOM + MACS + 2, i64(head.tp_vlan_tci))
 
 
 @inline
@@ -155,26 +155,26 @@ def _short(data: Any, meta: Any, row: Any, ring: Any, frame: Any, length: Any, t
 @inline
 def _take_chain(meta: Any, pool: Any, ring: Any, n: Any, total: Any) -> int:
     """Take n buffers and link them for total bytes. Returns the first, or NIL if there are less."""
-    rows = view(np.int64(ring[CHAIN]), CHAIN_MAX, np.uint32)
+    rows = view(i64(ring[CHAIN]), CHAIN_MAX, np.uint32)
     got = take(pool, rows, n)
     if got < n:
         for i in range(got):
-            put_one(pool, np.int64(rows[i]))
-        return np.int64(NIL)
+            put_one(pool, i64(rows[i]))
+        return i64(NIL)
     for i in range(n):
         begin_packet(meta, rows[i], min(BUF_ROOM, total - i * BUF_ROOM), ring[PORT])
         if i < n - 1:
             meta[rows[i]].flags = np.uint32(CHAINED)
             meta[rows[i]].next = rows[i + 1]
     meta[rows[0]].rest = total - buffer_bytes(meta, rows[0])
-    return np.int64(rows[0])
+    return i64(rows[0])
 
 
 @inline
 def _lay_pieces(data: Any, meta: Any, ring: Any, n: Any, tag: Any) -> int:
     """List where the vnet header and the frame's bytes go, in their order. Returns how many."""
-    rows = view(np.int64(ring[CHAIN]), CHAIN_MAX, np.uint32)
-    pieces = view(np.int64(ring[PIECES]), PIECES_MAX, IOVEC)
+    rows = view(i64(ring[CHAIN]), CHAIN_MAX, np.uint32)
+    pieces = view(i64(ring[PIECES]), PIECES_MAX, IOVEC)
     base = address(data)
     pieces[0].iov_base, pieces[0].iov_len = ring[VNET], VNET_BYTES
     used = 1
@@ -194,12 +194,12 @@ def _lay_pieces(data: Any, meta: Any, ring: Any, n: Any, tag: Any) -> int:
 @inline
 def _receive(ring: Any, used: Any) -> int:
     """Receive the frame at the head of the socket's queue into the first pieces. Returns bytes."""
-    words = view(np.int64(ring[MESSAGE]), 8, np.uint64)  # MMSGHDR: 3 is msg_iovlen, 7 is msg_len
+    words = view(i64(ring[MESSAGE]), 8, np.uint64)  # MMSGHDR: 3 is msg_iovlen, 7 is msg_len
     words[3] = used
     for _ in range(TRIES):
-        where = np.int64(ring[MESSAGE])
-        if call4(np.int64(ring[RECEIVE]), np.int64(ring[FD]), where, 1, MSG_DONTWAIT) == 1:
-            return np.int64(words[7] & np.uint64(0xFFFFFFFF))
+        where = i64(ring[MESSAGE])
+        if call4(i64(ring[RECEIVE]), i64(ring[FD]), where, 1, MSG_DONTWAIT) == 1:
+            return i64(words[7] & u64(0xFFFFFFFF))
     return 0
 
 
@@ -224,11 +224,11 @@ def _long(
         put_rest(pool, meta, row)
         put_one(pool, row)
         return DROPPED
-    pieces = view(np.int64(ring[PIECES]), PIECES_MAX, IOVEC)
+    pieces = view(i64(ring[PIECES]), PIECES_MAX, IOVEC)
     source = frame - VNET_BYTES
     for i in range(used):
-        copy(np.int64(pieces[i].iov_base), source, np.int64(pieces[i].iov_len))
-        source += np.int64(pieces[i].iov_len)
+        copy(i64(pieces[i].iov_base), source, i64(pieces[i].iov_len))
+        source += i64(pieces[i].iov_len)
     return row
 
 
@@ -236,28 +236,28 @@ def _long(
 def _frame(data: Any, meta: Any, count: Any, pool: Any, ring: Any, slot: Any, status: Any) -> int:
     """Take the frame of one slot. Returns its row, NIL (no buffer: try again) or DROPPED."""
     head = view(slot, 1, TPACKET2_HDR)[0]
-    length, mac = np.int64(head.tp_len), np.int64(head.tp_mac)
+    length, mac = i64(head.tp_len), i64(head.tp_mac)
     tag = 4 if status & TP_STATUS_VLAN_VALID else 0
-    copied = np.int64(status) & TP_STATUS_COPY
-    room = np.int64(ring[SLOT]) - mac
-    whole = np.int64(head.tp_snaplen) == length and length <= room and mac > HEADER
+    copied = i64(status) & TP_STATUS_COPY
+    room = i64(ring[SLOT]) - mac
+    whole = i64(head.tp_snaplen) == length and length <= room and mac > HEADER
     if length < ETHERNET or not (whole or copied):
-        count[RxCount.TRUNCATED] += np.uint64(1)
+        count[RxCount.TRUNCATED] += u64(1)
         return DROPPED
     if copied or length + tag > BUF_ROOM:
         row = _long(data, meta, pool, ring, slot + mac, length, tag, copied)
         if row == DROPPED:
-            count[RxCount.TRUNCATED] += np.uint64(1)
+            count[RxCount.TRUNCATED] += u64(1)
         if row in (DROPPED, NIL):
             return row
-        good = _vnet_header(data, meta, row, np.int64(ring[VNET]), tag)
+        good = _vnet_header(data, meta, row, i64(ring[VNET]), tag)
     else:
         row = take_one(pool)
         if row == NIL:
             return row
         good = _short(data, meta, row, ring, slot + mac, length, tag)
     if not good:
-        count[RxCount.BAD_OFFLOAD] += np.uint64(1)
+        count[RxCount.BAD_OFFLOAD] += u64(1)
         put_rest(pool, meta, row)
         put_one(pool, row)
         return DROPPED
@@ -268,30 +268,30 @@ def _frame(data: Any, meta: Any, count: Any, pool: Any, ring: Any, slot: Any, st
 
 @kernel
 def rx(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, ring: U64) -> int:
-    size, slots, at = np.int64(ring[SLOT]), np.int64(ring[SLOTS]), np.int64(ring[AT])
-    base = np.int64(ring[RING])
+    size, slots, at = i64(ring[SLOT]), i64(ring[SLOTS]), i64(ring[AT])
+    base = i64(ring[RING])
     mapped = view(base, size * slots, np.uint8)
     n = 0
     for _ in range(idx.size):
         slot = base + at * size
         status = load_acquire32(slot)
-        if not status & np.uint64(TP_STATUS_USER):
+        if not status & u64(TP_STATUS_USER):
             break
         ahead = at + AHEAD if at + AHEAD < slots else at + AHEAD - slots
         prefetch(mapped, ahead * size)
         prefetch(mapped, ahead * size + 64)
-        row = _frame(data, meta, count, pool, ring, slot, np.int64(status))
+        row = _frame(data, meta, count, pool, ring, slot, i64(status))
         if row == NIL:
-            count[RxCount.NO_BUFFER] += np.uint64(1)
+            count[RxCount.NO_BUFFER] += u64(1)
             break
-        store_release32(slot, np.uint64(TP_STATUS_KERNEL))
+        store_release32(slot, u64(TP_STATUS_KERNEL))
         at = at + 1 if at + 1 < slots else 0
         if row != DROPPED:
-            count[RxCount.BYTES] += np.uint64(packet_bytes(meta, row))
+            count[RxCount.BYTES] += u64(packet_bytes(meta, row))
             idx[n] = row
             edge[n] = RxEdge.NEXT
             n += 1
-    ring[AT] = np.uint64(at)
+    ring[AT] = u64(at)
     return n
 
 

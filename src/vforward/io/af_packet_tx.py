@@ -25,7 +25,7 @@ from vforward.io.linux import (
 )
 from vforward.io.port import TxEdge
 from vforward.jit.intrinsics import address, call4, relax, view
-from vforward.jit.kernel import inline, kernel
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
     BUF_STRIDE,
     CHAINED,
@@ -71,7 +71,7 @@ class TxCount(Labels):
 def _store_vnet_header(meta: Any, row: Any, where: Any) -> bool:
     """Write a packet's header to an address. Returns False when its fields cannot be right."""
     record = meta[row]
-    flags = np.int64(record.flags)
+    flags = i64(record.flags)
     vnet = view(where, 1, VIRTIO_NET_HDR)[0]
     vnet.flags = 0
     vnet.gso_type = 0
@@ -82,8 +82,8 @@ def _store_vnet_header(meta: Any, row: Any, where: Any) -> bool:
     if not flags & (CSUM_PARTIAL | GSO):
         return True
     if flags & CSUM_PARTIAL:
-        start = np.int64(record.csum_start) - np.int64(record.off)
-        if start < 0 or start + np.int64(record.csum_off) + 2 > buffer_bytes(meta, row):
+        start = i64(record.csum_start) - i64(record.off)
+        if start < 0 or start + i64(record.csum_off) + 2 > buffer_bytes(meta, row):
             return False
         vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM
         vnet.csum_start = start
@@ -91,7 +91,7 @@ def _store_vnet_header(meta: Any, row: Any, where: Any) -> bool:
     if flags & GSO:
         vnet.gso_type = record.gso_type
         vnet.gso_size = record.gso_size
-        vnet.hdr_len = min(np.int64(record.hdr_len), buffer_bytes(meta, row))
+        vnet.hdr_len = min(i64(record.hdr_len), buffer_bytes(meta, row))
     return True
 
 
@@ -99,7 +99,7 @@ def _store_vnet_header(meta: Any, row: Any, where: Any) -> bool:
 def _lay_pieces(meta: Any, pieces: Any, used: Any, base: Any, row: Any) -> int:
     """List a packet's memory in pieces[used:]. Returns how many pieces, 0 if it cannot be sent."""
     record = meta[row]
-    if record.off < VNET or np.int64(record.end) > BUF_STRIDE:
+    if record.off < VNET or i64(record.end) > BUF_STRIDE:
         return 0
     start = byte_address(base, row, record.off) - VNET
     if not _store_vnet_header(meta, row, start):
@@ -108,10 +108,10 @@ def _lay_pieces(meta: Any, pieces: Any, used: Any, base: Any, row: Any) -> int:
     pieces[used].iov_len = VNET + buffer_bytes(meta, row)
     n = 1
     while meta[row].flags & CHAINED:
-        row = np.int64(meta[row].next)
+        row = i64(meta[row].next)
         if n == PIECES_EACH or row >= meta.size:
             return 0
-        if np.int64(meta[row].end) > BUF_STRIDE:
+        if i64(meta[row].end) > BUF_STRIDE:
             return 0
         pieces[used + n].iov_base = byte_address(base, row, meta[row].off)
         pieces[used + n].iov_len = buffer_bytes(meta, row)
@@ -123,7 +123,7 @@ def _lay_pieces(meta: Any, pieces: Any, used: Any, base: Any, row: Any) -> int:
 def _drop(meta: Any, row: Any, edge: Any, i: Any, count: Any, reason: Any) -> None:
     meta[row].reason = reason
     edge[i] = TxEdge.DROP
-    count[reason] += np.uint64(1)
+    count[reason] += u64(1)
 
 
 @inline
@@ -142,27 +142,27 @@ def _reason(error: Any) -> int:
 def tx(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, socket: U64
 ) -> None:
-    messages = view(np.int64(socket[MESSAGES]), VECTOR_MAX, MMSGHDR)
-    pieces = view(np.int64(socket[PIECES]), VECTOR_MAX * PIECES_EACH, IOVEC)
-    places = view(np.int64(socket[PLACES]), VECTOR_MAX, np.uint32)  # message -> i
+    messages = view(i64(socket[MESSAGES]), VECTOR_MAX, MMSGHDR)
+    pieces = view(i64(socket[PIECES]), VECTOR_MAX * PIECES_EACH, IOVEC)
+    places = view(i64(socket[PLACES]), VECTOR_MAX, np.uint32)  # message -> i
     n, used = 0, 0
     for i in range(idx.size):
-        pieces_here = _lay_pieces(meta, pieces, used, address(data), np.int64(idx[i]))
+        pieces_here = _lay_pieces(meta, pieces, used, address(data), i64(idx[i]))
         if pieces_here == 0:
             _drop(meta, idx[i], edge, i, count, TxCount.REFUSED.value)
             continue
-        messages[n].msg_hdr.msg_iov = np.int64(socket[PIECES]) + PIECE * used
+        messages[n].msg_hdr.msg_iov = i64(socket[PIECES]) + PIECE * used
         messages[n].msg_hdr.msg_iovlen = pieces_here
         places[n] = i
         n += 1
         used += pieces_here
     done, tries = 0, 0
     while done < n:
-        first = np.int64(socket[MESSAGES]) + MESSAGE * done
-        sent = call4(np.int64(socket[SEND]), np.int64(socket[FD]), first, n - done, MSG_DONTWAIT)
+        first = i64(socket[MESSAGES]) + MESSAGE * done
+        sent = call4(i64(socket[SEND]), i64(socket[FD]), first, n - done, MSG_DONTWAIT)
         for m in range(done, done + max(sent, 0)):
-            row = np.int64(idx[places[m]])
-            count[TxCount.BYTES] += np.uint64(packet_bytes(meta, row))
+            row = i64(idx[places[m]])
+            count[TxCount.BYTES] += u64(packet_bytes(meta, row))
             edge[places[m]] = EDGE_HELD
             if meta[row].flags & CHAINED:
                 put_rest(pool, meta, row)
@@ -177,7 +177,7 @@ def tx(
             continue
         last = done + 1 if reason == TxCount.REFUSED else n
         for m in range(done, last):
-            _drop(meta, np.int64(idx[places[m]]), edge, places[m], count, reason)
+            _drop(meta, i64(idx[places[m]]), edge, places[m], count, reason)
         done = last
 
 

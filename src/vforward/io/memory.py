@@ -29,7 +29,7 @@ from vforward.io.libc import libc_address
 from vforward.io.port import Port, RxCount, RxEdge, Tables, TxEdge, default_mac
 from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, view
-from vforward.jit.kernel import kernel
+from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import (
     CSUM_PARTIAL,
     EDGE_HELD,
@@ -65,21 +65,21 @@ def receive(
     """What the program has sent since, up to a vector of it."""
     if load_acquire64(address(wake)):
         # The program writes the eventfd before it stores 1: what is read here empties it.
-        store_release64(address(wake), np.uint64(0))
-        call3(np.int64(wake[2]), np.int64(wake[1]), address(wake) + 24, 8)
+        store_release64(address(wake), u64(0))
+        call3(i64(wake[2]), i64(wake[1]), address(wake) + 24, 8)
     n = pop(inbox, idx, idx.size)
-    total = np.int64(0)
+    total = i64(0)
     for i in range(n):
         total += packet_bytes(meta, idx[i])
         edge[i] = RxEdge.NEXT
-    count[RxCount.BYTES] += np.uint64(total)
+    count[RxCount.BYTES] += u64(total)
     return n
 
 
 @kernel
 def send(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, outbox: U32) -> None:
     """Hand packets to the program; those beyond the ring's room are dropped."""
-    total = np.int64(0)
+    total = i64(0)
     for i in range(idx.size):  # before the push: the program may take a row at once
         total += packet_bytes(meta, idx[i])
     n = push(outbox, idx, idx.size)
@@ -89,8 +89,8 @@ def send(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, outbox: 
         total -= packet_bytes(meta, idx[i])
         meta[idx[i]].reason = TxCount.RING_FULL
         edge[i] = TxEdge.DROP
-    count[TxCount.RING_FULL] += np.uint64(idx.size - n)
-    count[TxCount.BYTES] += np.uint64(total)
+    count[TxCount.RING_FULL] += u64(idx.size - n)
+    count[TxCount.BYTES] += u64(total)
 
 
 RX = Node("memory-rx", receive, RxEdge, RxCount, Kind.INPUT)
@@ -125,22 +125,22 @@ def _fill(data: Any, meta: Any, pool: Any, rows: Any, blob: Any, lengths: Any, p
             return i
         rows[i] = row
         source += lengths[i]
-    return np.int64(lengths.size)
+    return i64(lengths.size)
 
 
 @kernel
 def _measure(data: Any, meta: Any, rows: Any, lengths: Any) -> None:
     """Finish checksums, and measure."""
     for i in range(rows.size):
-        complete(data, meta, np.int64(rows[i]))
-        lengths[i] = length(meta, np.int64(rows[i]))
+        complete(data, meta, i64(rows[i]))
+        lengths[i] = length(meta, i64(rows[i]))
 
 
 @kernel
 def _gather(data: Any, meta: Any, rows: Any, lengths: Any, blob: Any) -> None:
     to = address(blob)
     for i in range(rows.size):
-        to += gather(data, meta, np.int64(rows[i]), to, lengths[i])
+        to += gather(data, meta, i64(rows[i]), to, lengths[i])
 
 
 @kernel
@@ -151,14 +151,14 @@ def _give_back(meta: Any, pool: Any, rows: Any) -> None:
 @kernel
 def _drain(pool: Any) -> None:
     """Give all rows of a cache to the shared stack."""
-    stack = view(np.int64(pool[1]), np.int64(pool[2]), np.uint32)
-    push_batch(stack, pool[CACHE_HEADER:], np.int64(pool[0]))
-    pool[0] = np.uint64(0)
+    stack = view(i64(pool[1]), i64(pool[2]), np.uint32)
+    push_batch(stack, pool[CACHE_HEADER:], i64(pool[0]))
+    pool[0] = u64(0)
 
 
 @kernel
 def _signal(wake: Any) -> None:
-    store_release64(address(wake), np.uint64(1))
+    store_release64(address(wake), u64(1))
 
 
 def _apply(meta: Any, rows: Any, offload: Offload) -> None:

@@ -44,7 +44,7 @@ from vforward.io.pcap_file import (
 )
 from vforward.io.port import Port, RxEdge, Tables, TxEdge, default_mac
 from vforward.jit.intrinsics import address, call2, call3
-from vforward.jit.kernel import inline, kernel
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import EDGE_HELD, NIL, U8, U64, Counts, Data, Edges, Meta, Rows
 from vforward.memory.chain import LONGEST, fill, gather, length
 from vforward.memory.pool import Pool, put, put_one, take_one
@@ -77,8 +77,8 @@ class TxCount(Labels):
 @inline
 def _word(file: Any, at: Any, big_endian: Any) -> Any:
     """The u32 at an offset, i64."""
-    a, b = np.int64(file[at]), np.int64(file[at + 1])
-    c, d = np.int64(file[at + 2]), np.int64(file[at + 3])
+    a, b = i64(file[at]), i64(file[at + 1])
+    c, d = i64(file[at + 2]), i64(file[at + 3])
     little = d << 24 | c << 16 | b << 8 | a
     return a << 24 | b << 16 | c << 8 | d if big_endian else little
 
@@ -95,37 +95,37 @@ def receive(
     reader: U64,
 ) -> int:
     """The file's next records, up to a vector of them."""
-    at = np.int64(reader[AT])
+    at = i64(reader[AT])
     n = 0
     while n < idx.size and at < file.size:
         left = file.size - at - RECORD_HEADER
-        size = _word(file, at + 8, reader[BIG_ENDIAN]) if left >= 0 else np.int64(0)
+        size = _word(file, at + 8, reader[BIG_ENDIAN]) if left >= 0 else i64(0)
         if size > left:
-            count[RxCount.CUT_OFF] += np.uint64(1)
-            at = np.int64(file.size)
+            count[RxCount.CUT_OFF] += u64(1)
+            at = i64(file.size)
             break
         if size > LONGEST:
-            count[RxCount.TOO_LONG] += np.uint64(1)
+            count[RxCount.TOO_LONG] += u64(1)
             at += RECORD_HEADER + size
             continue
         row = take_one(pool)
         source = address(file) + at + RECORD_HEADER
         if row == NIL or not _filled(data, meta, pool, row, source, size, reader[NUMBER]):
-            count[RxCount.NO_BUFFER] += np.uint64(1)
+            count[RxCount.NO_BUFFER] += u64(1)
             break
         idx[n] = row
         edge[n] = RxEdge.NEXT
         n += 1
         at += RECORD_HEADER + size
-        count[RxCount.BYTES] += np.uint64(size)
-    reader[AT] = np.uint64(at)
+        count[RxCount.BYTES] += u64(size)
+    reader[AT] = u64(at)
     return n
 
 
 @inline
 def _filled(data: Any, meta: Any, pool: Any, row: Any, source: Any, n: Any, port: Any) -> Any:
     """As fill; row is given back when the buffers run out."""
-    done = fill(data, meta, pool, row, source, n, np.int64(port))
+    done = fill(data, meta, pool, row, source, n, i64(port))
     if not done:
         put_one(pool, row)
     return done
@@ -143,20 +143,20 @@ def send(
     writer: U64,
 ) -> None:
     """Write packets as records, as many at once as the staging array holds."""
-    call2(np.int64(writer[CLOCK]), CLOCK_REALTIME, address(writer) + 8 * TIME)
+    call2(i64(writer[CLOCK]), CLOCK_REALTIME, address(writer) + 8 * TIME)
     first = 0
-    used = np.int64(0)
+    used = i64(0)
     for i in range(idx.size):
-        row = np.int64(idx[i])
+        row = i64(idx[i])
         complete(data, meta, row)
-        whole = np.int64(length(meta, row))
+        whole = i64(length(meta, row))
         here = min(whole, SNAPLEN)
         if used + RECORD_HEADER + here > staging.size:
             _write_out(meta, idx, edge, count, pool, staging, writer, first, i, used)
             first = i
-            used = np.int64(0)
-        _store_word(staging, used, np.int64(writer[TIME]))
-        _store_word(staging, used + 4, np.int64(writer[TIME + 1] // writer[NS_PER_UNIT]))
+            used = i64(0)
+        _store_word(staging, used, i64(writer[TIME]))
+        _store_word(staging, used + 4, i64(writer[TIME + 1] // writer[NS_PER_UNIT]))
         _store_word(staging, used + 8, here)
         _store_word(staging, used + 12, whole)
         gather(data, meta, row, address(staging) + used + RECORD_HEADER, here)
@@ -185,19 +185,19 @@ def _write_out(
 ) -> None:
     """Write what is staged: the packets idx[first:end]. All of them are sent, or none is."""
     if writer[FAILED] == 0:
-        done = call3(np.int64(writer[WRITE]), np.int64(writer[DESCRIPTOR]), address(staging), used)
+        done = call3(i64(writer[WRITE]), i64(writer[DESCRIPTOR]), address(staging), used)
         if done == used:
-            writer[GOOD] += np.uint64(used)
-            count[TxCount.BYTES] += np.uint64(used - RECORD_HEADER * (end - first))
+            writer[GOOD] += u64(used)
+            count[TxCount.BYTES] += u64(used - RECORD_HEADER * (end - first))
             for i in range(first, end):
                 edge[i] = EDGE_HELD
             put(pool, meta, idx[first:], end - first)
             return
-        writer[FAILED] = np.uint64(-done)
+        writer[FAILED] = u64(-done)
     for i in range(first, end):
         meta[idx[i]].reason = TxCount.WRITE_FAILED
         edge[i] = TxEdge.DROP
-    count[TxCount.WRITE_FAILED] += np.uint64(end - first)
+    count[TxCount.WRITE_FAILED] += u64(end - first)
 
 
 RX = Node("pcap-rx", receive, RxEdge, RxCount, Kind.INPUT)

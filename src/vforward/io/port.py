@@ -80,7 +80,7 @@ class Port(ABC):
         """Drops that the graph cannot see (a kernel's full ring), by reason. Any thread."""
         return {}
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027 most ports buffer nothing
         """Write out what is buffered. Called when the worker has stopped."""
 
     @abstractmethod

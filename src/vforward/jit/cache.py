@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -46,7 +47,14 @@ def stamp() -> str:
         digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
     host = llvm.get_host_cpu_name() + llvm.get_host_cpu_features().flatten()
     bounds = os.environ.get("NUMBA_BOUNDSCHECK", "")
-    for part in (numba.__version__, llvmlite.__version__, np.__version__, host, bounds, str(PACKAGE)):
+    for part in (
+        numba.__version__,
+        llvmlite.__version__,
+        np.__version__,
+        host,
+        bounds,
+        str(PACKAGE),
+    ):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -93,9 +101,10 @@ def _forget_old(current: Path) -> None:
 @contextlib.contextmanager
 def in_use(part: str = "") -> Iterator[None]:
     """Numba functions declared inside are cached in directory(), or in a part of it."""
-    saved = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(directory() / part)
+    settings: Any = numba.config
+    saved = settings.CACHE_DIR
+    settings.CACHE_DIR = str(directory() / part)
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = saved
+        settings.CACHE_DIR = saved

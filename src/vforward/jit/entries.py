@@ -77,7 +77,10 @@ def build(name: str, kernel: Callable[..., Any]) -> Any:
     path = cache.directory() / f"{module_name}.py"
     if not path.exists():
         _write(path, source.replace("CACHED", str(cached)))
-    pending[module_name] = (merged(sources.python_function(kernel)), [kind.dtype for kind in kinds.values()])
+    pending[module_name] = (
+        merged(sources.python_function(kernel)),
+        [kind.dtype for kind in kinds.values()],
+    )
     try:
         module = _load(module_name, path)
     except Exception as error:

@@ -13,12 +13,18 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+import numpy as np
 
 from vforward.jit import cache, sources
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """_nrt off: Numba then counts no references to arrays (in a loop that took more time than the packets)
 and refuses to compile what would allocate."""
+
+i64: Any = np.int64
+"""In kernels: widen to a signed 64-bit integer, the kind that mixes with literals."""
+u64: Any = np.uint64
+"""In kernels: an unsigned 64-bit integer. It mixes with u64 alone: with i64 it becomes a float."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

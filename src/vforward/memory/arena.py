@@ -65,7 +65,7 @@ def runtime_directory() -> Path:
     """Where arenas live: $VFORWARD_RUNTIME_DIR, or a directory of the user's own on /dev/shm."""
     if chosen := os.environ.get("VFORWARD_RUNTIME_DIR"):
         return Path(chosen)
-    base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())  # noqa: S108
+    base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
     return base / f"vforward-{os.geteuid()}"
 
 
@@ -118,8 +118,14 @@ class Arena:
         _refuse_foreign(path)
         return cls(path, owner=False)
 
-    def make(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Create the segment ``name`` and map it: an array of zeros. Raises ArenaError."""
+    def make(
+        self, name: str, shape: int | tuple[int, ...], dtype: Any, *, sparse: bool = False
+    ) -> NDArray[Any]:
+        """Create the segment ``name`` and map it: an array of zeros. Raises ArenaError.
+
+        All of its memory is there from the start, so that no store fails later; of a sparse one
+        only what is used: a table made much larger than it is likely to grow.
+        """
         kind = np.dtype(dtype)
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         size = math.prod(shape) * kind.itemsize
@@ -131,7 +137,7 @@ class Arena:
         header["dimensions"], header["size"] = len(shape), size
         header["shape"][: len(shape)] = shape
         header["owner"], header["generation"] = os.getpid(), self.generation
-        memory = self._new_file(name, PAGE + size)
+        memory = self._new_file(name, PAGE + size, sparse)
         memory[: HEADER.itemsize] = header.tobytes()
         memory[HEADER.itemsize : HEADER.itemsize + len(text)] = text
         return self._keep(name, np.ndarray(shape, kind, memory, PAGE))
@@ -143,7 +149,9 @@ class Arena:
             return known
         where = f"segment {name!r} of arena {self.name!r}"
         try:
-            descriptor = os.open(self._find(name), (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+            descriptor = os.open(
+                self._find(name), (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+            )
         except OSError as error:
             raise ArenaError(f"{where}: {error.strerror}") from error
         try:
@@ -193,20 +201,22 @@ class Arena:
         self._arrays[name] = array
         return array
 
-    def _new_file(self, name: str, size: int) -> mmap.mmap:
+    def _new_file(self, name: str, size: int, sparse: bool) -> mmap.mmap:
         for directory in _huge_directories(size):
             path = directory / f"vforward-{os.geteuid()}.{self.name}.{self.generation}.{name}"
             rounded = -(-size // HUGE) * HUGE
             try:
-                (self.path / name).symlink_to(path)  # first, so that whoever comes next finds the file
-                memory = _map_new(path, rounded)
+                (self.path / name).symlink_to(
+                    path
+                )  # first, so that whoever comes next finds the file
+                memory = _map_new(path, rounded, sparse=False)
             except OSError:
                 (self.path / name).unlink(missing_ok=True)
                 continue
             self._elsewhere.append(path)
             return memory
         try:
-            return _map_new(self.path / name, size)
+            return _map_new(self.path / name, size, sparse)
         except OSError as error:
             raise ArenaError(
                 f"segment {name!r} of arena {self.name!r}: {size} bytes: {error.strerror}; "
@@ -217,8 +227,8 @@ class Arena:
         return self.path / name
 
 
-def _map_new(path: Path, size: int) -> mmap.mmap:
-    """Create a file and map it, all of its pages there: a full file system is an error now, not SIGBUS."""
+def _map_new(path: Path, size: int, sparse: bool) -> mmap.mmap:
+    """Create a file and map it; pages there are an error of a full file system now, not SIGBUS."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         if size < HUGE:
@@ -227,9 +237,10 @@ def _map_new(path: Path, size: int) -> mmap.mmap:
         os.ftruncate(descriptor, size)
         room = os.fstatvfs(descriptor)
         if room.f_blocks and room.f_bavail * room.f_frsize < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
         memory = mmap.mmap(descriptor, size)
-        _populate(memory)
+        if not sparse:
+            _populate(memory)
     except BaseException:
         path.unlink()
         raise
@@ -282,7 +293,9 @@ def _private(path: Path) -> None:
 def _refuse_foreign(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise ArenaError(f"{path} must be a directory of uid {os.geteuid()} with mode 0700; remove it")
+        raise ArenaError(
+            f"{path} must be a directory of uid {os.geteuid()} with mode 0700; remove it"
+        )
 
 
 def _take_lock(path: Path) -> int:

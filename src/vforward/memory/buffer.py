@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from vforward.jit.kernel import inline
+from vforward.jit.kernel import i64, inline
 from vforward.layout import BUF_STRIDE, HEADROOM, NIL
 
 
@@ -35,16 +33,16 @@ def begin_packet(meta: Any, row: Any, length: Any, port: Any) -> None:
 @inline
 def byte_address(base: Any, row: Any, off: Any) -> Any:
     """Address of data[row, off], base being the address of data: for memcpy and iovecs."""
-    return np.int64(base) + np.int64(row) * BUF_STRIDE + np.int64(off)
+    return i64(base) + i64(row) * BUF_STRIDE + i64(off)
 
 
 @inline
 def buffer_bytes(meta: Any, row: Any) -> Any:
     """Bytes of the packet in this buffer."""
-    return np.int64(meta[row].end) - np.int64(meta[row].off)
+    return i64(meta[row].end) - i64(meta[row].off)
 
 
 @inline
 def packet_bytes(meta: Any, row: Any) -> Any:
     """Bytes of the packet whose first buffer this is."""
-    return buffer_bytes(meta, row) + np.int64(meta[row].rest)
+    return buffer_bytes(meta, row) + i64(meta[row].rest)

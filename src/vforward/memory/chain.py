@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vforward.jit.intrinsics import address, copy
-from vforward.jit.kernel import kernel
+from vforward.jit.kernel import i64, kernel
 from vforward.layout import BUF_ROOM, BUF_STRIDE, CHAINED, HEADROOM, NIL
 from vforward.memory.buffer import begin_packet, buffer_bytes, byte_address
 from vforward.memory.pool import put_rest, take_one
@@ -57,12 +57,12 @@ def fill(data: Any, meta: Any, pool: Any, row: Any, source: Any, n: Any, port: A
 @kernel
 def scatter(data: Any, meta: Any, row: Any, source: Any, n: Any) -> None:
     """Copy the n bytes at address source to the packet's start, as begin_chain has laid it out."""
-    done = np.int64(0)
+    done = i64(0)
     while done < n:
         part = min(n - done, BUF_ROOM)
         copy(byte_address(address(data), row, HEADROOM), source + done, part)
         done += part
-        row = np.int64(meta[row].next)
+        row = i64(meta[row].next)
 
 
 @kernel
@@ -72,7 +72,7 @@ def length(meta: Any, row: Any) -> Any:
     for _ in range(meta.size):  # a chain longer than the pool would be a loop
         if not meta[row].flags & CHAINED or meta[row].next >= meta.size:
             break
-        row = np.int64(meta[row].next)
+        row = i64(meta[row].next)
         total += buffer_bytes(meta, row)
     return total
 
@@ -82,11 +82,11 @@ def gather(data: Any, meta: Any, row: Any, to: Any, room: Any) -> Any:
     """Copy the packet to address to, at most room bytes of it; returns how many."""
     done = 0
     for _ in range(meta.size):
-        off: Any = min(np.int64(meta[row].off), BUF_STRIDE)
+        off: Any = min(i64(meta[row].off), BUF_STRIDE)
         part = max(0, min(buffer_bytes(meta, row), BUF_STRIDE - off, room - done))
         copy(to + done, byte_address(address(data), row, off), part)
         done += part
         if not meta[row].flags & CHAINED or meta[row].next >= meta.size:
             break
-        row = np.int64(meta[row].next)
+        row = i64(meta[row].next)
     return done

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from vforward.jit.atomics import compare_swap64, fetch_add64, load_acquire64
 from vforward.jit.intrinsics import view
-from vforward.jit.kernel import inline, kernel
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_STRIDE, CHAINED, META, NIL
 from vforward.memory.arena import Arena
 
@@ -44,17 +44,17 @@ def pop_batch(stack: Any, rows: Any, wanted: int) -> int:
     head = stack.ctypes.data
     while True:
         old = load_acquire64(head)
-        row = np.int64(old & np.uint64(0xFFFFFFFF))
+        row = i64(old & u64(0xFFFFFFFF))
         got = 0
         while got < wanted and row < links.size:
             rows[got] = row
             got += 1
-            row = np.int64(links[row])
+            row = i64(links[row])
         if got == 0:
             return 0
-        new = ((old >> np.uint64(32)) + np.uint64(1)) << np.uint64(32) | np.uint64(row)
+        new = ((old >> u64(32)) + u64(1)) << u64(32) | u64(row)
         if compare_swap64(head, old, new):
-            fetch_add64(head + 8, np.uint64(-got))
+            fetch_add64(head + 8, u64(-got))
             return got
 
 
@@ -66,30 +66,30 @@ def push_batch(stack: Any, rows: Any, n: int) -> None:
     links = stack[HEADER_WORDS:]
     head = stack.ctypes.data
     for i in range(n - 1):
-        links[np.int64(rows[i])] = rows[i + 1]
+        links[i64(rows[i])] = rows[i + 1]
     while True:
         old = load_acquire64(head)
-        links[np.int64(rows[n - 1])] = old & np.uint64(0xFFFFFFFF)
-        new = ((old >> np.uint64(32)) + np.uint64(1)) << np.uint64(32) | np.uint64(rows[0])
+        links[i64(rows[n - 1])] = old & u64(0xFFFFFFFF)
+        new = ((old >> u64(32)) + u64(1)) << u64(32) | u64(rows[0])
         if compare_swap64(head, old, new):
-            fetch_add64(head + 8, np.uint64(n))
+            fetch_add64(head + 8, u64(n))
             return
 
 
 @kernel
 def _refill(pool: Any) -> int:
-    stack = view(np.int64(pool[1]), np.int64(pool[2]), np.uint32)
+    stack = view(i64(pool[1]), i64(pool[2]), np.uint32)
     got = pop_batch(stack, pool[CACHE_HEADER : CACHE_HEADER + BATCH], BATCH)
-    pool[0] = np.uint64(got)
+    pool[0] = u64(got)
     return got
 
 
 @kernel
 def _spill(pool: Any) -> None:
-    stack = view(np.int64(pool[1]), np.int64(pool[2]), np.uint32)
-    n = np.int64(pool[0]) - BATCH
+    stack = view(i64(pool[1]), i64(pool[2]), np.uint32)
+    n = i64(pool[0]) - BATCH
     push_batch(stack, pool[CACHE_HEADER + n :], BATCH)
-    pool[0] = np.uint64(n)
+    pool[0] = u64(n)
 
 
 @inline
@@ -100,7 +100,7 @@ def take(pool: Any, rows: Any, wanted: int) -> int:
     """
     got = 0
     while got < wanted:
-        cached = np.int64(pool[0])
+        cached = i64(pool[0])
         if cached == 0:
             cached = _refill(pool)
             if cached == 0:
@@ -108,7 +108,7 @@ def take(pool: Any, rows: Any, wanted: int) -> int:
         n = min(cached, wanted - got)
         for i in range(n):
             rows[got + i] = pool[CACHE_HEADER + cached - n + i]
-        pool[0] = np.uint64(cached - n)
+        pool[0] = u64(cached - n)
         got += n
     return got
 
@@ -116,37 +116,37 @@ def take(pool: Any, rows: Any, wanted: int) -> int:
 @inline
 def take_one(pool: Any) -> int:
     """Take one row, or NIL when no buffer is free."""
-    cached = np.int64(pool[0])
+    cached = i64(pool[0])
     if cached == 0:
         cached = _refill(pool)
         if cached == 0:
-            return np.int64(NIL)
-    pool[0] = np.uint64(cached - 1)
-    return np.int64(pool[CACHE_HEADER + cached - 1])
+            return i64(NIL)
+    pool[0] = u64(cached - 1)
+    return i64(pool[CACHE_HEADER + cached - 1])
 
 
 @inline
 def put_one(pool: Any, row: int) -> None:
     """Give one row back (that buffer alone, not its chain)."""
-    cached = np.int64(pool[0])
+    cached = i64(pool[0])
     if cached == CACHE_ROOM:
         _spill(pool)
-        cached = np.int64(pool[0])
-    pool[CACHE_HEADER + cached] = np.uint64(row)
-    pool[0] = np.uint64(cached + 1)
+        cached = i64(pool[0])
+    pool[CACHE_HEADER + cached] = u64(row)
+    pool[0] = u64(cached + 1)
 
 
 @kernel
 def put_rest(pool: Any, meta: Any, row: int) -> None:
     """Give back the buffers that follow row in its chain, and end the chain at row."""
-    following = np.int64(meta[row].next)
+    following = i64(meta[row].next)
     meta[row].next = NIL
     meta[row].rest = 0
     meta[row].flags = meta[row].flags & ~np.uint32(CHAINED)
     for _ in range(meta.size):  # a chain longer than the pool would be a loop
         if following >= meta.size:
             return
-        after = np.int64(meta[following].next)
+        after = i64(meta[following].next)
         put_one(pool, following)
         following = after
 
@@ -155,7 +155,7 @@ def put_rest(pool: Any, meta: Any, row: int) -> None:
 def put(pool: Any, meta: Any, rows: Any, n: int) -> None:
     """Give back n packets: the rows and all that is chained to them."""
     for i in range(n):
-        row = np.int64(rows[i])
+        row = i64(rows[i])
         if meta[row].flags & CHAINED:
             put_rest(pool, meta, row)
         put_one(pool, row)
@@ -223,7 +223,9 @@ class Pool:
                 places[row] += 1
                 row = int(self.meta[row]["next"])
         wrong = np.flatnonzero(places != 1)
-        assert not wrong.size, f"buffers lost or doubled: {wrong[:8]} are in {places[wrong[:8]]} places"
+        assert not wrong.size, (
+            f"buffers lost or doubled: {wrong[:8]} are in {places[wrong[:8]]} places"
+        )
 
 
 @kernel

@@ -352,7 +352,9 @@ class Fib4:
         max_blocks += 1  # block 0
         self.root: NDArray[np.uint32] = arena.make(f"{name}.root", 1 << 16, np.uint32)
         words = max_blocks * BLOCK
-        self.blocks: NDArray[np.uint32] = arena.make(f"{name}.blocks", words, np.uint32)
+        self.blocks: NDArray[np.uint32] = arena.make(
+            f"{name}.blocks", words, np.uint32, sparse=True
+        )
         self._refs = np.zeros(max_blocks, np.uint16)
         self._spare = np.zeros((2, max_blocks), np.uint32)
         self._rib = np.zeros(RIB_MIN, np.int64)

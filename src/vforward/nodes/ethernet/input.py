@@ -17,11 +17,10 @@ import numpy as np
 
 from vforward.graph.node import Labels, Node
 from vforward.jit.be import load16, load64
-from vforward.jit.kernel import kernel
+from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import EDGE_HELD, LINK_BROADCAST, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ethernet as eth
 from vforward.tables.ports import CROSS_CONNECTED, VIDS, Ports, Vlans
-
 
 ASIDE = EDGE_HELD
 """Mark of a frame that the first pass leaves to the second. Keeps the usual frame's loop short."""
@@ -49,47 +48,47 @@ class Count(Labels):
 @kernel
 def _unusual(data: Any, meta: Any, row: int, count: Any, ports: Any, vlans: Any) -> int:
     """All but an untagged IPv4 frame to the port's own MAC. Returns the edge."""
-    off, length = np.int64(meta[row].off), np.int64(meta[row].end) - np.int64(meta[row].off)
-    port = np.int64(meta[row].rx_port)
+    off, length = i64(meta[row].off), i64(meta[row].end) - i64(meta[row].off)
+    port = i64(meta[row].rx_port)
     reason = -1
-    edge = np.int64(Edge.DROP)
+    edge = i64(Edge.DROP)
     if length < eth.HEADER:
-        reason = np.int64(Count.TRUNCATED)
+        reason = i64(Count.TRUNCATED)
     elif ports[port].mode == CROSS_CONNECTED:
-        return np.int64(Edge.CROSS_CONNECT)
+        return i64(Edge.CROSS_CONNECT)
     elif ports[port].mode == 0:
-        reason = np.int64(Count.DOWN)
+        reason = i64(Count.DOWN)
     else:
-        to = load64(data, row, off) >> np.uint64(16)
-        if to & np.uint64(eth.GROUP_BIT):
+        to = load64(data, row, off) >> u64(16)
+        if to & u64(eth.GROUP_BIT):
             meta[row].flags = meta[row].flags | np.uint32(LINK_BROADCAST)
         elif to != ports[port].mac:
-            reason = np.int64(Count.NOT_FOR_US)
+            reason = i64(Count.NOT_FOR_US)
         kind = load16(data, row, off + eth.TYPE)
         l3 = off + eth.HEADER
         if reason < 0 and (kind == eth.VLAN or kind == eth.QINQ):
             if length < eth.HEADER + eth.TAG:
-                reason = np.int64(Count.TRUNCATED)
+                reason = i64(Count.TRUNCATED)
             else:
                 vid = load16(data, row, l3) & eth.VID_MASK
                 kind = load16(data, row, l3 + 2)
                 l3 += eth.TAG
                 if vid:
-                    port = np.int64(vlans[port * VIDS + vid])
+                    port = i64(vlans[port * VIDS + vid])
                     if port == 0:
-                        reason = np.int64(Count.UNKNOWN_VLAN)
+                        reason = i64(Count.UNKNOWN_VLAN)
                     else:
                         meta[row].rx_port = port
         meta[row].l3 = l3
         if reason < 0:
             if kind == eth.IP4:
-                edge = np.int64(Edge.IP4)
+                edge = i64(Edge.IP4)
             elif kind == eth.ARP:
-                edge = np.int64(Edge.ARP)
+                edge = i64(Edge.ARP)
             else:
-                reason = np.int64(Count.UNKNOWN_ETHERTYPE)
+                reason = i64(Count.UNKNOWN_ETHERTYPE)
     if reason >= 0:
-        count[reason] += np.uint64(1)
+        count[reason] += u64(1)
         meta[row].reason = reason
     return edge
 
@@ -101,12 +100,12 @@ def ethernet_input(
     aside = 0
     edge[:] = Edge.IP4
     for i in range(idx.size):
-        row = np.int64(idx[i])
+        row = i64(idx[i])
         record = meta[row]
-        off = np.int64(record.off)
-        other = (load64(data, row, off) >> np.uint64(16)) ^ ports[record.rx_port].filter
-        odd = np.int64(other) | (load16(data, row, off + eth.TYPE) ^ eth.IP4)
-        if (odd != 0) | (np.int64(record.end) < off + eth.HEADER):
+        off = i64(record.off)
+        other = (load64(data, row, off) >> u64(16)) ^ ports[record.rx_port].filter
+        odd = i64(other) | (load16(data, row, off + eth.TYPE) ^ eth.IP4)
+        if (odd != 0) | (i64(record.end) < off + eth.HEADER):
             edge[i] = ASIDE
             aside += 1
             continue
@@ -114,7 +113,7 @@ def ethernet_input(
     if aside:
         for i in range(idx.size):
             if edge[i] == ASIDE:
-                edge[i] = _unusual(data, meta, np.int64(idx[i]), count, ports, vlans)
+                edge[i] = _unusual(data, meta, i64(idx[i]), count, ports, vlans)
 
 
 NODE = Node("ethernet-input", ethernet_input, Edge, Count)

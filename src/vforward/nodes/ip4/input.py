@@ -18,12 +18,19 @@ import numpy as np
 from vforward.graph import arcs
 from vforward.graph.node import Labels, Node
 from vforward.jit.be import load16, load32
-from vforward.jit.kernel import kernel
+from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import (
-    CHAINED, EDGE_HELD, LINK_BROADCAST, U64, Counts, Data, Edges, Meta, Rows,
+    CHAINED,
+    EDGE_HELD,
+    LINK_BROADCAST,
+    U64,
+    Counts,
+    Data,
+    Edges,
+    Meta,
+    Rows,
 )  # fmt: skip
 from vforward.packet import ip4
-
 
 ASIDE = EDGE_HELD
 """Mark of a packet that the first pass leaves to the second. Keeps the usual packet's loop short."""
@@ -67,43 +74,43 @@ def _options_sum(data: Any, row: int, l3: int, n: int) -> int:
 @kernel
 def _reason(data: Any, meta: Any, row: int) -> int:
     """Why the packet is refused, in the order of RFC 1812; -1 if it is not."""
-    l3, flags = np.int64(meta[row].l3), meta[row].flags
-    here = np.int64(meta[row].end) - l3
-    there = np.int64(meta[row].end) - l3 + np.int64(meta[row].rest)
+    l3, flags = i64(meta[row].l3), meta[row].flags
+    here = i64(meta[row].end) - l3
+    there = i64(meta[row].end) - l3 + i64(meta[row].rest)
     if here < ip4.HEADER:
-        return np.int64(Count.TRUNCATED)
+        return i64(Count.TRUNCATED)
     version, ihl = data[row, l3] >> 4, (data[row, l3] & 15) * 4
     length = load32(data, row, l3) & 0xFFFF
     if version != 4:
-        return np.int64(Count.BAD_VERSION)
+        return i64(Count.BAD_VERSION)
     if ihl < ip4.HEADER:
-        return np.int64(Count.BAD_IHL)
+        return i64(Count.BAD_IHL)
     if length < ihl or length > there or ihl > here:
-        return np.int64(Count.BAD_LENGTH)
+        return i64(Count.BAD_LENGTH)
     if _options_sum(data, row, l3, ihl) != 0xFFFF:
-        return np.int64(Count.BAD_CHECKSUM)
+        return i64(Count.BAD_CHECKSUM)
     dst = load32(data, row, l3 + ip4.DST)
     if MARTIAN[FROM + data[row, l3 + ip4.SRC]] or MARTIAN[dst >> 24]:
-        return np.int64(Count.MARTIAN)
+        return i64(Count.MARTIAN)
     group = dst >= 0xE0000000 and (dst < 0xF0000000 or dst == 0xFFFFFFFF)
     if flags & LINK_BROADCAST and not group:
-        return np.int64(Count.LINK_BROADCAST)
+        return i64(Count.LINK_BROADCAST)
     return -1
 
 
 @kernel
 def _trim(meta: Any, row: int, length: int) -> None:
     """Cut off what follows the IP packet; buffers beyond stay linked, with no bytes in them."""
-    here = min(length, np.int64(meta[row].end) - np.int64(meta[row].l3))
-    meta[row].end = np.int64(meta[row].l3) + here
+    here = min(length, i64(meta[row].end) - i64(meta[row].l3))
+    meta[row].end = i64(meta[row].l3) + here
     left = length - here
     meta[row].rest = left
     for _ in range(meta.size):
         if not meta[row].flags & CHAINED:
             return
-        row = np.int64(meta[row].next)
-        here = min(left, np.int64(meta[row].end) - np.int64(meta[row].off))
-        meta[row].end = np.int64(meta[row].off) + here
+        row = i64(meta[row].next)
+        here = min(left, i64(meta[row].end) - i64(meta[row].off))
+        meta[row].end = i64(meta[row].off) + here
         left -= here
 
 
@@ -113,38 +120,36 @@ def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any) -> None:
     for i in range(idx.size):
         if edge[i] != ASIDE:
             continue
-        row = np.int64(idx[i])
+        row = i64(idx[i])
         reason = _reason(data, meta, row)
         if reason >= 0:
-            count[reason] += np.uint64(1)
+            count[reason] += u64(1)
             meta[row].reason = reason
             edge[i] = Edge.DROP
             continue
-        _trim(meta, row, load16(data, row, np.int64(meta[row].l3) + ip4.LENGTH))
+        _trim(meta, row, load16(data, row, i64(meta[row].l3) + ip4.LENGTH))
         edge[i] = arcs.EDGE_END
 
 
 @kernel
-def ip4_input(
-    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, features: U64
-) -> None:
+def ip4_input(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, features: U64) -> None:
     aside = 0
     edge[:] = arcs.EDGE_END
     for i in range(idx.size):
-        row = np.int64(idx[i])
+        row = i64(idx[i])
         record = meta[row]
-        l3 = np.int64(record.l3)
+        l3 = i64(record.l3)
         length = load32(data, row, l3) & 0xFFFF
         a, b, c = ip4.header_words(data, row, l3)
-        here = np.int64(record.end) - l3
+        here = i64(record.end) - l3
         odd = (
-            (a & np.uint64(0xFF)) ^ np.uint64(0x45)
-            | np.uint64(record.flags & (LINK_BROADCAST | CHAINED))
-            | np.uint64(MARTIAN[FROM + np.int64(np.uint8(b >> np.uint64(32)))])
-            | np.uint64(MARTIAN[np.int64(np.uint8(c))])
+            (a & u64(0xFF)) ^ u64(0x45)
+            | u64(record.flags & (LINK_BROADCAST | CHAINED))
+            | u64(MARTIAN[FROM + i64(np.uint8(b >> u64(32)))])
+            | u64(MARTIAN[i64(np.uint8(c))])
         )
         outside = ((length - ip4.HEADER) | (here - length)) < 0  # one sign bit for two comparisons
-        if (odd != np.uint64(0)) | outside | (not ip4.checksum_right(a, b, c)):
+        if (odd != u64(0)) | outside | (not ip4.checksum_right(a, b, c)):
             edge[i] = ASIDE
             aside += 1
             continue
@@ -154,7 +159,7 @@ def ip4_input(
     if not arcs.quiet(features):
         for i in range(idx.size):
             if edge[i] == arcs.EDGE_END:
-                row = np.int64(idx[i])
+                row = i64(idx[i])
                 edge[i] = arcs.begin(meta, row, features[meta[row].rx_port])
 
 

@@ -10,11 +10,9 @@ Drops   see Count
 
 from __future__ import annotations
 
-import numpy as np
-
 from vforward.graph.node import INFO, Labels, Node
 from vforward.jit.be import load32
-from vforward.jit.kernel import kernel
+from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import U32, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ip4
 from vforward.tables import fib4
@@ -35,7 +33,11 @@ class Count(Labels):
     """Reasons."""
 
     BLACKHOLE = 0, "its route says: drop"
-    UNREACHABLE = 1, "no route, or one that says unreachable or prohibited; ICMP tells the sender", INFO
+    UNREACHABLE = (
+        1,
+        "no route, or one that says unreachable or prohibited; ICMP tells the sender",
+        INFO,
+    )
 
 
 @kernel
@@ -45,22 +47,22 @@ def ip4_lookup(
 ) -> None:  # fmt: skip
     if fib4.is_large(fib4_blocks):
         for i in range(idx.size):
-            row = np.int64(idx[i])
-            dst = load32(data, row, np.int64(meta[row].l3) + ip4.DST)
+            row = i64(idx[i])
+            dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
             fib4.touch(fib4_root, fib4_blocks, dst)
     for i in range(idx.size):
-        row = np.int64(idx[i])
-        dst = load32(data, row, np.int64(meta[row].l3) + ip4.DST)
+        row = i64(idx[i])
+        dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
         found = fib4.lookup(fib4_root, fib4_blocks, dst)
         meta[row].adjacency = found
         way = adjacencies[found].edge
         edge[i] = way
         if way >= Edge.DROP:
             if way == Edge.DROP:
-                count[Count.BLACKHOLE] += np.uint64(1)
+                count[Count.BLACKHOLE] += u64(1)
                 meta[row].reason = Count.BLACKHOLE
             else:
-                count[Count.UNREACHABLE] += np.uint64(1)
+                count[Count.UNREACHABLE] += u64(1)
                 meta[row].scratch = adjacencies[found].icmp
 
 

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from vforward.graph import arcs
 from vforward.graph.node import INFO, Labels, Node
 from vforward.jit.be import load16, raw_load32, raw_store32
 from vforward.jit.intrinsics import address, copy
-from vforward.jit.kernel import inline, kernel
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import CHAINED, EDGE_HELD, GSO, SELF_MADE, U64, Counts, Data, Edges, Meta, Rows
 from vforward.memory.buffer import byte_address
 from vforward.packet import ip4
@@ -51,28 +49,28 @@ TOO_BIG_ICMP = 3 << 8 | 4
 @kernel
 def _longest_segment(data: Any, meta: Any, row: int) -> int:
     """Bytes of the longest IP packet that a super-frame will be cut into."""
-    l3 = np.int64(meta[row].l3)
+    l3 = i64(meta[row].l3)
     l4 = l3 + (data[row, l3] & 15) * 4
     header = 8
     if data[row, l3 + ip4.PROTOCOL] == ip4.TCP:
         header = (data[row, min(l4 + 12, data.shape[1] - 1)] >> 4) * 4
-    return l4 - l3 + header + np.int64(meta[row].gso_size)
+    return l4 - l3 + header + i64(meta[row].gso_size)
 
 
 @kernel
 def _refuse(data: Any, meta: Any, row: int, count: Any, mtu: int, expired: bool) -> int:
     """Count and mark a packet that cannot go on. Returns its edge."""
     if expired:
-        count[Count.EXPIRED] += np.uint64(1)
+        count[Count.EXPIRED] += u64(1)
         meta[row].scratch = EXPIRED_ICMP
-        return np.int64(Edge.ERROR)
-    if load16(data, row, np.int64(meta[row].l3) + ip4.FRAGMENT) & ip4.DONT_FRAGMENT:
-        count[Count.TOO_BIG] += np.uint64(1)
+        return i64(Edge.ERROR)
+    if load16(data, row, i64(meta[row].l3) + ip4.FRAGMENT) & ip4.DONT_FRAGMENT:
+        count[Count.TOO_BIG] += u64(1)
         meta[row].scratch = mtu << 16 | TOO_BIG_ICMP
-        return np.int64(Edge.ERROR)
-    count[Count.NEEDS_FRAGMENTATION] += np.uint64(1)
+        return i64(Edge.ERROR)
+    count[Count.NEEDS_FRAGMENTATION] += u64(1)
     meta[row].reason = Count.NEEDS_FRAGMENTATION
-    return np.int64(Edge.DROP)
+    return i64(Edge.DROP)
 
 
 @inline
@@ -80,7 +78,7 @@ def _rewrite(data: Any, meta: Any, row: Any, l3: Any, to: Any) -> None:
     """Put the next link's header in front."""
     record = meta[row]
     copy(byte_address(address(data), row, l3 - REWRITE_MAX), address(to.rewrite), REWRITE_MAX)
-    record.off = l3 - np.int64(to.rewrite_len)
+    record.off = l3 - i64(to.rewrite_len)
     record.tx_port = to.tx_port
 
 
@@ -91,31 +89,29 @@ def _decrement(word: Any) -> Any:
     Read in little-endian order, the 16 bits that hold the TTL fall by 1, so the checksum rises by 1;
     0xFFFF folds to 0x0000, and what overflows carries around (RFC 1624 equation 3).
     """
-    return word + 0xFFFF + (np.int64(word >= 0xFFFE0000) << 16)
+    return word + 0xFFFF + (i64(word >= 0xFFFE0000) << 16)
 
 
 @kernel
-def _look_closer(
-    data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacencies: Any
-) -> None:
+def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacencies: Any) -> None:
     """Decide about the packets that were set aside."""
     for i in range(idx.size):
         if edge[i] != ASIDE:
             continue
-        row = np.int64(idx[i])
+        row = i64(idx[i])
         to = adjacencies[meta[row].adjacency]
-        longest = np.int64(meta[row].end) + np.int64(meta[row].rest) - np.int64(meta[row].l3)
+        longest = i64(meta[row].end) + i64(meta[row].rest) - i64(meta[row].l3)
         if meta[row].flags & GSO:
             longest = _longest_segment(data, meta, row)
-        word = raw_load32(data, row, np.int64(meta[row].l3) + ip4.TTL)
+        word = raw_load32(data, row, i64(meta[row].l3) + ip4.TTL)
         forwarded = meta[row].flags & SELF_MADE == 0
         expired = forwarded and word & 0xFF <= 1
-        if expired or longest > np.int64(to.mtu):
-            edge[i] = _refuse(data, meta, row, count, np.int64(to.mtu), expired)
+        if expired or longest > i64(to.mtu):
+            edge[i] = _refuse(data, meta, row, count, i64(to.mtu), expired)
             continue
         if forwarded:
-            raw_store32(data, row, np.int64(meta[row].l3) + ip4.TTL, _decrement(word))
-        _rewrite(data, meta, row, np.int64(meta[row].l3), to)
+            raw_store32(data, row, i64(meta[row].l3) + ip4.TTL, _decrement(word))
+        _rewrite(data, meta, row, i64(meta[row].l3), to)
         edge[i] = arcs.EDGE_END
 
 
@@ -127,11 +123,11 @@ def ip4_rewrite(
     aside = 0
     edge[:] = arcs.EDGE_END
     for i in range(idx.size):
-        row = np.int64(idx[i])
+        row = i64(idx[i])
         record = meta[row]
         to = adjacencies[record.adjacency]
-        l3 = np.int64(record.l3)
-        long = np.int64(record.end) - l3 > np.int64(to.mtu)
+        l3 = i64(record.l3)
+        long = i64(record.end) - l3 > i64(to.mtu)
         word = raw_load32(data, row, l3 + ip4.TTL)
         if long | (word & 0xFF <= 1) | (record.flags & (SELF_MADE | GSO | CHAINED) != 0):
             edge[i] = ASIDE
@@ -144,7 +140,7 @@ def ip4_rewrite(
     if not arcs.quiet(features):
         for i in range(idx.size):
             if edge[i] == arcs.EDGE_END:
-                row = np.int64(idx[i])
+                row = i64(idx[i])
                 edge[i] = arcs.begin(meta, row, features[meta[row].tx_port])
 
 
