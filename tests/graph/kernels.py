@@ -141,7 +141,7 @@ FEATURE = Node("test-feature", feature, Nothing)
 class Heap:
     """What a graph needs of an arena, in this process's memory."""
 
-    def make(self, _, shape, dtype):
+    def make(self, _, shape, dtype, *, sparse=False):
         return np.zeros(shape, dtype)
 
 

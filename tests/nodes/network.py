@@ -34,7 +34,9 @@ META_OF_RECEIVE = ("off", "end", "l3", "flags", "rest", "rx_port")
 class Heap:
     """What a table needs of an arena, in this process's memory."""
 
-    def make(self, _: str, shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    def make(
+        self, _: str, shape: int | tuple[int, ...], dtype: Any, *, sparse: bool = False
+    ) -> NDArray[Any]:
         return np.zeros(shape, dtype)
 
 

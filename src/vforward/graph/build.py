@@ -23,7 +23,7 @@ from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool
 
 QUEUE_ROOM = 1024
-"""Rows that may wait in a queue from one round to the next."""
+"""Rows that may wait in a queue from one round to the next; at least a vector."""
 
 
 @dataclass
@@ -236,6 +236,7 @@ class Graph:
         n_inputs = sum(m.node.kind is Kind.INPUT for m in self.order)
         queues = sum(m.node.kind is Kind.QUEUE for m in self.order)
         room = VECTOR_MAX * max(1, n_inputs) + QUEUE_ROOM * queues
+        words = -(-n // 64)
         self.frames = np.zeros((n, room), np.uint32)
         nodes = np.zeros(n, NODE)
         following = np.full((n, 256), n - 1, np.uint16)
@@ -244,7 +245,8 @@ class Graph:
             assert member.block is not None
             nodes[at]["entry"], nodes[at]["block"] = member.entry.address, member.block.ctypes.data
             nodes[at]["frame"] = self.frames[at].ctypes.data
-            nodes[at]["queue"] = member.node.kind is Kind.QUEUE
+            later = words if member.node.kind is Kind.QUEUE else 0
+            nodes[at]["word"], nodes[at]["bit"] = later + at // 64, 1 << at % 64
             nodes[at]["limit"] = QUEUE_ROOM if member.node.kind is Kind.QUEUE else room
             for edge, (_, to) in self.ways(member).items():
                 following[at, edge] = self.members[to].number
@@ -254,7 +256,7 @@ class Graph:
             control=control,
             nodes=nodes,
             following=following.reshape(-1),
-            pending=np.zeros(2 * -(-n // 64), np.uint64),
+            pending=np.zeros(2 * words, np.uint64),
             edges=np.zeros(VECTOR_MAX // 8, np.uint64),
             sorting=np.zeros(3 * VECTOR_MAX, np.uint32),
             stats=self.arena.make("stats", (n, c.STATS), np.uint64).reshape(-1),

@@ -38,8 +38,9 @@ NODE = np.dtype(
         ("frame", np.int64),  # address of the rows that wait, u32
         ("waiting", np.int64),  # how many
         ("limit", np.int64),  # how many may wait; the last node takes what others cannot
-        ("queue", np.int64),  # 1: runs in the next round
-        ("spare", np.int64, 2),
+        ("word", np.int64),  # its word of the pending bits: of this round, or a queue's of the next
+        ("bit", np.uint64),  # its bit in there
+        ("spare", np.int64),
     ]
 )
 assert NODE.itemsize == 64
@@ -55,9 +56,7 @@ class Plan(NamedTuple):
     control: NDArray[np.uint64]
     nodes: NDArray[Any]  # NODE[n]
     following: NDArray[np.uint16]  # [n * 256] edge -> node
-    pending: NDArray[
-        np.uint64
-    ]  # bit set of nodes with rows waiting; then the same of the next round
+    pending: NDArray[np.uint64]  # bit set of nodes with rows waiting; then that of the next round
     edges: NDArray[np.uint64]  # [VECTOR_MAX / 8] the edges that a kernel gives, as bytes
     sorting: NDArray[np.uint32]  # [3 * VECTOR_MAX] room to sort in
     stats: NDArray[np.uint64]  # [n * STATS]
@@ -111,8 +110,7 @@ def _one_edge(edges: Any, n: int) -> bool:
 @inline
 def _mark(g: Any, node: int) -> None:
     """Note that rows wait for the node: a queue's turn comes in the next round."""
-    half = (g.pending.size >> 1) * g.nodes[node].queue
-    g.pending[half + (node >> 6)] |= u64(1) << u64(node & 63)
+    g.pending[g.nodes[node].word] |= g.nodes[node].bit
 
 
 @inline
@@ -176,7 +174,7 @@ def _hand_on(g: Any, node: int, frame: int, n: int, whole: bool) -> None:
         return
     edge = i64(g.edges[0] & u64(0xFF))
     to = i64(g.following[node * 256 + edge])
-    if not whole or edge == EDGE_HELD or g.nodes[to].waiting != 0 or n > g.nodes[to].limit:
+    if not whole or edge == EDGE_HELD or g.nodes[to].waiting != 0:
         _append(g, node, edge, view(frame, n, np.uint32))
         return
     g.nodes[node].frame = g.nodes[to].frame
