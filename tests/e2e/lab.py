@@ -1,0 +1,222 @@
+"""Two hosts, each in a namespace, and a forwarder between them; the Linux kernel is the judge.
+
+h1 eth0 ---- lan [ forwarder ] wan ---- eth0 h2
+"""
+
+import contextlib
+import hashlib
+import json
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from vforward.control import observe
+from vforward.control.forwarder import Forwarder
+from vforward.io.af_packet import AfPacketPort
+from vforward.testing.namespaces import Namespace, namespaces, veth
+
+LONG = 60  # seconds: of what ends at once, unless something is wrong
+SOON = 15
+BLOCK = 1 << 18
+
+
+def until(condition, what, timeout=LONG):
+    """Wait until condition() is true; returns that. what: for the message, a text or callable."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(what() if callable(what) else what)
+        time.sleep(0.005)
+    return found
+
+
+@dataclass
+class Lab:
+    """The namespaces; interfaces lan and wan are the router's."""
+
+    h1: Namespace
+    h2: Namespace
+    router: Namespace
+
+    def address(self, one: str, other: str) -> None:
+        """Give the hosts addresses."""
+        self.h1.address("eth0", one)
+        self.h2.address("eth0", other)
+
+    def default_routes(self, one: str, other: str) -> None:
+        """Point the hosts to the router."""
+        for host, via in ((self.h1, one), (self.h2, other)):
+            host.run("ip", "route", "add", "default", "via", via)
+
+
+@contextlib.contextmanager
+def lab():
+    """Hosts and router, joined, their interfaces up and without addresses."""
+    with namespaces("h1", "router", "h2") as (h1, router, h2):
+        veth(h1, "eth0", router, "lan")
+        veth(h2, "eth0", router, "wan")
+        yield Lab(h1, h2, router)
+
+
+class Routed:
+    """A lab whose forwarder runs in this process, in a thread.
+
+    settle() asserts that every packet's end is known. Leaving asserts that every buffer is free.
+    """
+
+    def __init__(self, lab: Lab, **options) -> None:
+        self.lab, self.h1, self.h2 = lab, lab.h1, lab.h2
+        self.forwarder = Forwarder(**options)
+        self.before = [moved(host) for host in (self.h1, self.h2)]
+
+    def port(self, name, address=(), **options):
+        """Add a port on the interface of that name."""
+        with self.lab.router.inside():
+            self.forwarder.add_port(name, AfPacketPort(name, **options), address)
+
+    def start(self):
+        """Build, start, and look into it."""
+        self.forwarder.build()
+        self.forwarder.start()
+        self.view = observe.attach(self.forwarder.name)
+        until(lambda: self.view.runtime().state == "running", "the worker does not start", 300)
+
+    def clear(self, but=()):
+        """Count from zero, when every packet's end is known. but: laws that do not hold."""
+        self.settle(but)
+        self.view.clear()
+        self.before = [moved(host) for host in (self.h1, self.h2)]
+
+    def close(self):
+        """Take it down."""
+        try:
+            if self.forwarder.worker is not None:
+                self.settle()
+                self.forwarder.stop()
+                self.forwarder.neighbors.close()
+                self.forwarder.pool.check()
+                self.view.close()
+        finally:
+            self.forwarder.close()
+
+    def drops(self):
+        """Dropped packets by (node, reason), but for ARP replies, which end so."""
+        rows = [(row.node, row.reason, row.count) for row in self.view.errors() if row.drop]
+        return {(a, b): n for a, b, n in rows if (a, b) != ("arp-input", "reply")}
+
+    def count(self, node, label):
+        """A node's counter."""
+        rows = self.view.errors()
+        return sum(row.count for row in rows if (row.node, row.reason) == (node, label))
+
+    def settle(self, but=()):
+        """Wait for packets in = out + dropped by reason, and for what the hosts sent to be in."""
+
+        def wrong():
+            return {law: n for law, n in self.missing().items() if law not in but}
+
+        until(lambda: not wrong(), lambda: f"not accounted for: {wrong()}", SOON)
+
+    def missing(self):
+        """What does not add up, by law."""
+        rows = {row.name: row for row in self.view.graph()}
+        errors = self.view.errors()
+        nodes = [row for row in errors if row.drop and row.node in rows]
+        made_place = self.count("arp-resolve", "queue-full")
+        came = sum(row.packets for row in rows.values() if row.kind == "input")
+        ended = sum(row.ended for row in rows.values())
+        held = rows["arp-resolve"].ended - rows["arp-release"].packets - made_place
+        laws = {
+            "all inputs = all ends": came - ended,
+            "drops = reasons": rows["drop"].packets - sum(r.count for r in nodes) + made_place,
+            "held": held,
+        }
+        for row in rows.values():
+            taken = sum(edge.packets for edge in row.edges) + row.ended
+            laws[f"{row.name}: in = out"] = row.packets - taken
+        hosts = zip((self.h1, self.h2), ("lan", "wan"), self.before, strict=True)
+        for host, port, before in hosts:
+            lost = sum(r.count for r in errors if r.node == port)
+            sent, received = (now - then for now, then in zip(moved(host), before, strict=True))
+            laws[f"{port}: sent by the host = received"] = sent - lost - rows[f"{port}-rx"].packets
+            laws[f"{port}: sent = received by the host"] = rows[f"{port}-tx"].ended - received
+        return {law: n for law, n in laws.items() if n}
+
+
+def moved(host):
+    """Frames that a host's eth0 has sent and received."""
+    (link,) = json.loads(host.run("ip", "-j", "-s", "link", "show", "dev", "eth0"))
+    return link["stats64"]["tx"]["packets"], link["stats64"]["rx"]["packets"]
+
+
+@contextlib.contextmanager
+def routed(lab, ports, **options):
+    """A forwarder between the hosts: ports is name -> address, or -> (address, options), or -> ()."""
+    made = Routed(lab, **options)
+    try:
+        for name, given in ports.items():
+            address, more = given if len(given) == 2 else (given, {})
+            made.port(name, address, **more)
+        yield made
+        made.close()
+    except BaseException:
+        made.forwarder.close()
+        raise
+
+
+def ping(host, to, *options):
+    """What ping writes; it may fail."""
+    return host.run("ping", "-W", "10", *options, to, check=False, timeout=LONG)
+
+
+def transfer(sender, receiver, address, octets, port=5000):
+    """Move octets by TCP; asserts that they arrive unchanged. Returns seconds."""
+    data = np.random.default_rng(octets).bytes(octets)
+    arrived = hashlib.sha256()
+    with receiver.inside():
+        server = socket.create_server((address, port))
+    with sender.inside():
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+    def serve():
+        server.settimeout(LONG)
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(LONG)
+            while block := connection.recv(BLOCK):
+                arrived.update(block)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    start = time.monotonic()
+    with server:
+        try:
+            with client:
+                client.settimeout(LONG)
+                client.connect((address, port))
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+                thread.join()
+        finally:
+            thread.join()
+    assert arrived.digest() == hashlib.sha256(data).digest()
+    return time.monotonic() - start
+
+
+@contextlib.contextmanager
+def udp_pair(one, other, address, port=6000):
+    """Two UDP sockets: one is connected to the other, which is bound to address."""
+    with one.inside():
+        a = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with other.inside():
+        b = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with a, b:
+        for s in (a, b):
+            s.settimeout(LONG)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        b.bind((address, port))
+        a.connect((address, port))
+        yield a, b
