@@ -210,4 +210,4 @@ def demo() -> None:
     """Show it at work: two network namespaces, pings and TCP through a forwarder between them."""
     from vforward.control.demo import demo as show_it
 
-    show_it()
+    raise typer.Exit(show_it())

@@ -125,6 +125,7 @@ class _Demo:
 
     def run(self, where: str) -> int:
         """Show it on namespaces or on files. Returns the exit status."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         with tempfile.TemporaryDirectory(prefix="vforward-demo-", dir=base) as directory:
             self.directory = Path(directory)

@@ -25,6 +25,7 @@ from vforward.testing.namespaces import Namespace, namespaces, veth
 H1, LAN, WAN, H2 = "10.1.0.2", "10.1.0.1", "10.2.0.1", "10.2.0.2"
 H1_MAC, LAN_MAC, WAN_MAC, H2_MAC = (f"02:00:00:00:00:0{n}" for n in range(1, 5))
 MB = 10**6
+POOL = 16 * MB
 PORT = 5001
 TTL = 64
 START_S, STOP_S, NET_S = 900.0, 20.0, 60.0
@@ -91,6 +92,8 @@ def transfer(sender: Namespace, receiver: Namespace, megabytes: int) -> tuple[st
     with sender.inside():
         client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sent, came = hashlib.sha256(), hashlib.sha256()
+    random = np.random.default_rng()
+    pool = memoryview(random.bytes(POOL))  # what is sent are pieces of it, no two the same
 
     def receive() -> None:
         server.settimeout(NET_S)
@@ -103,12 +106,12 @@ def transfer(sender: Namespace, receiver: Namespace, megabytes: int) -> tuple[st
     with server, client:
         thread = threading.Thread(target=receive, daemon=True)
         thread.start()
-        random = np.random.default_rng()
         client.settimeout(NET_S)
         start = time.monotonic()
         client.connect((H2, PORT))
         for _ in range(megabytes):
-            block = random.bytes(MB)
+            at = int(random.integers(POOL - MB))
+            block = pool[at : at + MB]
             client.sendall(block)
             sent.update(block)
         client.shutdown(socket.SHUT_WR)
@@ -161,6 +164,7 @@ def end_with_parent() -> None:
 def await_start(process: subprocess.Popen[bytes], log: Path) -> None:
     """Return when the forwarder says that it forwards; shows meanwhile how far it is."""
     deadline = time.monotonic() + START_S
+    shown = ""
     with Bar("compiling") as bar:
         while "forwarding:" not in (text := log.read_text(errors="replace")):
             if process.poll() is not None:
@@ -169,7 +173,8 @@ def await_start(process: subprocess.Popen[bytes], log: Path) -> None:
             if time.monotonic() > deadline:
                 msg = f"it does not forward after {START_S:.0f} s"
                 raise Failed(msg)
-            if said := PROGRESS.search(text):
+            if (said := PROGRESS.search(text)) and said[0] != shown:
+                shown = said[0]
                 bar.report(int(said[1]), int(said[2]), said[3])
             time.sleep(LOOK_S)
 
