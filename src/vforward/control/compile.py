@@ -3,13 +3,16 @@
 
 A small forwarder is built and run, with a port of each type that needs no privileges and packets
 that go the usual ways: so what Python calls while packets flow is compiled just as it is called
-then. Nodes that this forwarder has not got are compiled by themselves.
+then. Nodes that this forwarder has not got are compiled by themselves. A second process begins at the
+other end of the list at the same time; who comes second finds the work in the cache.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +56,7 @@ def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> 
     def total() -> int:
         return len(forwarder.graph.members) + len(CATALOG) + len(AF_PACKET) + 2
 
-    with _aside() as directory, Forwarder("compile", buffers=1024) as forwarder:
+    with _helper(), _aside() as directory, Forwarder("compile", buffers=1024) as forwarder:
         memory = _add_ports(forwarder, directory)
         forwarder.build(step)
         step("scheduler")
@@ -63,7 +66,20 @@ def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> 
         for node in (*CATALOG, *AF_PACKET):
             step(node.name)
             _compile(node)
+    _marker().touch()
     return done
+
+
+def is_complete() -> bool:
+    """Whether all is compiled that this version may need."""
+    return _marker().exists()
+
+
+def compile_backwards() -> None:
+    """What the second process does: the scheduler, then the nodes, last one first."""
+    scheduler.run.compile("void(int64[::1], boolean)")  # type: ignore[attr-defined]
+    for node in reversed((*CATALOG, *AF_PACKET)):
+        _compile(node)
 
 
 def compile_scheduler(forwarder: Forwarder) -> None:
@@ -81,6 +97,27 @@ def empty_cache() -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _marker() -> Path:
+    return cache.directory() / "complete"
+
+
+@contextmanager
+def _helper() -> Iterator[None]:
+    """A second process that compiles, where there is a processor for it and something to do."""
+    if is_complete() or len(os.sched_getaffinity(0)) < 2:
+        yield
+        return
+    module = "vforward.control.compile"
+    code = f"from {module} import compile_backwards; compile_backwards()"
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=quiet, stderr=quiet)
+    try:
+        yield
+    finally:
+        process.kill()  # what it has not done by now, we have
+        process.wait()
 
 
 @contextmanager

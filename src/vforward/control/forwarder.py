@@ -43,6 +43,8 @@ P = TypeVar("P", bound=Port)
 
 PORTS_MAX = 64
 """Ports and sub-interfaces, number 0 (which is none) included."""
+BUFFERS_MIN = 1024
+"""With fewer, the worker's cache could hold all of them, and nobody could ask for a neighbor."""
 
 
 @dataclass
@@ -77,6 +79,9 @@ class Forwarder:
     ) -> None:
         if not 1 <= vector <= VECTOR_MAX:
             msg = f"vector is {vector}; allowed: 1 to {VECTOR_MAX}"
+            raise ConfigError(msg)
+        if buffers < BUFFERS_MIN:
+            msg = f"buffers is {buffers}; at least {BUFFERS_MIN}"
             raise ConfigError(msg)
         self._stack = ExitStack()
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"

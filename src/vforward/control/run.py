@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from vforward.control import compile as compiling
 from vforward.control import config as models
-from vforward.control.compile import compile_scheduler
 from vforward.control.forwarder import Forwarder
 from vforward.errors import ConfigError, KernelError
 from vforward.graph import control as c
@@ -68,15 +68,24 @@ def run(
     from, to be shown. exit_when_idle: ends also when no packet has come for IDLE_S. Raises as
     from_config, and KernelError.
     """
-    with _signals() as stop, from_config(config) as forwarder:
+    with _signals() as stop:
+
+        def step(done: int, total: int, name: str) -> None:
+            if stop.is_set():
+                raise _Stopped
+            progress(done, total, name)
+
         try:
-            _build(forwarder, progress, stop, file)
+            if not compiling.is_complete():  # all of it, so that nothing compiles on a packet's way
+                compiling.compile_all(step)
+            with from_config(config) as forwarder:
+                _build(forwarder, step, file)
+                forwarder.start()
+                _await_start(forwarder)
+                ready()
+                _wait(forwarder, stop, exit_when_idle=exit_when_idle)
         except _Stopped:
             return
-        forwarder.start()
-        _await_start(forwarder)
-        ready()
-        _wait(forwarder, stop, exit_when_idle=exit_when_idle)
 
 
 class _Stopped(Exception):
@@ -147,23 +156,18 @@ def new_port(port: models.Port) -> Port:
 
 
 def _build(
-    forwarder: Forwarder,
-    progress: Callable[[int, int, str], None],
-    stop: threading.Event,
-    file: str | None,
+    forwarder: Forwarder, progress: Callable[[int, int, str], None], file: str | None
 ) -> None:
     done = 0
 
     def step(name: str) -> None:
         nonlocal done
-        if stop.is_set():
-            raise _Stopped
         progress(done, max(done, len(forwarder.graph.members)) + 1, name)
         done += 1
 
     forwarder.build(step, file)
     step("scheduler")
-    compile_scheduler(forwarder)
+    compiling.compile_scheduler(forwarder)
 
 
 def _await_start(forwarder: Forwarder) -> None:
