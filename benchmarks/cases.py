@@ -22,7 +22,7 @@ CASES = {
     case.name: case
     for case in (
         Case("ip4-path", "the IPv4 path, 256 per vector, 16 routes", graph_cases.ip4_path),
-        Case("ip4-path-512k", "the same with 512 000 random /24 routes", graph_cases.ip4_path_512k),
+        Case("ip4-path-512k", "the same with 512 000 /24 routes", graph_cases.ip4_path_512k),
         Case("dispatch", "the scheduler's own cost for a node", graph_cases.dispatch),
         Case("vector-sizes", "ip4-path at 1, 2, 4 ... 256, and a plot", graph_cases.vector_sizes),
         Case("python-baseline", "the same work in Python, by packet", python_case.python_baseline),
