@@ -20,10 +20,8 @@ from pathlib import Path
 
 from vforward.control.forwarder import Forwarder
 from vforward.errors import ShimMissing
-from vforward.graph import control as c
 from vforward.graph import scheduler
 from vforward.graph.node import Node
-from vforward.graph.scheduler import Plan
 from vforward.io import af_packet_rx, af_packet_tx, shim
 from vforward.io.generator import GeneratorPort
 from vforward.io.memory import MemoryPort
@@ -59,8 +57,6 @@ def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> 
     with _helper(), _aside() as directory, Forwarder("compile", buffers=1024) as forwarder:
         memory = _add_ports(forwarder, directory)
         forwarder.build(step)
-        step("scheduler")
-        compile_scheduler(forwarder)
         step("packets")
         _exercise(forwarder, memory)
         for node in (*CATALOG, *AF_PACKET):
@@ -80,14 +76,6 @@ def compile_backwards() -> None:
     scheduler.run.compile("void(int64[::1], boolean)")  # type: ignore[attr-defined]
     for node in reversed((*CATALOG, *AF_PACKET)):
         _compile(node)
-
-
-def compile_scheduler(forwarder: Forwarder) -> None:
-    """Compile the function in which the forwarder's worker is to live. Moves no packet."""
-    assert forwarder.worker is not None, "build comes before the scheduler"
-    plan: Plan = forwarder.worker.plan
-    plan.control[c.COMMAND] = c.STOP
-    scheduler.run(plan.words(), False)
 
 
 def empty_cache() -> None:

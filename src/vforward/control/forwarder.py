@@ -206,6 +206,8 @@ class Forwarder:
             core=self._core,
         )
         self._stack.callback(self.worker.close)
+        progress("scheduler")
+        self.worker.prepare()
         self.routing.quiesce = self.worker.quiesce
         self.neighbors.wake = self.worker.wake
         self._publisher = Publisher(self, config)

@@ -166,8 +166,6 @@ def _build(
         done += 1
 
     forwarder.build(step, file)
-    step("scheduler")
-    compiling.compile_scheduler(forwarder)
 
 
 def _await_start(forwarder: Forwarder) -> None:

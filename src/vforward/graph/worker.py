@@ -63,6 +63,11 @@ class Worker:
         self._core = core
         self._thread: threading.Thread | None = None
 
+    def prepare(self) -> None:
+        """Compile the function in which the thread will live, if that is not done. Moves no packet."""
+        self._control[c.COMMAND] = c.STOP
+        scheduler.run(self._words, False)
+
     @property
     def running(self) -> bool:
         """Whether the thread lives."""

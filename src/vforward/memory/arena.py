@@ -66,7 +66,20 @@ def runtime_directory() -> Path:
     if chosen := os.environ.get("VFORWARD_RUNTIME_DIR"):
         return Path(chosen)
     base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-    return base / f"vforward-{os.geteuid()}"
+    return base / f"vforward-{_outer_uid()}"
+
+
+def _outer_uid() -> int:
+    """The user's number outside of user namespaces: root in one of them is not the host's root."""
+    uid = os.geteuid()
+    try:
+        lines = Path("/proc/self/uid_map").read_text().splitlines()
+    except OSError:
+        return uid
+    for inside, outside, n in (map(int, line.split()) for line in lines):
+        if inside <= uid < inside + n:
+            return outside + uid - inside
+    return uid
 
 
 def running() -> list[str]:
