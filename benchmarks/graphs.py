@@ -101,7 +101,7 @@ def chain(arena: Arena, node: Node, length: int) -> Bench:
 
 
 def ip4_path(arena: Arena, prefixes: NDArray[np.uint32]) -> Bench:
-    """The IPv4 path with these /24 routes, each to one of ADJACENCIES neighbours on one port."""
+    """The IPv4 path with these /24 routes, each to one of ADJACENCIES neighbors on one port."""
     graph = Graph(arena, Pool(arena, BUFFERS), PORTS)
     fib = Fib4(arena)
     n = len(prefixes)

@@ -2,7 +2,7 @@
 """How everything here is measured: many short runs, the disturbed ones set aside, the median kept.
 
 The machine that this is developed on has two virtual CPUs whose cores are shared with strangers,
-and a busy neighbour doubles all clocks. So a gauge (benchmarks.gauge) is read right before and
+and a busy neighbor doubles all clocks. So a gauge (benchmarks.gauge) is read right before and
 right after each run, and a reading above 1.1 times the gauge's best is a *disturbance*. A run
 counts when there was none at it, nor at the three runs before and the three after: a lull between
 two readings of a busy core would pass otherwise (such runs took 15 to 40 % more). What does not

@@ -10,9 +10,11 @@ Drops   see Count
 
 from __future__ import annotations
 
+from typing import Any
+
 from vforward.graph.node import INFO, Labels, Node
 from vforward.jit.be import load32
-from vforward.jit.kernel import i64, kernel, u64
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import U32, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ip4
 from vforward.tables import fib4
@@ -40,6 +42,21 @@ class Count(Labels):
     )
 
 
+@inline
+def _leave(meta: Any, row: Any, found: Any, count: Any, adjacencies: Any) -> Any:
+    """Note the adjacency that was found. Returns its edge."""
+    meta[row].adjacency = found
+    way = adjacencies[found].edge
+    if way >= Edge.DROP:
+        if way == Edge.DROP:
+            count[Count.BLACKHOLE] += u64(1)
+            meta[row].reason = Count.BLACKHOLE
+        else:
+            count[Count.UNREACHABLE] += u64(1)
+            meta[row].scratch = adjacencies[found].icmp
+    return way
+
+
 @kernel
 def ip4_lookup(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
@@ -49,21 +66,20 @@ def ip4_lookup(
         for i in range(idx.size):
             row = i64(idx[i])
             dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
-            fib4.touch(fib4_root, fib4_blocks, dst)
-    for i in range(idx.size):
-        row = i64(idx[i])
-        dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
-        found = fib4.lookup(fib4_root, fib4_blocks, dst)
-        meta[row].adjacency = found
-        way = adjacencies[found].edge
-        edge[i] = way
-        if way >= Edge.DROP:
-            if way == Edge.DROP:
-                count[Count.BLACKHOLE] += u64(1)
-                meta[row].reason = Count.BLACKHOLE
-            else:
-                count[Count.UNREACHABLE] += u64(1)
-                meta[row].scratch = adjacencies[found].icmp
+            meta[row].adjacency = fib4.begin(fib4_root, fib4_blocks, dst)
+        for i in range(idx.size):
+            row = i64(idx[i])
+            found = fib4.finish(fib4_blocks, meta[row].adjacency)
+            if found == fib4.UNFINISHED:
+                dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
+                found = fib4.lookup(fib4_root, fib4_blocks, dst)
+            edge[i] = _leave(meta, row, found, count, adjacencies)
+    else:
+        for i in range(idx.size):
+            row = i64(idx[i])
+            dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
+            found = fib4.lookup(fib4_root, fib4_blocks, dst)
+            edge[i] = _leave(meta, row, found, count, adjacencies)
 
 
 NODE = Node("ip4-lookup", ip4_lookup, Edge, Count)
