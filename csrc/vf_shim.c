@@ -6,12 +6,8 @@
 #include "vf_shim.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stddef.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -21,16 +17,11 @@
 #include <net/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
-#include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 
 /* Newer than the headers of Debian 12. */
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
-#endif
-#ifndef TUN_F_USO4
-#define TUN_F_USO4 0x20
-#define TUN_F_USO6 0x40
 #endif
 
 /* clang-format off */
@@ -53,10 +44,6 @@ const struct vf_constant vf_constants[] = {
     OFFSET(tpacket2_hdr, tp_snaplen), OFFSET(tpacket2_hdr, tp_mac), OFFSET(tpacket2_hdr, tp_net),
     OFFSET(tpacket2_hdr, tp_sec), OFFSET(tpacket2_hdr, tp_nsec),
     OFFSET(tpacket2_hdr, tp_vlan_tci), OFFSET(tpacket2_hdr, tp_vlan_tpid),
-    SIZE(tpacket_auxdata), OFFSET(tpacket_auxdata, tp_status), OFFSET(tpacket_auxdata, tp_len),
-    OFFSET(tpacket_auxdata, tp_snaplen), OFFSET(tpacket_auxdata, tp_mac),
-    OFFSET(tpacket_auxdata, tp_net), OFFSET(tpacket_auxdata, tp_vlan_tci),
-    OFFSET(tpacket_auxdata, tp_vlan_tpid),
     SIZE(virtio_net_hdr), OFFSET(virtio_net_hdr, flags), OFFSET(virtio_net_hdr, gso_type),
     OFFSET(virtio_net_hdr, hdr_len), OFFSET(virtio_net_hdr, gso_size),
     OFFSET(virtio_net_hdr, csum_start), OFFSET(virtio_net_hdr, csum_offset),
@@ -69,11 +56,8 @@ const struct vf_constant vf_constants[] = {
     VALUE(VIRTIO_NET_HDR_GSO_UDP), VALUE(VIRTIO_NET_HDR_GSO_TCPV6),
     VALUE(VIRTIO_NET_HDR_GSO_UDP_L4), VALUE(VIRTIO_NET_HDR_GSO_ECN),
     VALUE(POLLIN), VALUE(POLLOUT), VALUE(POLLERR), VALUE(POLLHUP), VALUE(POLLNVAL),
-    VALUE(EAGAIN), VALUE(EINTR), VALUE(ENOBUFS), VALUE(ENETDOWN), VALUE(EMSGSIZE),
     VALUE(MSG_DONTWAIT), VALUE(SOL_PACKET), VALUE(PACKET_AUXDATA),
-    VALUE(ETH_P_ALL), VALUE(IFNAMSIZ), VALUE(IFF_VNET_HDR), VALUE(IFF_MULTI_QUEUE),
-    VALUE(TUN_F_CSUM), VALUE(TUN_F_TSO4), VALUE(TUN_F_TSO6), VALUE(TUN_F_TSO_ECN),
-    VALUE(TUN_F_USO4), VALUE(TUN_F_USO6),
+    VALUE(ETH_P_ALL), VALUE(IFNAMSIZ),
     {NULL, 0},
 };
 /* clang-format on */
@@ -120,11 +104,6 @@ int64_t vf_write(int64_t fd, const void *buf, uint64_t n)
     return (int64_t)done;
 }
 
-int64_t vf_eventfd(void)
-{
-    return result(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-}
-
 static int64_t set_packet_option(int64_t fd, int option, int value)
 {
     return result(setsockopt((int)fd, SOL_PACKET, option, &value, sizeof(value)));
@@ -150,16 +129,6 @@ int64_t vf_packet_vnet_hdr(int64_t fd)
 int64_t vf_packet_ignore_outgoing(int64_t fd)
 {
     return set_packet_option(fd, PACKET_IGNORE_OUTGOING, 1);
-}
-
-int64_t vf_packet_auxdata(int64_t fd)
-{
-    return set_packet_option(fd, PACKET_AUXDATA, 1);
-}
-
-int64_t vf_packet_qdisc_bypass(int64_t fd)
-{
-    return set_packet_option(fd, PACKET_QDISC_BYPASS, 1);
 }
 
 int64_t vf_packet_rx_ring(int64_t fd, uint64_t block_size, uint64_t n_blocks, uint64_t frame_size,
@@ -219,39 +188,4 @@ int64_t vf_mmap_shared(int64_t fd, uint64_t size, uint64_t *address_out)
 int64_t vf_munmap(uint64_t address, uint64_t size)
 {
     return result(munmap((void *)(uintptr_t)address, size));
-}
-
-int64_t vf_madvise_huge(uint64_t address, uint64_t size)
-{
-    return result(madvise((void *)(uintptr_t)address, size, MADV_HUGEPAGE));
-}
-
-int64_t vf_tap_open(void *name, int64_t flags)
-{
-    struct ifreq request = {.ifr_flags = (short)(flags | IFF_TAP | IFF_NO_PI)};
-    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-
-    if (fd < 0)
-        return -(int64_t)errno;
-    memcpy(request.ifr_name, name, IFNAMSIZ);
-    if (ioctl(fd, TUNSETIFF, &request) < 0) {
-        int error = errno;
-
-        close(fd);
-        return -(int64_t)error;
-    }
-    memcpy(name, request.ifr_name, IFNAMSIZ);
-    return fd;
-}
-
-int64_t vf_tap_vnet_hdr_size(int64_t fd, int64_t size)
-{
-    int bytes = (int)size;
-
-    return result(ioctl((int)fd, TUNSETVNETHDRSZ, &bytes));
-}
-
-int64_t vf_tap_offload(int64_t fd, uint64_t flags)
-{
-    return result(ioctl((int)fd, TUNSETOFFLOAD, flags));
 }

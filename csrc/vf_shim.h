@@ -35,9 +35,6 @@ int64_t vf_ppoll(void *pollfds, uint64_t n, int64_t timeout_ns);
  * number of bytes already written is not known. */
 int64_t vf_write(int64_t fd, const void *buf, uint64_t n);
 
-/* A non-blocking event counter at 0: its descriptor. */
-int64_t vf_eventfd(void);
-
 /* AF_PACKET. Protocols are in host order. The order to call them in: socket(0), version2,
  * vnet_hdr, ignore_outgoing, rx_ring, vf_mmap_shared, then bind with the real protocol. */
 
@@ -53,12 +50,6 @@ int64_t vf_packet_vnet_hdr(int64_t fd);
 
 /* Frames that this host sends on the interface are not received. */
 int64_t vf_packet_ignore_outgoing(int64_t fd);
-
-/* recvmsg delivers a PACKET_AUXDATA control message (VLAN tag, checksum state). */
-int64_t vf_packet_auxdata(int64_t fd);
-
-/* Sent frames go to the driver without passing the queueing discipline. */
-int64_t vf_packet_qdisc_bypass(int64_t fd);
 
 /* Makes the receive ring. Sizes in bytes; n_frames = n_blocks * (block_size / frame_size). */
 int64_t vf_packet_rx_ring(int64_t fd, uint64_t block_size, uint64_t n_blocks, uint64_t frame_size,
@@ -79,22 +70,6 @@ int64_t vf_packet_statistics(int64_t fd, uint64_t *packets_drops_out);
 /* Maps size bytes of fd from its start, shared, for reading and writing; stores the address. */
 int64_t vf_mmap_shared(int64_t fd, uint64_t size, uint64_t *address_out);
 int64_t vf_munmap(uint64_t address, uint64_t size);
-
-/* Asks for transparent hugepages; -EINVAL where the kernel has none. */
-int64_t vf_madvise_huge(uint64_t address, uint64_t size);
-
-/* TAP. */
-
-/* Attaches to the TAP interface called name, or makes it: a non-blocking descriptor. name has
- * IFNAMSIZ (16) bytes and receives the name given, when it was "" or held %d. flags are IFF_*
- * flags such as IFF_VNET_HDR; IFF_TAP and IFF_NO_PI are added. */
-int64_t vf_tap_open(void *name, int64_t flags);
-
-/* Bytes of the virtio_net_hdr before each frame: 10 or 12. */
-int64_t vf_tap_vnet_hdr_size(int64_t fd, int64_t size);
-
-/* What the host may hand us unfinished: TUN_F_* flags. Needs IFF_VNET_HDR. */
-int64_t vf_tap_offload(int64_t fd, uint64_t flags);
 
 /* cdef: end */
 

@@ -77,7 +77,7 @@ META = np.dtype(
         ("csum_off", np.uint16),  # from csum_start
         ("l2", np.uint16),
         ("trace", np.uint16),  # number of the packet in the trace
-        ("scratch", np.uint64),  # between neighbours: who writes it says so
+        ("scratch", np.uint64),  # between neighbors: who writes it says so
     ]
 )
 assert META.itemsize == 64, "meta is one cache line"

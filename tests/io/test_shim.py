@@ -133,24 +133,12 @@ def test_write_says_when_it_would_block(pipe):
     assert shim.lib.vf_write(writer, shim.pointer(data), len(data)) == -errno.EAGAIN
 
 
-def test_eventfd_counts_and_does_not_block():
-    fd = shim.check(shim.lib.vf_eventfd(), "eventfd")
-    os.eventfd_write(fd, 2)
-    os.eventfd_write(fd, 3)
-    assert os.eventfd_read(fd) == 5
-    with pytest.raises(BlockingIOError):
-        os.eventfd_read(fd)
-    assert not os.get_inheritable(fd)
-    os.close(fd)
-
-
 def test_mapping_is_shared_with_the_file():
     size = 1 << 21
     fd = memfd(size)
     address = np.zeros(1, np.uint64)
     assert shim.lib.vf_mmap_shared(fd, size, shim.pointer(address)) == 0
     at = int(address[0])
-    assert shim.lib.vf_madvise_huge(at, size) in {0, -errno.EINVAL}
     ctypes.memmove(at + size - 3, b"end", 3)
     assert os.pread(fd, 10, size - 3) == b"end"
     assert shim.lib.vf_munmap(at, size) == 0
@@ -170,12 +158,8 @@ def test_mapping_is_shared_with_the_file():
         ("vf_packet_version2", []),
         ("vf_packet_vnet_hdr", []),
         ("vf_packet_ignore_outgoing", []),
-        ("vf_packet_auxdata", []),
-        ("vf_packet_qdisc_bypass", []),
         ("vf_packet_statistics", []),
         ("vf_mmap_shared", [4096]),
-        ("vf_tap_vnet_hdr_size", [12]),
-        ("vf_tap_offload", [0]),
     ],
 )
 def test_a_bad_descriptor_is_ebadf(name, arguments):
@@ -202,7 +186,7 @@ def test_a_missing_shim_is_reported_on_use_with_its_fix(monkeypatch):
     shim._module.cache_clear()
     try:
         with pytest.raises(ShimMissing, match=r"pip install \. in the checkout; .* C compiler"):
-            shim.lib.vf_eventfd()
+            shim.lib.vf_packet_socket(0)
     finally:
         shim._module.cache_clear()
 
@@ -230,8 +214,6 @@ def test_packet_ring_on_loopback_sees_its_own_frame():
     shim.check(shim.lib.vf_packet_promisc(fd, lo), "promisc")
 
     out = shim.check(shim.lib.vf_packet_socket(0), "packet socket")
-    shim.check(shim.lib.vf_packet_qdisc_bypass(out), "qdisc_bypass")
-    shim.check(shim.lib.vf_packet_auxdata(out), "auxdata")
     shim.check(shim.lib.vf_packet_bind(out, lo, 0), "bind")
     frame = bytes(12) + private.to_bytes(2, "big") + bytes(range(46))
     os.write(out, frame)
@@ -251,20 +233,3 @@ def test_packet_ring_on_loopback_sees_its_own_frame():
     shim.check(shim.lib.vf_munmap(int(address[0]), ring_bytes), "unmap")
     os.close(out)
     os.close(fd)
-
-
-@pytest.mark.root
-def test_tap_is_made_and_its_name_given():
-    name = np.zeros(linux.IFNAMSIZ, np.uint8)
-    name[:6] = np.frombuffer(b"vft%d\0", np.uint8)
-    fd = shim.check(shim.lib.vf_tap_open(shim.pointer(name), linux.IFF_VNET_HDR), "tap")
-    given = name.tobytes().rstrip(b"\0").decode()
-    assert given.startswith("vft")
-    assert given[3:].isdigit()
-    assert socket.if_nametoindex(given) > 0
-    assert shim.lib.vf_tap_vnet_hdr_size(fd, 12) == 0
-    assert shim.lib.vf_tap_vnet_hdr_size(fd, 3) == -errno.EINVAL
-    assert shim.lib.vf_tap_offload(fd, linux.TUN_F_CSUM | linux.TUN_F_TSO4) == 0
-    os.close(fd)
-    with pytest.raises(OSError, match="no interface with this name"):
-        socket.if_nametoindex(given)

@@ -72,6 +72,21 @@ def test_the_directory_is_made_private(root):
     assert path.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("mask", [0o000, 0o002, 0o022, 0o077])
+def test_a_new_user_can_start_whatever_the_umask(tmp_path, monkeypatch, mask):
+    monkeypatch.delenv("VFORWARD_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home" / ".cache"))
+    cache.directory.cache_clear()
+    before = os.umask(mask)
+    try:
+        path = cache.directory()
+    finally:
+        os.umask(before)
+        cache.directory.cache_clear()
+    assert path.parent == tmp_path / "home" / ".cache" / "vforward"
+    assert [p.stat().st_mode & 0o777 for p in (path.parent, path)] == [0o700, 0o700]
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
 def test_a_directory_that_others_write_is_refused(root, mode):
     path = root / cache.stamp()

@@ -49,7 +49,7 @@ assert NODE.itemsize == 64
 class Plan(NamedTuple):
     """What a worker works on. n nodes, numbered in topological order, inputs first.
 
-    Compiled code rebuilds it from ``addresses`` (words), since arrays that it made itself carry no
+    Compiled code rebuilds it from ``words()``, since arrays that it made itself carry no
     reference counts: passed as arguments they cost 600 clocks per call of a node.
     """
 

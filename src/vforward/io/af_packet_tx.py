@@ -4,7 +4,7 @@
 packet(7), sendmmsg(2) and linux/virtio_net.h. A frame's VIRTIO_NET_HDR is written into the headroom
 directly before it, so that a frame of one buffer is one piece of memory to the kernel.
 
-Reads   meta: off, len, total, next, flags, checksum and segmentation fields; data
+Reads   meta: off, end, next, flags, checksum and segmentation fields; data
 Writes  data: the 10 bytes before the frame. Frees what was sent
 Drops   what the kernel does not take (TxCount)
 """

@@ -4,7 +4,7 @@
 Plain numbers, so that nothing here needs the shim; tests/io/test_linux.py holds every one of
 them against the C headers. x86-64 and arm64 agree on all of them.
 
-Sources: packet_mmap.rst, linux/if_packet.h, linux/virtio_net.h, linux/if_tun.h, poll(2), recv(2).
+Sources: packet_mmap.rst, linux/if_packet.h, linux/virtio_net.h, poll(2), recv(2).
 """
 
 import numpy as np
@@ -105,12 +105,3 @@ SOL_PACKET = 263
 PACKET_AUXDATA = 8
 ETH_P_ALL = 0x0003
 IFNAMSIZ = 16
-
-IFF_VNET_HDR = 0x4000
-IFF_MULTI_QUEUE = 0x0100
-TUN_F_CSUM = 0x01
-TUN_F_TSO4 = 0x02
-TUN_F_TSO6 = 0x04
-TUN_F_TSO_ECN = 0x08
-TUN_F_USO4 = 0x20
-TUN_F_USO6 = 0x40

@@ -28,7 +28,7 @@ from vforward.graph.node import INFO, Kind, Labels, Node
 from vforward.io.libc import libc_address
 from vforward.io.port import Port, RxCount, RxEdge, Tables, TxEdge, default_mac
 from vforward.jit.atomics import load_acquire64, store_release64
-from vforward.jit.intrinsics import address, call3, view
+from vforward.jit.intrinsics import address, call3
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import (
     CSUM_PARTIAL,
@@ -46,7 +46,7 @@ from vforward.layout import (
 )
 from vforward.memory.buffer import packet_bytes
 from vforward.memory.chain import LONGEST, fill, gather, length
-from vforward.memory.pool import CACHE_HEADER, Pool, push_batch, put, put_one, take_one
+from vforward.memory.pool import Pool, drain_cache, give_back, put_one, take_one
 from vforward.packet.checksum import complete
 from vforward.rings.spsc import Ring, pop, push
 
@@ -144,19 +144,6 @@ def _gather(data: Any, meta: Any, rows: Any, lengths: Any, blob: Any) -> None:
 
 
 @kernel
-def _give_back(meta: Any, pool: Any, rows: Any) -> None:
-    put(pool, meta, rows, rows.size)
-
-
-@kernel
-def _drain(pool: Any) -> None:
-    """Give all rows of a cache to the shared stack."""
-    stack = view(i64(pool[1]), i64(pool[2]), np.uint32)
-    push_batch(stack, pool[CACHE_HEADER:], i64(pool[0]))
-    pool[0] = u64(0)
-
-
-@kernel
 def _signal(wake: Any) -> None:
     store_release64(address(wake), u64(1))
 
@@ -230,7 +217,7 @@ class MemoryPort(Port):
             rows = np.zeros(len(given), np.uint32)
             n = _fill(pool.data, pool.meta, self._cache, rows, blob, lengths, self._number)
             rows = rows[: int(n)]
-            _drain(self._cache)
+            drain_cache(self._cache)
             if offload is not None:
                 _apply(pool.meta, rows, offload)
             self._inbox.push(rows)
@@ -248,8 +235,7 @@ class MemoryPort(Port):
             _measure(pool.data, pool.meta, rows, lengths)
             blob = np.zeros(int(lengths.sum()), np.uint8)
             _gather(pool.data, pool.meta, rows, lengths, blob)
-            _give_back(pool.meta, self._cache, rows)
-            _drain(self._cache)
+            give_back(self._cache, pool.meta, rows)
         ends = np.cumsum(lengths)
         whole = blob.tobytes()
         return [
@@ -262,8 +248,7 @@ class MemoryPort(Port):
             if self._pool is None:
                 return
             for ring in (self._inbox, self._outbox):
-                _give_back(self._pool.meta, self._cache, ring.pop(ring.used_slots()))
-            _drain(self._cache)
+                give_back(self._cache, self._pool.meta, ring.pop(ring.used_slots()))
             os.close(self._event)
             self._pool, self._event = None, -1
 

@@ -4,7 +4,7 @@
 Importing this module always works; the compiled extension is loaded on first use, which raises
 `ShimMissing` where it was not built.
 
-From Python:        fd = shim.check(shim.lib.vf_eventfd(), "eventfd")
+From Python:        fd = shim.check(shim.lib.vf_packet_socket(0), "packet socket")
 From a kernel:      pass shim.address("vf_sendmmsg") as data and call through it; every argument
                     and the result are 64 bits wide, and a result below 0 is -errno.
 """

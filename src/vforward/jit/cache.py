@@ -68,7 +68,8 @@ def directory() -> Path:
     path = root() / stamp()
     fresh = not path.exists()
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in (path.parent, path):  # else the first is made with the umask's mode alone
+            part.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise KernelError(
             f"cache directory {path}: {error.strerror}; set VFORWARD_CACHE_DIR to a private directory"

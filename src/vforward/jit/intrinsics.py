@@ -62,39 +62,20 @@ def ctz(typingctx: Any, value: Any) -> Any:
     return types.int64(types.uint64), codegen
 
 
-def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
-    view = context.make_array(array_type)(context, builder, array)
-    base = builder.bitcast(view.data, I8P)
-    stride = cgutils.unpack_tuple(builder, view.strides)[0]
-    return builder.gep(base, [builder.mul(index, stride)])
-
-
-def _prefetch(builder: Any, pointer: Any) -> None:
-    function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [I8P, I32, I32, I32])
-    builder.call(function, [pointer, I32(0), I32(3), I32(1)])
-
-
 @intrinsic
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line where array[index] begins (for two dimensions: that row)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _prefetch(builder, _element(context, builder, signature.args[0], args[0], args[1]))
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        base = builder.bitcast(view.data, I8P)
+        stride = cgutils.unpack_tuple(builder, view.strides)[0]
+        pointer = builder.gep(base, [builder.mul(args[1], stride)])
+        function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [I8P, I32, I32, I32])
+        builder.call(function, [pointer, I32(0), I32(3), I32(1)])
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
-
-
-@intrinsic
-def prefetch_byte(typingctx: Any, data: Any, row: Any, off: Any) -> Any:
-    """Ask for the cache line of data[row, off]."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        start = _element(context, builder, signature.args[0], args[0], args[1])
-        _prefetch(builder, builder.gep(start, [args[2]]))
-        return context.get_dummy_value()
-
-    return types.void(data, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -182,9 +163,3 @@ def call3(typingctx: Any, function: Any, a: Any, b: Any, c: Any) -> Any:
 def call4(typingctx: Any, function: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Call a C function of four 64-bit integers by its address."""
     return types.int64(*[types.int64] * 5), _call
-
-
-@intrinsic
-def call5(typingctx: Any, function: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
-    """Call a C function of five 64-bit integers by its address."""
-    return types.int64(*[types.int64] * 6), _call

@@ -161,6 +161,21 @@ def put(pool: Any, meta: Any, rows: Any, n: int) -> None:
         put_one(pool, row)
 
 
+@kernel
+def drain_cache(pool: Any) -> None:
+    """Give all rows of a cache to the shared stack: a thread that keeps none between calls."""
+    stack = view(i64(pool[1]), i64(pool[2]), np.uint32)
+    push_batch(stack, pool[CACHE_HEADER:], i64(pool[0]))
+    pool[0] = u64(0)
+
+
+@kernel
+def give_back(pool: Any, meta: Any, rows: Any) -> None:
+    """Give packets back, chains included, to the shared stack."""
+    put(pool, meta, rows, rows.size)
+    drain_cache(pool)
+
+
 class Pool:
     """All buffers of a forwarder: ``data u8[n, BUF_STRIDE]``, ``meta META[n]`` and the free stack.
 

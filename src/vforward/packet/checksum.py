@@ -48,6 +48,26 @@ def sum_bytes(data: Any, row: Any, off: Any, n: Any) -> Any:
     return fold(total)
 
 
+@kernel
+def sum_to_end(data: Any, meta: Any, row: Any, off: Any) -> Any:
+    """The ones-complement sum from data[row, off] to the packet's end, over all of its buffers."""
+    n: Any = max(0, min(np.int64(meta[row].end), BUF_STRIDE) - off)
+    total = sum_bytes(data, row, off, n)
+    odd = n & 1
+    buffer = np.int64(row)
+    for _ in range(meta.size):  # a chain longer than the pool would be a loop
+        if not meta[buffer].flags & CHAINED or meta[buffer].next >= meta.size:
+            break
+        buffer = np.int64(meta[buffer].next)
+        start: Any = min(np.int64(meta[buffer].off), BUF_STRIDE)
+        n = max(0, min(np.int64(meta[buffer].end), BUF_STRIDE) - start)
+        part = sum_bytes(data, buffer, start, n)
+        # behind an odd number of bytes, high and low change places: RFC 1071 section 2 (B)
+        total += (part & 0xFF) << 8 | part >> 8 if odd else part
+        odd ^= n & 1
+    return fold(total)
+
+
 @inline
 def update16(checksum: Any, old: Any, new: Any) -> Any:
     """The checksum after one 16-bit word changed from old to new: RFC 1624 section 3, equation 3.
@@ -77,19 +97,6 @@ def complete(data: Any, meta: Any, row: Any) -> bool:
     end = np.int64(meta[row].end)
     if start < np.int64(meta[row].off) or field + 2 > end or end > BUF_STRIDE:
         return False
-    total = sum_bytes(data, row, start, end - start)
-    odd = (end - start) & 1
-    buffer = np.int64(row)
-    for _ in range(meta.size):
-        if not meta[buffer].flags & CHAINED or meta[buffer].next >= meta.size:
-            break
-        buffer = np.int64(meta[buffer].next)
-        off: Any = min(np.int64(meta[buffer].off), BUF_STRIDE)
-        n: Any = max(0, min(np.int64(meta[buffer].end), BUF_STRIDE) - off)
-        part = sum_bytes(data, buffer, off, n)
-        # behind an odd number of bytes, high and low change places: RFC 1071 section 2 (B)
-        total += (part & 0xFF) << 8 | part >> 8 if odd else part
-        odd ^= n & 1
-    checksum = fold(total) ^ 0xFFFF
+    checksum = sum_to_end(data, meta, row, start) ^ 0xFFFF
     store16(data, row, field, checksum if checksum else 0xFFFF)
     return True

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.graph.node import Kind, Labels, Node
-from vforward.jit.intrinsics import address, view
+from vforward.jit.intrinsics import address
 from vforward.jit.kernel import kernel
 from vforward.layout import BUF_ROOM, NIL, SELF_MADE, U32, Counts, Data, Edges, Meta, Rows
 from vforward.memory.chain import fill
-from vforward.memory.pool import CACHE_HEADER, Pool, push_batch, put, take_one
+from vforward.memory.pool import Pool, drain_cache, give_back, take_one
 from vforward.rings.spsc import Ring, pop
 
 
@@ -45,15 +45,6 @@ NODE = Node("control-inject", control_inject, Edge, None, Kind.INPUT)
 
 
 @kernel
-def _drain(pool: Any) -> None:
-    """Give all rows of a cache to the shared stack."""
-    stack = view(np.int64(pool[1]), np.int64(pool[2]), np.uint32)
-    n: Any = np.int64(pool[0])
-    push_batch(stack, pool[CACHE_HEADER:], n)
-    pool[0] = np.uint64(0)
-
-
-@kernel
 def _make(data: Any, meta: Any, pool: Any, frame: Any, port: Any) -> Any:
     """A packet of the frame's bytes, to leave by the port; NIL when no buffer is free."""
     row = take_one(pool)
@@ -61,14 +52,8 @@ def _make(data: Any, meta: Any, pool: Any, frame: Any, port: Any) -> Any:
         fill(data, meta, pool, row, address(frame), frame.size, port)
         meta[row].tx_port = port
         meta[row].flags = np.uint32(SELF_MADE)
-    _drain(pool)
+    drain_cache(pool)
     return row
-
-
-@kernel
-def _give_back(meta: Any, pool: Any, rows: Any) -> None:
-    put(pool, meta, rows, rows.size)
-    _drain(pool)
 
 
 class Injector:
@@ -105,4 +90,4 @@ class Injector:
         """Give back the buffers that wait in the ring: when the worker has stopped."""
         with self._lock:
             rows = self._ring.pop(self._ring.used_slots())
-            _give_back(self._pool.meta, self._cache, rows)
+            give_back(self._cache, self._pool.meta, rows)

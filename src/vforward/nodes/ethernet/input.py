@@ -4,7 +4,7 @@
 IEEE 802.3 (frame, MAC filter), IEEE 802.1Q section 9.6 (tag; VID 0 is a priority tag only). One tag
 is taken off: it names a sub-interface, which then is the packet's port.
 
-Reads   meta.off, len, rx_port; the Ethernet header
+Reads   meta.off, end, rx_port; the Ethernet header
 Writes  meta.l3, rx_port (of a tagged frame), flags (LINK_BROADCAST)
 Drops   see Count
 """

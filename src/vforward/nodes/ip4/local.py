@@ -21,7 +21,7 @@ from vforward.jit.be import load16
 from vforward.jit.kernel import kernel
 from vforward.layout import CSUM_PARTIAL, Counts, Data, Edges, Meta, Rows
 from vforward.packet import icmp4, ip4
-from vforward.packet.checksum import complete
+from vforward.packet.checksum import complete, sum_to_end
 
 
 class Edge(Labels):
@@ -51,7 +51,7 @@ def _icmp_reason(data: Any, meta: Any, row: Any, l4: Any) -> Any:
     at_its_place = meta[row].csum_start == l4 and meta[row].csum_off == icmp4.CHECKSUM
     if meta[row].flags & CSUM_PARTIAL and at_its_place:
         complete(data, meta, row)
-    elif icmp4.message_sum(data, meta, row, l4) != 0xFFFF:
+    elif sum_to_end(data, meta, row, l4) != 0xFFFF:
         return np.int64(Count.ICMP_BAD_CHECKSUM)
     if load16(data, row, l4 + icmp4.TYPE) != icmp4.ECHO << 8:
         return np.int64(Count.ICMP_IGNORED)
