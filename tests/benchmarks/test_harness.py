@@ -92,7 +92,7 @@ def test_a_packet_that_goes_astray_is_noticed(arena):
         bench.run(8, 1)
 
 
-def test_disturbed_runs_and_their_neighbours_are_set_aside():
+def test_disturbed_runs_and_their_neighbors_are_set_aside():
     around = harness.STREAK // 2
     quiet, busy = [1.0, 1.0], [1.0, 1.5]
     script = quiet * 9 + busy + quiet * 30
@@ -101,7 +101,7 @@ def test_disturbed_runs_and_their_neighbours_are_set_aside():
     found = harness.measure(lambda: [next(values)], FakeGauge(script), wanted=12)
     assert (found.value, found.spread, found.disturbed) == (1.0, 0.0, False)
     assert found.runs == 12
-    assert found.rejected == 4 * around + 1  # it, its neighbours, the first and the last of all
+    assert found.rejected == 4 * around + 1  # it, its neighbors, the first and the last of all
 
 
 def test_without_a_quiet_moment_the_row_says_so():

@@ -12,7 +12,7 @@ import fake_forwarder as fake
 from vforward.control import bench_command
 from vforward.control.cli import app
 from vforward.layout import EDGE_HELD
-from vforward.memory.arena import runtime_directory
+from vforward.memory.place import runtime_directory
 
 ROUTER = """
 [ports.lan]

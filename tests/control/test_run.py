@@ -14,7 +14,8 @@ from vforward.control.run import from_config, new_port, run
 from vforward.errors import ArenaError, ConfigError, PortError
 from vforward.io.pcap import read_frames, write_frames
 from vforward.io.port import Port
-from vforward.memory.arena import Arena, running, runtime_directory
+from vforward.memory.arena import Arena
+from vforward.memory.place import running, runtime_directory
 from vforward.testing import packets
 
 LAN_MAC, HOST = "02:00:00:00:01:01", "02:00:00:00:00:02"

@@ -18,17 +18,10 @@ from hypothesis import strategies as st
 from vforward.errors import ArenaError
 from vforward.layout import LAYOUT_VERSION, META
 from vforward.memory import arena as module
-from vforward.memory.arena import DTYPE_ROOM, HEADER, HUGE, MAGIC, PAGE, Arena, running
+from vforward.memory.arena import DTYPE_ROOM, HEADER, HUGE, PAGE, Arena
+from vforward.memory.place import MAGIC, running
 
 ROOT = os.geteuid() == 0
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A runtime directory of this test's own."""
-    path = tmp_path / "run"
-    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(path))
-    return path
 
 
 @pytest.fixture
@@ -230,6 +223,20 @@ def test_a_link_as_the_lock_is_refused(place, tmp_path):
     assert not (tmp_path / "victim").exists()
 
 
+def test_an_owner_killed_while_it_makes_a_segment_is_taken_over(place, monkeypatch):
+    """It lies there without a header, under another name."""
+    dead = Arena.create("a")
+    monkeypatch.setattr(Path, "rename", lambda *_: None)
+    dead.make("table", 1, np.uint8)
+    monkeypatch.undo()
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(place))
+    os.close(dead._lock)  # as the kernel does when its process dies
+    assert [p.name for p in (place / "a").iterdir() if p.name != "lock"] == [".table.tmp"]
+    with Arena.create("a") as arena:
+        arena.make("table", 1, np.uint8)
+        assert not (place / "a" / ".table.tmp").exists()
+
+
 @pytest.mark.skipif(not ROOT, reason="only root can give files away")
 @pytest.mark.parametrize("which", ["root", "arena"])
 def test_foreign_directories_are_refused(place, which):
@@ -364,15 +371,6 @@ def test_arrays_outlive_the_arena(owner):
     assert array.sum() == 20
 
 
-def test_running_lists_the_living(place):
-    assert running() == []
-    with Arena.create("b"), Arena.create("a"):
-        (place / "c").mkdir()
-        (place / "file").write_text("")
-        assert running() == ["a", "b"]
-    assert running() == []
-
-
 def test_documents(owner):
     content = {"nodes": ["a", "b"], "n": 3}
     owner.write_document("wiring", content)
@@ -384,13 +382,6 @@ def test_documents(owner):
     (owner.path / "torn.json").write_text('{"a"')
     with pytest.raises(ArenaError, match="'torn'"):
         owner.read_document("torn")
-
-
-def test_the_runtime_directory(monkeypatch):
-    monkeypatch.delenv("VFORWARD_RUNTIME_DIR", raising=False)
-    assert module.runtime_directory().name == f"vforward-{os.geteuid()}"
-    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", "/x/y")
-    assert module.runtime_directory() == Path("/x/y")
 
 
 def test_no_huge_pages_is_nothing_to_talk_about(owner, place, monkeypatch, capfd):

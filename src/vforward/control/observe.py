@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from vforward.errors import ArenaError
 from vforward.graph import control as c
 from vforward.layout import EDGE_HELD
-from vforward.memory.arena import Arena, running, runtime_directory
+from vforward.memory.arena import Arena
+from vforward.memory.place import running, runtime_directory
 
 STATES = {c.IDLE: "idle", c.RUNNING: "running", c.PAUSED: "paused", c.STOPPED: "stopped"}
 COUNTED = ("stats", "taken", "counts", "drops")

@@ -17,15 +17,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
-import fcntl
 import json
 import math
 import mmap
 import os
-import re
-import shutil
-import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,12 +31,22 @@ from numpy.typing import NDArray
 
 from vforward.errors import ArenaError
 from vforward.layout import LAYOUT_VERSION
+from vforward.memory.place import (
+    MAGIC,
+    NAME,
+    huge_prefix,
+    is_ours,
+    leftovers,
+    locked,
+    refuse_foreign,
+    remove,
+    runtime_directory,
+    take_lock,
+)
 
-MAGIC = b"vforward"
 PAGE = 4096
 HUGE = 2 << 20
 DTYPE_ROOM = PAGE - 128
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 LOCK_TRIES = 10
 """Who asks whether an arena lives holds its lock for an instant: try again before saying that it does."""
 MADV_POPULATE_WRITE = 23  # Linux 5.14
@@ -61,34 +66,6 @@ HEADER = np.dtype(
 assert HEADER.itemsize == 128
 
 
-def runtime_directory() -> Path:
-    """Where arenas live: $VFORWARD_RUNTIME_DIR, or a directory of the user's own on /dev/shm."""
-    if chosen := os.environ.get("VFORWARD_RUNTIME_DIR"):
-        return Path(chosen)
-    base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-    return base / f"vforward-{_outer_uid()}"
-
-
-def _outer_uid() -> int:
-    """The user's number outside of user namespaces: root in one of them is not the host's root."""
-    uid = os.geteuid()
-    try:
-        lines = Path("/proc/self/uid_map").read_text().splitlines()
-    except OSError:
-        return uid
-    for inside, outside, n in (map(int, line.split()) for line in lines):
-        if inside <= uid < inside + n:
-            return outside + uid - inside
-    return uid
-
-
-def running() -> list[str]:
-    """Names of the arenas whose owner lives."""
-    root = runtime_directory()
-    names = [p.name for p in root.iterdir() if p.is_dir()] if root.is_dir() else []
-    return sorted(name for name in names if _locked(root / name))
-
-
 class Arena:
     """One arena, created or attached to. A context manager: leaving it closes it."""
 
@@ -105,15 +82,16 @@ class Arena:
     def create(cls, name: str) -> Arena:
         """Make a new arena; a dead owner's arena of that name is removed first.
 
-        Raises ArenaError when a living process has it, or its directory is not the user's own.
+        Raises ArenaError when a living process has it, its directory is not the user's own, or
+        something lies there that is no arena's: then nothing is removed.
         """
         if not NAME.fullmatch(name):
             raise ArenaError(f"forwarder name {name!r}: use letters, digits, '.', '_' and '-' only")
         path = runtime_directory() / name
         for _ in range(LOCK_TRIES):
-            lock = _take_lock(path)
+            lock = take_lock(path)
             if lock >= 0:
-                _remove_segments(path)
+                remove(leftovers(path))
                 return cls(path, owner=True, lock=lock)
             time.sleep(0.01)
         raise ArenaError(
@@ -125,11 +103,13 @@ class Arena:
     def attach(cls, name: str) -> Arena:
         """Open a living arena of another process. Raises ArenaError when there is none."""
         path = runtime_directory() / name
-        if not NAME.fullmatch(name) or not _locked(path):
-            raise ArenaError(f"no forwarder named {name!r} is running (looked in {path.parent})")
-        _refuse_foreign(path.parent)
-        _refuse_foreign(path)
-        return cls(path, owner=False)
+        if NAME.fullmatch(name):
+            with contextlib.suppress(FileNotFoundError):
+                refuse_foreign(path.parent)
+                refuse_foreign(path)
+                if locked(path):
+                    return cls(path, owner=False)
+        raise ArenaError(f"no forwarder named {name!r} is running (looked in {path.parent})")
 
     def make(
         self, name: str, shape: int | tuple[int, ...], dtype: Any, *, sparse: bool = False
@@ -150,9 +130,7 @@ class Arena:
         header["dimensions"], header["size"] = len(shape), size
         header["shape"][: len(shape)] = shape
         header["owner"], header["generation"] = os.getpid(), self.generation
-        memory = self._new_file(name, PAGE + size, sparse)
-        memory[: HEADER.itemsize] = header.tobytes()
-        memory[HEADER.itemsize : HEADER.itemsize + len(text)] = text
+        memory = self._new_file(name, PAGE + size, sparse, header.tobytes() + text)
         return self._keep(name, np.ndarray(shape, kind, memory, PAGE))
 
     def open(self, name: str, *, writable: bool = False) -> NDArray[Any]:
@@ -192,13 +170,13 @@ class Arena:
             raise ArenaError(f"arena {self.name!r}: document {name!r}: {error}") from error
 
     def close(self) -> None:
-        """Forget the arrays; the owner also removes every segment. Harmless when repeated."""
+        """Forget the arrays; the owner also removes what is an arena's. Harmless when repeated."""
         self._arrays.clear()
         if self.owner and self._lock >= 0:
             for path in self._elsewhere:
                 path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
-                _remove_segments(self.path)
+                remove(path for path in self.path.iterdir() if is_ours(path))
                 (self.path / "lock").unlink()  # last: from here on it may be another's
                 self.path.rmdir()
             os.close(self._lock)
@@ -214,9 +192,9 @@ class Arena:
         self._arrays[name] = array
         return array
 
-    def _new_file(self, name: str, size: int, sparse: bool) -> mmap.mmap:
+    def _new_file(self, name: str, size: int, sparse: bool, header: bytes) -> mmap.mmap:
         for directory in _huge_directories(size):
-            path = directory / f"vforward-{os.geteuid()}.{self.name}.{self.generation}.{name}"
+            path = directory / f"{huge_prefix(self.path)}{self.generation}.{name}"
             rounded = -(-size // HUGE) * HUGE
             try:
                 (self.path / name).symlink_to(
@@ -227,14 +205,23 @@ class Arena:
                 (self.path / name).unlink(missing_ok=True)
                 continue
             self._elsewhere.append(path)
+            memory[: len(header)] = header
             return memory
+        # It has its header before its name: whoever comes after a crash knows whose it is.
+        aside = self.path / f".{name}.tmp"
         try:
-            return _map_new(self.path / name, size, sparse)
+            if (self.path / name).exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            memory = _map_new(aside, size, sparse)
+            memory[: len(header)] = header
+            aside.rename(self.path / name)
         except OSError as error:
             raise ArenaError(
                 f"segment {name!r} of arena {self.name!r}: {size} bytes: {error.strerror}; "
                 f"free some of {self.path} or make the tables or buffers smaller"
             ) from error
+        else:
+            return memory
 
     def _find(self, name: str) -> Path:
         return self.path / name
@@ -293,68 +280,6 @@ def _checked(memory: mmap.mmap, where: str) -> tuple[np.dtype[Any], tuple[int, .
     if n > 4 or kind.hasobject or size != header["size"] or PAGE + size > len(memory):
         raise ArenaError(f"{where}: header says {size} bytes, the file has {len(memory) - PAGE}")
     return kind, shape
-
-
-def _private(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArenaError(f"{path}: {error.strerror}") from error
-    _refuse_foreign(path)
-
-
-def _refuse_foreign(path: Path) -> None:
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise ArenaError(
-            f"{path} must be a directory of uid {os.geteuid()} with mode 0700; remove it"
-        )
-
-
-def _take_lock(path: Path) -> int:
-    """The open lock of the arena, made if need be, or -1: it is held, or just being removed."""
-    _private(path.parent)
-    _private(path)
-    try:
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except FileNotFoundError:
-        return -1
-    except OSError as error:
-        raise ArenaError(f"{path}/lock: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if (path / "lock").stat().st_ino == os.fstat(lock).st_ino:
-            return lock
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(lock)
-    return -1
-
-
-def _locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
-
-
-def _remove_segments(path: Path) -> None:
-    for leftover in path.iterdir():
-        if leftover.name != "lock":
-            if leftover.is_dir() and not leftover.is_symlink():
-                shutil.rmtree(leftover, ignore_errors=True)
-                continue
-            if leftover.is_symlink():
-                leftover.readlink().unlink(missing_ok=True)
-            leftover.unlink(missing_ok=True)
 
 
 def _huge_directories(size: int) -> Iterator[Path]:
