@@ -36,8 +36,8 @@ def ip4_path(session: Session) -> Iterator[dict[str, Any]]:
 def ip4_path_512k(session: Session) -> Iterator[dict[str, Any]]:
     """512 000 routes, with the prefixes at random over the address space, then side by side.
 
-    Side by side is how ``ip route add PREFIX count 512000`` and so VPP's figures have them, with which
-    the result (the last row) is to be compared. At random the blocks of the table take 55 MiB.
+    Side by side is how VPP's ``ip route add PREFIX count 512000`` lays them, with whose figure the
+    result (the last row) is compared. At random, the blocks that look-ups touch take 55 MiB.
     """
     together = np.arange(MANY, dtype=np.uint32) * np.uint32(0x100) + FEW[0]
     yield _path(session, "ip4-path-512k", random_slash24s(MANY), "random")
