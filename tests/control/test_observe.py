@@ -99,6 +99,12 @@ def test_ports(view):
     assert lan.rx == Moved(100, 6400, 11)
     assert lan.tx == Moved(87, 5568, 3)
     assert (seven.parent, seven.vlan, seven.rx, seven.tx) == ("lan", 7, None, None)
+    assert (lan.touched, seven.touched) == ("", "")
+
+
+def test_ports_tell_what_they_write_of_their_packets(view):
+    view.about["ports"][0]["touched"] = "all 60 bytes"
+    assert [port.touched for port in view.ports()] == ["all 60 bytes", ""]
 
 
 def test_errors_drops_first(view):

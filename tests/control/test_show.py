@@ -1,5 +1,6 @@
 """Rows on the terminal and as JSON."""
 
+import dataclasses
 import io
 import json
 import sys
@@ -49,6 +50,12 @@ def test_ports(view, capsys):
     assert ["2", "seven", "vlan", mac, "1400", *both, "lan", "vlan", "7"] in lines
     assert ["lan", "100", "6,400", "11", "87", "5,568", "3"] in lines
     assert ["seven", "-", "-", "-", "-", "-", "-"] in lines
+
+
+def test_what_a_port_writes_is_below_the_ports(view, capsys):
+    lan, seven = view.ports()
+    show.ports([dataclasses.replace(lan, touched="the first [42] bytes"), seven])
+    assert capsys.readouterr().out.splitlines()[-1] == "lan: the first [42] bytes"
 
 
 def test_errors(view, capsys):

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from graph.kernels import Rig, until
+from vforward.errors import VforwardError
 from vforward.graph import control as c
 from vforward.graph.worker import Worker, clock_hz
 from vforward.io import shim
@@ -92,10 +93,49 @@ def test_it_stops_and_starts_again(rig):
     assert rig.control[c.STATE] == c.STOPPED
 
 
+def test_no_second_thread_is_on_the_plan(rig):
+    rig.worker.start()
+    rig.left[0] = 1000
+    for second in (rig.worker.start, rig.worker.run_until_idle, rig.worker.prepare):
+        with pytest.raises(VforwardError, match="while its thread is running; stop it first"):
+            second()
+    rig.worker.wake()
+    until(lambda: rig.count("sink") == 1000)  # it goes on
+    rig.worker.stop()
+    rig.worker.run_until_idle()
+    rig.check()
+
+
+def test_running_while_another_thread_stops(rig):
+    class Stopped:
+        """Taken away as soon as it has been looked at."""
+
+        def is_alive(self):
+            return rig.worker._thread is not None
+
+    class Racing(Worker):
+        reads = 0
+
+        @property
+        def _thread(self):
+            self.reads += 1
+            return Stopped() if self.reads == 1 else None
+
+        @_thread.setter
+        def _thread(self, thread):
+            pass
+
+    worker = Racing(rig.plan)
+    assert not worker.running
+    worker.close()
+
+
 def test_close_gives_the_descriptor_back(rig):
     event = rig.worker.event
     rig.worker.start()
     rig.worker.close()
+    rig.worker.wake()
+    rig.worker.stop()
     rig.worker.close()
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(event)

@@ -660,6 +660,47 @@ def test_wrong_interfaces_are_named(place):
         port.close()
 
 
+def test_the_mtu_is_no_more_than_the_interfaces(place, caplog):
+    place.f.run("ip", "link", "set", "dev", "a", "mtu", "1400")
+    with Arena.create(f"test-{uuid.uuid4().hex[:12]}") as arena, place.f.inside():
+        pool = Pool(arena, 1024)
+        for given, mtu in ((1500, 1400), (1000, 1000), (1400, 1400)):
+            port = AfPacketPort("a", mtu=given)
+            port.open(0, pool)
+            assert port.mtu == mtu
+            port.close()
+        assert [r.getMessage() for r in caplog.records] == [
+            "af_packet port on interface 'a': mtu is the interface's 1400, not 1500"
+        ]
+        port = AfPacketPort("a", mtu=1450)
+        port.open(0, pool)
+        port.close()
+        place.f.run("ip", "link", "set", "dev", "a", "mtu", "9000")
+        port.open(0, pool)
+        assert port.mtu == 1450  # what was given counts, not what was found before
+        port.close()
+
+
+def test_statistics_take_the_error_of_an_interface_that_was_down(place):
+    """Until it is read, poll returns at once, and a worker that may sleep does not."""
+    with wire(place, keeping=True) as w, place.raw(place.a) as a:
+        (fd,) = w.ports[0].descriptors()
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        assert poll.poll(0) == []
+        place.f.run("ip", "link", "set", "dev", "a", "down")
+        place.f.run("ip", "link", "set", "dev", "a", "up")
+        w.rounds()
+        assert poll.poll(0)[0][1] & select.POLLERR
+        w.ports[0].statistics()
+        assert poll.poll(0) == []
+        until = time.monotonic() + 5
+        while not w.held() and time.monotonic() < until:  # the carrier takes a moment
+            a.send(bytes(60))
+            w.rounds()
+        assert w.held()
+
+
 def test_given_mac_is_the_ports(place):
     with wire(place, mac=A_MAC) as w:
         assert [port.mac for port in w.ports] == [A_MAC] * 2

@@ -112,6 +112,41 @@ def test_a_partial_checksum_is_complete_when_received(wire, n):
     assert got == bytes(frame[:40]) + want + bytes(frame[42:])
 
 
+@pytest.mark.parametrize(
+    ("offload", "text"),
+    [
+        (
+            Offload(csum_start=65398, csum_off=0),
+            "csum_start 65398, csum_off 0: .* 1974 bytes of frame 0",
+        ),
+        (Offload(csum_start=57, csum_off=2), "csum_start 57, csum_off 2: .* 60 bytes of frame 1"),
+        (Offload(csum_start=-1, csum_off=6), "csum_start -1"),
+        (Offload(csum_start=34, csum_off=-1), "csum_off -1"),
+        (Offload(gso_size=65536), "gso_size is 65536; allowed: 0 to 65535"),
+        (Offload(gso_size=-1), "gso_size is -1"),
+        (Offload(gso_type=256), "gso_type is 256; allowed: 0 to 255"),
+        (Offload(hdr_len=65536), "hdr_len is 65536; allowed: 0 to 65535"),
+    ],
+)
+def test_offloads_that_cannot_be_are_refused_before_any_is_sent(wire, offload, text):
+    a, b = wire.ports
+    with pytest.raises(PortError, match=text):
+        a.send([bytes(65549), bytes(60)], offload)
+    assert wire.pool.free == wire.pool.size
+    wire.run()
+    assert b.received() == []
+
+
+def test_a_checksum_lies_in_the_first_buffer(wire):
+    a, b = wire.ports
+    most = Offload(csum_start=BUF_ROOM - 8, csum_off=6)
+    assert a.send([bytes(BUF_ROOM), bytes(9000)], most) == 2
+    with pytest.raises(PortError, match=f"first {BUF_ROOM} bytes of frame 0"):
+        a.send([bytes(9000)], Offload(csum_start=BUF_ROOM - 7, csum_off=6))
+    wire.run()
+    assert [len(frame) for frame in b.received()] == [BUF_ROOM, 9000]
+
+
 def test_offloads_are_in_meta(wire):
     a, _ = wire.ports
     a.send([bytes(60)], Offload(csum_start=34, csum_off=6, gso_type=5, gso_size=1400, hdr_len=42))

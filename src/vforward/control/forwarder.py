@@ -65,7 +65,7 @@ class Forwarder:
 
     vector: packets per call of a node, 1 to 256. buffers: of the pool. idle: "poll" lets the worker
     sleep when nothing comes in, "spin" does not. core: CPU to pin the worker to. Raises ArenaError
-    when a forwarder of that name is running.
+    when a forwarder of that name is running or there is no room for the buffers.
     """
 
     def __init__(
@@ -83,17 +83,18 @@ class Forwarder:
         if buffers < BUFFERS_MIN:
             msg = f"buffers is {buffers}; at least {BUFFERS_MIN}"
             raise ConfigError(msg)
-        self._stack = ExitStack()
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"
-        self.arena = self._stack.enter_context(Arena.create(self.name))
-        self.pool = Pool(self.arena, buffers)
-        self.ports = self.arena.make("ports", PORTS_MAX, PORT)
-        self.vlans = self.arena.make("vlans", PORTS_MAX * VIDS, np.uint16)
         self.interfaces: dict[str, Interface] = {}
-        self.routing = Routing(self.arena, self.ports, self._name_of)
-        self.graph = Graph(self.arena, self.pool, PORTS_MAX)
-        self.neighbors = NeighborService(self.arena, self.pool, self.ports, self.routing)
-        self._stack.callback(self.neighbors.close)
+        with ExitStack() as stack:  # closed here if there is no room for all of it
+            self.arena = stack.enter_context(Arena.create(self.name))
+            self.pool = Pool(self.arena, buffers)
+            self.ports = self.arena.make("ports", PORTS_MAX, PORT)
+            self.vlans = self.arena.make("vlans", PORTS_MAX * VIDS, np.uint16)
+            self.routing = Routing(self.arena, self.ports, self._name_of)
+            self.graph = Graph(self.arena, self.pool, PORTS_MAX)
+            self.neighbors = NeighborService(self.arena, self.pool, self.ports, self.routing)
+            stack.callback(self.neighbors.close)
+            self._stack = stack.pop_all()
         self.worker: Worker | None = None
         self.vector = vector
         self._idle, self._core = idle, core
@@ -107,8 +108,9 @@ class Forwarder:
     ) -> P:
         """Open a port and give it addresses ("10.0.1.1/24"). Returns it.
 
-        Raises ConfigError (name or address in use), PortError.
+        Raises ConfigError (name or address in use; built already), PortError.
         """
+        self._not_built(f"port {name}")
         interface = self._new(name, port, address)
         self._stack.callback(port.close)
         port.open(interface.number, self.pool)
@@ -126,7 +128,11 @@ class Forwarder:
         address: str | IPv4Interface | Iterable[str | IPv4Interface] = (),
         mtu: int | None = None,
     ) -> None:
-        """Add a sub-interface: the packets of one VLAN (1 to 4094) on a port. Raises ConfigError."""
+        """Add a sub-interface: the packets of one VLAN (1 to 4094) on a port.
+
+        mtu: the port's if not given, and never more than that. Raises ConfigError.
+        """
+        self._not_built(f"port {name}")
         on = self._interface(parent)
         at = on.number * VIDS + vlan
         if on.port is None or not 1 <= vlan < VIDS - 1 or self.vlans[at]:
@@ -136,13 +142,14 @@ class Forwarder:
         interface.parent, interface.vlan = parent, vlan
         record = self.ports[interface.number]
         record["mac"] = record["filter"] = self.ports[on.number]["mac"]
-        record["mtu"] = mtu or on.port.mtu
+        record["mtu"] = min(mtu or on.port.mtu, on.port.mtu)
         record["vlan"], record["parent"] = vlan, on.number
         self._up(interface)
         self.vlans[at] = interface.number
 
     def cross_connect(self, one: str, other: str) -> None:
         """Let each of two ports send what the other receives, unchanged. Raises ConfigError."""
+        self._not_built(f"cross connect {one} - {other}")
         a, b = self._interface(one), self._interface(other)
         if a is b or any(i.addresses or i.vlan or i.peer for i in (a, b)):
             msg = (
@@ -213,16 +220,19 @@ class Forwarder:
         self._publisher = Publisher(self, config)
 
     def start(self) -> None:
-        """Start the worker and the neighbor service."""
+        """Start the worker and the neighbor service. Raises VforwardError when they run already."""
         assert self.worker is not None, "build comes before start"
         assert self._publisher is not None
+        self.worker.start()
         self._stack.callback(self.stop)
         self.neighbors.start()
-        self.worker.start()
         self._publisher.start()
 
     def run_until_idle(self) -> None:
-        """Forward what waits, in the calling thread, until nothing more moves."""
+        """Forward what waits, in the calling thread, until nothing more moves.
+
+        Raises VforwardError between start and stop.
+        """
         assert self.worker is not None, "build comes before packets"
         self.worker.run_until_idle()
         while self.neighbors.step(time.monotonic()).moved:
@@ -268,6 +278,11 @@ class Forwarder:
 
     def _name_of(self, number: int) -> str:
         return next(i.name for i in self.interfaces.values() if i.number == number)
+
+    def _not_built(self, what: str) -> None:
+        if self.worker is not None:
+            msg = f"{what}: the graph is built and its edges are fixed; add this before build"
+            raise ConfigError(msg)
 
     def _interface(self, name: str) -> Interface:
         if name not in self.interfaces:

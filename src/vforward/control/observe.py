@@ -74,7 +74,10 @@ class Moved:
 
 @dataclass(frozen=True)
 class PortRow:
-    """A port, or a sub-interface: its parent counts its packets. rx None: nothing comes in."""
+    """A port, or a sub-interface: its parent counts its packets. rx None: nothing comes in.
+
+    touched: of a port that makes packets, which of their bytes it writes.
+    """
 
     number: int
     name: str
@@ -87,6 +90,7 @@ class PortRow:
     peer: str
     rx: Moved | None
     tx: Moved | None
+    touched: str = ""
 
 
 @dataclass(frozen=True)
@@ -305,6 +309,7 @@ def _port_row(port: dict[str, Any], rx: Moved | None, tx: Moved | None) -> PortR
         peer=port.get("peer") or "",
         rx=rx,
         tx=tx,
+        touched=port.get("touched") or "",
     )
 
 

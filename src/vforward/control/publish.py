@@ -126,6 +126,7 @@ def _port(forwarder: Forwarder, interface: Interface) -> dict[str, Any]:
     record = forwarder.ports[interface.number]
     members = forwarder.graph.members
     rx, tx = (f"{interface.name}-{way}" for way in ("rx", "tx"))
+    touched = getattr(interface.port, "touched", "")
     return {
         "number": interface.number,
         "name": interface.name,
@@ -139,4 +140,5 @@ def _port(forwarder: Forwarder, interface: Interface) -> dict[str, Any]:
         "rx": rx if rx in members else None,
         "tx": tx if tx in members else None,
         "statistics": list(interface.port.statistics())[:DROPS] if interface.port else [],
+        **({"touched": touched} if touched else {}),
     }

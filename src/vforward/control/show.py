@@ -91,6 +91,9 @@ def ports(rows: list[PortRow]) -> None:
     for row in rows:
         table.add_row(row.name, *_moved(row.rx), *_moved(row.tx))
     out.print(table)
+    for row in rows:
+        if row.touched:
+            out.print(f"{row.name}: {row.touched}")
 
 
 def errors(rows: list[ErrorRow], *, everything: bool = False) -> None:

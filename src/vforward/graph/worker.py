@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from vforward.errors import VforwardError
 from vforward.graph import control as c
 from vforward.graph import scheduler
 from vforward.jit.intrinsics import cycles
@@ -64,29 +65,40 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def prepare(self) -> None:
-        """Compile the function in which the thread will live, if that is not done. Moves no packet."""
+        """Compile the function in which the thread will live, if that is not done. Moves no packet.
+
+        Raises VforwardError while the thread lives.
+        """
+        self._alone("prepare")
         self._control[c.COMMAND] = c.STOP
         scheduler.run(self._words, False)
 
     @property
     def running(self) -> bool:
         """Whether the thread lives."""
-        return self._thread is not None and self._thread.is_alive()
+        thread = self._thread  # stop, in another thread, may take it away
+        return thread is not None and thread.is_alive()
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread. Raises VforwardError when it lives already."""
+        self._alone("start")
         self._control[c.COMMAND] = c.RUN
         self._thread = threading.Thread(target=self._live, name="worker", daemon=True)
         self._thread.start()
 
     def run_until_idle(self) -> None:
-        """Run rounds in the calling thread until one moves no packet."""
+        """Run rounds in the calling thread until one moves no packet.
+
+        Raises VforwardError while the thread lives: two threads on one plan would free buffers twice.
+        """
+        self._alone("run_until_idle")
         self._control[c.COMMAND] = c.RUN
         scheduler.run(self._words, True)
 
     def wake(self) -> None:
-        """Make a sleeping worker look around."""
-        os.eventfd_write(self.event, 1)
+        """Make a sleeping worker look around. Harmless when closed."""
+        if self.event >= 0:
+            os.eventfd_write(self.event, 1)
 
     def pause(self) -> None:
         """Make the thread wait between two rounds; returns when it does."""
@@ -114,8 +126,9 @@ class Worker:
         """End the thread. Harmless when there is none."""
         self._control[c.COMMAND] = c.STOP
         self.wake()
-        if self._thread is not None:
-            self._thread.join()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
             self._thread = None
 
     def close(self) -> None:
@@ -124,6 +137,11 @@ class Worker:
             self.stop()
             os.close(self.event)
             self.event = -1
+
+    def _alone(self, what: str) -> None:
+        if self.running:
+            msg = f"worker: {what} while its thread is running; stop it first"
+            raise VforwardError(msg)
 
     def _live(self) -> None:
         if self._core is not None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import socket as sockets
 import struct
@@ -40,6 +41,8 @@ from vforward.io.port import Port, Tables
 from vforward.layout import VECTOR_MAX
 from vforward.memory.pool import Pool
 
+log = logging.getLogger(__name__)
+
 SMALLEST_SLOT = 2048
 LARGEST_SLOT = 69632  # 64 KB and all headers, a multiple of the page
 SLOT_EXTRA = 128  # ring header, vnet header, Ethernet and two VLAN tags
@@ -57,9 +60,9 @@ class AfPacketPort(Port):
     """A port on a Linux interface of the network namespace in which open is called.
 
     mac: the port's Ethernet address, 6 bytes, if not the interface's own. mtu: the longest IP
-    packet the graph is to send here; what is longer than the interface's own is refused by the
-    kernel and counted. ring_mib: size of the receive ring. promiscuous: receive frames to all
-    addresses.
+    packet the graph is to send here; from open on the interface's own, if that is less (longer ones
+    the kernel would refuse, and nobody would tell the sender). ring_mib: size of the receive ring.
+    promiscuous: receive frames to all addresses.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class AfPacketPort(Port):
         promiscuous: bool = True,
     ) -> None:
         self.interface = interface
-        self.mtu = mtu
+        self.mtu = self._given_mtu = mtu
         self.ring_mib = ring_mib
         self.promiscuous = promiscuous
         self._given_mac = mac
@@ -91,6 +94,7 @@ class AfPacketPort(Port):
                 index, interface_mtu = self._look_up()
                 self._open_rx(number, index, interface_mtu)
                 self._open_tx(index)
+            self._fit_mtu(interface_mtu)
         except BaseException:
             self.close()
             raise
@@ -105,12 +109,17 @@ class AfPacketPort(Port):
         return self._fds[:1]
 
     def statistics(self) -> dict[str, int]:
-        """Frames that the kernel dropped because the ring was full."""
+        """Frames that the kernel dropped because the ring was full.
+
+        To be called now and then: it also takes the socket's error, which is there after the
+        interface was down, and with which a worker cannot sleep.
+        """
         with self._lock:
             if self._fds:
                 words = np.zeros(2, np.uint64)
                 shim.lib.vf_packet_statistics(self._fds[0], shim.pointer(words))
                 self._ring_full += int(words[1])
+                _take_error(self._fds[0])
             return {"kernel-ring-full": self._ring_full}
 
     def close(self) -> None:
@@ -163,6 +172,12 @@ class AfPacketPort(Port):
             raise self._error(down)
         self.mac = self._given_mac or address[2:8]
         return sockets.if_nametoindex(self.interface), struct.unpack_from("i", mtu)[0]
+
+    def _fit_mtu(self, interface_mtu: int) -> None:
+        self.mtu = min(self._given_mtu, interface_mtu)
+        if self.mtu < self._given_mtu:
+            where = f"af_packet port on interface {self.interface!r}"
+            log.warning("%s: mtu is the interface's %d, not %d", where, self.mtu, self._given_mtu)
 
     def _new_socket(self) -> int:
         fd = shim.check(shim.lib.vf_packet_socket(0), "packet socket")
@@ -230,6 +245,12 @@ def _slot_for(mtu: int) -> int:
     while slot < mtu + SLOT_EXTRA:
         slot *= 2
     return min(slot, LARGEST_SLOT)
+
+
+def _take_error(fd: int) -> None:
+    """Read the error that waits at a socket: until then poll reports it at once."""
+    with sockets.socket(fileno=os.dup(fd)) as packet:
+        packet.getsockopt(sockets.SOL_SOCKET, sockets.SO_ERROR)
 
 
 def _queue_room(fd: int, wanted: int) -> int:

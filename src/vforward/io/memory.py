@@ -31,6 +31,7 @@ from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import (
+    BUF_ROOM,
     CSUM_PARTIAL,
     EDGE_HELD,
     GSO,
@@ -148,6 +149,26 @@ def _signal(wake: Any) -> None:
     store_release64(address(wake), u64(1))
 
 
+def _check(offload: Offload, frames: list[bytes]) -> None:
+    """Raise PortError for what meta cannot hold, or complete cannot do to one of the frames."""
+    for name, most in (("gso_size", 0xFFFF), ("gso_type", 0xFF), ("hdr_len", 0xFFFF)):
+        value = getattr(offload, name)
+        if not 0 <= value <= most:
+            msg = f"offload: {name} is {value}; allowed: 0 to {most}"
+            raise PortError(msg)
+    start, off = offload.csum_start, offload.csum_off
+    if start is None:
+        return
+    for i, frame in enumerate(frames):
+        room = min(len(frame), BUF_ROOM)
+        if start < 0 or off < 0 or start + off + 2 > room:
+            msg = (
+                f"offload: csum_start {start}, csum_off {off}: the checksum must lie in the first "
+                f"{room} bytes of frame {i}"
+            )
+            raise PortError(msg)
+
+
 def _apply(meta: Any, rows: Any, offload: Offload) -> None:
     flags = GSO if offload.gso_size else 0
     if offload.csum_start is not None:
@@ -202,13 +223,16 @@ class MemoryPort(Port):
 
         Fewer than given when room packets wait already or no buffer is free; send the others
         again later. offload applies to each of them. Raises PortError for a frame that is longer
-        than 65549 bytes, before any is sent, and when the port is not open.
+        than 65549 bytes and for an offload that one cannot have (its checksum must lie in the
+        frame's first buffer), before any is sent, and when the port is not open.
         """
         given = list(frames)
         for i, frame in enumerate(given):
             if len(frame) > LONGEST:
                 msg = f"frame {i}: {len(frame)} bytes; at most {LONGEST} can be sent"
                 raise PortError(msg)
+        if offload is not None:
+            _check(offload, given)
         with self._lock:
             pool = self._open_pool()
             given = given[: self._inbox.free_slots()]

@@ -1,0 +1,113 @@
+"""The forwarder: what it refuses, what it leaves behind, and a packet through it."""
+
+import time
+
+import pytest
+
+from vforward.control import forwarder as module
+from vforward.control.forwarder import Forwarder
+from vforward.errors import ArenaError, ConfigError, VforwardError
+from vforward.io.memory import MemoryPort
+from vforward.memory.arena import Arena
+
+HOST = b"\x02\0\0\0\0\x63"
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+
+@pytest.fixture
+def router():
+    with Forwarder("test", buffers=1024) as made:
+        made.lan = made.add_port("lan", MemoryPort(), "10.0.1.1/24")
+        made.wan = made.add_port("wan", MemoryPort(mtu=1400), "10.0.2.1/24")
+        made.add_neighbor("10.0.2.9", HOST, "wan")
+        yield made
+
+
+def ping(port):
+    """An echo request from 10.0.1.9 to 10.0.2.9, to the router's port."""
+    ip = bytes.fromhex("4500001c00000000400163d00a0001090a000209")
+    return port.mac + HOST + b"\x08\0" + ip + bytes.fromhex("0800f7ff00000000")
+
+
+def fails(*_):
+    msg = "no room"
+    raise ArenaError(msg)
+
+
+@pytest.mark.parametrize("part", ["Pool", "Routing", "Graph", "NeighborService"])
+def test_a_failed_one_leaves_nothing(monkeypatch, part):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, part, fails)
+        with pytest.raises(ArenaError, match="no room") as kept:
+            Forwarder("test")
+    assert kept.value.__traceback__  # its frames still hold the half-made one
+    with pytest.raises(ArenaError, match="no forwarder named 'test' is running"):
+        Arena.attach("test")
+    Forwarder("test", buffers=1024).close()  # the lock is free again
+
+
+@pytest.mark.parametrize("options", [{"vector": 0}, {"vector": 257}, {"buffers": 1023}])
+def test_options_out_of_range(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        Forwarder("test", **options)
+
+
+def test_a_name_is_one_forwarders(router):
+    with pytest.raises(ArenaError):
+        Forwarder("test")
+    with pytest.raises(ConfigError, match="the name is taken"):
+        router.add_port("lan", MemoryPort())
+    with pytest.raises(ConfigError, match="no port named 'nosuch'; there are: lan, wan"):
+        router.add_vlan("v", "nosuch", 5)
+
+
+def test_a_sub_interface_has_no_longer_packets_than_its_port(router):
+    for number, (given, mtu) in enumerate(((None, 1400), (1500, 1400), (1000, 1000)), 1):
+        router.add_vlan(f"v{number}", "wan", number, mtu=given)
+        assert router.ports[router.interfaces[f"v{number}"].number]["mtu"] == mtu
+
+
+def test_packets_go_through_in_the_caller_and_beside_it(router):
+    router.build()
+    frame = ping(router.lan)
+    router.lan.send([frame])
+    router.run_until_idle()
+    (got,) = router.wan.received()
+    assert (got[:6], got[6:12], got[22]) == (HOST, router.wan.mac, 63)
+    router.start()
+    for second in (router.start, router.run_until_idle):
+        with pytest.raises(VforwardError, match="while its thread is running"):
+            second()
+    router.lan.send([frame])
+    deadline = time.monotonic() + 20
+    while not (again := router.wan.received()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert again == [got]
+    router.stop()
+    router.lan.send([frame])
+    router.run_until_idle()
+    assert router.wan.received() == [got]
+    router.close()
+    router.close()
+    router.stop()
+
+
+def test_the_graph_is_fixed_when_it_is_built(router):
+    router.add_port("one", MemoryPort())
+    router.add_port("other", MemoryPort())
+    router.build()
+    late = MemoryPort()
+    for change in (
+        lambda: router.add_port("late", late, "10.0.3.1/24"),
+        lambda: router.add_vlan("late", "lan", 5),
+        lambda: router.cross_connect("one", "other"),
+    ):
+        with pytest.raises(ConfigError, match="built and its edges are fixed; add this before"):
+            change()
+    assert list(router.interfaces) == ["lan", "wan", "one", "other"]
+    assert late._pool is None  # not opened
+    router.add_route("10.9.0.0/16", via="10.0.2.9")  # routes may come and go
