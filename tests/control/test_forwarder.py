@@ -111,3 +111,17 @@ def test_the_graph_is_fixed_when_it_is_built(router):
     assert list(router.interfaces) == ["lan", "wan", "one", "other"]
     assert late._pool is None  # not opened
     router.add_route("10.9.0.0/16", via="10.0.2.9")  # routes may come and go
+
+
+def test_a_port_that_does_not_open_is_not_there():
+    class Closed(MemoryPort):
+        def open(self, *_):
+            msg = "it is closed"
+            raise VforwardError(msg)
+
+    with Forwarder("test", buffers=1024) as router:
+        with pytest.raises(VforwardError, match="it is closed"):
+            router.add_port("lan", Closed())
+        with pytest.raises(ConfigError, match=r"port lan: .*10\.0\.1\.1/24"):
+            router.add_port("lan", MemoryPort(), "10.0.1.1.1/24")
+        router.add_port("lan", MemoryPort(), "10.0.1.1/24")

@@ -113,7 +113,11 @@ class Forwarder:
         self._not_built(f"port {name}")
         interface = self._new(name, port, address)
         self._stack.callback(port.close)
-        port.open(interface.number, self.pool)
+        try:
+            port.open(interface.number, self.pool)
+        except BaseException:
+            del self.interfaces[name]
+            raise
         record = self.ports[interface.number]
         record["mac"] = record["filter"] = int.from_bytes(port.mac, "big")
         record["mtu"], record["parent"] = port.mtu, interface.number
@@ -296,7 +300,11 @@ class Forwarder:
             msg = f"port {name!r}: the name is taken, or there are {PORTS_MAX - 1} ports already"
             raise ConfigError(msg)
         listed = [address] if isinstance(address, str | IPv4Interface) else list(address)
-        addresses = tuple(IPv4Interface(a) for a in listed)
+        try:
+            addresses = tuple(IPv4Interface(a) for a in listed)
+        except ValueError as error:
+            msg = f"port {name}: {error}; an address is written 10.0.1.1/24"
+            raise ConfigError(msg) from None
         interface = Interface(number, name, port, addresses)
         self.interfaces[name] = interface
         return interface
