@@ -22,6 +22,7 @@ from vforward.layout import ARC_BITS, EDGE_ARC, EDGE_MAX, VECTOR_MAX
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool
 
+LINE = 64
 QUEUE_ROOM = 1024
 """Rows that may wait in a queue from one round to the next; at least a vector."""
 
@@ -237,8 +238,8 @@ class Graph:
         queues = sum(m.node.kind is Kind.QUEUE for m in self.order)
         room = VECTOR_MAX * max(1, n_inputs) + QUEUE_ROOM * queues
         words = -(-n // 64)
-        self.frames = np.zeros((n, room), np.uint32)
-        nodes = np.zeros(n, NODE)
+        self.frames = _lines((n, room), np.uint32)
+        nodes = _lines(n, NODE)
         following = np.full((n, 256), n - 1, np.uint16)
         for member in self.order:
             at = member.number
@@ -257,7 +258,7 @@ class Graph:
             nodes=nodes,
             following=following.reshape(-1),
             pending=np.zeros(2 * words, np.uint64),
-            edges=np.zeros(VECTOR_MAX // 8, np.uint64),
+            edges=_lines(VECTOR_MAX // 8, np.uint64),
             sorting=np.zeros(3 * VECTOR_MAX, np.uint32),
             stats=self.arena.make("stats", (n, c.STATS), np.uint64).reshape(-1),
             taken=self.arena.make("taken", (n, 256), np.uint64).reshape(-1),
@@ -267,3 +268,12 @@ class Graph:
             polled=np.zeros(1, np.uint64),
             n_inputs=n_inputs,
         )
+
+
+def _lines(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Zeros that begin at a cache line, so that a node's record is in one line and not in two."""
+    kind = np.dtype(dtype)
+    size = int(np.prod(shape)) * kind.itemsize
+    room = np.zeros(size + LINE, np.uint8)
+    first = -room.ctypes.data % LINE
+    return room[first : first + size].view(kind).reshape(shape)
