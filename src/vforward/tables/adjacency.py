@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adjacencies: what a route leads to. ``ADJACENCY[n]``, one cache line each, written by control.
+"""Adjacencies: what a route leads to, IPv4 or IPv6. ``ADJACENCY[n]``, one cache line each.
 
-A record is published by its ``edge``, written last: until then packets go where the old edge says.
+Written by control. A record is published by its ``edge``, written last: until then packets go where
+the old edge says. A MULTIPATH record names a range of ``buckets u32[]``, adjacencies again (never
+MULTIPATH ones): ``buckets[first + (flow hash & mask)]``.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,16 +19,32 @@ from vforward.layout import ArrayOf
 REWRITE_MAX = 24
 """Room for an Ethernet header with two tags, right-aligned: it ends where the IP header begins."""
 
+
+class Way(IntEnum):
+    """What ``edge`` says: the edges of ip4-lookup and ip6-lookup, and MULTIPATH."""
+
+    REWRITE = 0
+    RESOLVE = 1
+    LOCAL = 2
+    NOTIFY = 3
+    """As REWRITE, but the neighbor is stale: the control plane wants to know that it is used."""
+    DROP = 4
+    ERROR = 5
+    MULTIPATH = 6
+
+
 ADJACENCY = np.dtype(
     [
         ("rewrite", np.uint64, 3),  # the link-layer header's bytes, right-aligned
-        ("next_hop", np.uint32),  # host order; 0: the packet's destination itself
+        ("next_hop", np.uint64, 2),  # high and low half, see tables.addresses; 0: the destination
         ("tx_port", np.uint16),
         ("mtu", np.uint16),  # longest IP packet
-        ("edge", np.uint8),  # ip4-lookup's edge
+        ("edge", np.uint8),
         ("rewrite_len", np.uint8),  # bytes of rewrite that count
         ("icmp", np.uint16),  # type << 8 | code of the error that an ERROR adjacency gives
-        ("spare", np.uint8, 28),
+        ("first", np.uint32),
+        ("mask", np.uint32),
+        ("spare", np.uint64),
     ]
 )
 assert ADJACENCY.itemsize == 64
