@@ -2,6 +2,7 @@
 """The configuration: what is good loads, and what is wrong is named, with its key and its line."""
 
 import re
+import tomllib
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 
@@ -266,3 +267,19 @@ def test_the_reference_names_every_key() -> None:
     schema = Config.model_json_schema()
     keys = {key for model in schema["$defs"].values() for key in model["properties"]}
     assert {key for key in keys if f"| `{key}` |" not in reference} == set()
+
+
+EXAMPLES = re.findall(
+    r"^```toml\n(.*?)^```$", (ROOT / "docs" / "configuration.md").read_text(), re.M | re.S
+)
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_the_examples_of_the_reference_load(text: str, tmp_path: Path) -> None:
+    (tmp_path / "full-table.txt").write_text("203.0.113.0/24 192.0.2.1\n")
+    assert parse(text, str(tmp_path / "r.toml")).ports
+
+
+def test_the_reference_has_an_example_of_each_part() -> None:
+    parts = {key for text in EXAMPLES for key in tomllib.loads(text)}
+    assert parts == set(Config.model_fields) - {"forwarder"}

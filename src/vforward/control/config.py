@@ -118,7 +118,9 @@ def parse(text: str, name: str) -> Config:
         raise syntax_error(name, text, error) from error
     reader = _Reader(raw, Path(name))
     forwarder, draft = reader.forwarder(), reader.draft()
-    problems = [*reader.problems, *check(draft)]
+    problems = reader.problems
+    if all(len(problem.path) > 1 for problem in problems):  # else much would seem not to exist
+        problems = [*problems, *check(draft)]
     if problems or forwarder is None:
         raise config_error(name, text, raw, problems)
     return Config(
@@ -151,7 +153,7 @@ class _Reader:
         return self._model(Forwarder, ("forwarder",), table)
 
     def draft(self) -> Draft:
-        ports: dict[str, Port | None] = self._tables("ports", self._port)
+        ports = self._tables("ports", self._port)
         bridges = self._tables("bridges", self._bridge)
         return Draft(
             ports={name: port for name, port in ports.items() if port},
@@ -165,22 +167,22 @@ class _Reader:
             refused=frozenset(str(problem.path[0]) for problem in self.problems),
         )
 
-    def _tables(self, key: str, read: Callable[[KeyPath, Table], M | None]) -> dict[str, M | None]:
+    def _tables(self, key: str, read: Callable[[KeyPath, Table], object]) -> dict[str, Any]:
         tables = self.raw.get(key, {})
         if not isinstance(tables, dict):
             self._refuse((key,), "is not a table", f"one table [{key}.NAME] for each")
             return {}
-        return {name: self._named((key, name), table, read) for name, table in tables.items()}
-
-    def _named(
-        self, path: KeyPath, table: object, read: Callable[[KeyPath, Table], M | None]
-    ) -> M | None:
-        if not re.fullmatch(NAME, str(path[-1])):
-            self._refuse(path, "is not a name that can be used", NAME_SAYS)
-        if isinstance(table, dict):
-            return read(path, table)
-        self._refuse(path, "is not a table", f"a table [{path[0]}.NAME]")
-        return None
+        models: dict[str, object] = {}
+        for name, table in tables.items():
+            path = (key, name)
+            if not re.fullmatch(NAME, name):
+                self._refuse(path, "is not a name that can be used", NAME_SAYS)
+            if isinstance(table, dict):
+                models[name] = read(path, table)
+            else:
+                self._refuse(path, "is not a table", f"a table [{key}.NAME]")
+                models[name] = None
+        return models
 
     def _bridge(self, path: KeyPath, table: Table) -> Bridge | None:
         return self._model(Bridge, path, table)

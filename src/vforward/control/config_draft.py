@@ -117,4 +117,4 @@ def in_words(networks: Iterable[AnyNetwork]) -> str:
     """List prefixes for a message, the first six of them."""
     texts = [str(network) for network in networks]
     more = ", ..." if len(texts) > 6 else ""
-    return f"an address in {', '.join(texts[:6])}{more}" if texts else "none: there is no prefix"
+    return f"an address in {', '.join(texts[:6])}{more}" if texts else "none, since there is no such prefix"
