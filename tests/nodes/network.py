@@ -175,8 +175,8 @@ def run_both(
         run_node(node, frames, vector=v, tables=tables_, **given) for v in (VECTOR_MAX, 1, 3)
     )
     for other in others:
-        assert (other.edges, other.frames, other.counters) == (
-            first.edges, first.frames, first.counters,
+        assert (other.edges, other.frames, other.emitted, other.counters) == (
+            first.edges, first.frames, first.emitted, first.counters,
         )  # fmt: skip
         for name in compare:
             assert (other.meta[name] == first.meta[name]).all(), name

@@ -19,6 +19,11 @@ HEADER = 20
 DONT_FRAGMENT, MORE_FRAGMENTS, OFFSET_MASK = 0x4000, 0x2000, 0x1FFF
 ICMP, TCP, UDP = 1, 6, 17
 
+GROUPS, BROADCAST = 0xE0000000, 0xFFFFFFFF
+"""From here on addresses are not one host's: RFC 5771 (224/4), RFC 1112 section 4 (240/4); the last."""
+LINK_GROUPS = GROUPS
+"""224.0.0.0/24: groups that never leave their link (RFC 5771 section 4)."""
+
 _INVERSE_65535 = np.uint64(0xFFFEFFFEFFFEFFFF)
 _LARGEST_QUOTIENT = np.uint64(0xFFFFFFFFFFFFFFFF // 0xFFFF)
 
