@@ -52,19 +52,23 @@ def is_multicast(address: int) -> bool:
     return covers(0xE0000000, 4, address)
 
 
-def is_martian(src: int, dst: int) -> bool:
-    """RFC 1812 sections 5.3.7 and 4.2.2.11; RFC 6890: addresses that no forwarded packet has."""
-    bad_source = (
+def is_bad_source(src: int) -> bool:
+    """The half of is_martian that is about the source."""
+    return (
         covers(0x00000000, 8, src)
         or covers(0x7F000000, 8, src)
         or is_multicast(src)
         or covers(0xF0000000, 4, src)  # with 255.255.255.255
     )
-    return bad_source or covers(0x00000000, 8, dst) or covers(0x7F000000, 8, dst)
 
 
-def check(payload: bytes, link_multicast: bool = False) -> str | None:
-    """Return why ip4-input drops this link payload, or None (RFC 1812 section 5.2.2)."""
+def is_martian(src: int, dst: int) -> bool:
+    """RFC 1812 sections 5.3.7 and 4.2.2.11; RFC 6890: addresses that no forwarded packet has."""
+    return is_bad_source(src) or covers(0x00000000, 8, dst) or covers(0x7F000000, 8, dst)
+
+
+def malformed(payload: bytes) -> str | None:
+    """Return what is wrong with the header of this link payload (RFC 1812 section 5.2.2)."""
     if len(payload) < 20:
         return "truncated"
     if payload[0] >> 4 != 4:
@@ -75,6 +79,14 @@ def check(payload: bytes, link_multicast: bool = False) -> str | None:
         return "bad-length"
     if not checksum.verifies(payload[: header_length(payload)]):
         return "bad-checksum"
+    return None
+
+
+def check(payload: bytes, link_multicast: bool = False) -> str | None:
+    """Return why ip4-input drops this link payload, or None."""
+    reason = malformed(payload)
+    if reason:
+        return reason
     src, dst = source(payload), destination(payload)
     if is_martian(src, dst):
         return "martian"
@@ -82,6 +94,19 @@ def check(payload: bytes, link_multicast: bool = False) -> str | None:
     if link_multicast and not is_multicast(dst) and dst != LIMITED_BROADCAST:
         return "link-broadcast"
     return None
+
+
+def is_for_host(payload: bytes, link_multicast: bool) -> bool:
+    """Tell whether it goes to the host of its port, if that has one: it never leaves the link.
+
+    RFC 5771 section 4 (224.0.0/24), RFC 919 section 7; from 0.0.0.0 too: RFC 2131 section 4.1.
+    """
+    if malformed(payload) or not link_multicast:
+        return False
+    src, dst = source(payload), destination(payload)
+    return (dst == LIMITED_BROADCAST or covers(0xE0000000, 24, dst)) and (
+        src == 0 or not is_bad_source(src)
+    )
 
 
 def trim(payload: bytes) -> bytes:

@@ -19,10 +19,11 @@ HEADER = 20
 DONT_FRAGMENT, MORE_FRAGMENTS, OFFSET_MASK = 0x4000, 0x2000, 0x1FFF
 ICMP, TCP, UDP = 1, 6, 17
 
-GROUPS, BROADCAST = 0xE0000000, 0xFFFFFFFF
-"""From here on addresses are not one host's: RFC 5771 (224/4), RFC 1112 section 4 (240/4); the last."""
-LINK_GROUPS = GROUPS
-"""224.0.0.0/24: groups that never leave their link (RFC 5771 section 4)."""
+GROUPS = 0xE0000000
+"""From here on an address is not one host's: 224/4 (RFC 5771), 240/4 (RFC 1112 section 4)."""
+LINK_GROUPS = GROUPS >> 8
+"""The first 24 bits of 224.0.0/24: groups that never leave their link (RFC 5771 section 4)."""
+BROADCAST = 0xFFFFFFFF
 
 _INVERSE_65535 = np.uint64(0xFFFEFFFEFFFEFFFF)
 _LARGEST_QUOTIENT = np.uint64(0xFFFFFFFFFFFFFFFF // 0xFFFF)

@@ -25,7 +25,6 @@ from vforward.jit.be import load16, store16
 from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
-    BUF_STRIDE,
     HEADROOM,
     NIL,
     SELF_MADE,
@@ -107,9 +106,7 @@ def _forward(meta: Any, row: Any, at: Any, n: Any) -> Any:
 
 
 @kernel
-def _copy_payload(
-    data: Any, meta: Any, source: Any, at: Any, to: Any, to_at: Any, n: Any
-) -> Any:
+def _copy_payload(data: Any, meta: Any, source: Any, at: Any, to: Any, to_at: Any, n: Any) -> Any:
     """Copy n bytes of one packet to another that has room; returns the source's next place."""
     base = address(data)
     while n > 0:
@@ -205,9 +202,7 @@ def _fill(
         copy(byte_address(base, piece, HEADROOM), byte_address(base, row, off), link + ip4.HEADER)
         _copy_options(data, row, l3, piece, HEADROOM + link + ip4.HEADER)
         n = packet_bytes(meta, piece) - link - header
-        source, at = _copy_payload(
-            data, meta, source, at, piece, HEADROOM + link + header, n
-        )
+        source, at = _copy_payload(data, meta, source, at, piece, HEADROOM + link + header, n)
         more = word & ip4.MORE_FRAGMENTS if following == NIL else ip4.MORE_FRAGMENTS
         flags = word & ~(ip4.OFFSET_MASK | ip4.MORE_FRAGMENTS) | more
         _finish(data, piece, HEADROOM + link, header, header + n, flags | offset >> 3)

@@ -76,9 +76,7 @@ def _is_ping(data: Any, meta: Any, row: Any, l3: Any) -> Any:
 
 
 @kernel
-def ip4_local(
-    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, ports: Ports
-) -> None:
+def ip4_local(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, ports: Ports) -> None:
     for i in range(idx.size):
         row = np.int64(idx[i])
         l3 = np.int64(meta[row].l3)
