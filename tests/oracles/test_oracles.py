@@ -19,7 +19,7 @@ from strategies import NEIGHBORS, OURS, PORTS, ip, mac
 logging.getLogger("scapy").setLevel(logging.CRITICAL)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from scapy.layers.inet import ICMP, IP, UDP
+    from scapy.layers.inet import ICMP, IP, UDP, fragment
     from scapy.layers.l2 import ARP, Dot1Q, Ether
     from scapy.packet import Packet, Raw
     from scapy.utils import checksum as scapy_checksum
