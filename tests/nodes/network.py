@@ -22,7 +22,7 @@ from vforward.nodes.ip4.lookup import Edge as Way
 from vforward.tables import rate_limit
 from vforward.tables.addresses import ADDRESS, mapped_int
 from vforward.tables.adjacency import ADJACENCY, REWRITE_MAX
-from vforward.tables.fib4 import Fib4
+from vforward.tables.fib import Fib4
 from vforward.tables.ports import CROSS_CONNECTED, NO_MAC, PORT, ROUTED, TAGGED, VIDS
 from vforward.testing.run_node import Result, run_node
 
@@ -123,7 +123,7 @@ def refusing(edge: Way, icmp: int = 0) -> NDArray[Any]:
 def routing() -> tuple[Fib4, NDArray[Any]]:
     """The table and the adjacencies that lead where the oracle's routes and neighbors do."""
     router = strategies.router()
-    fib = Fib4(cast("Arena", Heap()), max_blocks=256)
+    fib = Fib4(cast("Arena", Heap()), n_vrfs=1, max_lines=4096)
     records = [refusing(Way.ERROR, 3 << 8)]
     known: dict[tuple[Any, ...], int] = {}
 
@@ -166,9 +166,9 @@ def tables() -> dict[str, NDArray[Any]]:
         "inner_vlans": np.zeros(VIDS, np.uint16),
         "addresses": own_addresses(),
         "features": no_features(),
-        "fib4_root": fib.root,
-        "fib4_blocks": fib.blocks,
+        **fib.tables,
         "adjacencies": adjacencies,
+        "buckets": np.zeros(1, np.uint32),
         "icmp_limits": no_limits(),
     }
 

@@ -34,6 +34,7 @@ from vforward.layout import (
     Rows,
 )  # fmt: skip
 from vforward.packet import ip4
+from vforward.packet.trim import trim
 from vforward.tables.ports import Ports
 
 ASIDE = EDGE_HELD
@@ -123,22 +124,6 @@ def _is_for_host(data: Any, meta: Any, row: int, ports: Any) -> bool:
 
 
 @kernel
-def _trim(meta: Any, row: int, length: int) -> None:
-    """Cut off what follows the IP packet; buffers beyond stay linked, with no bytes in them."""
-    here = min(length, i64(meta[row].end) - i64(meta[row].l3))
-    meta[row].end = i64(meta[row].l3) + here
-    left = length - here
-    meta[row].rest = left
-    for _ in range(meta.size):
-        if not meta[row].flags & CHAINED:
-            return
-        row = i64(meta[row].next)
-        here = min(left, i64(meta[row].end) - i64(meta[row].off))
-        meta[row].end = i64(meta[row].off) + here
-        left -= here
-
-
-@kernel
 def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, ports: Any) -> None:
     """Decide about the packets that were set aside."""
     for i in range(idx.size):
@@ -157,7 +142,7 @@ def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, ports: A
             meta[row].reason = reason
             edge[i] = Edge.DROP
             continue
-        _trim(meta, row, load16(data, row, i64(meta[row].l3) + ip4.LENGTH))
+        trim(meta, row, load16(data, row, i64(meta[row].l3) + ip4.LENGTH))
 
 
 @kernel
