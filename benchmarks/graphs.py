@@ -134,5 +134,6 @@ def _ports() -> dict[str, NDArray[Any]]:
     return {
         "ports": ports,
         "vlans": np.zeros(PORTS * VIDS, np.uint16),
+        "inner_vlans": np.zeros(VIDS, np.uint16),
         "adjacencies": adjacencies,
     }

@@ -26,7 +26,7 @@ ALLOWED = {
     "rings": {"errors", "layout", "jit", "packet", "memory"},
     "nodes": {
         *("errors", "layout", "jit", "packet", "memory", "tables", "rings"),
-        *("graph.node", "graph.arcs"),
+        *("graph.node", "graph.arcs", "graph.emit"),
     },
     "io": {"errors", "layout", "jit", "packet", "memory", "rings", "graph.node"},
 }

@@ -58,8 +58,8 @@ class Bench:
         self.ports = ports
         self.adjacencies = np.zeros(4, ADJACENCY)
         self.adjacencies["tx_port"][1:3] = LAN, VLAN
-        self.adjacencies["next_hop"][1:3] = HOP, TAGGED_HOP
-        self.adjacencies["tx_port"][3], self.adjacencies["next_hop"][3] = LAN, NOWHERE
+        self.adjacencies["next_hop"][1:3, 1] = HOP, TAGGED_HOP
+        self.adjacencies["tx_port"][3], self.adjacencies["next_hop"][3, 1] = LAN, NOWHERE
         self.now, self.woken = 1000.0, threading.Event()
         self.routing = Routing()
         self.service = NeighborService(
@@ -316,9 +316,14 @@ def test_more_events_than_a_step_takes(bench):
 
 def test_addresses_come_and_go(bench):
     table = bench.tables["addresses"]
-    assert address_table.standing(table, LAN, OWN) == address_table.OURS
+    assert (
+        address_table.standing(table, LAN, 0, address_table.mapped_int(OWN)) == address_table.OURS
+    )
     bench.service.delete_address(LAN, IPv4Interface("10.0.0.1/24"))
-    assert address_table.standing(table, LAN, OWN) == address_table.ELSEWHERE
+    assert (
+        address_table.standing(table, LAN, 0, address_table.mapped_int(OWN))
+        == address_table.ELSEWHERE
+    )
 
 
 def test_the_thread_wakes_by_deadlines_and_by_the_bell():

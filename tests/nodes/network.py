@@ -19,10 +19,10 @@ from vforward.graph.node import Node
 from vforward.layout import VECTOR_MAX
 from vforward.memory.arena import Arena
 from vforward.nodes.ip4.lookup import Edge as Way
-from vforward.tables.addresses import ADDRESS
+from vforward.tables.addresses import ADDRESS, mapped_int
 from vforward.tables.adjacency import ADJACENCY, REWRITE_MAX
 from vforward.tables.fib4 import Fib4
-from vforward.tables.ports import CROSS_CONNECTED, NO_MAC, PORT, ROUTED, VIDS
+from vforward.tables.ports import CROSS_CONNECTED, NO_MAC, PORT, ROUTED, TAGGED, VIDS
 from vforward.testing.run_node import Result, run_node
 
 NUMBER = {port.name: i for i, port in enumerate(strategies.PORTS, 1)}
@@ -56,7 +56,9 @@ def ports() -> NDArray[Any]:
             NUMBER[port.parent or port.name],
         )
         to["output"] = to["parent"] - 1
-        to["vlan"] = port.vid or 0
+        if port.vid:
+            to["vlan"], to["tpid"], to["tags"] = port.vid, ethernet.VLAN, 1
+            table["flags"][to["parent"]] = TAGGED
         to["address"] = port.addresses[0][0] if port.addresses else 0
         if port.mode == "xconnect":
             to["mode"], to["peer"] = CROSS_CONNECTED, NUMBER[port.peer or ""]
@@ -77,7 +79,8 @@ def vlans() -> NDArray[np.uint16]:
 @cache
 def own_addresses() -> NDArray[Any]:
     table = np.zeros(2 * len(strategies.OURS), ADDRESS)  # every second one is unused
-    table["address"][1::2] = strategies.OURS
+    table["low"][1::2] = [mapped_int(ip) for ip in strategies.OURS]
+    table["port"][1::2], table["length"] = 1, 128
     return table
 
 
@@ -94,7 +97,8 @@ def rewrite_bytes(header: bytes) -> NDArray[np.uint64]:
 def adjacency(port: Port, next_hop: int, mac: bytes | None) -> NDArray[Any]:
     """One record, ADJACENCY[1]: to a neighbor, or (mac None) to one that has to be asked for."""
     record = np.zeros(1, ADJACENCY)
-    record["tx_port"], record["mtu"], record["next_hop"] = NUMBER[port.name], port.mtu, next_hop
+    record["tx_port"], record["mtu"] = NUMBER[port.name], port.mtu
+    record["next_hop"] = 0, mapped_int(next_hop) if next_hop else 0
     record["edge"] = Way.RESOLVE
     if mac is not None:
         header = ethernet.header(mac, port.mac, ethernet.IP4, ethernet.tag_of(port.vid))
@@ -153,6 +157,7 @@ def tables() -> dict[str, NDArray[Any]]:
     return {
         "ports": ports(),
         "vlans": vlans(),
+        "inner_vlans": np.zeros(VIDS, np.uint16),
         "addresses": own_addresses(),
         "features": no_features(),
         "fib4_root": fib.root,

@@ -41,6 +41,7 @@ WIRES: dict[str, tuple[Node, dict[str, str]]] = {
             ethernet_input.NODE,
             {
                 "ip4": "ip4-input",
+                "ip6": "ip6",
                 "arp": "arp",
                 "cross-connect": "l2-cross-connect",
                 "drop": "dropped",
@@ -54,6 +55,7 @@ WIRES: dict[str, tuple[Node, dict[str, str]]] = {
                 "rewrite": "ip4-rewrite",
                 "resolve": "held",
                 "local": "ip4-local",
+                "notify": "ip4-rewrite",
                 "drop": "dropped",
                 "error": "icmp4-error",
             },
@@ -262,9 +264,11 @@ def _outcome(pool: Pool, row: int, name: str, to: str) -> Outcome:
     if to == "sent":
         frame = pool.data[row, record["off"] : record["end"]].tobytes()
         return Outcome("sent", NAME[int(record["tx_port"])], frame, node=name)
+    if to == "ip6":
+        return Outcome("ip6", NAME[int(record["rx_port"])], node=name)
     packet = pool.data[row, record["l3"] : record["end"]].tobytes()
     adjacency = tables()["adjacencies"][record["adjacency"]]
-    hop = int(adjacency["next_hop"]) or int.from_bytes(packet[16:20], "big")
+    hop = int(adjacency["next_hop"][1]) & 0xFFFFFFFF or int.from_bytes(packet[16:20], "big")
     return Outcome("held", NAME[int(adjacency["tx_port"])], packet, node=name, next_hop=hop)
 
 

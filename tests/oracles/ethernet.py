@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 IP4 = 0x0800
 ARP = 0x0806
+IP6 = 0x86DD
 VLAN = 0x8100
 QINQ = 0x88A8
 BROADCAST = b"\xff" * 6
@@ -34,7 +35,7 @@ def is_multicast(mac: bytes) -> bool:
 
 
 def receive(frame: bytes, mac: bytes, vids: Container[int] = ()) -> Arrival:
-    """Do ethernet-input for a port in L3 mode with this MAC and these VLAN sub-ports."""
+    """Do ethernet-input for a port in L3 mode with this MAC and these 802.1Q sub-ports."""
     if len(frame) < 14:
         return Arrival("truncated")
     dst, src = frame[0:6], frame[6:12]
@@ -50,9 +51,9 @@ def receive(frame: bytes, mac: bytes, vids: Container[int] = ()) -> Arrival:
         vid = int.from_bytes(tag[2:4], "big") & 0x0FFF
         if vid == 0:
             vid = None
-        elif vid not in vids:
+        elif vid not in vids or tag[:2] != VLAN.to_bytes(2, "big"):
             return Arrival("unknown-vlan")
-    if ethertype not in (IP4, ARP):
+    if ethertype not in (IP4, IP6, ARP):
         return Arrival("unknown-ethertype")
     return Arrival("", dst, src, vid, tag, ethertype, payload)
 

@@ -43,6 +43,7 @@ class Outcome:
     sent     port (a sub-port's own name), frame (as on the wire), node that sent it
     held     port, next_hop, frame (the IPv4 packet, TTL not yet decremented), node
     dropped  node, reason as "<node>:<reason>"; consumed packets too
+    ip6      an IPv6 packet, which this router knows nothing of
     """
 
     kind: str
@@ -95,6 +96,8 @@ class Router:
             port = self.sub_ports[port_name, arrival.vid]
         if arrival.ethertype == ethernet.ARP:
             return self._arp_input(port, arrival)
+        if arrival.ethertype == ethernet.IP6:
+            return Outcome("ip6", port.name, node="ethernet-input")
         return self._ip4_input(port, arrival)
 
     def _arp_input(self, port: Port, arrival: ethernet.Arrival) -> Outcome:

@@ -37,7 +37,16 @@ from vforward.io.port import Port
 from vforward.layout import VECTOR_MAX
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool
-from vforward.tables.ports import CROSS_CONNECTED, NO_MAC, PORT, ROUTED, VIDS
+from vforward.packet import ethernet as eth
+from vforward.tables.ports import (
+    CROSS_CONNECTED,
+    NO_MAC,
+    PORT,
+    ROUTED,
+    STACKED_MAX,
+    TAGGED,
+    VIDS,
+)
 
 P = TypeVar("P", bound=Port)
 
@@ -90,6 +99,7 @@ class Forwarder:
             self.pool = Pool(self.arena, buffers)
             self.ports = self.arena.make("ports", PORTS_MAX, PORT)
             self.vlans = self.arena.make("vlans", PORTS_MAX * VIDS, np.uint16)
+            self.inner_vlans = self.arena.make("inner-vlans", STACKED_MAX * VIDS, np.uint16)
             self.routing = Routing(self.arena, self.ports, self._name_of)
             self.graph = Graph(self.arena, self.pool, PORTS_MAX)
             self.neighbors = NeighborService(self.arena, self.pool, self.ports, self.routing)
@@ -148,6 +158,8 @@ class Forwarder:
         record["mac"] = record["filter"] = self.ports[on.number]["mac"]
         record["mtu"] = min(mtu or on.port.mtu, on.port.mtu)
         record["vlan"], record["parent"] = vlan, on.number
+        record["tpid"], record["tags"] = eth.VLAN, 1
+        self.ports[on.number]["flags"] |= TAGGED
         self._up(interface)
         self.vlans[at] = interface.number
 
@@ -202,6 +214,7 @@ class Forwarder:
         self.graph.tables |= self.neighbors.tables | {
             "ports": self.ports,
             "vlans": self.vlans,
+            "inner_vlans": self.inner_vlans,
             "adjacencies": self.routing.adjacencies,
             "fib4_root": fib.root,
             "fib4_blocks": fib.blocks,

@@ -125,13 +125,15 @@ class NeighborService:
     def add_address(self, port: int, address: IPv4Interface) -> None:
         """Answer requests for an address of a port, and ask from it. Raises TableFull."""
         with self._lock:
-            length = address.network.prefixlen
-            address_table.add(self._addresses, port, int(address.ip), length)
+            length = address_table.V4_BITS + address.network.prefixlen
+            ip = address_table.mapped_int(int(address.ip))
+            address_table.add(self._addresses, port, ip, length)
 
     def delete_address(self, port: int, address: IPv4Interface) -> None:
         """Take an address off a port, and forget the port's neighbors that no prefix covers now."""
         with self._lock:
-            address_table.delete(self._addresses, port, int(address.ip))
+            ip = address_table.mapped_int(int(address.ip))
+            address_table.delete(self._addresses, port, ip)
             for key, entry in list(self._machine.entries.items()):
                 if key[0] == port and entry.state is not State.STATIC and not self._source(*key):
                     self.delete(*key)
@@ -258,9 +260,10 @@ class NeighborService:
 
     def _source(self, port: int, ip: int) -> int | None:
         """The address to ask from: from one of another prefix nobody would be believed."""
-        for own, mask in address_table.of_port(self._addresses, port):
-            if (own ^ ip) & mask == 0 and own != ip:
-                return own
+        ip = address_table.mapped_int(ip)
+        for own, length in address_table.of_port(self._addresses, port):
+            if (own ^ ip) >> 128 - length == 0 and own != ip:
+                return own & 0xFFFFFFFF
         return None
 
     def _flush(self) -> bool:

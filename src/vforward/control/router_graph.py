@@ -31,8 +31,11 @@ AGAIN = "again"
 WIRING = {
     "ethernet-input": {
         "ip4": "ip4-input",
+        "ip6": "drop",
         "arp": "arp-input",
         "cross-connect": "l2-cross-connect",
+        "bridge": "drop",
+        "host": "drop",
         "drop": "drop",
     },
     "l2-cross-connect": {"output": "interface-output"},
@@ -45,6 +48,7 @@ WIRING = {
         "rewrite": "ip4-rewrite",
         "resolve": "arp-resolve",
         "local": "ip4-local",
+        "notify": "ip4-rewrite",
         "drop": "drop",
         "error": "icmp4-error",
     },

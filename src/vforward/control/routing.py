@@ -29,6 +29,7 @@ from vforward.memory.arena import Arena
 from vforward.nodes.ip4.lookup import Edge
 from vforward.packet import ethernet as eth
 from vforward.tables import TableFull
+from vforward.tables.addresses import mapped_int
 from vforward.tables.adjacency import ADJACENCY, NO_ROUTE, REWRITE_MAX
 from vforward.tables.fib4 import Fib4
 
@@ -306,7 +307,8 @@ class Routing:
         number = self._free.pop()
         self._users[number] = 1
         record = self.adjacencies[number]
-        record["next_hop"], record["tx_port"] = next_hop, port
+        record["next_hop"] = 0, mapped_int(next_hop) if next_hop else 0
+        record["tx_port"] = port
         record["mtu"], record["edge"] = self._ports[port]["mtu"], Edge.RESOLVE
         return number
 
@@ -319,7 +321,7 @@ class Routing:
             return
         del self._users[number]
         record = self.adjacencies[number]
-        key = int(record["tx_port"]), int(record["next_hop"])
+        key = int(record["tx_port"]), int(record["next_hop"][1]) & 0xFFFFFFFF
         if self._neighbors.get(key) == number:  # a glean adjacency is nobody's
             del self._neighbors[key]
         self._retired.append(number)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vforward.errors import WiringError
 from vforward.graph import control as c
+from vforward.graph import emit
 from vforward.graph.arcs import END, Arc
 from vforward.graph.node import Kind, Node
 from vforward.graph.scheduler import NODE, Plan
@@ -54,7 +55,7 @@ class Graph:
         self.pool = pool
         self.n_ports = n_ports
         self.cache = pool.cache()
-        self.tables: dict[str, NDArray[Any]] = {"pool": self.cache}
+        self.tables: dict[str, NDArray[Any]] = {"pool": self.cache, "emitted": emit.new()}
         self.members: dict[str, Member] = {}
         self.arcs: dict[str, Arc] = {}
         self.order: list[Member] = []
@@ -236,7 +237,7 @@ class Graph:
         n = len(self.order)
         n_inputs = sum(m.node.kind is Kind.INPUT for m in self.order)
         queues = sum(m.node.kind is Kind.QUEUE for m in self.order)
-        room = VECTOR_MAX * max(1, n_inputs) + QUEUE_ROOM * queues
+        room = VECTOR_MAX * max(1, n_inputs) + QUEUE_ROOM * queues + emit.EMIT_ROOM
         words = -(-n // 64)
         self.frames = _lines((n, room), np.uint32)
         nodes = _lines(n, NODE)
@@ -259,13 +260,14 @@ class Graph:
             following=following.reshape(-1),
             pending=np.zeros(2 * words, np.uint64),
             edges=_lines(VECTOR_MAX // 8, np.uint64),
-            sorting=np.zeros(3 * VECTOR_MAX, np.uint32),
+            sorting=np.zeros(4 * VECTOR_MAX, np.uint32),
             stats=self.arena.make("stats", (n, c.STATS), np.uint64).reshape(-1),
             taken=self.arena.make("taken", (n, 256), np.uint64).reshape(-1),
             data=self.pool.data,
             meta=self.pool.meta,
             trace=self.arena.make("trace", c.TRACE_ROOM, c.TRACE),
             polled=np.zeros(1, np.uint64),
+            emitted=self.tables["emitted"],
             n_inputs=n_inputs,
         )
 

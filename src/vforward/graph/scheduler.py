@@ -7,7 +7,8 @@ for it. A node is called through its C entry with at most VECTOR rows; it names 
 When all took the same edge and the next node's frame is empty, the two nodes swap frames and no index
 is copied; otherwise rows are sorted by edge, without branches on the data.
 
-A frame has room for all that a round can bring: a vector from each input and what the queues hold.
+A frame has room for all that a round can bring: a vector from each input, what the queues hold, and
+what nodes may make besides (graph.emit).
 A queue is bounded; what it does not take goes to the last node, which drops it (stats[FULL]).
 
 Clocks: one reading of the cycle counter per call, after its packets are handed on. So a node's
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.graph import control as c
+from vforward.graph import emit
 from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
 from vforward.jit.kernel import i64, inline, kernel, u64
@@ -58,13 +60,14 @@ class Plan(NamedTuple):
     following: NDArray[np.uint16]  # [n * 256] edge -> node
     pending: NDArray[np.uint64]  # bit set of nodes with rows waiting; then that of the next round
     edges: NDArray[np.uint64]  # [VECTOR_MAX / 8] the edges that a kernel gives, as bytes
-    sorting: NDArray[np.uint32]  # [3 * VECTOR_MAX] room to sort in
+    sorting: NDArray[np.uint32]  # [4 * VECTOR_MAX] room to sort in, and for emitted rows
     stats: NDArray[np.uint64]  # [n * STATS]
     taken: NDArray[np.uint64]  # [n * 256] rows by edge
     data: NDArray[np.uint8]
     meta: NDArray[Any]
     trace: NDArray[Any]
     polled: NDArray[np.uint64]  # struct pollfd[]; the first is the wake eventfd
+    emitted: NDArray[np.uint64]  # see graph.emit
     n_inputs: int
 
     def words(self) -> NDArray[np.int64]:
@@ -89,7 +92,8 @@ def _plan(w: Any) -> Any:
         view(w[18], w[19], META),
         view(w[20], w[21], c.TRACE),
         view(w[22], w[23], np.uint64),
-        w[24],
+        view(w[24], w[25], np.uint64),
+        w[26],
     )
 
 
@@ -145,7 +149,7 @@ def _sort(g: Any, node: int, rows: Any) -> None:
     n = rows.size
     edges = g.edges.view(np.uint8)
     rest, same = g.sorting[:VECTOR_MAX], g.sorting[VECTOR_MAX : 2 * VECTOR_MAX]
-    rest_edges = g.sorting[2 * VECTOR_MAX :].view(np.uint8)
+    rest_edges = g.sorting[2 * VECTOR_MAX : 3 * VECTOR_MAX].view(np.uint8)
     for i in range(n):
         rest[i] = rows[i]
         rest_edges[i] = edges[i]
@@ -213,6 +217,27 @@ def _record(g: Any, node: int, rows: Any) -> None:
 
 
 @kernel
+def _hand_on_emitted(g: Any, node: int) -> None:
+    """Hand on what the node's call has emitted, a vector at a time."""
+    total = i64(g.emitted[emit.EMITTED])
+    g.emitted[emit.EMITTED] = u64(0)
+    g.stats[node * c.STATS + c.EMITTED] += u64(total)
+    rows = g.sorting[3 * VECTOR_MAX :]
+    edges = g.edges.view(np.uint8)
+    done = 0
+    while done < total:
+        n = min(VECTOR_MAX, total - done)
+        for i in range(n):
+            word = g.emitted[emit.FIRST + done + i]
+            rows[i] = word & u64(0xFFFFFFFF)
+            edges[i] = word >> u64(32)
+        if g.control[c.TRACING]:
+            _record(g, node, rows[:n])
+        _sort(g, node, rows[:n])
+        done += n
+
+
+@kernel
 def _begin_trace(g: Any, rows: Any) -> None:
     """Mark packets that have just come in, as many as are wanted."""
     asked = i64(g.control[c.TRACE_WANTED])  # once: others write it
@@ -263,6 +288,8 @@ def _run_node(g: Any, node: int, vector: int, start: Any) -> Any:
         if g.control[c.TRACING]:
             _record(g, node, view(rows, n, np.uint32))
         _hand_on(g, node, rows, n, n == total)
+        if g.emitted[emit.EMITTED]:
+            _hand_on_emitted(g, node)
         done += n
         calls += 1
     end = cycles()
@@ -338,6 +365,7 @@ def run(words: Any, until_idle: bool) -> None:
             continue
         store_release64(base + 8 * c.STATE, u64(c.RUNNING))
         vector = max(1, min(VECTOR_MAX, i64(load_acquire64(base + 8 * c.VECTOR))))
+        g.emitted[emit.LEFT] = u64(emit.EMIT_ROOM)
         start = cycles()
         packets, start = _poll_inputs(g, vector, start)
         packets += _take_up_queues(g)

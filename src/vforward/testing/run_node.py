@@ -19,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from vforward.graph import emit
 from vforward.graph.node import Kind, Node
 from vforward.jit import entries
 from vforward.layout import (
@@ -81,6 +82,11 @@ class Result:
     pool: Pool
     rows: NDArray[np.uint32]
 
+    emitted: list[tuple[str, bytes]]
+    """Packets that the node made besides (graph.emit): the edge and the bytes, in order."""
+
+    emitted_rows: list[int]
+
     @property
     def out(self) -> dict[str, list[bytes | None]]:
         """The frames by edge; edges that none took are absent."""
@@ -113,10 +119,10 @@ def run_node(
 ) -> Result:
     """Call a node's kernel with frames, vector by vector.
 
-    tables: by name, all that the kernel takes but ``pool``. vector: packets per call. rx_port, l3:
-    what meta has (l3 in bytes from the frame's start). meta(record, i) changes frame i's record
-    before the call, for what the nodes upstream would have written. edges: the names, for a node
-    declared without. pool: the one that tables refer to; otherwise one of its own is made.
+    tables: by name, all that the kernel takes but ``pool`` and ``emitted``. vector: packets per
+    call. rx_port, l3: what meta has (l3 in bytes from the frame's start). meta(record, i) changes
+    frame i's record before the call, for what the nodes upstream would have written. edges: the
+    names, for a node declared without. pool: the one that tables refer to; otherwise one of its own.
 
     An input node is polled once and takes no frames. A node that sees chains gets frames of more
     than BUF_ROOM bytes as such. Raises AssertionError for the kernel's faults.
@@ -131,16 +137,31 @@ def run_node(
     chains = [set(_chain(pool, int(row))) for row in rows]
     count = np.zeros(len(node.counter_labels), np.uint64)
     given = {"pool": pool.caches[0], **(tables or {}), "data": pool.data, "meta": pool.meta}
-    rows, taken = _call(node, rows, vector, {**given, "count": count})
+    out = given.setdefault("emitted", emit.new())
+    sent: list[tuple[int, int]] = []
+    rows, taken = _call(node, rows, vector, {**given, "count": count}, lambda: _emptied(out, sent))
     after = pool.meta[rows].copy()
     names = _names(node, list(edges))
+    emitted = [(_label(names, edge, row), _bytes(pool, row)) for edge, row in sent]
     labels = [_label(names, int(edge), i) for i, edge in enumerate(taken)]
     passed = [int(r) for e, r in zip(labels, rows, strict=True) if e != "held"]
+    passed += [row for _, row in sent]
     may_keep = set().union(*(c for c, e in zip(chains, labels, strict=False) if e == "held"))
     held = _kept(pool, passed, may_keep, before)
-    out = [None if e == "held" else _bytes(pool, int(r)) for e, r in zip(labels, rows, strict=True)]
+    whole = [
+        None if e == "held" else _bytes(pool, int(r)) for e, r in zip(labels, rows, strict=True)
+    ]
     counters = dict(zip(node.counter_labels, count.tolist(), strict=True))
-    return Result(labels, out, after, counters, held, pool, rows)
+    made = [row for _, row in sent]
+    return Result(labels, whole, after, counters, held, pool, rows, emitted, made)
+
+
+def _emptied(out: NDArray[np.uint64], sent: list[tuple[int, int]]) -> None:
+    """Take up what a call has emitted, and give it a round's budget again."""
+    n = int(out[emit.EMITTED])
+    for word in out[emit.FIRST : emit.FIRST + n].tolist():
+        sent.append((word >> 32, word & NIL))
+    out[: emit.FIRST] = 0, emit.EMIT_ROOM
 
 
 def _packets(pool: Pool, frames: Sequence[bytes], rx_port: int, l3: int) -> NDArray[np.uint32]:
@@ -157,7 +178,11 @@ def _packets(pool: Pool, frames: Sequence[bytes], rx_port: int, l3: int) -> NDAr
 
 
 def _call(
-    node: Node, rows: NDArray[np.uint32], vector: int, arrays: Mapping[str, NDArray[Any]]
+    node: Node,
+    rows: NDArray[np.uint32],
+    vector: int,
+    arrays: Mapping[str, NDArray[Any]],
+    called: Callable[[], None],
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     assert 1 <= vector <= VECTOR_MAX
     names = list(entries.parameters(node.kernel))
@@ -166,7 +191,9 @@ def _call(
 
     def call(idx: NDArray[np.uint32], edge: NDArray[np.uint8]) -> Any:
         per_call = {"idx": idx, "edge": edge}
-        return node.kernel(*(per_call.get(n, arrays.get(n)) for n in names))
+        result = node.kernel(*(per_call.get(n, arrays.get(n)) for n in names))
+        called()
+        return result
 
     if node.kind is Kind.INPUT:
         assert not len(rows), "an input node takes no frames"

@@ -26,8 +26,11 @@ def make_tables(events=1024):
     for port in PORTS:
         ports[NUMBER[port.name]]["mac"] = int.from_bytes(port.mac, "big")
         ports[NUMBER[port.name]]["vlan"] = port.vid or 0
+        ports[NUMBER[port.name]]["tags"] = bool(port.vid)
         for own, length in port.addresses:
-            address_table.add(addresses, NUMBER[port.name], own, length)
+            address_table.add(
+                addresses, NUMBER[port.name], address_table.mapped_int(own), 96 + length
+            )
     ring = np.zeros(ev.items_for(events), np.uint64)
     return {"ports": ports, "addresses": addresses, "events": ring}
 

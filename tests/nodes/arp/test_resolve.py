@@ -14,6 +14,7 @@ from vforward.layout import BUF_ROOM
 from vforward.nodes.arp import events as ev
 from vforward.nodes.arp.resolve import NODE
 from vforward.tables import held as table
+from vforward.tables.addresses import MAPPED
 from vforward.tables.adjacency import ADJACENCY
 from vforward.testing import run_node
 
@@ -23,7 +24,7 @@ PORT = {VIA: 3, GLEAN: 3, OTHER: 65535}
 ADJACENCIES = np.zeros(8, ADJACENCY)
 for number in (VIA, GLEAN, OTHER):
     ADJACENCIES[number]["tx_port"] = PORT[number]
-ADJACENCIES[VIA]["next_hop"] = HOP
+ADJACENCIES[VIA]["next_hop"] = 0, MAPPED | HOP
 
 
 def packet(dst, n=0):

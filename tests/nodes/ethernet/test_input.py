@@ -12,7 +12,7 @@ from vforward.layout import HEADROOM, LINK_BROADCAST
 from vforward.nodes.ethernet.input import NODE
 
 BY_NAME = {port.name: port for port in PORTS}
-EDGE = {ethernet.IP4: "ip4", ethernet.ARP: "arp"}
+EDGE = {ethernet.IP4: "ip4", ethernet.IP6: "ip6", ethernet.ARP: "arp"}
 
 
 def compare(arrivals):

@@ -34,7 +34,7 @@ from vforward.layout import (
 from vforward.nodes.arp import events as ev
 from vforward.packet import arp
 from vforward.packet import ethernet as eth
-from vforward.tables.addresses import ELSEWHERE, OURS, Addresses, standing
+from vforward.tables.addresses import ELSEWHERE, OURS, Addresses, mapped, standing
 from vforward.tables.ports import Ports
 
 
@@ -75,7 +75,7 @@ def _fault(data: Any, meta: Any, row: Any, addresses: Any) -> Any:
     if mac == 0 or mac & eth.GROUP_BIT:
         return np.int64(Count.BAD_SENDER)
     sender = load32(data, row, l3 + arp.SENDER_IP)
-    its = standing(addresses, meta[row].rx_port, sender)
+    its = standing(addresses, meta[row].rx_port, np.uint64(0), mapped(sender))
     if its == OURS:
         return np.int64(Count.ADDRESS_CONFLICT)
     if sender != 0 and its == ELSEWHERE:
@@ -117,7 +117,8 @@ def arp_input(
         if reason < 0:
             l3 = np.int64(meta[row].l3)
             port = np.int64(meta[row].rx_port)
-            ours = standing(addresses, port, load32(data, row, l3 + arp.TARGET_IP)) == OURS
+            target = mapped(load32(data, row, l3 + arp.TARGET_IP))
+            ours = standing(addresses, port, np.uint64(0), target) == OURS
             sender = load32(data, row, l3 + arp.SENDER_IP)
             if sender != 0:
                 mac = load64(data, row, l3 + arp.SENDER_MAC) >> np.uint64(16)

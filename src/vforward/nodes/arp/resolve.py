@@ -60,7 +60,7 @@ def arp_resolve(
     for i in range(idx.size):
         row = np.int64(idx[i])
         to = adjacencies[meta[row].adjacency]
-        ip = np.int64(to.next_hop)
+        ip = np.int64(to.next_hop[1] & np.uint64(0xFFFFFFFF))
         if ip == 0:
             ip = load32(data, row, np.int64(meta[row].l3) + ip4.DST)
         key = table.key_of(to.tx_port, ip)

@@ -34,7 +34,7 @@ from vforward.layout import (
 from vforward.memory.pool import put_rest
 from vforward.packet import icmp4, ip4
 from vforward.packet.checksum import fold, sum_bytes
-from vforward.tables.addresses import Addresses
+from vforward.tables.addresses import Addresses, is_own, mapped
 from vforward.tables.adjacency import REWRITE_MAX
 from vforward.tables.ports import Ports
 
@@ -66,14 +66,6 @@ TTL_PROTOCOL = 64 << 8 | ip4.ICMP
 
 
 @kernel
-def _is_own(addresses: Any, address: int) -> bool:
-    for k in range(addresses.size):
-        if addresses[k].address == address:
-            return True
-    return False
-
-
-@kernel
 def _reason(data: Any, meta: Any, row: Any, addresses: Any, sender: Any) -> Any:
     """Why nothing is said about the packet; -1 if an error is to be sent."""
     l3 = np.int64(meta[row].l3)
@@ -90,7 +82,7 @@ def _reason(data: Any, meta: Any, row: Any, addresses: Any, sender: Any) -> Any:
     if meta[row].flags & LINK_BROADCAST or dst >> 28 == 0xE or dst == 0xFFFFFFFF:
         return np.int64(Count.ICMP_ABOUT_BROADCAST)
     src = load32(data, row, l3 + ip4.SRC)
-    if src == 0 or _is_own(addresses, src):
+    if src == 0 or is_own(addresses, np.uint64(0), mapped(src)):
         return np.int64(Count.ICMP_BAD_SOURCE)
     if sender == 0:
         return np.int64(Count.ICMP_NO_ADDRESS)

@@ -18,17 +18,18 @@ from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import U32, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ip4
 from vforward.tables import fib4
-from vforward.tables.adjacency import Adjacencies
+from vforward.tables.adjacency import Adjacencies, Way
 
 
 class Edge(Labels):
     """Ways out; adjacencies hold these numbers."""
 
-    REWRITE = 0, "to a neighbor whose MAC is known: wire to ip4-rewrite"
-    RESOLVE = 1, "to a neighbor whose MAC is not known: wire to arp-resolve"
-    LOCAL = 2, "to the router itself: wire to ip4-local"
-    DROP = 3, "see the counters"
-    ERROR = 4, "no way to get there: wire to icmp4-error"
+    REWRITE = Way.REWRITE, "to a neighbor whose MAC is known: wire to ip4-rewrite"
+    RESOLVE = Way.RESOLVE, "to a neighbor whose MAC is not known: wire to arp-resolve"
+    LOCAL = Way.LOCAL, "to the router itself: wire to ip4-local"
+    NOTIFY = Way.NOTIFY, "to a stale neighbor: wire to neighbor-notify"
+    DROP = Way.DROP, "see the counters"
+    ERROR = Way.ERROR, "no way to get there: wire to icmp4-error"
 
 
 class Count(Labels):
