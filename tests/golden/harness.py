@@ -8,7 +8,8 @@ after a line "=== NAME"; the last three may be repeated, as steps one after the 
     === names             NAME = expression, one to a line: short names for the lines below
     === input             PORT expression: a packet that comes in
     === output            PORT expression: a packet that goes out, in order; ports without a line
-                          send nothing
+                          send nothing. A|B [at A, at B]: it goes out at one of these ports, which
+                          is not said; with lists of packets for "at A", all of these at the same
     === counters          NODE COUNTER n: how many more there are after this step. Counters of drops
                           that have no line stay as they are; others are not looked at
 
@@ -48,6 +49,7 @@ class Step:
 
     given: list[tuple[str, bytes]] = field(default_factory=list)
     wanted: dict[str, list[bytes]] = field(default_factory=dict)
+    either: list[dict[str, list[bytes]]] = field(default_factory=list)
     counters: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -62,8 +64,8 @@ class Golden:
 
 def layers() -> dict[str, Any]:
     """What expressions may name."""
-    from scapy.layers import inet, inet6, l2  # noqa: PLC0415 takes a second
-    from scapy.packet import Padding, Raw  # noqa: PLC0415
+    from scapy.layers import inet, inet6, l2
+    from scapy.packet import Padding, Raw
 
     found = {
         name: value
@@ -122,7 +124,7 @@ def _lines(body: str, first: int) -> list[tuple[int, str]]:
 
 def _value(expression: str, names: dict[str, Any], at: str) -> Any:
     try:
-        return eval(expression.strip(), layers() | names)  # noqa: S307 it is a test's own text
+        return eval(expression.strip(), layers() | names)
     except Exception as error:
         msg = f"{at}: {type(error).__name__}: {error}"
         raise ValueError(msg) from error
@@ -142,11 +144,17 @@ def _fill(
             continue
         port, _, expression = line.partition(" ")
         value = _value(expression, names, at)
-        for packet in value if isinstance(value, list) else [value]:
-            if part == "input":
-                step.given.append((port, bytes(packet)))
-            else:
-                step.wanted.setdefault(port, []).append(bytes(packet))
+        if part == "input":
+            step.given += [(port, packet) for packet in _packets(value)]
+        elif "|" in port:
+            one_each = zip(port.split("|"), value, strict=True)
+            step.either.append({name: _packets(packets) for name, packets in one_each})
+        else:
+            step.wanted.setdefault(port, []).extend(_packets(value))
+
+
+def _packets(value: Any) -> list[bytes]:
+    return [bytes(packet) for packet in (value if isinstance(value, list) else [value])]
 
 
 def check(golden: Golden, vector: int, name: str = "golden") -> None:
@@ -169,9 +177,11 @@ def _check_step(forwarder: Forwarder, step: Step, where: str) -> None:
         frames = [frame for _, frame in burst]
         assert ports[name].send(frames) == len(frames)
         forwarder.run_until_idle()
-    faults = []
+    faults: list[str] = []
     got = {name: port.received() for name, port in ports.items()}
-    assert not set(step.wanted) - set(got), f"{where}: no memory port for an output line"
+    asked = {*step.wanted, *(name for ways in step.either for name in ways)}
+    assert asked <= set(got), f"{where}: no memory port {', '.join(asked - set(got))}"
+    faults += [fault for ways in step.either if (fault := _take_either(where, ways, got))]
     for name, frames in got.items():
         faults += _differences(f"{where}: port {name}", step.wanted.get(name, []), frames)
     after = _counters(forwarder)
@@ -183,6 +193,16 @@ def _check_step(forwarder: Forwarder, step: Step, where: str) -> None:
             faults.append(f"{where}: counter {' '.join(key)} went up by {more}, not {want}")
     forwarder.pool.check(held=held.held_rows(forwarder.neighbors.tables["held"]))
     assert not faults, "\n".join(["", *faults])
+
+
+def _take_either(where: str, ways: dict[str, list[bytes]], got: dict[str, list[bytes]]) -> str:
+    """Take packets that may go out at one of several ports off what did. Returns what is wrong."""
+    for name, packets in ways.items():
+        if all(got[name].count(packet) >= packets.count(packet) for packet in packets):
+            for packet in packets:
+                got[name].remove(packet)
+            return ""
+    return f"{where}: at none of {', '.join(ways)} went out all of what goes out at one of them"
 
 
 def _members(forwarder: Forwarder) -> list[Any]:
@@ -205,9 +225,9 @@ def _differences(where: str, wanted: list[bytes], got: list[bytes]) -> list[str]
     for i in range(max(len(wanted), len(got))):
         pair = [frames[i] if i < len(frames) else None for frames in (wanted, got)]
         if pair[0] != pair[1]:
-            shown = [[] if frame is None else dissected(frame) for frame in pair]
+            want, have = ([] if frame is None else dissected(frame) for frame in pair)
             told.append(f"packet {i + 1}:")
-            told += difflib.unified_diff(*shown, "wanted", "got", lineterm="", n=99)
+            told += difflib.unified_diff(want, have, "wanted", "got", lineterm="", n=99)
     return told
 
 

@@ -40,6 +40,9 @@ RIGHT = (HERE / "cross-connect.golden").read_text()
         ("=== counters", "=== counters\nethernet-input not-for-us 1", "not-for-us went up by 0"),
         ("=== counters", "=== counters\nethernet-input no-such 1", "no counter"),
         ("left   PACKET", "middle PACKET", "no memory port 'middle'"),
+        ("right  PACKET", "nowhere PACKET", "no memory port nowhere"),
+        ("right  PACKET", "right|left  [PACKET / b'x', PACKET]", "at none of right, left"),
+        ("right  PACKET", "right|left  [[PACKET, PACKET], PACKET]", "at none of right, left"),
     ],
 )
 def test_what_comes_out_otherwise_is_told(old, new, told):
@@ -48,6 +51,11 @@ def test_what_comes_out_otherwise_is_told(old, new, told):
     with pytest.raises(AssertionError) as raised:
         check(golden, 256)
     assert told in str(raised.value)
+
+
+def test_one_of_several_ports_may_be_it():
+    for ways in ("right|left  [PACKET, PACKET]", "routed|right  [b'no', [PACKET]]"):
+        check(read(RIGHT.replace("right  PACKET", ways, 1), "a.golden"), 256)
 
 
 @pytest.mark.parametrize(
