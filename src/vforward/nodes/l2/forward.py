@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""l2-forward: the learning bridge. Where a frame's source is, and by which port to its destination.
+
+IEEE 802.1Q-2018 section 8.6.3 (reserved addresses), 8.7 (learning), 8.8 (the table: tables.mac);
+tags of the port that a frame comes in by are changed first, and those of the port it goes out by
+last. A frame goes neither back nor to a port of its own port's split-horizon group.
+
+Reads   meta.off, end, rx_port (of a bridge domain); the Ethernet header, its tags
+Writes  meta.tx_port (by OUTPUT), rx_port (by BVI: the BVI); tags, meta.off, hdr_len where they change
+Drops   see Count
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vforward.graph.node import INFO, Labels, Node
+from vforward.jit.be import load64
+from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.layout import EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
+from vforward.nodes.l2 import tags
+from vforward.packet import ethernet as eth
+from vforward.tables import mac as macs
+from vforward.tables.bridge import (
+    FLOOD_BROADCAST,
+    FLOOD_MULTICAST,
+    FLOOD_UNKNOWN,
+    FORWARD_RESERVED,
+    Domains,
+)
+from vforward.tables.ports import BRIDGED, BVI, Ports
+
+ASIDE = EDGE_HELD
+"""Mark of a frame that the first pass leaves to the second. Keeps the usual frame's loop short."""
+RESERVED = 0x0180C2000000
+"""The first of sixteen group addresses that no bridge forwards: 802.1Q table 8-1."""
+MAC_MASK = 0xFFFFFFFFFFFF
+
+
+class Edge(Labels):
+    """Ways out."""
+
+    OUTPUT = 0, "to the port where its destination is: wire to interface-output"
+    FLOOD = 1, "to all ports of the domain: wire to l2-flood"
+    BVI = 2, "to the routed interface of the domain: wire to bvi-input"
+    DROP = 3, "see the counters"
+
+
+class Count(Labels):
+    """Reasons; and what was learned."""
+
+    TRUNCATED = 0, "shorter than its link-layer header"
+    TAGS = 1, "has not the tags that are to be taken off, or no room for those to be put on"
+    BAD_SOURCE = 2, "its source is a group address or zero"
+    RESERVED = 3, "to a link-local group address, which no bridge forwards"
+    UNKNOWN = 4, "to an unknown MAC, and those are not flooded"
+    BROADCAST = 5, "a broadcast, and those are not flooded"
+    MULTICAST = 6, "to a group, and those are not flooded"
+    SAME_PORT = 7, "its destination is where it came from"
+    SPLIT_HORIZON = 8, "its destination is at a port of the same split-horizon group"
+    NO_PORT = 9, "its destination's port is not in the domain any more"
+    LEARNED = 10, "a new source", INFO
+    MOVED = 11, "a source that was at another port", INFO
+    STATIC = 12, "a source with a static entry at another port", INFO
+    OVER_LIMIT = 13, "a new source, not learned: the domain has as many as it may", INFO
+    TABLE_FULL = 14, "a new source, not learned: the MAC table has no room for it", INFO
+
+
+@inline
+def _to(data: Any, row: Any, off: Any, port: Any) -> Any:
+    """x (tables.mac) of the destination of a frame that begins at off."""
+    return macs.mix(u64(port.domain), load64(data, row, off) >> u64(16))
+
+
+@inline
+def _source(data: Any, row: Any, off: Any, port: Any) -> Any:
+    """x of its source."""
+    return macs.mix(u64(port.domain), load64(data, row, off + 4) & u64(MAC_MASK))
+
+
+@kernel
+def _learn(table: Any, domains: Any, domain: Any, x: Any, port: Any, count: Any) -> None:
+    """Learn, and count what became of it."""
+    said = macs.learn(table, domains, domain, x, port, i64(domains[0].now))
+    if said == macs.LEARNED:
+        count[Count.LEARNED] += u64(1)
+    elif said == macs.MOVED:
+        count[Count.MOVED] += u64(1)
+    elif said == macs.FIXED:
+        count[Count.STATIC] += u64(1)
+    elif said == macs.OVER_LIMIT:
+        count[Count.OVER_LIMIT] += u64(1)
+    elif said == macs.FULL:
+        count[Count.TABLE_FULL] += u64(1)
+
+
+@inline
+def _group_reason(to: Any, flags: Any) -> Any:
+    """Why a frame to a group is not flooded, or -1."""
+    if (to ^ u64(RESERVED)) < u64(16) and not flags & FORWARD_RESERVED:
+        return i64(Count.RESERVED)
+    if to == u64(eth.BROADCAST):
+        return i64(-1) if flags & FLOOD_BROADCAST else i64(Count.BROADCAST)
+    return i64(-1) if flags & FLOOD_MULTICAST else i64(Count.MULTICAST)
+
+
+@inline
+def _unicast_reason(ports: Any, port: Any, to: Any) -> Any:
+    """Why a frame from port does not go out at the port where its destination is, or -1."""
+    if to == port:
+        return i64(Count.SAME_PORT)
+    if ports[to].domain != ports[port].domain:
+        return i64(Count.NO_PORT)
+    if (ports[to].group != 0) & (ports[to].group == ports[port].group):
+        return i64(Count.SPLIT_HORIZON)
+    return i64(-1)
+
+
+@kernel
+def _unusual(data: Any, meta: Any, row: Any, count: Any, tables: Any) -> Any:
+    """All but a frame between two known stations. Returns the edge."""
+    ports, domains, table = tables
+    off = i64(meta[row].off)
+    port = i64(meta[row].rx_port)
+    domain = i64(ports[port].domain)
+    flags = domains[domain].flags
+    edge = i64(Edge.FLOOD)
+    reason = i64(-1)
+    to = load64(data, row, off) >> u64(16)
+    source = load64(data, row, off + 4) & u64(MAC_MASK)
+    if i64(meta[row].end) < off + eth.HEADER:
+        reason = i64(Count.TRUNCATED)
+    elif source == u64(0) or source & u64(eth.GROUP_BIT):
+        reason = i64(Count.BAD_SOURCE)
+    elif to & u64(eth.GROUP_BIT):
+        reason = _group_reason(to, flags)
+    if reason != Count.TRUNCATED and reason != Count.BAD_SOURCE and reason != Count.RESERVED:
+        if ports[port].mode != BVI:
+            x = macs.mix(u64(domain), source)
+            _learn(table, domains, domain, x, port, count)
+        if not to & u64(eth.GROUP_BIT):
+            entry = macs.find_all(table, macs.mix(u64(domain), to), i64(domains[0].now))
+            at = macs.port_of(entry)
+            if at == 0:
+                reason = i64(-1) if flags & FLOOD_UNKNOWN else i64(Count.UNKNOWN)
+            else:
+                reason = _unicast_reason(ports, port, at)
+                if ports[at].mode == BVI:
+                    edge = i64(Edge.BVI)
+                    meta[row].rx_port = at if reason < 0 else port
+                else:
+                    edge = i64(Edge.OUTPUT)
+                    meta[row].tx_port = at
+    if reason >= 0:
+        edge = i64(Edge.DROP)
+        count[reason] += u64(1)
+        meta[row].reason = reason
+    return edge
+
+
+@kernel
+def _tags_in(data: Any, meta: Any, idx: Any, edge: Any, count: Any, ports: Any) -> None:
+    """Change the tags of what came in. What cannot be is dropped."""
+    for i in range(idx.size):
+        row = i64(idx[i])
+        port = ports[meta[row].rx_port]
+        if tags.changes_in(port) and not tags.come_in(data, meta, row, port):
+            count[Count.TAGS] += u64(1)
+            meta[row].reason = Count.TAGS
+            edge[i] = Edge.DROP
+
+
+@kernel
+def _tags_out(data: Any, meta: Any, idx: Any, edge: Any, count: Any, ports: Any) -> None:
+    """Change the tags of what goes out. What cannot be is dropped."""
+    for i in range(idx.size):
+        row = i64(idx[i])
+        port = ports[meta[row].tx_port]
+        if (
+            edge[i] == Edge.OUTPUT
+            and tags.changes_out(port)
+            and not tags.go_out(data, meta, row, port)
+        ):
+            count[Count.TAGS] += u64(1)
+            meta[row].reason = Count.TAGS
+            edge[i] = Edge.DROP
+
+
+@kernel
+def _ask(data: Any, meta: Any, idx: Any, ports: Any, table: Any) -> None:
+    """Ask for the lines of the table that the vector needs."""
+    shift = macs.shift_of(table)
+    for i in range(idx.size):
+        row = i64(idx[i])
+        off = i64(meta[row].off)
+        port = ports[meta[row].rx_port]
+        macs.ask(table, shift, _to(data, row, off, port))
+        macs.ask(table, shift, _source(data, row, off, port))
+
+
+@kernel
+def l2_forward(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
+    ports: Ports, domains: Domains, mac: U64,
+) -> None:  # fmt: skip
+    aside = 0
+    edge[:] = Edge.OUTPUT
+    rewriting = domains[0].rewriting != 0
+    if rewriting:
+        _tags_in(data, meta, idx, edge, count, ports)
+    if mac.size >= macs.LARGE:
+        _ask(data, meta, idx, ports, mac)
+    shift = macs.shift_of(mac)
+    now = i64(domains[0].now)
+    for i in range(idx.size):
+        row = i64(idx[i])
+        record = meta[row]
+        off = i64(record.off)
+        rx = i64(record.rx_port)
+        port = ports[rx]
+        source = macs.find(mac, shift, _source(data, row, off, port))
+        found = macs.find(mac, shift, _to(data, row, off, port))
+        tx = macs.port_of(found)
+        out = ports[tx]
+        odd = macs.differs(source, rx, now) | i64(macs.is_old(found, now)) | i64(tx == rx)
+        odd |= i64(out.mode != BRIDGED) | i64(out.domain != port.domain)
+        odd |= i64((port.group != 0) & (port.group == out.group))
+        if odd | i64(i64(record.end) < off + eth.HEADER) | i64(edge[i]):
+            if edge[i] == Edge.OUTPUT:
+                edge[i] = ASIDE
+                aside += 1
+            continue
+        record.tx_port = tx
+    if aside:
+        tables = (ports, domains, mac)
+        for i in range(idx.size):
+            if edge[i] == ASIDE:
+                edge[i] = _unusual(data, meta, i64(idx[i]), count, tables)
+    if rewriting:
+        _tags_out(data, meta, idx, edge, count, ports)
+
+
+NODE = Node("l2-forward", l2_forward, Edge, Count)
