@@ -35,7 +35,7 @@ def _learn_all(table: Any, domains: Any, stations: Any) -> int:
     """Have every station learned, as frames from it would. Returns how many were."""
     learned = 0
     for number in range(stations):
-        x = mac.mix(u64(DOMAIN), nodes.station(u64(number)))
+        x = mac.mix(nodes.station(u64(number)) << u64(16) | u64(DOMAIN << 8))
         said = mac.learn(table, domains, DOMAIN, x, i64(nodes.PORT + number % 2), i64(0))
         learned += i64(said == mac.LEARNED)
     return learned
@@ -47,12 +47,13 @@ class Bench(graphs.Bench):
     def __init__(self, arena: Arena, stations: int) -> None:
         graph = Graph(arena, Pool(arena, graphs.BUFFERS), graphs.PORTS)
         ports = np.zeros(graphs.PORTS, PORT)
+        tables = bridge.make_tables(arena, graphs.PORTS)
         ports["filter"] = NO_MAC
         for port in (nodes.PORT, nodes.PORT + 1):
-            ports[port]["mode"], ports[port]["domain"] = BRIDGED, DOMAIN
+            ports[port]["mode"] = BRIDGED
+            tables["relay"][port] = bridge.relay_word(port, DOMAIN)
             ports[port]["output"], ports[port]["parent"] = port - 1, port
-        tables = bridge.make_tables(arena)
-        tables["domains"][DOMAIN]["flags"] = bridge.LEARN
+        tables["domains"][DOMAIN]["flags"] = bridge.LEARN | bridge.FLOOD_UNKNOWN
         tables["domains"][DOMAIN]["limit"] = bridge.NO_LIMIT
         self.table = mac.MacTable(arena, tables["domains"], max(mac.ENTRIES, 2 * stations))
         learned = _learn_all(self.table.table, tables["domains"], stations)

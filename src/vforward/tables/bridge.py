@@ -1,5 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bridge domains: ``DOMAIN[256]``, one cache line each, and ``members u16[256 * MEMBERS_MAX]``.
+"""Bridge domains: ``DOMAIN[256]``, their members, and what a bridge knows of a port.
+
+    domains DOMAIN[256]               one cache line each
+    members u16[256 * MEMBERS_MAX]    ports that a flood goes to, a list for each domain
+    relay   u32[n_ports]              bit 31 BVI   bits 16..23 domain, 0: none   bits 0..15 horizon
+
+A frame goes from one port to another if their domains are the same and their horizons are not: a
+horizon is a split-horizon group, or (OWN | port number) when the port is in none. So one exclusive
+or of two words decides, and a port changes its domain by one store.
 
 Record 0 is none: it holds what all domains share, ``now`` (the tick of tables.mac) and ``rewriting``.
 members[domain * MEMBERS_MAX : ... + domains[domain].n] are the ports that a flood goes to; 0 is a
@@ -18,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.jit.intrinsics import address
-from vforward.jit.kernel import inline
+from vforward.jit.kernel import i64, inline, u64
 from vforward.layout import ArrayOf
 from vforward.memory.arena import Arena
 from vforward.tables import TableFull
@@ -46,8 +54,13 @@ DOMAIN = np.dtype(
 )
 assert DOMAIN.itemsize == 64
 
+OWN = 0x8000
+"""In a horizon: of this port alone."""
+IS_BVI = 1 << 31
+
 Domains = Annotated[NDArray[Any], ArrayOf(DOMAIN)]
 Members = Annotated[NDArray[np.uint16], ArrayOf(np.uint16)]
+Relay = Annotated[NDArray[np.uint32], ArrayOf(np.uint32)]
 
 
 @inline
@@ -56,10 +69,31 @@ def count_address(domains: Any, domain: Any) -> Any:
     return address(domains) + 64 * domain
 
 
-def make_tables(arena: Arena) -> dict[str, NDArray[Any]]:
+@inline
+def domain_of(word: Any) -> Any:
+    """The domain that a word of relay names, i64."""
+    return i64(word) >> 16 & 0xFF
+
+
+@inline
+def refuses(rx: Any, tx: Any) -> Any:
+    """Whether a frame that came by rx does not go out by tx: their words of relay. tx: not a BVI."""
+    differs = (i64(rx) & ~IS_BVI) ^ i64(tx)  # in the horizon, and there alone
+    return u64(differs - 1) >= u64(0xFFFF)
+
+
+def relay_word(port: int, domain: int, group: int = 0, *, bvi: bool = False) -> int:
+    """A port's word of relay."""
+    return bvi << 31 | domain << 16 | (group or OWN | port)
+
+
+def make_tables(arena: Arena, n_ports: int) -> dict[str, NDArray[Any]]:
     """The arrays, by parameter name."""
-    members = arena.make("members", DOMAINS * MEMBERS_MAX, np.uint16)
-    return {"domains": arena.make("domains", DOMAINS, DOMAIN), "members": members}
+    return {
+        "domains": arena.make("domains", DOMAINS, DOMAIN),
+        "members": arena.make("members", DOMAINS * MEMBERS_MAX, np.uint16),
+        "relay": arena.make("relay", n_ports, np.uint32),
+    }
 
 
 def members_of(domains: NDArray[Any], members: NDArray[np.uint16], domain: int) -> Iterator[int]:

@@ -24,7 +24,7 @@ from vforward.memory.buffer import buffer_bytes, byte_address
 from vforward.memory.pool import put_one, put_rest, take_one
 from vforward.nodes.l2 import tags
 from vforward.packet import ethernet as eth
-from vforward.tables.bridge import MEMBERS_MAX, Domains, Members
+from vforward.tables.bridge import MEMBERS_MAX, Domains, Members, Relay, domain_of, refuses
 from vforward.tables.ports import Ports
 
 META_BYTES = 64
@@ -109,12 +109,9 @@ def _send_copy(
 
 
 @kernel
-def _may(data: Any, meta: Any, row: Any, to: Any, count: Any, ports: Any) -> Any:
+def _may(data: Any, meta: Any, row: Any, to: Any, count: Any, ports: Any, relay: Any) -> Any:
     """Whether the packet may go to this member."""
-    port = ports[meta[row].rx_port]
-    if to == 0 or to == i64(meta[row].rx_port):
-        return False
-    if port.group != 0 and port.group == ports[to].group:
+    if to == 0 or refuses(relay[meta[row].rx_port], relay[to]):
         return False
     if tags.changes_out(ports[to]) and not tags.fits(
         data, meta, row, ports[to].out_pop, ports[to].out_push
@@ -127,17 +124,17 @@ def _may(data: Any, meta: Any, row: Any, to: Any, count: Any, ports: Any) -> Any
 @kernel
 def l2_flood(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
-    ports: Ports, domains: Domains, members: Members, pool: U64, emitted: U64,
+    ports: Ports, relay: Relay, domains: Domains, members: Members, pool: U64, emitted: U64,
 ) -> None:  # fmt: skip
     for i in range(idx.size):
         row = i64(idx[i])
         port = i64(meta[row].rx_port)
-        domain = i64(ports[port].domain)
+        domain = domain_of(relay[port])
         chosen = i64(0)
         first = domain * MEMBERS_MAX
         for at in range(first, first + i64(domains[domain].n)):
             to = i64(members[at])
-            if _may(data, meta, row, to, count, ports):
+            if _may(data, meta, row, to, count, ports, relay):
                 if chosen:
                     _send_copy(data, meta, row, chosen, count, ports, pool, emitted)
                 chosen = to

@@ -26,15 +26,19 @@ from vforward.tables.bridge import (
     FLOOD_MULTICAST,
     FLOOD_UNKNOWN,
     FORWARD_RESERVED,
+    IS_BVI,
     Domains,
+    Relay,
+    domain_of,
+    refuses,
 )
-from vforward.tables.ports import BRIDGED, BVI, Ports
+from vforward.tables.ports import Ports
 
 ASIDE = EDGE_HELD
 """Mark of a frame that the first pass leaves to the second. Keeps the usual frame's loop short."""
 RESERVED = 0x0180C2000000
 """The first of sixteen group addresses that no bridge forwards: 802.1Q table 8-1."""
-MAC_MASK = 0xFFFFFFFFFFFF
+HIGH48 = 0xFFFFFFFFFFFF0000
 
 
 class Edge(Labels):
@@ -67,15 +71,20 @@ class Count(Labels):
 
 
 @inline
-def _to(data: Any, row: Any, off: Any, port: Any) -> Any:
-    """x (tables.mac) of the destination of a frame that begins at off."""
-    return macs.mix(u64(port.domain), load64(data, row, off) >> u64(16))
+def _to(data: Any, row: Any, off: Any, word: Any) -> Any:
+    """x (tables.mac) of the destination of a frame from a port with this word of relay."""
+    return macs.mix(load64(data, row, off) & u64(HIGH48) | _domain_byte(word))
 
 
 @inline
-def _source(data: Any, row: Any, off: Any, port: Any) -> Any:
+def _source(data: Any, row: Any, off: Any, word: Any) -> Any:
     """x of its source."""
-    return macs.mix(u64(port.domain), load64(data, row, off + 4) & u64(MAC_MASK))
+    return macs.mix(load64(data, row, off + 4) << u64(16) | _domain_byte(word))
+
+
+@inline
+def _domain_byte(word: Any) -> Any:
+    return u64(i64(word) >> 8 & 0xFF00)
 
 
 @kernel
@@ -97,57 +106,55 @@ def _learn(table: Any, domains: Any, domain: Any, x: Any, port: Any, count: Any)
 @inline
 def _group_reason(to: Any, flags: Any) -> Any:
     """Why a frame to a group is not flooded, or -1."""
-    if (to ^ u64(RESERVED)) < u64(16) and not flags & FORWARD_RESERVED:
-        return i64(Count.RESERVED)
     if to == u64(eth.BROADCAST):
         return i64(-1) if flags & FLOOD_BROADCAST else i64(Count.BROADCAST)
     return i64(-1) if flags & FLOOD_MULTICAST else i64(Count.MULTICAST)
 
 
 @inline
-def _unicast_reason(ports: Any, port: Any, to: Any) -> Any:
-    """Why a frame from port does not go out at the port where its destination is, or -1."""
-    if to == port:
+def _unicast_reason(rx: Any, tx: Any, same: Any) -> Any:
+    """Why a frame does not go out at the port where its destination is, or -1: words of relay."""
+    if same:
         return i64(Count.SAME_PORT)
-    if ports[to].domain != ports[port].domain:
+    if domain_of(rx) != domain_of(tx):
         return i64(Count.NO_PORT)
-    if (ports[to].group != 0) & (ports[to].group == ports[port].group):
-        return i64(Count.SPLIT_HORIZON)
-    return i64(-1)
+    return i64(Count.SPLIT_HORIZON) if (rx ^ tx) & 0xFFFF == 0 else i64(-1)
 
 
 @kernel
 def _unusual(data: Any, meta: Any, row: Any, count: Any, tables: Any) -> Any:
     """All but a frame between two known stations. Returns the edge."""
-    ports, domains, table = tables
+    relay, domains, table = tables
     off = i64(meta[row].off)
     port = i64(meta[row].rx_port)
-    domain = i64(ports[port].domain)
-    flags = domains[domain].flags
+    word = i64(relay[port])
+    flags = i64(domains[domain_of(word)].flags)
     edge = i64(Edge.FLOOD)
     reason = i64(-1)
     to = load64(data, row, off) >> u64(16)
-    source = load64(data, row, off + 4) & u64(MAC_MASK)
+    source = load64(data, row, off + 4) << u64(16)
+    is_group = to & u64(eth.GROUP_BIT) != u64(0)
     if i64(meta[row].end) < off + eth.HEADER:
         reason = i64(Count.TRUNCATED)
-    elif source == u64(0) or source & u64(eth.GROUP_BIT):
+    elif source == u64(0) or source >> u64(16) & u64(eth.GROUP_BIT):
         reason = i64(Count.BAD_SOURCE)
-    elif to & u64(eth.GROUP_BIT):
-        reason = _group_reason(to, flags)
-    if reason != Count.TRUNCATED and reason != Count.BAD_SOURCE and reason != Count.RESERVED:
-        if ports[port].mode != BVI:
-            x = macs.mix(u64(domain), source)
-            _learn(table, domains, domain, x, port, count)
-        if not to & u64(eth.GROUP_BIT):
-            entry = macs.find_all(table, macs.mix(u64(domain), to), i64(domains[0].now))
-            at = macs.port_of(entry)
+    elif (to ^ u64(RESERVED)) < u64(16) and not flags & FORWARD_RESERVED:
+        reason = i64(Count.RESERVED)
+    else:
+        if not word & IS_BVI:
+            x = _source(data, row, off, word)
+            _learn(table, domains, domain_of(word), x, port, count)
+        if is_group:
+            reason = _group_reason(to, flags)
+        else:
+            at = macs.port_of(macs.find_all(table, _to(data, row, off, word)))
             if at == 0:
                 reason = i64(-1) if flags & FLOOD_UNKNOWN else i64(Count.UNKNOWN)
             else:
-                reason = _unicast_reason(ports, port, at)
-                if ports[at].mode == BVI:
+                reason = _unicast_reason(word, i64(relay[at]), at == port)
+                if reason < 0 and i64(relay[at]) & IS_BVI:
                     edge = i64(Edge.BVI)
-                    meta[row].rx_port = at if reason < 0 else port
+                    meta[row].rx_port = at
                 else:
                     edge = i64(Edge.OUTPUT)
                     meta[row].tx_port = at
@@ -187,21 +194,21 @@ def _tags_out(data: Any, meta: Any, idx: Any, edge: Any, count: Any, ports: Any)
 
 
 @kernel
-def _ask(data: Any, meta: Any, idx: Any, ports: Any, table: Any) -> None:
+def _ask(data: Any, meta: Any, idx: Any, relay: Any, table: Any) -> None:
     """Ask for the lines of the table that the vector needs."""
     shift = macs.shift_of(table)
     for i in range(idx.size):
         row = i64(idx[i])
         off = i64(meta[row].off)
-        port = ports[meta[row].rx_port]
-        macs.ask(table, shift, _to(data, row, off, port))
-        macs.ask(table, shift, _source(data, row, off, port))
+        word = relay[meta[row].rx_port]
+        macs.ask(table, shift, _to(data, row, off, word))
+        macs.ask(table, shift, _source(data, row, off, word))
 
 
 @kernel
 def l2_forward(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
-    ports: Ports, domains: Domains, mac: U64,
+    ports: Ports, relay: Relay, domains: Domains, mac: U64,
 ) -> None:  # fmt: skip
     aside = 0
     edge[:] = Edge.OUTPUT
@@ -209,30 +216,26 @@ def l2_forward(
     if rewriting:
         _tags_in(data, meta, idx, edge, count, ports)
     if mac.size >= macs.LARGE:
-        _ask(data, meta, idx, ports, mac)
+        _ask(data, meta, idx, relay, mac)
     shift = macs.shift_of(mac)
     now = i64(domains[0].now)
     for i in range(idx.size):
         row = i64(idx[i])
         record = meta[row]
         off = i64(record.off)
-        rx = i64(record.rx_port)
-        port = ports[rx]
-        source = macs.find(mac, shift, _source(data, row, off, port))
-        found = macs.find(mac, shift, _to(data, row, off, port))
-        tx = macs.port_of(found)
-        out = ports[tx]
-        odd = macs.differs(source, rx, now) | i64(macs.is_old(found, now)) | i64(tx == rx)
-        odd |= i64(out.mode != BRIDGED) | i64(out.domain != port.domain)
-        odd |= i64((port.group != 0) & (port.group == out.group))
-        if odd | i64(i64(record.end) < off + eth.HEADER) | i64(edge[i]):
+        port = i64(record.rx_port)
+        word = relay[port]
+        fresh = macs.is_fresh(mac, shift, _source(data, row, off, word), port, now)
+        found = macs.port_of(macs.find(mac, shift, _to(data, row, off, word)))
+        record.tx_port = found
+        odd = i64(not fresh) | i64(refuses(word, relay[found]))
+        odd |= i64(i64(record.end) < off + eth.HEADER)
+        if odd:
             if edge[i] == Edge.OUTPUT:
                 edge[i] = ASIDE
                 aside += 1
-            continue
-        record.tx_port = tx
     if aside:
-        tables = (ports, domains, mac)
+        tables = (relay, domains, mac)
         for i in range(idx.size):
             if edge[i] == ASIDE:
                 edge[i] = _unusual(data, meta, i64(idx[i]), count, tables)
