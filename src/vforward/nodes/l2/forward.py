@@ -36,6 +36,8 @@ from vforward.tables.ports import Ports
 
 ASIDE = EDGE_HELD
 """Mark of a frame that the first pass leaves to the second. Keeps the usual frame's loop short."""
+AHEAD = 24
+"""Frames between asking for lines of a large table and their use: that many lines fit level 1."""
 RESERVED = 0x0180C2000000
 """The first of sixteen group addresses that no bridge forwards: 802.1Q table 8-1."""
 HIGH48 = 0xFFFFFFFFFFFF0000
@@ -193,16 +195,36 @@ def _tags_out(data: Any, meta: Any, idx: Any, edge: Any, count: Any, ports: Any)
             edge[i] = Edge.DROP
 
 
-@kernel
-def _ask(data: Any, meta: Any, idx: Any, relay: Any, table: Any) -> None:
-    """Ask for the lines of the table that the vector needs."""
-    shift = macs.shift_of(table)
-    for i in range(idx.size):
-        row = i64(idx[i])
-        off = i64(meta[row].off)
-        word = relay[meta[row].rx_port]
-        macs.ask(table, shift, _to(data, row, off, word))
-        macs.ask(table, shift, _source(data, row, off, word))
+@inline
+def _ask(data: Any, meta: Any, row: Any, relay: Any, table: Any, shift: Any) -> None:
+    """Ask for the lines of the table that a packet needs."""
+    off = i64(meta[row].off)
+    word = relay[meta[row].rx_port]
+    macs.ask(table, shift, _to(data, row, off, word))
+    macs.ask(table, shift, _source(data, row, off, word))
+
+
+@inline
+def _is_usual(
+    data: Any, meta: Any, row: Any, relay: Any, table: Any, shift: Any, now: Any
+) -> Any:
+    """Forward a frame whose source needs no learning and whose destination is known. Else 0."""
+    record = meta[row]
+    off = i64(record.off)
+    port = i64(record.rx_port)
+    word = relay[port]
+    fresh = macs.is_fresh(table, shift, _source(data, row, off, word), port, now)
+    found = macs.port_of(macs.find(table, shift, _to(data, row, off, word)))
+    record.tx_port = found
+    refused = refuses(word, relay[found]) | (i64(record.end) < off + eth.HEADER)
+    return fresh & (not refused)
+
+
+@inline
+def _set_aside(edge: Any, i: Any) -> Any:
+    """Mark the frame for the second pass, unless its tags have had it dropped. Returns 1."""
+    edge[i] = ASIDE if edge[i] == Edge.OUTPUT else edge[i]
+    return 1
 
 
 @kernel
@@ -210,30 +232,25 @@ def l2_forward(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
     ports: Ports, relay: Relay, domains: Domains, mac: U64,
 ) -> None:  # fmt: skip
-    aside = 0
     edge[:] = Edge.OUTPUT
     rewriting = domains[0].rewriting != 0
     if rewriting:
         _tags_in(data, meta, idx, edge, count, ports)
-    if mac.size >= macs.LARGE:
-        _ask(data, meta, idx, relay, mac)
     shift = macs.shift_of(mac)
     now = i64(domains[0].now)
-    for i in range(idx.size):
-        row = i64(idx[i])
-        record = meta[row]
-        off = i64(record.off)
-        port = i64(record.rx_port)
-        word = relay[port]
-        fresh = macs.is_fresh(mac, shift, _source(data, row, off, word), port, now)
-        found = macs.port_of(macs.find(mac, shift, _to(data, row, off, word)))
-        record.tx_port = found
-        odd = i64(not fresh) | i64(refuses(word, relay[found]))
-        odd |= i64(i64(record.end) < off + eth.HEADER)
-        if odd:
-            if edge[i] == Edge.OUTPUT:
-                edge[i] = ASIDE
-                aside += 1
+    aside = 0
+    if mac.size < macs.LARGE:
+        for i in range(idx.size):
+            if not _is_usual(data, meta, i64(idx[i]), relay, mac, shift, now):
+                aside += _set_aside(edge, i)
+    else:
+        for i in range(min(AHEAD, idx.size)):
+            _ask(data, meta, i64(idx[i]), relay, mac, shift)
+        for i in range(idx.size):
+            if i + AHEAD < idx.size:
+                _ask(data, meta, i64(idx[i + AHEAD]), relay, mac, shift)
+            if not _is_usual(data, meta, i64(idx[i]), relay, mac, shift, now):
+                aside += _set_aside(edge, i)
     if aside:
         tables = (relay, domains, mac)
         for i in range(idx.size):
