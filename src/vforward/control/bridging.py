@@ -24,7 +24,6 @@ from vforward.errors import ConfigError
 from vforward.memory.arena import Arena
 from vforward.packet import ethernet as eth
 from vforward.tables import bridge, mac
-from vforward.tables.ports import BRIDGED
 
 AGE_S = 300.0
 """IEEE 802.1Q-2018 table 8-6."""
@@ -203,6 +202,7 @@ class Bridging:
         bridge.delete_member(self._domains, self._members, domain, port)
         self._relay[port] = 0
         self._macs.flush(port=port, statics=True)
+        self._note_rewriting()
 
     def set_bvi(self, domain: int, port: int) -> None:
         """Give a domain the BVI port as its routed interface, with that port's MAC; 0: none."""
@@ -290,7 +290,7 @@ class Bridging:
     def _note_rewriting(self) -> None:
         """Tell the worker whether it has to look for tags at all."""
         changes = ("in_pop", "in_push", "out_pop", "out_push")
-        ours = self._ports[self._ports["mode"] == BRIDGED]
+        ours = self._ports[np.flatnonzero(self._relay)]
         self._domains[0]["rewriting"] = any(ours[field].any() for field in changes)
 
     def _name(self, domain: int) -> str:

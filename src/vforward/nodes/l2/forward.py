@@ -17,7 +17,7 @@ from typing import Any
 from vforward.graph.node import INFO, Labels, Node
 from vforward.jit.be import load64
 from vforward.jit.kernel import i64, inline, kernel, u64
-from vforward.layout import EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
+from vforward.layout import U64, Counts, Data, Edges, Meta, Rows
 from vforward.nodes.l2 import tags
 from vforward.packet import ethernet as eth
 from vforward.tables import mac as macs
@@ -34,8 +34,6 @@ from vforward.tables.bridge import (
 )
 from vforward.tables.ports import Ports
 
-ASIDE = EDGE_HELD
-"""Mark of a frame that the first pass leaves to the second. Keeps the usual frame's loop short."""
 AHEAD = 24
 """Frames between asking for lines of a large table and their use: that many lines fit level 1."""
 RESERVED = 0x0180C2000000
@@ -124,8 +122,10 @@ def _unicast_reason(rx: Any, tx: Any, same: Any) -> Any:
 
 
 @kernel
-def _unusual(data: Any, meta: Any, row: Any, count: Any, tables: Any) -> Any:
-    """All but a frame between two known stations. Returns the edge."""
+def _unusual(data: Any, meta: Any, row: Any, given: Any, count: Any, tables: Any) -> Any:
+    """All but a frame between two known stations. Returns the edge: DROP if it was given that."""
+    if given == Edge.DROP:
+        return i64(given)
     relay, domains, table = tables
     off = i64(meta[row].off)
     port = i64(meta[row].rx_port)
@@ -220,13 +220,6 @@ def _is_usual(
     return fresh & (not refused)
 
 
-@inline
-def _set_aside(edge: Any, i: Any) -> Any:
-    """Mark the frame for the second pass, unless its tags have had it dropped. Returns 1."""
-    edge[i] = ASIDE if edge[i] == Edge.OUTPUT else edge[i]
-    return 1
-
-
 @kernel
 def l2_forward(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
@@ -238,11 +231,12 @@ def l2_forward(
         _tags_in(data, meta, idx, edge, count, ports)
     shift = macs.shift_of(mac)
     now = i64(domains[0].now)
-    aside = 0
+    tables = (relay, domains, mac)
+    # A frame is done with before the next one is looked at: that may be for the station just learned.
     if mac.size < macs.LARGE:
         for i in range(idx.size):
             if not _is_usual(data, meta, i64(idx[i]), relay, mac, shift, now):
-                aside += _set_aside(edge, i)
+                edge[i] = _unusual(data, meta, i64(idx[i]), edge[i], count, tables)
     else:
         for i in range(min(AHEAD, idx.size)):
             _ask(data, meta, i64(idx[i]), relay, mac, shift)
@@ -250,12 +244,7 @@ def l2_forward(
             if i + AHEAD < idx.size:
                 _ask(data, meta, i64(idx[i + AHEAD]), relay, mac, shift)
             if not _is_usual(data, meta, i64(idx[i]), relay, mac, shift, now):
-                aside += _set_aside(edge, i)
-    if aside:
-        tables = (relay, domains, mac)
-        for i in range(idx.size):
-            if edge[i] == ASIDE:
-                edge[i] = _unusual(data, meta, i64(idx[i]), count, tables)
+                edge[i] = _unusual(data, meta, i64(idx[i]), edge[i], count, tables)
     if rewriting:
         _tags_out(data, meta, idx, edge, count, ports)
 
