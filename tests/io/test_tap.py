@@ -201,6 +201,23 @@ def test_down_is_counted_and_passes(hosts):
         assert b.recv(1 << 16) == numbered(60, 10)
 
 
+def test_a_full_queue_is_counted(hosts):
+    hosts[0].run("ip", "tuntap", "add", "dev", "t", "mode", "tap")
+    hosts[0].run("ip", "link", "set", "dev", "t", "txqueuelen", "16")
+    with wire(hosts) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
+        for n in range(40):
+            with contextlib.suppress(OSError):  # ENOBUFS: it may be told
+                a.send(numbered(60, n))
+        lost = w.ports[0].statistics()["kernel-queue-full"]
+        assert 0 < lost < 40
+        w.rounds()
+        assert [b.recv(100) for n in range(40 - lost)] == [
+            numbered(60, n) for n in range(40 - lost)
+        ]
+        w.ports[0].close()
+        assert w.ports[0].statistics() == {"kernel-queue-full": lost}
+
+
 def test_an_idle_tap_is_read_seldom(hosts):
     with wire(hosts) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
         w.rounds()

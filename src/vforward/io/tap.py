@@ -83,6 +83,7 @@ class TapPort(Port):
         self._fd = -1
         self._index = 0
         self._netlink: RtNetlink | None = None
+        self._queue_full = 0
         self._tap = np.zeros(tap_rx.TAP_WORDS, np.uint64)
         self._socket = np.zeros(af_packet_tx.SOCKET_WORDS, np.uint64)
         self._keep: list[NDArray[np.generic]] = []  # arrays that are known by address only
@@ -127,7 +128,16 @@ class TapPort(Port):
         self._disown(interface)
         self._addresses = [own for own in self._addresses if own != interface]
 
+    def statistics(self) -> dict[str, int]:
+        """Frames of the host that the kernel dropped because its queue to this port was full."""
+        netlink = self._netlink
+        if netlink is not None:
+            with contextlib.suppress(OSError):  # the interface was deleted
+                self._queue_full = netlink.dropped(self._index)
+        return {"kernel-queue-full": self._queue_full}
+
     def close(self) -> None:
+        self.statistics()
         netlink = self._netlink
         if netlink is not None:
             for interface in self._addresses:
