@@ -11,7 +11,7 @@ from oracles import arp as oracle
 from oracles import ethernet
 from vforward.control.neighbor_machine import State
 from vforward.control.neighbors import EVENTS, RETRY_S, NeighborService
-from vforward.nodes.arp import events as ev
+from vforward.nodes.neighbor import events as ev
 from vforward.nodes.arp import input as arp_input
 from vforward.nodes.arp import release as arp_release
 from vforward.nodes.arp import resolve as arp_resolve
