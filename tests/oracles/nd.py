@@ -187,9 +187,12 @@ TABLE: list[tuple[tuple[str | None, ...], tuple[str, ...], str, str | None, str]
 
 
 def step(state: str | None, event: str, link: str = "") -> tuple[str | None, frozenset[str]]:
-    """Return the new state and the actions. Raises LookupError unless exactly one row says so."""
+    """Return the new state ("=": unchanged, its time included) and the actions.
+
+    Raises LookupError unless exactly one row says so.
+    """
     found = [
-        (state if new == "=" else new, frozenset(actions.split()))
+        (new, frozenset(actions.split()))
         for states, events, links, new, actions in TABLE
         if state in states and event in events and (link in links.split() or link == links)
     ]
