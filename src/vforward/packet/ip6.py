@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vforward.jit.be import load64, store64
+from vforward.jit.be import load16, load64, store64
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.packet.checksum import fold, sum_bytes
 
@@ -66,3 +66,37 @@ def pseudo_sum(data: Any, row: Any, l3: Any, length: Any, protocol: Any) -> Any:
     Its addresses are those of the header at l3, so no routing header may have segments left.
     """
     return fold(sum_bytes(data, row, l3 + SRC, 32) + i64(length) + i64(protocol))
+
+
+HEADERS_MAX = 8
+"""Most extension headers of a packet that are walked; RFC 8504 section 5.3 allows such limits."""
+FRAGMENT_OFFSET = 0xFFF8
+"""Of the fragment header's word at 2: the offset, in bytes. Bit 0 of it: more fragments."""
+
+
+@kernel
+def upper(data: Any, row: Any, l3: Any, end: Any) -> Any:
+    """The upper-layer protocol of a packet, and where its header begins: (protocol, offset).
+
+    An extension header's number and offset where no more can be said: it is cut off by end, the
+    packet is a fragment other than the first, or there are more than HEADERS_MAX.
+    """
+    protocol = i64(data[row, l3 + NEXT_HEADER])
+    at = i64(l3 + HEADER)
+    for _ in range(HEADERS_MAX):
+        if at + 8 > end:
+            break
+        size = (i64(data[row, at + 1]) + 1) * 8
+        if protocol == FRAGMENT:
+            if load16(data, row, at + 2) & FRAGMENT_OFFSET:
+                break
+            size = i64(8)
+        elif protocol == AUTHENTICATION:
+            size = (i64(data[row, at + 1]) + 2) * 4  # RFC 4302 section 2.2
+        elif protocol != HOP_BY_HOP and protocol != ROUTING and protocol != DESTINATION:
+            break
+        if at + size > end:
+            break
+        protocol = i64(data[row, at])
+        at += size
+    return protocol, at
