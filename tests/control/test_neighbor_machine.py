@@ -81,7 +81,9 @@ class Living(RuleBasedStateMachine):
         before = self.model.get(ip)
         old = before.state if before else None
         new, actions = oracle.step("INCOMPLETE" if old == "FAILED" else old, event, link)
-        if old == "FAILED":  # not of the table: as INCOMPLETE, for whom nothing waits and nobody asks
+        if (
+            old == "FAILED"
+        ):  # not of the table: as INCOMPLETE, for whom nothing waits and nobody asks
             new, actions = (None if new == "INCOMPLETE" else new), actions - {"send"}
             if new is None:
                 return
@@ -138,12 +140,16 @@ class Living(RuleBasedStateMachine):
         else:
             self.arrive(ip, flags, self.link_of(ip, mac), mac)
 
-    @rule(ip=ips, mac=st.sampled_from(MACS), flags=st.sampled_from([OVERRIDE, OVERRIDE | SOLICITED]))
+    @rule(
+        ip=ips, mac=st.sampled_from(MACS), flags=st.sampled_from([OVERRIDE, OVERRIDE | SOLICITED])
+    )
     def tell(self, ip, mac, flags):
         """A solicitation; or an ARP message for us, of which a reply is solicited if we asked."""
         self.begin()
         old = self.state(ip)
-        refused = self.tells_routing(ip, "SO" if flags & SOLICITED else "O", mac) and self.world.full
+        refused = (
+            self.tells_routing(ip, "SO" if flags & SOLICITED else "O", mac) and self.world.full
+        )
         self.machine.learn(1, ip, mac, flags | ADD, self.now)
         if old is None and len(self.model) >= LIMIT - LIMIT // 8:
             self.refused += 1
@@ -250,7 +256,9 @@ class Living(RuleBasedStateMachine):
         model = self.model[ip]
         if model.state in ("STALE", "FAILED"):
             del self.model[ip]
-        elif model.state in ("REACHABLE", "DELAY") and not (ip == NOBODY and model.state == "DELAY"):
+        elif model.state in ("REACHABLE", "DELAY") and not (
+            ip == NOBODY and model.state == "DELAY"
+        ):
             self.arrive(ip, "timeout")
         elif ip == NOBODY:
             del self.model[ip]

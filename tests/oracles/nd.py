@@ -149,8 +149,8 @@ def _advertised(message: bytes, target: int, dst: int, ours: Sequence[int]) -> R
 # Appendix C, "State Machine for the Reachability State". Without "upper-layer reachability
 # confirmation", which a router does not have. Of a row: states, event, what is said of the link-layer
 # address ("same" as cached, "different", "none"; where none is cached: "some", "none"), new state
-# ("=": unchanged; None: no entry), actions: record (the link-layer address), send (queued packets), error (for them),
-# multicast, unicast (a solicitation).
+# ("=": unchanged; None: no entry), actions: record (the link-layer address), send (queued packets),
+# error (for them), multicast, unicast (a solicitation).
 CACHED = ("REACHABLE", "STALE", "DELAY", "PROBE")
 NOT_REACHABLE = ("STALE", "DELAY", "PROBE")
 ANY = ("", "S", "O", "SO")
