@@ -3,12 +3,20 @@
 
 from ipaddress import IPv4Network, IPv6Interface, IPv6Network
 
+import numpy as np
+
 from configs import RED, A, bridge, crosses, port, tap
-from vforward.control import config_checks_addresses, config_draft
+from vforward.control import (
+    config_checks_addresses,
+    config_checks_bridges,
+    config_checks_ports,
+    config_draft,
+    interfaces,
+)
 from vforward.control.config import parse
 from vforward.control.config_draft import Draft, has_ip6, in_words, prefixes
-from vforward.control.forwarder import PORTS_MAX
 from vforward.tables.addresses import ADDRESSES_MAX
+from vforward.tables.ports import PORT, STACKED_MAX
 
 
 def draft(text, refused=()):
@@ -26,9 +34,11 @@ def draft(text, refused=()):
     )
 
 
-def test_limits_are_those_of_the_tables():
-    assert config_draft.PORTS_MAX == PORTS_MAX - 1
+def test_limits_are_not_beyond_those_of_the_tables():
+    assert min(interfaces.PORTS_MAX, STACKED_MAX) > config_draft.PORTS_MAX
+    assert config_checks_ports.VRFS_MAX <= interfaces.VRFS_MAX
     assert config_checks_addresses.ADDRESSES_MAX == ADDRESSES_MAX
+    assert np.iinfo(PORT["domain"]).max == config_checks_bridges.BRIDGES_MAX
 
 
 def test_which_ports_are_switched():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vforward.control.config_routes import Neighbor, Route, RouteFile
 
 PORTS_MAX = 63
-"""Sub-interfaces included; control/forwarder.py has one more, since no port has number 0."""
+"""Of all types. So there is a block of tables/ports.py's inner VLANs for each, too."""
 
 
 class Owned(NamedTuple):
@@ -117,4 +117,8 @@ def in_words(networks: Iterable[AnyNetwork]) -> str:
     """List prefixes for a message, the first six of them."""
     texts = [str(network) for network in networks]
     more = ", ..." if len(texts) > 6 else ""
-    return f"an address in {', '.join(texts[:6])}{more}" if texts else "none, since there is no such prefix"
+    return (
+        f"an address in {', '.join(texts[:6])}{more}"
+        if texts
+        else "none, since there is no such prefix"
+    )
