@@ -193,10 +193,20 @@ class Routed:
         return {law: n for law, n in laws.items() if n}
 
 
+def mac_of(host):
+    """The MAC of a host's eth0."""
+    return _link(host)["address"]
+
+
 def moved(host):
     """Frames that a host's eth0 has sent and received."""
-    (link,) = json.loads(host.run("ip", "-j", "-s", "link", "show", "dev", "eth0"))
+    link = _link(host)
     return link["stats64"]["tx"]["packets"], link["stats64"]["rx"]["packets"]
+
+
+def _link(host):
+    (link,) = json.loads(host.run("ip", "-j", "-s", "link", "show", "dev", "eth0"))
+    return link
 
 
 @contextlib.contextmanager
