@@ -104,11 +104,12 @@ class NeighborService:
         wake: Callable[[], None] = lambda: None,
         times: Times | None = None,
         clock: Callable[[], float] = time.monotonic,
-        limits: Limits | None = None,
+        limit: int = Limits.neighbors,
+        incomplete: int = Limits.incomplete,
         seed: int | None = None,
     ) -> None:
-        """limits: further neighbors are not learned, and count as unreachable. seed: of REACHABLE's
-        random lengths, for tests.
+        """limit, incomplete: see Limits; what goes beyond is not learned, and counts as unreachable.
+        seed: of REACHABLE's random lengths, for tests.
         """
         self.tables = make_tables(arena, pool)
         self.wake = wake
@@ -117,7 +118,7 @@ class NeighborService:
         self._releases = Ring(self.tables["releases"])
         self._injector = Injector(pool, self.tables["inject"])
         chance = random.Random(seed).random
-        self._machine = Machine(routing, self, times or Times(), limits or Limits(), chance)
+        self._machine = Machine(routing, self, times or Times(), Limits(limit, incomplete), chance)
         self._unreleased: deque[tuple[int, int, int]] = deque()
         self._injected = False
         self._lock = threading.RLock()
