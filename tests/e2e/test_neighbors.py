@@ -135,8 +135,8 @@ def link():
         (host,) = stack.enter_context(namespaces("host", ipv6=True))
         (router,) = stack.enter_context(namespaces("router"))
         host.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", check=False)
-        host.run("sysctl", "-qw", "net.ipv4.neigh.default.locktime=0")  # each word counts at once
         veth(host, "eth0", router, "lan0")
+        host.run("sysctl", "-qw", "net.ipv4.neigh.eth0.locktime=0")  # each word counts at once
         host.address("eth0", str(HOST[4]))
         host.run("ip", "address", "add", str(HOST[6]), "dev", "eth0", "nodad")
         made = Link(router)
