@@ -83,6 +83,15 @@ def test_what_an_address_sends_is_routed_by_its_table(place, text):
     )
 
 
+def test_drops_are_those_that_ip_shows(place):
+    host, netlink, index = place
+    netlink.set_link(index, MAC, 1500)
+    shown = host.run("ip", "-s", "link", "show", "dev", "d0").splitlines()
+    titles, values = shown[-2].split()[1:], shown[-1].split()
+    assert titles[3] == "dropped"
+    assert netlink.dropped(index) == int(values[3])
+
+
 def test_what_the_kernel_refuses_is_an_error(place):
     _, netlink, _ = place
     with pytest.raises(OSError, match="No such device"):

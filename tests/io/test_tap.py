@@ -201,6 +201,23 @@ def test_down_is_counted_and_passes(hosts):
         assert b.recv(1 << 16) == numbered(60, 10)
 
 
+def test_a_full_queue_is_counted(hosts):
+    hosts[0].run("ip", "tuntap", "add", "dev", "t", "mode", "tap")
+    hosts[0].run("ip", "link", "set", "dev", "t", "txqueuelen", "16")
+    with wire(hosts) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
+        for n in range(40):
+            with contextlib.suppress(OSError):  # ENOBUFS: it may be told
+                a.send(numbered(60, n))
+        lost = w.ports[0].statistics()["kernel-queue-full"]
+        assert 0 < lost < 40
+        w.rounds()
+        assert [b.recv(100) for n in range(40 - lost)] == [
+            numbered(60, n) for n in range(40 - lost)
+        ]
+        w.ports[0].close()
+        assert w.ports[0].statistics() == {"kernel-queue-full": lost}
+
+
 def test_an_idle_tap_is_read_seldom(hosts):
     with wire(hosts) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
         w.rounds()
@@ -294,9 +311,11 @@ def test_replies_leave_by_the_tap_and_nothing_stays_behind(hosts, own):
     address, version = own.split("/")[0], "-6" if ":" in own else "-4"
     far = "2001:db8:9::9" if ":" in own else "192.0.2.9"
     rules, routes = (a.run("ip", version, what, "show") for what in ("rule", "route"))
+    a.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter")
     with wire(hosts, addresses=((own,), ())) as w:
         assert "dev t" in a.run("ip", version, "route", "get", far, "from", address)
         assert f"lookup {w.ports[0].table}" in a.run("ip", version, "rule", "show")
+        assert a.run("cat", "/proc/sys/net/ipv4/conf/t/rp_filter") == "2\n"
         main = a.run("ip", version, "route", "show", "table", "main")
         assert "default" not in main
     assert (rules, routes) == tuple(
@@ -304,6 +323,14 @@ def test_replies_leave_by_the_tap_and_nothing_stays_behind(hosts, own):
     )
     with wire(hosts, addresses=((own,), ()), host_routes=False):
         assert a.run("ip", version, "rule", "show") == rules
+
+
+def test_a_link_local_address_needs_no_rule(hosts):
+    a, _ = hosts
+    with wire(hosts, addresses=(("fe80::ff:fe00:a/64",), ())) as w:
+        shown = a.run("ip", "address", "show", "dev", "t")
+        assert shown.count("inet6 fe80::ff:fe00:a/64") == 1  # as the kernel makes it of the MAC
+        assert str(w.ports[0].table) not in a.run("ip", "-6", "rule", "show")
 
 
 def test_addresses_come_and_go_while_open(hosts):

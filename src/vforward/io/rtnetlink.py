@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from vforward.io import linux
@@ -22,7 +23,10 @@ NLMSGHDR = struct.Struct("=IHHII")
 IFINFOMSG = struct.Struct("=BxHiII")
 IFADDRMSG = struct.Struct("=BBBBI")
 RTMSG = struct.Struct("=BBBBBBBBI")  # fib_rule_hdr is laid out alike
+RTATTR = struct.Struct("=HH")
 REPLY_ROOM = 65536
+TX_DROPPED = 7
+"""Which of the counters of rtnl_link_stats64, u64 each."""
 
 PROTOCOL = 118
 """The origin of our rules, as `ip rule show` and `ip route` would print it."""
@@ -31,12 +35,13 @@ PRIORITY = 1000
 
 
 class RtNetlink:
-    """A connection to the network namespace in which it was opened, whatever thread uses it."""
+    """A connection to the network namespace in which it was opened. Any thread may use it."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         self._socket.bind((0, 0))
         self._sequence = 0
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connection. Harmless when repeated."""
@@ -47,6 +52,17 @@ class RtNetlink:
         fixed = IFINFOMSG.pack(0, 0, index, linux.IFF_UP, linux.IFF_UP)
         attributes = {linux.IFLA_ADDRESS: mac, linux.IFLA_MTU: _u32(mtu)}
         self._ask(linux.RTM_NEWLINK, 0, fixed, attributes)
+
+    def dropped(self, index: int) -> int:
+        """Packets that the host sent on an interface and that were dropped there."""
+        reply = self._ask(linux.RTM_GETLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0), {})
+        at = IFINFOMSG.size
+        while at + RTATTR.size <= len(reply):
+            length, kind = RTATTR.unpack_from(reply, at)
+            if kind == linux.IFLA_STATS64:
+                return int(struct.unpack_from("=Q", reply, at + RTATTR.size + 8 * TX_DROPPED)[0])
+            at += max(RTATTR.size, length + -length % 4)
+        return 0
 
     def add_address(self, index: int, interface: Interface) -> None:
         """Give an interface an address and the route to its prefix. It may be there already."""
@@ -91,21 +107,25 @@ class RtNetlink:
             attributes[linux.IFA_FLAGS] = _u32(linux.IFA_F_NODAD)  # the router has seen to it
         self._ask(kind, flags, fixed, attributes)
 
-    def _ask(self, kind: int, flags: int, fixed: bytes, attributes: dict[int, bytes]) -> None:
-        """Send a request and await its end. Raises OSError."""
+    def _ask(self, kind: int, flags: int, fixed: bytes, attributes: dict[int, bytes]) -> bytes:
+        """Send a request and await its end. Returns what was told, if anything. Raises OSError."""
         body = fixed + b"".join(_attribute(*item) for item in attributes.items())
         flags |= linux.NLM_F_REQUEST | linux.NLM_F_ACK
-        self._sequence += 1
-        header = NLMSGHDR.pack(NLMSGHDR.size + len(body), kind, flags, self._sequence, 0)
-        self._socket.send(header + body)
-        while True:
-            reply = self._socket.recv(REPLY_ROOM)
-            _, answer, _, sequence, _ = NLMSGHDR.unpack_from(reply)
-            if answer == linux.NLMSG_ERROR and sequence == self._sequence:
-                break
+        told = b""
+        with self._lock:
+            self._sequence += 1
+            header = NLMSGHDR.pack(NLMSGHDR.size + len(body), kind, flags, self._sequence, 0)
+            self._socket.send(header + body)
+            while True:
+                reply = self._socket.recv(REPLY_ROOM)
+                _, answer, _, sequence, _ = NLMSGHDR.unpack_from(reply)
+                if sequence == self._sequence and answer == linux.NLMSG_ERROR:
+                    break
+                told = reply[NLMSGHDR.size :]
         error = -struct.unpack_from("=i", reply, NLMSGHDR.size)[0]
         if error:
             raise OSError(error, os.strerror(error))
+        return told
 
 
 def _u32(value: int) -> bytes:
@@ -114,7 +134,7 @@ def _u32(value: int) -> bytes:
 
 def _attribute(kind: int, value: bytes) -> bytes:
     """Length and type before, padding to four bytes behind."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    return RTATTR.pack(RTATTR.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _family(version: int) -> int:

@@ -14,7 +14,8 @@ host's default route nor any other is touched.
     ip rule:                1000: from ADDRESS lookup TABLE
     ip route show table T:  default dev TAP scope link
 
-Limits: the TAP's MAC should be that of the port it stands for (nodes/host). Without root, works under
+Limits: the TAP's MAC should be that of the port it stands for (nodes/host). An address has one rule:
+of two VRFs with the same address, the TAP that was opened last has it. Without root, works under
 `unshare -Urn`; needs CAP_NET_ADMIN in its network namespace and /dev/net/tun.
 """
 
@@ -49,13 +50,15 @@ OFFLOADS = linux.TUN_F_CSUM | linux.TUN_F_TSO4 | linux.TUN_F_TSO6 | linux.TUN_F_
 OFFLOADS_6_2 = OFFLOADS | linux.TUN_F_USO4 | linux.TUN_F_USO6
 
 SETTINGS = {
-    "disable_ipv6": 1,  # until it is given an address
-    "accept_ra": 0,
-    "autoconf": 0,
-    "router_solicitations": 0,
-    "accept_dad": 0,
+    "ipv6/conf/{}/disable_ipv6": 1,  # until it is given an address
+    "ipv6/conf/{}/accept_ra": 0,
+    "ipv6/conf/{}/autoconf": 0,
+    "ipv6/conf/{}/router_solicitations": 0,
+    "ipv6/conf/{}/accept_dad": 0,
 }
-"""Of IPv6 on a TAP: it is told who it is, and need not ask."""
+"""Of a TAP: it is told who it is, and need not ask."""
+LOOSE = {"ipv4/conf/{}/rp_filter": 2}
+"""With host_routes: one router's packets may come by one TAP and go by another."""
 
 
 class TapPort(Port):
@@ -83,6 +86,7 @@ class TapPort(Port):
         self._fd = -1
         self._index = 0
         self._netlink: RtNetlink | None = None
+        self._queue_full = 0
         self._tap = np.zeros(tap_rx.TAP_WORDS, np.uint64)
         self._socket = np.zeros(af_packet_tx.SOCKET_WORDS, np.uint64)
         self._keep: list[NDArray[np.generic]] = []  # arrays that are known by address only
@@ -127,7 +131,16 @@ class TapPort(Port):
         self._disown(interface)
         self._addresses = [own for own in self._addresses if own != interface]
 
+    def statistics(self) -> dict[str, int]:
+        """Frames of the host that the kernel dropped because its queue to this port was full."""
+        netlink = self._netlink
+        if netlink is not None:
+            with contextlib.suppress(OSError):  # the interface was deleted
+                self._queue_full = netlink.dropped(self._index)
+        return {"kernel-queue-full": self._queue_full}
+
     def close(self) -> None:
+        self.statistics()
         netlink = self._netlink
         if netlink is not None:
             for interface in self._addresses:
@@ -193,24 +206,24 @@ class TapPort(Port):
 
     def _set_up(self) -> None:
         """MAC, MTU, addresses and routes."""
-        for name, value in SETTINGS.items():
-            self._set(name, value)
+        self._set(SETTINGS | (LOOSE if self.host_routes else {}))
         self._netlink = RtNetlink()
         self._netlink.set_link(self._index, self.mac, self.mtu)
         for interface in self._addresses:
             self._own(interface)
 
-    def _set(self, name: str, value: int) -> None:
-        """Change a setting of IPv6. Where that cannot be, what needs it fails by itself."""
-        with contextlib.suppress(OSError):
-            Path("/proc/sys/net/ipv6/conf", self.interface, name).write_text(str(value))
+    def _set(self, settings: dict[str, int]) -> None:
+        """Change settings. Where that cannot be, what needs it fails by itself."""
+        for name, value in settings.items():
+            with contextlib.suppress(OSError):
+                Path("/proc/sys/net", name.format(self.interface)).write_text(str(value))
 
     def _own(self, interface: Interface) -> None:
         assert self._netlink is not None, "not open"
         if interface.version == 6:
-            self._set("disable_ipv6", 0)
+            self._set({"ipv6/conf/{}/disable_ipv6": 0})
         self._netlink.add_address(self._index, interface)
-        if self.host_routes:
+        if self.host_routes and not interface.ip.is_link_local:  # that one is this link's anyway
             self._netlink.add_default_route(self._index, interface.version, self.table)
             self._netlink.add_rule(interface.ip, self.table)
 
