@@ -11,7 +11,7 @@ from oracles import arp as oracle
 from oracles import ethernet
 from oracles import nd as nd_oracle
 from vforward.control import neighbor_frames as frames
-from vforward.control.neighbor_machine import State
+from vforward.control.neighbor_machine import Limits, State
 from vforward.control.neighbors import EVENTS, RETRY_S, NeighborService
 from vforward.nodes.arp import input as arp_input
 from vforward.nodes.arp import resolve as arp_resolve
@@ -440,7 +440,7 @@ def test_packets_that_came_while_the_answer_did_are_released(bench):
 
 
 def test_a_scan_of_a_prefix_is_refused_beyond_the_limit():
-    bench = Bench(limit=100, incomplete=3)
+    bench = Bench(limits=Limits(neighbors=100, incomplete=3))
     bench.adjacencies[TO6]["next_hop"] = 0, 0
     packets = [b"\x60" + bytes(23) + (HOP6 + i).to_bytes(16, "big") for i in range(10)]
 

@@ -158,9 +158,9 @@ def known(link, family):
 def speak(link, family):
     """Have the kernel send us something, so that it asks where we are. Returns what it knows."""
     kind = {4: socket.AF_INET, 6: socket.AF_INET6}[family]
-    with link.host.inside(), socket.socket(kind, socket.SOCK_DGRAM) as made:
-        with contextlib.suppress(OSError):  # it gave up; the next time it asks anew
-            made.sendto(b"x", (OURS[family], 9))
+    gave_up = contextlib.suppress(OSError)  # the next time it asks anew
+    with link.host.inside(), socket.socket(kind, socket.SOCK_DGRAM) as made, gave_up:
+        made.sendto(b"x", (OURS[family], 9))
     return known(link, family)
 
 

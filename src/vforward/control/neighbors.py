@@ -104,11 +104,10 @@ class NeighborService:
         wake: Callable[[], None] = lambda: None,
         times: Times | None = None,
         clock: Callable[[], float] = time.monotonic,
-        limit: int = Limits.neighbors,
-        incomplete: int = Limits.incomplete,
+        limits: Limits | None = None,
         seed: int | None = None,
     ) -> None:
-        """limit, incomplete: see Limits; what goes beyond is not learned, and counts as unreachable.
+        """limits: what goes beyond is not learned, and counts as unreachable.
         seed: of REACHABLE's random lengths, for tests.
         """
         self.tables = make_tables(arena, pool)
@@ -118,7 +117,7 @@ class NeighborService:
         self._releases = Ring(self.tables["releases"])
         self._injector = Injector(pool, self.tables["inject"])
         chance = random.Random(seed).random
-        self._machine = Machine(routing, self, times or Times(), Limits(limit, incomplete), chance)
+        self._machine = Machine(routing, self, times or Times(), limits or Limits(), chance)
         self._unreleased: deque[tuple[int, int, int]] = deque()
         self._injected = False
         self._lock = threading.RLock()
