@@ -104,10 +104,8 @@ class Targets:
             number = self._adjacencies.hop(hop)
             return self._target(order, "via", number, ((hop, 1),), hop[0], 0)
         hops = tuple(sorted(weights.items()))
-        if old is None or not old.hops:
+        if old is None or len(old.hops) < 2:
             number = self._groups.use(weights)
-        elif len(old.hops) == 1:
-            number = self._groups.use(weights, hop=old.hops[0][0])
         else:
             alone = self._users[old] == self._adjacencies.users(old.number) == 1
             number = self._groups.use(weights, old.number, alone=alone)
