@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -18,7 +19,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vforward.control.adjacencies import is_ip4
-from vforward.control.route_table import CONNECTED_RANK, LOCAL_RANK, Key, Order, key_of
+from vforward.control.route_table import (
+    CONNECTED_RANK,
+    LOCAL_RANK,
+    RANKS,
+    Key,
+    Order,
+    Target,
+    key_of,
+)
 from vforward.errors import ConfigError
 from vforward.tables.addresses import mapped_int
 
@@ -121,6 +130,14 @@ def given(port: int, interface: Interface) -> dict[tuple[Key, Order], str]:
         else:
             routes[key_of(int(network.network_address), bits), local] = "local"
     return routes
+
+
+def shown(key: Key, bits: int, vrf: int, target: Target, name: Callable[[int], str]) -> Route:
+    """A route as users see it. name: of ports."""
+    paths = tuple(ShownPath(text_of(hop), name(port), n) for (port, hop), n in target.hops)
+    rank, metric, _ = target.order
+    port = name(target.port) if target.port else ""
+    return Route(prefix_of(key, bits), target.kind, paths, port, metric, vrf, RANKS[rank])
 
 
 def sorted_keys(
