@@ -529,6 +529,7 @@ def test_multipath_flows_stay_when_another_hop_leaves_or_comes(bench):
     assert all(now == was for now, was in zip(last, then) if now != 4)
     assert last.count(4) == 16
     shown = next(r for r in bench.routing.routes() if r.prefix == str(prefix))
+    assert (shown.via, shown.port) == ("10.0.1.1*1 10.0.1.2*2 10.0.2.4*1", "")
     assert shown.paths == (
         ShownPath("10.0.1.1", "lan", 1),
         ShownPath("10.0.1.2", "lan", 2),
@@ -620,3 +621,10 @@ def test_routes_are_listed_by_vrf_family_and_prefix(bench):
     assert len(listed) == bench.routing.count()
     assert bench.routing.routes(limit=10) == listed[:10]
     assert bench.routing.routes(limit=3) == listed[:3]
+    before = bench.routing.changes()
+    bench.routing.neighbor_up(LAN, HOP, MAC)
+    assert (bench.routing.changes(), bench.routing.routes()) == (before, listed)
+    bench.routing.add(net("10.0.1.9/32"), paths=via("10.0.2.9"))
+    shown = next(r for r in bench.routing.routes() if r.prefix == "10.0.1.9/32")
+    assert (shown.via, shown.port, shown.source) == ("10.0.2.9", "wan", "configured")
+    assert bench.routing.changes() != before

@@ -69,6 +69,7 @@ class RouteTable:
         self, fib: Any, vrf: int, adjacencies: Adjacencies, quiet: Callable[[], bool]
     ) -> None:
         self.vrf, self.bits = vrf, fib.bits
+        self.changes = 0  # of routes, to know whether a listing is still right
         self.entries: dict[Key, tuple[Target, ...]] = {}
         self.hosts: dict[Key, int] = {}  # the host routes: adjacencies
         self._fib, self._adjacencies, self._quiet = fib, adjacencies, quiet
@@ -136,6 +137,7 @@ class RouteTable:
         for length, n in Counter(key & 0xFF for key in new.keys() - self.entries.keys()).items():
             self._lengths[length] += n
         self.entries.update(new)
+        self.changes += 1
         for address in self._addresses:
             self._settle(address)
         return uses, error
@@ -186,6 +188,7 @@ class RouteTable:
         except TableFull:
             self._enter(key, old or ())
             raise
+        self.changes += 1
         self._recheck(key)
 
     def _enter(self, key: Key, entry: tuple[Target, ...]) -> None:

@@ -67,6 +67,7 @@ class Route:
 
     prefix: str
     kind: str  # local, connected, via, blackhole, unreachable, prohibit
+    via: str = ""  # the next hops as text: "10.0.1.9", or of several "10.0.1.8*2 10.0.1.9*1"
     paths: tuple[ShownPath, ...] = ()
     port: str = ""  # of local, connected and a single next hop
     metric: int = 0
@@ -137,7 +138,9 @@ def shown(key: Key, bits: int, vrf: int, target: Target, name: Callable[[int], s
     paths = tuple(ShownPath(text_of(hop), name(port), n) for (port, hop), n in target.hops)
     rank, metric, _ = target.order
     port = name(target.port) if target.port else ""
-    return Route(prefix_of(key, bits), target.kind, paths, port, metric, vrf, RANKS[rank])
+    several = len(paths) > 1
+    via = " ".join(f"{path.via}*{path.weight}" if several else path.via for path in paths)
+    return Route(prefix_of(key, bits), target.kind, via, paths, port, metric, vrf, RANKS[rank])
 
 
 def sorted_keys(

@@ -208,10 +208,9 @@ class Routing:
     ) -> None:
         """Add many routes, each as add does: the i-th to ``ways[which[i]]``, paths or a kind.
 
-        prefixes: integers, for IPv6 u64[n, 2] (high and low halves), without host bits. progress is
-        called now and then with how many are done, with the lock held. Raises ConfigError before
-        anything is changed; TableFull (and ConfigError for want of multipath adjacencies, of prefixes
-        that had routes before): some are added then, and each of them wholly.
+        prefixes: integers, for IPv6 u64[n, 2] (halves), without host bits. progress is called now
+        and then with how many are done, with the lock held. Raises ConfigError before anything is
+        changed; TableFull when some are added (or ConfigError, where multipath routes are replaced).
         """
         whole, order_of, keys = sorted_keys(prefixes, lengths, BITS[version])  # as the FIB sorts
         index = np.asarray(which, np.int64)[order_of]
@@ -314,6 +313,11 @@ class Routing:
             self._groups.set_failed((port, address), failed=True)
 
     # For users.
+
+    def changes(self) -> int:
+        """A number that is another one after routes have changed."""
+        with self._lock:
+            return sum(table.changes for table in self._tables.values())
 
     def count(self, vrf: int | None = None) -> int:
         """Prefixes that have a route, without host routes of neighbors."""
