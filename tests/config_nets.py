@@ -105,7 +105,7 @@ def _add_bridges(draw, net):
         ports = [p if draw(st.booleans()) else {"port": p, "group": 1} for p in mine]
         macs = enumerate(draw(st.lists(st.sampled_from(mine), max_size=2)) if mine else [])
         static = [{"mac": f"02:00:00:00:00:0{n}", "port": p} for n, p in macs]
-        net.bridges[name] = {"ports": ports, "static": static, "age_s": 300}
+        net.bridges[name] = {"ports": ports, "static": static}
         if draw(st.booleans()):
             net.ports[f"b{i}"] = {"type": "bvi", "bridge": name}
             net.kinds[f"b{i}"] = "routed"

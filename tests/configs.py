@@ -88,7 +88,8 @@ buffers = 2048
 idle = "spin"
 core = 3
 icmp_errors_per_second = 50
-mac_table = 4096
+mac_table = 8192
+mac_age_s = 16
 neighbors = 100
 
 [ports.lan0]
@@ -155,7 +156,6 @@ flood_unknown = true
 flood_broadcast = true
 flood_multicast = true
 forward_reserved = false
-age_s = 300
 limit = 10
 static = [{ mac = "02:00:00:00:00:03", port = "qinq" }]
 

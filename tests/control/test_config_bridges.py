@@ -79,20 +79,6 @@ WRONG = [
         "true or false",
     ),
     (
-        B + bridge("x", '"b"', "age_s = 15"),
-        "2: bridges.x.age_s",
-        "is too small",
-        "15",
-        "a whole number from 16 to 1000000",
-    ),
-    (
-        B + bridge("x", '"b"', "age_s = 1000001"),
-        "2: bridges.x.age_s",
-        "is too large",
-        "1000001",
-        "a whole number from 16 to 1000000",
-    ),
-    (
         B + bridge("x", '"b"', "limit = -1"),
         "2: bridges.x.limit",
         "is too small",
@@ -203,13 +189,13 @@ def test_what_bridges_mean():
         "x",
         '"a", {port = "b", group = 255}',
         "learn = false, flood_unknown = false, flood_broadcast = false, flood_multicast = false, "
-        "forward_reserved = true, age_s = 16, limit = 7, "
+        "forward_reserved = true, limit = 7, "
         'static = [{mac = "02:00:00:00:00:0A", port = "b"}]',
     )
     x = parse(text, "r.toml").bridges["x"]
     assert [(member.port, member.group) for member in x.ports] == [("a", 0), ("b", 255)]
     assert (x.learn, x.flood_unknown, x.flood_broadcast, x.flood_multicast) == (False,) * 4
-    assert (x.forward_reserved, x.age_s, x.limit) == (True, 16, 7)
+    assert (x.forward_reserved, x.limit) == (True, 7)
     assert [(static.mac, static.port) for static in x.static] == [("02:00:00:00:00:0a", "b")]
 
 
@@ -217,11 +203,11 @@ def test_defaults_of_bridges():
     x = parse(bridge("x", ""), "r.toml").bridges["x"]
     assert x.model_dump() == {
         "ports": (), "learn": True, "flood_unknown": True, "flood_broadcast": True,
-        "flood_multicast": True, "forward_reserved": False, "age_s": 300, "limit": 0, "static": (),
+        "flood_multicast": True, "forward_reserved": False, "limit": 0, "static": (),
     }  # fmt: skip
 
 
 def test_each_stays_as_it_is_after_a_file_was_read():
     x = parse(bridge("x", ""), "r.toml").bridges["x"]
     with pytest.raises(ValidationError):
-        x.age_s = 1
+        x.limit = 1

@@ -192,18 +192,18 @@ CASES = [
         "no urpf here",
     ),
     (
-        "".join(port(f"p{i}") for i in range(64)),
-        "64: ports.p63",
-        "is port number 64",
+        "".join(port(f"p{i}") for i in range(256)),
+        "256: ports.p255",
+        "is port number 256",
         "a table",
-        "at most 63 of all types",
+        "at most 255 of all types",
     ),
     (
-        "".join(port(f"p{i}", f'vrf = "v{i}"') for i in range(63)),
-        "63: ports.p62.vrf",
-        "is VRF number 64",
-        '"v62"',
-        "at most 63, default included",
+        "".join(port(f"p{i}", f'vrf = "v{i}"') for i in range(64)),
+        "64: ports.p63.vrf",
+        "is VRF number 65",
+        '"v63"',
+        "at most 64, default included",
     ),
 ]
 
@@ -218,7 +218,7 @@ GOOD = [
     B + vlan("v", "vlan = 5, inner = 6, rewrite = {pop = 2}", "b") + bridge("x", '"v"'),
     BARE + bridge("x", '"a"') + bvi("i") + tap("t", "i") + tap("u", "b", interface="tap1"),
     A + vlan("v", "vlan = 5") + tap("t", "v"),
-    "".join(port(f"p{i}") for i in range(63)),
+    "".join(port(f"p{i}") for i in range(255)),
 ]
 
 

@@ -149,8 +149,8 @@ def _advertised(message: bytes, target: int, dst: int, ours: Sequence[int]) -> R
 # Appendix C, "State Machine for the Reachability State". Without "upper-layer reachability
 # confirmation", which a router does not have. Of a row: states, event, what is said of the link-layer
 # address ("same" as cached, "different", "none"; where none is cached: "some", "none"), new state
-# ("=": unchanged; None: no entry), actions: record (the link-layer address), send (queued packets), error (for them),
-# multicast, unicast (a solicitation).
+# ("=": unchanged; None: no entry), actions: record (the link-layer address), send (queued packets),
+# error (for them), multicast, unicast (a solicitation).
 CACHED = ("REACHABLE", "STALE", "DELAY", "PROBE")
 NOT_REACHABLE = ("STALE", "DELAY", "PROBE")
 ANY = ("", "S", "O", "SO")
@@ -187,9 +187,12 @@ TABLE: list[tuple[tuple[str | None, ...], tuple[str, ...], str, str | None, str]
 
 
 def step(state: str | None, event: str, link: str = "") -> tuple[str | None, frozenset[str]]:
-    """Return the new state and the actions. Raises LookupError unless exactly one row says so."""
+    """Return the new state ("=": unchanged, its time included) and the actions.
+
+    Raises LookupError unless exactly one row says so.
+    """
     found = [
-        (state if new == "=" else new, frozenset(actions.split()))
+        (new, frozenset(actions.split()))
         for states, events, links, new, actions in TABLE
         if state in states and event in events and (link in links.split() or link == links)
     ]

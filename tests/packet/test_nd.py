@@ -45,13 +45,23 @@ def test_scapy_reads_them():
 
     mac, own, target = 0x02_00_00_00_00_01, 0x20010DB8 << 96 | 1, 0x20010DB8 << 96 | 0xABCDEF
     asked = Ether(nd.solicitation(mac, own, target, tags=ethernet.tag_of(7)))
-    assert (asked.dst, asked.src, asked[Dot1Q].vlan) == ("33:33:ff:ab:cd:ef", "02:00:00:00:00:01", 7)
+    assert (asked.dst, asked.src, asked[Dot1Q].vlan) == (
+        "33:33:ff:ab:cd:ef",
+        "02:00:00:00:00:01",
+        7,
+    )
     assert (asked[IPv6].src, asked[IPv6].dst) == ("2001:db8::1", "ff02::1:ffab:cdef")
     assert (asked[IPv6].hlim, asked[ICMPv6ND_NS].tgt) == (255, "2001:db8::ab:cdef")
     assert asked[ICMPv6NDOptSrcLLAddr].lladdr == "02:00:00:00:00:01"
     told = Ether(nd.announcement(mac, own))
     said = told[ICMPv6ND_NA]
-    assert (told.dst, said.tgt, said.R, said.S, said.O) == ("33:33:00:00:00:01", "2001:db8::1", 1, 0, 1)
+    assert (told.dst, said.tgt, said.R, said.S, said.O) == (
+        "33:33:00:00:00:01",
+        "2001:db8::1",
+        1,
+        0,
+        1,
+    )
     assert said[ICMPv6NDOptDstLLAddr].lladdr == "02:00:00:00:00:01"
     for read in (asked, told):  # the checksums: Scapy computes them anew
         again = read.copy()

@@ -79,7 +79,8 @@ class Forwarder(Model):
     idle: Annotated[Literal["poll", "spin"], says('"poll" or "spin"')] = "poll"
     core: Annotated[int | None, whole(0, 1023)] = None
     icmp_errors_per_second: Annotated[int, whole(1, 1000000)] = 1000
-    mac_table: Annotated[int, whole(1024, 2097152)] = 65536
+    mac_table: Annotated[int, whole(8192, 2097152)] = 65536
+    mac_age_s: Annotated[int, whole(16, 1000000)] = 300
     neighbors: Annotated[int, whole(1, 1048576)] = 16384
 
 

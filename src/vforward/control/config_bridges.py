@@ -49,7 +49,6 @@ class Bridge(Model):
     flood_broadcast: Annotated[bool, _YES_NO] = True
     flood_multicast: Annotated[bool, _YES_NO] = True
     forward_reserved: Annotated[bool, _YES_NO] = False
-    age_s: Annotated[int, whole(16, 1000000)] = 300
     limit: Annotated[int, whole(0, 2097152)] = 0
     static: Annotated[
         tuple[StaticMac, ...],

@@ -13,7 +13,7 @@ from vforward.control.config_errors import Problem, listed, nearest
 from vforward.control.config_ports import VlanPort
 from vforward.control.config_types import DEFAULT_VRF
 
-VRFS_MAX = 63
+VRFS_MAX = 64
 _TAGS_MAX = 2
 
 

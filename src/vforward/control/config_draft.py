@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vforward.control.config_ports import Port
     from vforward.control.config_routes import Neighbor, Route, RouteFile
 
-PORTS_MAX = 63
+PORTS_MAX = 255
 """Of all types. So there is a block of tables/ports.py's inner VLANs for each, too."""
 
 

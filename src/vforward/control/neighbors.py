@@ -79,7 +79,9 @@ def make_tables(arena: Arena, pool: Pool, slots: int = held_table.SLOTS) -> dict
         "addresses": arena.make("addresses", address_table.ADDRESSES_MAX, address_table.ADDRESS),
         "held": held_table.prepare(held, max(1, pool.size // 8)),
         "events": arena.make("events", ev.items_for(EVENTS), np.uint64),
-        "releases": arena.make("releases", items_for(2 * ev.RELEASE_WORDS * n_held, np.uint64), np.uint64),
+        "releases": arena.make(
+            "releases", items_for(2 * ev.RELEASE_WORDS * n_held, np.uint64), np.uint64
+        ),
         "inject": arena.make("inject", items_for(n_injected), np.uint32),
     }
 
@@ -137,12 +139,19 @@ class NeighborService:
         return self._machine.refused
 
     def add_address(self, port: int, address: IPv4Interface | IPv6Interface) -> None:
-        """Answer requests for an address of a port, and ask from it. Raises TableFull."""
+        """Answer requests for an address of a port, and ask from it. Raises TableFull.
+
+        While the thread runs, all stations of the link are told.
+        """
         with self._lock:
             length = address.network.prefixlen
             if address.version == 4:
                 length += address_table.V4_BITS
-            address_table.add(self._addresses, port, frames.bits_of(address.ip), length)
+            ip = frames.bits_of(address.ip)
+            address_table.add(self._addresses, port, ip, length)
+            if self._thread is not None:
+                self._inject(port, frames.announcement(self._ports[port], ip))
+                self._flush()
 
     def delete_address(self, port: int, address: IPv4Interface | IPv6Interface) -> None:
         """Take an address off a port, and forget the port's neighbors that no prefix covers now."""

@@ -9,8 +9,8 @@ from oracles import arp as oracle
 from oracles import ethernet
 from strategies import OURS, PORTS, arp_payloads, ip, mac, random_frames
 from vforward.layout import BUF_ROOM, CSUM_PARTIAL, GSO, LINK_BROADCAST, SELF_MADE, TRACED
-from vforward.nodes.neighbor import events as ev
 from vforward.nodes.arp.input import NODE
+from vforward.nodes.neighbor import events as ev
 from vforward.tables import addresses as address_table
 from vforward.tables.addresses import MAPPED
 from vforward.tables.ports import PORT
@@ -141,9 +141,7 @@ def test_both_tags_of_a_sub_interface_stay(outer):
     result = run_node(
         NODE, [header + request()], l3=len(header), rx_port=NUMBER[LAN.name], tables=tables
     )
-    assert result.frames == [
-        mac(0x19) + LAN.mac + header[12:] + oracle.reply(request(), LAN.mac)
-    ]
+    assert result.frames == [mac(0x19) + LAN.mac + header[12:] + oracle.reply(request(), LAN.mac)]
 
 
 def test_a_reply_to_everybody_confirms_nothing():

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from strategies import Ip4Spec, ip
 from vforward.io.libc import libc_address
 from vforward.layout import BUF_ROOM
-from vforward.nodes.neighbor import events as ev
 from vforward.nodes.arp.resolve import NODE
+from vforward.nodes.neighbor import events as ev
 from vforward.tables import held as table
 from vforward.tables.addresses import MAPPED
 from vforward.tables.adjacency import ADJACENCY

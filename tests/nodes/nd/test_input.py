@@ -34,14 +34,20 @@ def make_tables(events=1024):
             address_table.add(addresses, port, own, length)
         address_table.add(addresses, port, V4, 120)
     address_table.add(addresses, 4, PREFIX | 0x4321, 64)
-    return {"ports": ports, "addresses": addresses, "events": np.zeros(ev.items_for(events), np.uint64)}
+    return {
+        "ports": ports,
+        "addresses": addresses,
+        "events": np.zeros(ev.items_for(events), np.uint64),
+    }
 
 
 TABLES = make_tables()
 
 
 def frame_of(packet, port=1, tags=None):
-    return b"\x33\x33\xff\0\0\1" + PEER + (TAGS[port] if tags is None else tags) + b"\x86\xdd" + packet
+    return (
+        b"\x33\x33\xff\0\0\1" + PEER + (TAGS[port] if tags is None else tags) + b"\x86\xdd" + packet
+    )
 
 
 def run(packets, port=1, *, vector=256, tables=TABLES, tags=None, **given):
@@ -104,7 +110,9 @@ options = st.one_of(
 def messages(draw):
     """A solicitation or advertisement with at most some things bent."""
     asks = draw(st.booleans())
-    source = draw(st.sampled_from([HOP, LOCAL_HOP, 0])) if draw(st.integers(0, 2)) else draw(interesting)
+    source = (
+        draw(st.sampled_from([HOP, LOCAL_HOP, 0])) if draw(st.integers(0, 2)) else draw(interesting)
+    )
     target = draw(st.sampled_from([OWN, LOCAL])) if draw(st.integers(0, 2)) else draw(interesting)
     dst = oracle.solicited_node(target) if draw(st.booleans()) else draw(interesting)
     flags = draw(st.sampled_from([0, 0x20, 0x40, 0x60, 0xE0, 0x80])) if not asks else 0
@@ -155,9 +163,7 @@ def test_who_says_no_mac_is_answered_where_its_frame_came_from():
 
 def test_duplicate_address_detection_is_answered_to_all_and_teaches_nothing():
     """As it is sent: without a MAC."""
-    probe = oracle.packet(
-        0, oracle.solicited_node(OWN), 135, bytes(4) + OWN.to_bytes(16, "big")
-    )
+    probe = oracle.packet(0, oracle.solicited_node(OWN), 135, bytes(4) + OWN.to_bytes(16, "big"))
     result, told = run([probe])
     assert (result.edges, told) == (["reply"], [])
     assert result.frames[0][:6] == b"\x33\x33\0\0\0\1"

@@ -59,7 +59,9 @@ def test_both_families_share_a_next_hops_queue(given_calls, limit):
                 queue.pop(0)
             queue.append(row)
         assert result.counters["table-full"] == result.edges.count("drop")
-        assert all(result.reason(i) == "table-full" for i, e in enumerate(result.edges) if e == "drop")
+        assert all(
+            result.reason(i) == "table-full" for i, e in enumerate(result.edges) if e == "drop"
+        )
     assert [(e.kind, e.ip) for e in ev.drain(tables["events"])] == told
     table.check(tables["held"])
     rows = table.held_rows(tables["held"])
