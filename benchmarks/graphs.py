@@ -55,6 +55,10 @@ class Bench:
             prefixes=prefixes,
             state=self.state,
         )
+        self._finish(graph, measured)
+
+    def _finish(self, graph: Graph, measured: Sequence[str]) -> None:
+        """Wire the ends, and what is not wired astray; build."""
         graph.add(nodes.TX)
         graph.add(nodes.TX, "astray")
         graph.wire(nodes.RX.name, "next", measured[0])
