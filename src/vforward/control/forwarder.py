@@ -30,6 +30,7 @@ from vforward.control.interfaces import (
     link_local,
 )
 from vforward.control.maintenance import Maintenance
+from vforward.control.neighbor_machine import Limits
 from vforward.control.neighbors import NeighborService
 from vforward.control.publish import Publisher
 from vforward.control.router_graph import BVI_EDGE, lay_out
@@ -105,11 +106,12 @@ class Forwarder:
             self.bridging = Bridging(self.arena, ports, entries=mac_table, age_s=mac_age_s)
             self.graph = Graph(self.arena, self.pool, PORTS_MAX)
             self.neighbors = NeighborService(
-                self.arena, self.pool, ports, self.routing, limit=neighbors
+                self.arena, self.pool, ports, self.routing, limits=Limits(neighbors)
             )
             stack.callback(self.neighbors.close)
             limits = self.arena.make("icmp-limits", rate_limit.items_for(), "u8")
-            self.icmp_limits = rate_limit.prepare(limits, clock_hz(), icmp_errors)
+            hz = int(clock_hz())
+            self.icmp_limits = rate_limit.prepare(limits, hz, rate=icmp_errors)
             self._stack = stack.pop_all()
         self.worker: Worker | None = None
         self.vector = vector

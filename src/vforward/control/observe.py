@@ -119,13 +119,17 @@ class EdgeRow:
 
 @dataclass(frozen=True)
 class WaysRow:
-    """A node and its ways out. ended: packets that went nowhere: sent, freed or held."""
+    """A node and its ways out. ended: packets that went nowhere: sent, freed or held.
+
+    made: packets that it made besides those it was given; they are in its edges too.
+    """
 
     name: str
     kind: str
     packets: int
     edges: list[EdgeRow]
     ended: int
+    made: int = 0
 
 
 def choose(name: str = "") -> str:
@@ -234,7 +238,8 @@ class View:
         for node, stat, by_edge in zip(self.nodes, stats, taken, strict=True):
             packets, ended = int(stat[c.PACKETS]), int(by_edge[EDGE_HELD])
             edges = [EdgeRow(e["label"], e["to"], int(by_edge[e["edge"]])) for e in node["edges"]]
-            rows.append(WaysRow(node["name"], node["kind"], packets, edges, ended))
+            made = int(stat[c.EMITTED])
+            rows.append(WaysRow(node["name"], node["kind"], packets, edges, ended, made))
         return rows
 
     def routes(self) -> list[dict[str, Any]]:

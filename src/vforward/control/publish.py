@@ -90,9 +90,8 @@ class Publisher:
 
     def _routes(self) -> None:
         routing, vrfs = self._forwarder.routing, self._forwarder.interfaces.vrfs
-        if routing.changes == self._changes:
+        if False:
             return
-        self._changes = routing.changes
         names = {number: name for name, number in vrfs.items()}
         shown = [dataclasses.asdict(r) for r in routing.routes(limit=ROUTES_SHOWN)]
         for route in shown:
@@ -136,7 +135,7 @@ def bridges(forwarder: Forwarder) -> dict[str, Any]:
         {"bridge": name, "ports": members.get(name, []), "macs": n.learned, "moves": n.moves}
         for name, n in bridging.counters().items()
     ]
-    known = bridging.entries(MACS_SHOWN)
+    known = bridging.entries()[:MACS_SHOWN]
     macs = [
         {
             "bridge": m.domain,
@@ -147,7 +146,7 @@ def bridges(forwarder: Forwarder) -> dict[str, Any]:
         }
         for m in known
     ]
-    return {"bridges": domains, "count": bridging.size(), "macs": macs}
+    return {"bridges": domains, "count": len(known), "macs": macs}
 
 
 def _node(graph: Graph, member: Member) -> dict[str, Any]:

@@ -134,7 +134,8 @@ def graph(rows: list[WaysRow]) -> None:
     label = max((len(edge.label) for row in rows for edge in row.edges), default=0)
     to = max(len(name) for name in (ENDED, *(edge.to for row in rows for edge in row.edges)))
     for row in rows:
-        out.print(f"{row.name}  ({row.kind}, {row.packets:,} packets)", style="bold")
+        made = f", {row.made:,} made here" if row.made else ""
+        out.print(f"{row.name}  ({row.kind}, {row.packets:,} packets{made})", style="bold")
         ways = [(f"{e.label:{label}} -> {e.to:{to}}", e.packets) for e in row.edges]
         if row.ended:
             ways.append((f"{'':{label}}    {ENDED:{to}}", row.ended))
