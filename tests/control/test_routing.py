@@ -615,8 +615,9 @@ def test_many_routes_in_too_little_room(small):
 def test_routes_are_listed_by_vrf_family_and_prefix(bench):
     listed = bench.routing.routes()
     assert [r.prefix for r in listed if ":" not in r.prefix] == [
-        "10.0.1.0/24", "10.0.1.1/32", "10.0.1.255/32",
-        "10.0.2.0/24", "10.0.2.1/32", "10.0.2.255/32", "224.0.0.0/4", "255.255.255.255/32",
+        "0.0.0.0/8", "10.0.1.0/24", "10.0.1.1/32", "10.0.1.255/32",
+        "10.0.2.0/24", "10.0.2.1/32", "10.0.2.255/32", "127.0.0.0/8",
+        "224.0.0.0/4", "255.255.255.255/32",
     ]  # fmt: skip
     assert len(listed) == bench.routing.count()
     assert bench.routing.routes(limit=10) == listed[:10]

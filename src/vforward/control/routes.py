@@ -37,10 +37,11 @@ Network = IPv4Network | IPv6Network
 
 BITS = {4: 32, 6: 128}
 ALWAYS: dict[int, tuple[Network, ...]] = {
-    4: (IPv4Network("255.255.255.255/32"), IPv4Network("224.0.0.0/4")),
+    4: tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32"))),
     6: (IPv6Network("ff00::/8"),),
 }
-"""Not routed in any VRF, by IP version: broadcast and multicast."""
+"""Not routed in any VRF, by IP version: broadcast and multicast; what RFC 1812 section 5.3.7 forbids
+(ip4-input does not look at destinations)."""
 
 
 @dataclass(frozen=True)
