@@ -22,7 +22,7 @@ from vforward.control.forwarder import Forwarder
 from vforward.errors import ShimMissing
 from vforward.graph import scheduler
 from vforward.graph.node import Node
-from vforward.io import af_packet_rx, af_packet_tx, shim
+from vforward.io import af_packet_rx, af_packet_tx, shim, tap, tap_rx
 from vforward.io.generator import GeneratorPort
 from vforward.io.memory import MemoryPort
 from vforward.io.null import NullPort
@@ -34,7 +34,7 @@ from vforward.testing import packets
 
 OURS, THEIRS = "10.0.1.1", "10.0.1.2"
 THEIR_MAC = "02:00:00:00:00:02"
-AF_PACKET = (af_packet_rx.NODE, af_packet_tx.NODE)
+PRIVILEGED = (af_packet_rx.NODE, af_packet_tx.NODE, tap_rx.NODE, tap.TX)
 RUNTIME = "VFORWARD_RUNTIME_DIR"
 
 
@@ -52,14 +52,14 @@ def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> 
         done += 1
 
     def total() -> int:
-        return len(forwarder.graph.members) + len(CATALOG) + len(AF_PACKET) + 2
+        return len(forwarder.graph.members) + len(CATALOG) + len(PRIVILEGED) + 2
 
     with _helper(), _aside() as directory, Forwarder("compile", buffers=1024) as forwarder:
         memory = _add_ports(forwarder, directory)
         forwarder.build(step)
         step("packets")
         _exercise(forwarder, memory)
-        for node in (*CATALOG, *AF_PACKET):
+        for node in (*CATALOG, *PRIVILEGED):
             step(node.name)
             _compile(node)
     _marker().touch()
@@ -74,7 +74,7 @@ def is_complete() -> bool:
 def compile_backwards() -> None:
     """What the second process does: the scheduler, then the nodes, last one first."""
     scheduler.run.compile("void(int64[::1], boolean)")  # type: ignore[attr-defined]
-    for node in reversed((*CATALOG, *AF_PACKET)):
+    for node in reversed((*CATALOG, *PRIVILEGED)):
         _compile(node)
 
 

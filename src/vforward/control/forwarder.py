@@ -34,7 +34,8 @@ from vforward.control.neighbor_machine import Limits
 from vforward.control.neighbors import NeighborService
 from vforward.control.publish import Publisher
 from vforward.control.router_graph import BVI_EDGE, lay_out
-from vforward.control.routing import Path, Routing
+from vforward.control.routes import Path
+from vforward.control.routing import Routing
 from vforward.errors import ConfigError
 from vforward.graph import control as c
 from vforward.graph.build import Graph
@@ -103,6 +104,7 @@ class Forwarder:
             self.interfaces = Interfaces(self.arena)
             ports = self.interfaces.ports
             self.routing = Routing(self.arena, ports, self.interfaces.name_of)
+            self.interfaces.on_vrf = self.routing.add_vrf
             self.bridging = Bridging(self.arena, ports, entries=mac_table, age_s=mac_age_s)
             self.graph = Graph(self.arena, self.pool, PORTS_MAX)
             self.neighbors = NeighborService(

@@ -90,8 +90,10 @@ class Publisher:
 
     def _routes(self) -> None:
         routing, vrfs = self._forwarder.routing, self._forwarder.interfaces.vrfs
-        if False:
+        changes = routing.changes()
+        if changes == self._changes:
             return
+        self._changes = changes
         names = {number: name for name, number in vrfs.items()}
         shown = [dataclasses.asdict(r) for r in routing.routes(limit=ROUTES_SHOWN)]
         for route in shown:
