@@ -19,9 +19,10 @@ from vforward.graph.node import Node
 from vforward.layout import VECTOR_MAX
 from vforward.memory.arena import Arena
 from vforward.nodes.ip4.lookup import Edge as Way
+from vforward.tables import rate_limit
 from vforward.tables.addresses import ADDRESS, mapped_int
 from vforward.tables.adjacency import ADJACENCY, REWRITE_MAX
-from vforward.tables.fib4 import Fib4
+from vforward.tables.fib import Fib4
 from vforward.tables.ports import CROSS_CONNECTED, NO_MAC, PORT, ROUTED, TAGGED, VIDS
 from vforward.testing.run_node import Result, run_node
 
@@ -89,6 +90,11 @@ def no_features(n: int = N_PORTS) -> NDArray[np.uint64]:
     return np.full(n + 1, END, np.uint64)
 
 
+def no_limits() -> NDArray[np.uint64]:
+    """ICMP errors as many as there are to send."""
+    return np.zeros(rate_limit.items_for(1), np.uint64)
+
+
 def rewrite_bytes(header: bytes) -> NDArray[np.uint64]:
     """A link-layer header as an adjacency holds it; what is in front of it must not get out."""
     return np.frombuffer(header.rjust(REWRITE_MAX, b"\x5a"), np.uint64)
@@ -117,7 +123,7 @@ def refusing(edge: Way, icmp: int = 0) -> NDArray[Any]:
 def routing() -> tuple[Fib4, NDArray[Any]]:
     """The table and the adjacencies that lead where the oracle's routes and neighbors do."""
     router = strategies.router()
-    fib = Fib4(cast("Arena", Heap()), max_blocks=256)
+    fib = Fib4(cast("Arena", Heap()), n_vrfs=1, max_lines=4096)
     records = [refusing(Way.ERROR, 3 << 8)]
     known: dict[tuple[Any, ...], int] = {}
 
@@ -160,9 +166,10 @@ def tables() -> dict[str, NDArray[Any]]:
         "inner_vlans": np.zeros(VIDS, np.uint16),
         "addresses": own_addresses(),
         "features": no_features(),
-        "fib4_root": fib.root,
-        "fib4_blocks": fib.blocks,
+        **fib.tables,
         "adjacencies": adjacencies,
+        "buckets": np.zeros(1, np.uint32),
+        "icmp_limits": no_limits(),
     }
 
 
@@ -175,8 +182,8 @@ def run_both(
         run_node(node, frames, vector=v, tables=tables_, **given) for v in (VECTOR_MAX, 1, 3)
     )
     for other in others:
-        assert (other.edges, other.frames, other.counters) == (
-            first.edges, first.frames, first.counters,
+        assert (other.edges, other.frames, other.emitted, other.counters) == (
+            first.edges, first.frames, first.emitted, first.counters,
         )  # fmt: skip
         for name in compare:
             assert (other.meta[name] == first.meta[name]).all(), name

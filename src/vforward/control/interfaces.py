@@ -19,6 +19,7 @@ from vforward.io.port import Port
 from vforward.memory.arena import Arena
 from vforward.packet import ethernet as eth
 from vforward.tables.ports import (
+    BRIDGED,
     BVI,
     CROSS_CONNECTED,
     HOST,
@@ -191,8 +192,15 @@ class Interfaces:
             record["peer"], record["filter"] = peer.number, NO_MAC
             record["mode"] = CROSS_CONNECTED
 
-    def bvi(self, interface: Interface) -> None:
-        """Mark the routed interface of a bridge."""
+    def bridge(self, interface: Interface, bridge: str) -> None:
+        """Let a port switch its frames in a bridge."""
+        interface.bridge = bridge
+        record = self.record(interface)
+        record["filter"], record["mode"] = NO_MAC, BRIDGED
+
+    def bvi(self, interface: Interface, bridge: str) -> None:
+        """Make a routed interface that of a bridge."""
+        interface.bridge = bridge
         self.record(interface)["mode"] = BVI
 
     def host(self, interface: Interface, of: Interface) -> None:

@@ -63,6 +63,16 @@ def ctz(typingctx: Any, value: Any) -> Any:
 
 
 @intrinsic
+def popcount(typingctx: Any, value: Any) -> Any:
+    """How many bits of a u64 are set, i64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line where array[index] begins (for two dimensions: that row)."""
 

@@ -55,7 +55,7 @@ def test_an_empty_table_leads_to_no_route():
     adjacencies["edge"], adjacencies["icmp"] = Way.ERROR, 3 << 8
     tables = {
         "fib4_root": np.zeros(65536, np.uint32),
-        "fib4_blocks": np.zeros(512, np.uint32),
+        "fib4_nodes": np.zeros(16, np.uint32),
         "adjacencies": adjacencies,
     }
     packets = [Ip4Spec(b"", dst=dst).build() for dst in (0, 1, 0xFFFFFFFF)]

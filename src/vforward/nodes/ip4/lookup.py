@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-lookup: the longest prefix that matches the destination names an adjacency.
 
-RFC 1812 section 5.2.4.3 (longest match). The adjacency says by which edge to go on.
+RFC 1812 section 5.2.4.3 (longest match), in the VRF of the port that the packet came by. The adjacency
+says by which edge to go on; one with several next hops names them, and the flow hash picks one
+(RFC 2992).
 
-Reads   meta.l3; the destination address
-Writes  meta.adjacency; scratch (ICMP type << 8 | code, for packets that leave by ERROR)
+Reads   meta.l3, end, rx_port; the destination address; for several next hops what the hash covers
+Writes  meta.adjacency; scratch (ICMP type << 8 | code, for packets that leave by ERROR);
+        hash, where there were several next hops
 Drops   see Count
 """
 
@@ -17,8 +20,10 @@ from vforward.jit.be import load32
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import U32, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ip4
-from vforward.tables import fib4
+from vforward.packet.flow_hash import hash4
+from vforward.tables import trie
 from vforward.tables.adjacency import Adjacencies, Way
+from vforward.tables.ports import Ports
 
 
 class Edge(Labels):
@@ -43,44 +48,67 @@ class Count(Labels):
     )
 
 
+@kernel
+def _unusual(
+    data: Any, meta: Any, row: int, found: int, count: Any, adjacencies: Any, buckets: Any
+) -> int:
+    """The edge for an adjacency that is to none or to several neighbors."""
+    if adjacencies[found].edge == Way.MULTIPATH:
+        flow = hash4(data, row, i64(meta[row].l3), i64(meta[row].end))
+        meta[row].hash = flow
+        found = i64(buckets[i64(adjacencies[found].first) + (flow & i64(adjacencies[found].mask))])
+        meta[row].adjacency = found
+    way = i64(adjacencies[found].edge)
+    if way == Way.DROP:
+        count[Count.BLACKHOLE] += u64(1)
+        meta[row].reason = Count.BLACKHOLE
+    elif way == Way.ERROR:
+        count[Count.UNREACHABLE] += u64(1)
+        meta[row].scratch = adjacencies[found].icmp
+    return way
+
+
 @inline
-def _leave(meta: Any, row: Any, found: Any, count: Any, adjacencies: Any) -> Any:
+def _leave(
+    data: Any, meta: Any, row: Any, found: Any, count: Any, adjacencies: Any, buckets: Any
+) -> Any:
     """Note the adjacency that was found. Returns its edge."""
     meta[row].adjacency = found
-    way = adjacencies[found].edge
-    if way >= Edge.DROP:
-        if way == Edge.DROP:
-            count[Count.BLACKHOLE] += u64(1)
-            meta[row].reason = Count.BLACKHOLE
-        else:
-            count[Count.UNREACHABLE] += u64(1)
-            meta[row].scratch = adjacencies[found].icmp
+    way = i64(adjacencies[found].edge)
+    if way >= Way.DROP:
+        way = _unusual(data, meta, row, i64(found), count, adjacencies, buckets)
     return way
 
 
 @kernel
 def ip4_lookup(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
-    fib4_root: U32, fib4_blocks: U32, adjacencies: Adjacencies,
+    fib4_root: U32, fib4_nodes: U32, adjacencies: Adjacencies, buckets: U32, ports: Ports,
 ) -> None:  # fmt: skip
-    if fib4.is_large(fib4_blocks):
+    if trie.is_large(fib4_nodes):
         for i in range(idx.size):
             row = i64(idx[i])
             dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
-            meta[row].adjacency = fib4.begin(fib4_root, fib4_blocks, dst)
+            vrf = i64(ports[meta[row].rx_port].vrf)
+            entry = trie.first(fib4_root, vrf, dst >> 16)
+            trie.fetch(fib4_nodes, entry)
+            meta[row].scratch = u64(entry) << u64(32) | u64(dst)
         for i in range(idx.size):
             row = i64(idx[i])
-            found = fib4.finish(fib4_blocks, meta[row].adjacency)
-            if found == fib4.UNFINISHED:
-                dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
-                found = fib4.lookup(fib4_root, fib4_blocks, dst)
-            edge[i] = _leave(meta, row, found, count, adjacencies)
+            begun = i64(meta[row].scratch)
+            entry = begun >> 32 & 0xFFFFFFFF
+            if entry & trie.CHILD:
+                entry = trie.step(fib4_nodes, entry, begun >> 8 & 0xFF)
+                if entry & trie.CHILD:
+                    entry = trie.step(fib4_nodes, entry, begun & 0xFF)
+            found = trie.value(entry)
+            edge[i] = _leave(data, meta, row, found, count, adjacencies, buckets)
     else:
         for i in range(idx.size):
             row = i64(idx[i])
             dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
-            found = fib4.lookup(fib4_root, fib4_blocks, dst)
-            edge[i] = _leave(meta, row, found, count, adjacencies)
+            found = trie.lookup4(fib4_root, fib4_nodes, ports[meta[row].rx_port].vrf, dst)
+            edge[i] = _leave(data, meta, row, found, count, adjacencies, buckets)
 
 
 NODE = Node("ip4-lookup", ip4_lookup, Edge, Count)

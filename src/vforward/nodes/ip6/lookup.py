@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ip6-lookup: the longest prefix that matches the destination names an adjacency.
+
+RFC 4291 section 2.4 and RFC 4632 section 5.1 (longest match), in the VRF of the port that the packet came by. The adjacency
+says by which edge to go on; one with several next hops names them, and the flow hash picks one
+(RFC 2992).
+
+Reads   meta.l3, end, rx_port; the destination address; for several next hops what the hash covers
+Writes  meta.adjacency; scratch (ICMPv6 type << 8 | code, for packets that leave by ERROR);
+        hash, where there were several next hops
+Drops   see Count
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vforward.graph.node import INFO, Labels, Node
+from vforward.jit.be import load64
+from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.layout import U32, Counts, Data, Edges, Meta, Rows
+from vforward.packet.flow_hash import hash6
+from vforward.tables import trie
+from vforward.tables.adjacency import Adjacencies, Way
+from vforward.tables.ports import Ports
+
+DST = 24
+"""Where the destination address begins (RFC 8200 section 3)."""
+
+
+class Edge(Labels):
+    """Ways out; adjacencies hold these numbers."""
+
+    REWRITE = Way.REWRITE, "to a neighbor whose MAC is known: wire to ip6-rewrite"
+    RESOLVE = Way.RESOLVE, "to a neighbor whose MAC is not known: wire to nd-resolve"
+    LOCAL = Way.LOCAL, "to the router itself: wire to ip6-local"
+    NOTIFY = Way.NOTIFY, "to a stale neighbor: wire to neighbor-notify"
+    DROP = Way.DROP, "see the counters"
+    ERROR = Way.ERROR, "no way to get there: wire to icmp6-error"
+
+
+class Count(Labels):
+    """Reasons."""
+
+    BLACKHOLE = 0, "its route says: drop"
+    UNREACHABLE = (
+        1,
+        "no route, or one that says unreachable or prohibited; ICMPv6 tells the sender",
+        INFO,
+    )
+
+
+@kernel
+def _unusual(
+    data: Any, meta: Any, row: int, found: int, count: Any, adjacencies: Any, buckets: Any
+) -> int:
+    """The edge for an adjacency that is to none or to several neighbors."""
+    if adjacencies[found].edge == Way.MULTIPATH:
+        flow = hash6(data, row, i64(meta[row].l3), i64(meta[row].end))
+        meta[row].hash = flow
+        found = i64(buckets[i64(adjacencies[found].first) + (flow & i64(adjacencies[found].mask))])
+        meta[row].adjacency = found
+    way = i64(adjacencies[found].edge)
+    if way == Way.DROP:
+        count[Count.BLACKHOLE] += u64(1)
+        meta[row].reason = Count.BLACKHOLE
+    elif way == Way.ERROR:
+        count[Count.UNREACHABLE] += u64(1)
+        meta[row].scratch = adjacencies[found].icmp
+    return way
+
+
+@inline
+def _leave(
+    data: Any, meta: Any, row: Any, found: Any, count: Any, adjacencies: Any, buckets: Any
+) -> Any:
+    """Note the adjacency that was found. Returns its edge."""
+    meta[row].adjacency = found
+    way = i64(adjacencies[found].edge)
+    if way >= Way.DROP:
+        way = _unusual(data, meta, row, i64(found), count, adjacencies, buckets)
+    return way
+
+
+@kernel
+def ip6_lookup(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
+    fib6_root: U32, fib6_nodes: U32, adjacencies: Adjacencies, buckets: U32, ports: Ports,
+) -> None:  # fmt: skip
+    if trie.is_large(fib6_nodes):
+        # Level by level. Until the last pass edge is the list of packets that are still on the way.
+        left = 0
+        for i in range(idx.size):
+            row = i64(idx[i])
+            high = load64(data, row, i64(meta[row].l3) + DST)
+            entry = trie.first(fib6_root, i64(ports[meta[row].rx_port].vrf), i64(high >> u64(48)))
+            trie.fetch(fib6_nodes, entry)
+            meta[row].adjacency = entry
+            edge[left] = i
+            left += entry >> 31
+        at = DST + 2
+        while left:
+            n, left = left, 0
+            for k in range(n):
+                i = i64(edge[k])
+                row = i64(idx[i])
+                slot = i64(data[row, i64(meta[row].l3) + at])
+                entry = trie.step(fib6_nodes, i64(meta[row].adjacency), slot)
+                trie.fetch(fib6_nodes, entry)
+                meta[row].adjacency = entry
+                edge[left] = i
+                left += entry >> 31
+            at += 1
+        for i in range(idx.size):
+            row = i64(idx[i])
+            found = trie.value(i64(meta[row].adjacency))
+            edge[i] = _leave(data, meta, row, found, count, adjacencies, buckets)
+    else:
+        for i in range(idx.size):
+            row = i64(idx[i])
+            l3 = i64(meta[row].l3)
+            high, low = load64(data, row, l3 + DST), load64(data, row, l3 + DST + 8)
+            vrf = ports[meta[row].rx_port].vrf
+            found = trie.lookup6(fib6_root, fib6_nodes, vrf, high, low)
+            edge[i] = _leave(data, meta, row, found, count, adjacencies, buckets)
+
+
+NODE = Node("ip6-lookup", ip6_lookup, Edge, Count)
