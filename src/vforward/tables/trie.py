@@ -25,7 +25,8 @@ Owner   One writer (tables.fib). Any number of readers. A node does not change o
         anew when no reader can be in it anymore.
 
 In a kernel, ``lookup4`` and ``lookup6``; or, where ``is_large`` says that nodes lie outside of the
-first levels of cache, pass by pass over the vector: ``begin``, then ``step`` once for each level.
+first levels of cache, pass by pass over the vector: ``first`` and ``fetch``, then for each level
+``place`` and a prefetch of that word, and ``at`` in the next pass; or ``step`` at once.
 """
 
 from __future__ import annotations
@@ -84,17 +85,28 @@ def fetch(nodes: Any, entry: Any) -> None:
 
 
 @inline
-def step(nodes: Any, entry: Any, slot: Any) -> Any:
-    """The entry of a slot of the node that a child entry names."""
+def place(nodes: Any, entry: Any, slot: Any) -> Any:
+    """Which word of nodes is the entry of a slot of the node that a child entry names."""
     line = (entry & LINE) * WORDS
     _check(nodes, line)
     node = address_of(nodes) + 4 * line
-    part = slot >> 6
-    begun = load_acquire64(node + 8 * part) << u64(~slot & 63)
-    before = i64(load_acquire32(node + 4 * RANKS)) >> 8 * part & 0xFF
-    rank = before + popcount(begun)  # at least 1: the run at slot 0
-    _check(nodes, line + RANKS + rank)
-    return i64(load_acquire32(node + 4 * RANKS + 4 * rank))
+    part = slot >> 6 << 3
+    begun = load_acquire64(node + part) << u64(~slot & 63)
+    before = i64(load_acquire32(node + 4 * RANKS)) >> part & 0xFF
+    return line + RANKS + before + popcount(begun)  # at least 1 begun: the run at slot 0
+
+
+@inline
+def at(nodes: Any, word: Any) -> Any:
+    """The entry at a word that place gave."""
+    _check(nodes, word)
+    return i64(load_acquire32(address_of(nodes) + 4 * word))
+
+
+@inline
+def step(nodes: Any, entry: Any, slot: Any) -> Any:
+    """The entry of a slot of the node that a child entry names."""
+    return at(nodes, place(nodes, entry, slot))
 
 
 @inline
