@@ -146,6 +146,12 @@ class Fib:
         """The arrays by the names of the kernels' parameters."""
         return {f"{self.name}_root": self.root, f"{self.name}_nodes": self.nodes}
 
+    def use_vrf(self, vrf: int) -> None:
+        """Say that a port is in this VRF. To be called before it is: readers skip what is not used."""
+        self._refuse(0, 0, vrf)
+        if vrf:
+            self.nodes[1] = 1
+
     def add(self, prefix: int, length: int, value: int, vrf: int = 0) -> None:
         """Add a route, or give it a new value. Raises TableFull, and changes nothing then."""
         if not 0 <= value <= trie.VALUE_MAX:

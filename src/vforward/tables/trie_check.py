@@ -26,8 +26,9 @@ def check(root: Any, nodes: Any, state: Any, retired: Any, routes: Routes, bits:
             _same(nodes, int(words[index]), _node(below.get(index, []), 16, bits, leaf), seen)
     lines = [line for first, n in seen.items() for line in range(first, first + n)]
     used = len(lines)
-    for first in retired.tolist():
-        n = _lines(len(_entries(nodes, first)[1]))
+    for node in retired.tolist():
+        first = node & trie.LINE
+        n = _lines(nodes, node)
         used += n
         lines += range(first, first + n)
     assert used == state[USED] == nodes[0], f"{used} lines in use, counted as {state[USED]}"
@@ -79,8 +80,11 @@ def _entries(nodes: Any, line: int) -> tuple[list[int], list[int]]:
     return starts, nodes[first : first + len(starts)].tolist()
 
 
-def _lines(runs: int) -> int:
-    return -(-(trie.ENTRIES + runs) // trie.WORDS)
+def _lines(nodes: Any, node: int) -> int:
+    """How many lines a node takes."""
+    if node & trie.DENSE:
+        return trie.SLOTS // trie.WORDS
+    return -(-(trie.ENTRIES + len(_entries(nodes, node & trie.LINE)[1])) // trie.WORDS)
 
 
 def _same(nodes: Any, entry: int, wanted: Any, seen: dict[int, int]) -> None:
@@ -90,13 +94,18 @@ def _same(nodes: Any, entry: int, wanted: Any, seen: dict[int, int]) -> None:
     assert entry & trie.CHILD, f"leaf {entry:#x} where a node should be"
     line = entry & trie.LINE
     assert line not in seen, f"node {line} is linked twice"
-    starts, entries = _entries(nodes, line)
-    seen[line] = _lines(len(entries))
-    should = [
-        i
-        for i in range(trie.SLOTS)
-        if i == 0 or wanted[i] != wanted[i - 1] or isinstance(wanted[i], list)
-    ]
-    assert starts == should, f"node {line}: runs at {starts}, not {should}"
+    seen[line] = _lines(nodes, entry)
+    if entry & trie.DENSE:
+        at = line * trie.WORDS
+        starts, entries = list(range(trie.SLOTS)), nodes[at : at + trie.SLOTS].tolist()
+    else:
+        starts, entries = _entries(nodes, line)
+        should = [i for i in range(trie.SLOTS) if _begins(wanted, i)]
+        assert starts == should, f"node {line}: runs at {starts}, not {should}"
     for start, inner in zip(starts, entries, strict=True):
         _same(nodes, inner, wanted[start], seen)
+
+
+def _begins(wanted: list[Any], i: int) -> bool:
+    """Whether slot i differs from the one before it; two nodes always do."""
+    return i == 0 or isinstance(wanted[i], list) or wanted[i] != wanted[i - 1]

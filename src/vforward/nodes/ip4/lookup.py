@@ -92,11 +92,12 @@ def ip4_lookup(
     fib4_root: U32, fib4_nodes: U32, adjacencies: Adjacencies, buckets: U32, ports: Ports,
 ) -> None:  # fmt: skip
     ways = 0
+    vrfs = trie.has_vrfs(fib4_nodes)
     if trie.is_large(fib4_nodes):
         for i in range(idx.size):
             row = i64(idx[i])
             dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
-            vrf = i64(ports[meta[row].rx_port].vrf)
+            vrf = i64(ports[meta[row].rx_port].vrf) if vrfs else 0
             entry = trie.first(fib4_root, vrf, dst >> 16)
             trie.fetch(fib4_nodes, entry)
             meta[row].scratch = u64(entry) << u64(32) | u64(dst)
@@ -126,7 +127,8 @@ def ip4_lookup(
         for i in range(idx.size):
             row = i64(idx[i])
             dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
-            found = trie.lookup4(fib4_root, fib4_nodes, ports[meta[row].rx_port].vrf, dst)
+            vrf = i64(ports[meta[row].rx_port].vrf) if vrfs else 0
+            found = trie.lookup4(fib4_root, fib4_nodes, vrf, dst)
             way = _way(meta, row, found, adjacencies)
             edge[i] = way
             ways |= way

@@ -90,13 +90,15 @@ def ip6_lookup(
     fib6_root: U32, fib6_nodes: U32, adjacencies: Adjacencies, buckets: U32, ports: Ports,
 ) -> None:  # fmt: skip
     ways = 0
+    vrfs = trie.has_vrfs(fib6_nodes)
     if trie.is_large(fib6_nodes):
         # Level by level. Until the last pass edge is the list of packets that are still on the way.
         left = 0
         for i in range(idx.size):
             row = i64(idx[i])
             high = load64(data, row, i64(meta[row].l3) + DST)
-            entry = trie.first(fib6_root, i64(ports[meta[row].rx_port].vrf), i64(high >> u64(48)))
+            vrf = i64(ports[meta[row].rx_port].vrf) if vrfs else 0
+            entry = trie.first(fib6_root, vrf, i64(high >> u64(48)))
             trie.fetch(fib6_nodes, entry)
             meta[row].adjacency = entry
             edge[left] = i
@@ -125,7 +127,7 @@ def ip6_lookup(
             row = i64(idx[i])
             l3 = i64(meta[row].l3)
             high, low = load64(data, row, l3 + DST), load64(data, row, l3 + DST + 8)
-            vrf = ports[meta[row].rx_port].vrf
+            vrf = i64(ports[meta[row].rx_port].vrf) if vrfs else 0
             found = trie.lookup6(fib6_root, fib6_nodes, vrf, high, low)
             way = _way(meta, row, found, adjacencies)
             edge[i] = way
