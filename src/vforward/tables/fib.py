@@ -67,6 +67,8 @@ def _apply(
             leaf = i64(0)
             if there:
                 leaf = rib.cover(routes, counts, vrf, high, low, length)
+        if vrf:
+            nodes[1] = 1
         if op.add or there:
             if not changes.change(
                 root, nodes, retired, work, stack, state, vrf, high, low, length, leaf
