@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from vforward.tables import trie
 from vforward.tables.trie_change import FREE, TOP, USED
@@ -16,14 +19,19 @@ def check(root: Any, nodes: Any, state: Any, retired: Any, routes: Routes, bits:
     seen: dict[int, int] = {}  # first line of a linked node -> its lines
     for vrf, of_vrf in routes.items():
         words = root[vrf << trie.ROOT_BITS : vrf + 1 << trie.ROOT_BITS]
-        top = _slots(of_vrf, 0, trie.ROOT_BITS, bits, 0)
+        top = np.zeros(1 << trie.ROOT_BITS, np.int64)
+        for slot, n, leaf in _painted(of_vrf, 0, trie.ROOT_BITS, bits):
+            top[slot : slot + n] = leaf
         below: dict[int, list[tuple[int, int, int]]] = {}
         for route in of_vrf:
             if route[1] > trie.ROOT_BITS:
                 below.setdefault(route[0] >> bits - trie.ROOT_BITS, []).append(route)
-        for index in set(below) | set(top) | set((words != 0).nonzero()[0].tolist()):
-            leaf = top.get(index, 0)
-            _same(nodes, int(words[index]), _node(below.get(index, []), 16, bits, leaf), seen)
+        plain = np.ones(1 << trie.ROOT_BITS, bool)
+        plain[list(below)] = False
+        assert (words == top)[plain].all(), f"VRF {vrf}: the root is wrong"
+        for index, inner in below.items():
+            wanted = _node(inner, trie.ROOT_BITS, bits, int(top[index]))
+            _same(nodes, int(words[index]), wanted, seen)
     lines = [line for first, n in seen.items() for line in range(first, first + n)]
     used = len(lines)
     for node in retired.tolist():
@@ -40,25 +48,23 @@ def check(root: Any, nodes: Any, state: Any, retired: Any, routes: Routes, bits:
     assert sorted(lines) == list(range(1, state[TOP])), "a line is lost, or in two places"
 
 
-def _slots(
-    routes: list[tuple[int, int, int]], depth: int, n: int, bits: int, leaf: int
-) -> dict[int, int]:
-    """The leaves of the slots that routes of depth to depth + n bits cover, in a node at depth."""
-    found: dict[int, int] = {}
+def _painted(
+    routes: list[tuple[int, int, int]], depth: int, n: int, bits: int
+) -> Iterator[tuple[int, int, int]]:
+    """(first slot, how many, leaf) of routes that end in depth to depth + n bits, shortest first."""
     for prefix, length, value in sorted(routes, key=lambda route: route[1]):
         if length <= depth + n:
             slot = prefix >> bits - depth - n & (1 << n) - 1
-            for i in range(slot, slot + (1 << depth + n - length)):
-                found[i] = length + 1 << trie.LENGTH | value
-    return found
+            yield slot, 1 << depth + n - length, length + 1 << trie.LENGTH | value
 
 
 def _node(routes: list[tuple[int, int, int]], depth: int, bits: int, leaf: int) -> Any:
     """What a slot should be: a leaf, or the list of 256 of them. All routes lie in the slot."""
     if not routes:
         return leaf
-    found = _slots(routes, depth, 8, bits, leaf)
-    slots: list[Any] = [found.get(i, leaf) for i in range(trie.SLOTS)]
+    slots: list[Any] = [leaf] * trie.SLOTS
+    for slot, n, painted in _painted(routes, depth, 8, bits):
+        slots[slot : slot + n] = [painted] * n
     below: dict[int, list[tuple[int, int, int]]] = {}
     for route in routes:
         if route[1] > depth + 8:
