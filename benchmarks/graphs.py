@@ -31,8 +31,8 @@ from vforward.nodes.ip4 import rewrite as ip4_rewrite
 from vforward.nodes.ip6 import input as ip6_input
 from vforward.nodes.ip6 import lookup as ip6_lookup
 from vforward.nodes.ip6 import rewrite as ip6_rewrite
-from vforward.tables.adjacency import ADJACENCY
 from vforward.tables.addresses import ADDRESS
+from vforward.tables.adjacency import ADJACENCY
 from vforward.tables.fib import Fib, Fib4, Fib6
 from vforward.tables.ports import PORT, ROUTED, VIDS
 
@@ -163,7 +163,9 @@ def _path(arena: Arena, fib: Fib, *inner: ModuleType) -> Graph:
     """ethernet-input, the input, lookup and rewrite nodes of one family, interface-output."""
     graph = Graph(arena, Pool(arena, BUFFERS), PORTS)
     graph.tables |= _ports() | fib.tables
-    taken, looked_up, rewritten = [graph.add(module.NODE) for module in (ethernet_input, *inner)][1:]
+    taken, looked_up, rewritten = [graph.add(module.NODE) for module in (ethernet_input, *inner)][
+        1:
+    ]
     graph.add(interface_output.NODE, edges=["in", "out"])
     graph.wire("ethernet-input", taken.removesuffix("-input"), taken)
     graph.wire(looked_up, "rewrite", rewritten)

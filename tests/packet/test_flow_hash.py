@@ -74,9 +74,15 @@ def test_ports_do_not_count_where_there_are_none():
 
 def test_fragments_of_one_datagram_go_together():
     """The first has ports, the others have not (RFC 791 section 3.2)."""
-    parts = [ip4(fragment=0x2000), ip4(fragment=0x2010, ports=(7, 8)), ip4(fragment=0x20, ports=(9, 9))]
+    parts = [
+        ip4(fragment=0x2000),
+        ip4(fragment=0x2010, ports=(7, 8)),
+        ip4(fragment=0x20, ports=(9, 9)),
+    ]
     assert len(set(hashes(all4, parts))) == 1
-    assert hashes(all4, [ip4(fragment=0x4000)]) == hashes(all4, [ip4()])  # "do not fragment" is none
+    assert hashes(all4, [ip4(fragment=0x4000)]) == hashes(
+        all4, [ip4()]
+    )  # "do not fragment" is none
 
 
 def test_ports_stand_behind_options_and_not_behind_the_end():

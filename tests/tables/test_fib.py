@@ -162,7 +162,9 @@ class Changes(RuleBasedStateMachine):
                 ends = int(network.network_address), int(network.broadcast_address)
                 asked |= {*ends, max(ends[0] - 1, 0), min(ends[1] + 1, (1 << self.bits) - 1)}
             for address in asked:
-                covers = [n for n in mine if int(n.network_address) <= address <= int(n.broadcast_address)]
+                covers = [
+                    n for n in mine if int(n.network_address) <= address <= int(n.broadcast_address)
+                ]
                 best = max(covers, key=lambda n: n.prefixlen, default=None)
                 wanted = mine[best] if best is not None else 0
                 assert self.fib.lookup(address, vrf) == wanted, hex(address)

@@ -43,7 +43,7 @@ def look_up(routes, destinations, vrfs=(0,), more=0, labels=None):
     """Run the node, port i + 1 in vrfs[i], with `more` routes of no interest; the result."""
     fib = Fib6(cast("Any", Heap()), n_vrfs=max(vrfs) + 1, max_lines=1 << 14)
     for i in range(more):
-        fib.add((0xFD00 << 112) | i << 90, 40, 1)
+        fib.add((0xFD00 << 112) | i << 94, 40, 1)
     for prefix, length, value, vrf in routes:
         fib.add(prefix, length, value, vrf)
     fib.reclaim()
@@ -53,7 +53,9 @@ def look_up(routes, destinations, vrfs=(0,), more=0, labels=None):
     ports = np.zeros(len(vrfs) + 1, PORT)
     ports["vrf"][1:] = vrfs
     tables = fib.tables | {"adjacencies": adjacencies(), "buckets": BUCKETS, "ports": ports}
-    sent = [packet(dst, label=labels[i] if labels else 0) for i, (_, dst) in enumerate(destinations)]
+    sent = [
+        packet(dst, label=labels[i] if labels else 0) for i, (_, dst) in enumerate(destinations)
+    ]
 
     def prepare(record, i):
         record["rx_port"] = 1 + destinations[i][0]
