@@ -23,18 +23,24 @@ from vforward.tables.fib import Fib4
 
 NUMBERS = 9
 """In a line: four of the prefix, its length, four of the next hop."""
-OTHER = re.compile(rb"[^0-9./ \n]")
-LINE = re.compile(rb"(?:\d{1,3}\.){3}\d{1,3}/\d{1,2} +(?:\d{1,3}\.){3}\d{1,3} *")
+SHAPE = b".../ ...\n"
+"""A line without its digits and with one blank."""
+LINE = re.compile(rb"(?:\d{1,3}\.){3}\d{1,3}/\d{1,2} +(?:\d{1,3}\.){3}\d{1,3}")
 
 
 def read(path: Path) -> tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint32]]:
     """Prefixes, lengths and next hops. Raises ConfigError that names the first line that is wrong."""
     text = path.read_bytes()
-    lines = text.count(b"\n") + (text[-1:] not in (b"", b"\n"))
+    if text[-1:] not in (b"", b"\n"):
+        text += b"\n"
+    lines = text.count(b"\n")
+    shape = text.translate(None, b"0123456789")
+    while b"  " in shape:
+        shape = shape.replace(b"  ", b" ")
+    if shape != SHAPE * lines:
+        raise _wrong(path, text)
     spaced = text.translate(bytes.maketrans(b"./", b"  "))
-    numbers = np.zeros(0, np.int64)
-    if not OTHER.search(text):
-        numbers = np.fromstring(spaced.decode(), np.int64, sep=" ")
+    numbers = np.fromstring(spaced.decode(), np.int64, sep=" ")
     if numbers.size != NUMBERS * lines:
         raise _wrong(path, text)
     table = numbers.reshape(lines, NUMBERS)
@@ -86,8 +92,8 @@ def _addresses(octets: NDArray[Any]) -> NDArray[Any]:
 
 def _wrong(path: Path, text: bytes) -> ConfigError:
     """The error that names the first wrong line."""
-    for number, line in enumerate(text.split(b"\n"), 1):
-        if not (line or number > text.count(b"\n")) or (line and not _is_right(line)):
+    for number, line in enumerate(text.split(b"\n")[:-1], 1):
+        if not _is_right(line):
             shown = line[:60].decode(errors="replace")
             return ConfigError(f"{path}, line {number}: {shown!r} is not 'PREFIX/LENGTH NEXT-HOP'")
     return ConfigError(f"{path}: lines are not 'PREFIX/LENGTH NEXT-HOP'")

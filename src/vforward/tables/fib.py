@@ -239,7 +239,7 @@ class Fib:
         return int(self._state[ROUTES])
 
     def memory(self) -> int:
-        """Bytes taken: VRFs' roots, all lines that were ever used, the routes, the list of what is retired."""
+        """Bytes taken: VRFs' roots, all lines ever used, the routes, the list of what is retired."""
         roots = 1 + int(self._counts[1:].any(axis=1).sum())
         lines = int(self._state[TOP]) * trie.WORDS * 4
         return (4 << trie.ROOT_BITS) * roots + lines + self._rib.nbytes + 4 * self.retired

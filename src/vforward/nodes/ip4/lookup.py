@@ -28,7 +28,7 @@ from vforward.tables.ports import Ports
 
 UNUSUAL = Way.DROP & Way.ERROR & Way.MULTIPATH
 """A bit that the other ways do not have."""
-assert UNUSUAL and not (Way.REWRITE | Way.RESOLVE | Way.LOCAL | Way.NOTIFY) & UNUSUAL
+assert UNUSUAL > (Way.REWRITE | Way.RESOLVE | Way.LOCAL | Way.NOTIFY)
 
 ON, WORD = 1 << 62, (1 << 40) - 1
 """Between the passes, in scratch: a leaf; or ON, the word of an entry << 8, and the last 8 bits."""

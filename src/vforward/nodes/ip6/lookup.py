@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip6-lookup: the longest prefix that matches the destination names an adjacency.
 
-RFC 4291 section 2.4 and RFC 4632 section 5.1 (longest match), in the VRF of the port that the packet came by. The adjacency
+RFC 4632 section 5.1 (longest match), in the VRF of the port that the packet came by. The adjacency
 says by which edge to go on; one with several next hops names them, and the flow hash picks one
 (RFC 2992).
 
@@ -29,7 +29,7 @@ DST = 24
 
 UNUSUAL = Way.DROP & Way.ERROR & Way.MULTIPATH
 """A bit that the other ways do not have."""
-assert UNUSUAL and not (Way.REWRITE | Way.RESOLVE | Way.LOCAL | Way.NOTIFY) & UNUSUAL
+assert UNUSUAL > (Way.REWRITE | Way.RESOLVE | Way.LOCAL | Way.NOTIFY)
 
 
 class Edge(Labels):
