@@ -37,7 +37,7 @@ def _mix(word: Any) -> Any:
 
 @inline
 def _has_ports(protocol: Any) -> Any:
-    return (
+    return (  # noqa: SIM109 (a tuple would be searched)
         protocol == TCP
         or protocol == UDP
         or protocol == SCTP
