@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks import fib_cases, graph_cases, python_case, start_cases, table_cases
+from benchmarks import fib_cases, graph_cases, l2_cases, python_case, start_cases, table_cases
 from benchmarks.session import Session
 
 
@@ -23,6 +23,8 @@ CASES = {
     for case in (
         Case("ip4-path", "the IPv4 path, 256 per vector, 16 routes", graph_cases.ip4_path),
         Case("ip4-path-512k", "the same with 512 000 /24 routes", graph_cases.ip4_path_512k),
+        Case("l2-path", "the bridge's path, 256 per vector, 1 000 MACs", l2_cases.l2_path),
+        Case("l2-path-1m", "the same with 1 000 000 MACs at random", l2_cases.l2_path_1m),
         Case("ip4-path-bgp", "the same with 1 M routes as in the Internet", fib_cases.ip4_path_bgp),
         Case("ip6-path-200k", "the IPv6 path with 200 000 such routes", fib_cases.ip6_path_200k),
         Case("dispatch", "the scheduler's own cost for a node", graph_cases.dispatch),

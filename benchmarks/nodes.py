@@ -8,13 +8,15 @@ would behind a real port, and find nothing else of it there.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from benchmarks.frames import CHECKSUM, DST, FRAME_BYTES
 from vforward.graph.node import Kind, Labels, Node
-from vforward.jit.be import store16, store32
+from vforward.jit.be import store16, store32, store64
 from vforward.jit.intrinsics import address, copy
-from vforward.jit.kernel import kernel
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
     EDGE_HELD,
     HEADROOM,
@@ -30,6 +32,8 @@ from vforward.layout import (
 from vforward.memory.buffer import begin_packet, byte_address
 
 PORT = 1
+SOURCE_HIGH = np.uint64(0x0200)
+"""The first two bytes of every station's MAC."""
 
 
 class Rx(Labels):
@@ -88,3 +92,43 @@ def nothing(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> No
 RX = Node("bench-rx", receive, Rx, kind=Kind.INPUT)
 TX = Node("bench-tx", send, Tx)
 NOTHING = Node("bench-nothing", nothing, Rx)
+
+
+@inline
+def station(number: Any) -> Any:
+    """The MAC of a station, u64: 02:00 and 32 bits that are all over the place."""
+    return SOURCE_HIGH << u64(32) | number * u64(0x9E3779B1) & u64(0xFFFFFFFF)
+
+
+@kernel
+def receive_bridged(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, rows: U32, frame: U8, state: U64
+) -> int:
+    """Frames between two ports of a bridge, a vector from the one, a vector from the other.
+
+    state: packets to come; random number; stations, every second one at port 1, the others at 2.
+    """
+    n = min(idx.size, i64(state[0]))
+    x = state[1]
+    half = state[2] >> u64(1)
+    template = frame.reshape(1, frame.size)
+    side = x & u64(1)
+    for i in range(n):
+        x ^= x << u64(13)
+        x ^= x >> u64(7)
+        x ^= x << u64(17)
+        source = ((x >> u64(32)) * half) >> u64(32)
+        to = ((x & u64(0xFFFFFFFF)) * half) >> u64(32)
+        store64(template, 0, 4, station(source << u64(1) | side))
+        store64(template, 0, 0, station(to << u64(1) | (side ^ u64(1))) << u64(16) | SOURCE_HIGH)
+        row = i64(rows[i])
+        copy(byte_address(address(data), row, HEADROOM), address(frame), FRAME_BYTES)
+        begin_packet(meta, row, FRAME_BYTES, PORT + i64(side))
+        idx[i] = row
+        edge[i] = Rx.NEXT
+    state[0] -= u64(n)
+    state[1] = x
+    return n
+
+
+RX_BRIDGED = Node("bench-rx", receive_bridged, Rx, kind=Kind.INPUT)

@@ -8,20 +8,30 @@
 #include <errno.h>
 #include <poll.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <arpa/inet.h>
 #include <net/if.h>
+#include <linux/fib_rules.h>
+#include <linux/if_addr.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <linux/virtio_net.h>
 
 /* Newer than the headers of Debian 12. */
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
+#endif
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
 #endif
 
 /* clang-format off */
@@ -58,6 +68,19 @@ const struct vf_constant vf_constants[] = {
     VALUE(POLLIN), VALUE(POLLOUT), VALUE(POLLERR), VALUE(POLLHUP), VALUE(POLLNVAL),
     VALUE(MSG_DONTWAIT), VALUE(SOL_PACKET), VALUE(PACKET_AUXDATA),
     VALUE(ETH_P_ALL), VALUE(IFNAMSIZ),
+
+    VALUE(TUNSETIFF), VALUE(TUNSETOFFLOAD), VALUE(IFF_TAP), VALUE(IFF_NO_PI), VALUE(IFF_VNET_HDR),
+    VALUE(TUN_F_CSUM), VALUE(TUN_F_TSO4), VALUE(TUN_F_TSO6), VALUE(TUN_F_TSO_ECN),
+    VALUE(TUN_F_USO4), VALUE(TUN_F_USO6),
+
+    VALUE(NLM_F_REQUEST), VALUE(NLM_F_ACK), VALUE(NLM_F_REPLACE), VALUE(NLM_F_EXCL),
+    VALUE(NLM_F_CREATE), VALUE(NLMSG_ERROR), VALUE(RTM_NEWLINK), VALUE(RTM_GETLINK),
+    VALUE(IFLA_STATS64), VALUE(RTM_NEWADDR),
+    VALUE(RTM_DELADDR), VALUE(RTM_NEWROUTE), VALUE(RTM_DELROUTE), VALUE(RTM_NEWRULE),
+    VALUE(RTM_DELRULE), VALUE(IFF_UP), VALUE(IFLA_ADDRESS), VALUE(IFLA_MTU), VALUE(IFA_ADDRESS),
+    VALUE(IFA_LOCAL), VALUE(IFA_FLAGS), VALUE(IFA_F_NODAD), VALUE(RTA_OIF), VALUE(RTA_TABLE),
+    VALUE(RTPROT_STATIC), VALUE(RT_SCOPE_LINK), VALUE(RTN_UNICAST), VALUE(FRA_SRC),
+    VALUE(FRA_PRIORITY), VALUE(FRA_TABLE), VALUE(FRA_PROTOCOL), VALUE(FR_ACT_TO_TBL),
     {NULL, 0},
 };
 /* clang-format on */
@@ -75,6 +98,25 @@ int64_t vf_sendmmsg(int64_t fd, void *msgs, uint64_t n, int64_t flags)
 int64_t vf_recvmmsg(int64_t fd, void *msgs, uint64_t n, int64_t flags)
 {
     return result(recvmmsg((int)fd, msgs, (unsigned int)n, (int)flags, NULL));
+}
+
+int64_t vf_writev_each(int64_t fd, const void *msgs, uint64_t n, int64_t flags)
+{
+    const struct mmsghdr *messages = msgs;
+
+    (void)flags;
+    for (uint64_t i = 0; i < n; i++) {
+        const struct msghdr *message = &messages[i].msg_hdr;
+
+        if (writev((int)fd, message->msg_iov, (int)message->msg_iovlen) < 0)
+            return i ? (int64_t)i : -(int64_t)errno;
+    }
+    return (int64_t)n;
+}
+
+int64_t vf_readv(int64_t fd, const void *iov, uint64_t n)
+{
+    return result(readv((int)fd, iov, (int)n));
 }
 
 int64_t vf_ppoll(void *pollfds, uint64_t n, int64_t timeout_ns)

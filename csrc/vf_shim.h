@@ -28,6 +28,13 @@ extern const struct vf_constant vf_constants[];
 int64_t vf_sendmmsg(int64_t fd, void *msgs, uint64_t n, int64_t flags);
 int64_t vf_recvmmsg(int64_t fd, void *msgs, uint64_t n, int64_t flags);
 
+/* For descriptors that are no sockets (a TAP). As sendmmsg, one writev for each message: how many of
+ * the n went out whole before one failed; -errno when the first did. flags is not looked at. */
+int64_t vf_writev_each(int64_t fd, const void *msgs, uint64_t n, int64_t flags);
+
+/* How many bytes one readv brought. */
+int64_t vf_readv(int64_t fd, const void *iov, uint64_t n);
+
 /* How many of the n descriptors are ready, 0 on timeout. timeout_ns < 0 waits for ever. */
 int64_t vf_ppoll(void *pollfds, uint64_t n, int64_t timeout_ns);
 

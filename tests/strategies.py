@@ -203,6 +203,10 @@ def _bend_ip4(draw: Draw, spec: Ip4Spec, what: str) -> None:
         case "too-big":
             spec.dst = draw(_among((ip("198.51.100.7"), ip("192.0.2.2"))))
             spec.payload += _filler(draw(_among((577, 576, 1000))) - spec.length())
+        case "too-big fragment":
+            spec.dst = draw(_among((ip("198.51.100.7"), ip("192.0.2.2"))))
+            spec.fragment = draw(_among((0x2001, 1, 0x1FFF, 0x1FB0, 0x2000, 0x8000)))
+            spec.payload += _filler(draw(_among((577, 600, 1000, 1200))) - spec.length())
         case "refused":
             spec.dst = draw(_among(REFUSED))
         case "refused fragment":
@@ -243,7 +247,7 @@ def _bend_ip4(draw: Draw, spec: Ip4Spec, what: str) -> None:
 _IP4_BENDS = (
     "ttl", "ttl", "version", "ihl", "options", "total_length", "checksum", "fragment",
     "src", "dst", "refused", "refused", "size", "too-big", "too-big", "refused fragment",
-    "multicast", "proto", "src", "fragment",
+    "multicast", "proto", "src", "fragment", "too-big fragment",
 )  # fmt: skip
 
 

@@ -1,95 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration: what is good loads, and what is wrong is named, with its key and its line."""
 
-import contextlib
-import json
 import re
 import tomllib
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from configs import GOOD
 from vforward.control.config import Config, Forwarder, load, parse
 from vforward.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-
-GOOD = """\
-[forwarder]
-name = "edge-1"
-vector = 64
-buffers = 2048
-idle = "spin"
-core = 3
-
-[ports.lan0]
-type = "af_packet"
-interface = "eth0"
-mac = "02:00:00:00:00:AB"
-address = ["10.0.1.1/24", "10.0.3.1/31"]
-mtu = 9000
-ring_mib = 8
-promiscuous = false
-
-[ports.file]
-type = "pcap"
-read = "in.pcap"
-write = "/tmp/out.pcap"
-resolution = "us"
-
-[ports.mem]
-type = "memory"
-address = "10.0.2.1/24"
-
-[ports.gen]
-type = "generator"
-count = 1000
-size = 64
-flows = 16
-src = "10.0.1.7"
-dst = "10.0.2.7"
-dst_mac = "02:00:00:00:00:01"
-touch = "headers"
-
-[ports.sink]
-type = "null"
-
-[ports."lan0.7"]
-type = "vlan"
-parent = "lan0"
-vlan = 7
-address = "10.7.0.1/16"
-
-[[routes]]
-prefix = "0.0.0.0/0"
-via = "10.0.2.2"
-
-[[routes]]
-prefix = "10.9.0.0/16"
-via = "10.0.1.2"
-port = "lan0"
-
-[[routes]]
-prefix = "10.8.0.0/16"
-port = "mem"
-
-[[routes]]
-prefix = "10.0.0.0/8"
-type = "prohibit"
-
-[[neighbors]]
-address = "10.0.2.2"
-mac = "02:00:00:00:00:02"
-port = "mem"
-
-[[cross_connects]]
-ports = ["file", "gen"]
-"""
 
 
 def problems(text: str) -> list[str]:
@@ -102,13 +26,14 @@ def problems(text: str) -> list[str]:
 def test_a_full_file_means_what_it_says() -> None:
     config = parse(GOOD, "dir/r.toml")
     assert config.forwarder == Forwarder(
-        name="edge-1", vector=64, buffers=2048, idle="spin", core=3
-    )
-    lan0, file, mem, gen, sink, vlan = config.ports.values()
+        name="edge-1", vector=64, buffers=2048, idle="spin", core=3,
+        icmp_errors_per_second=50, mac_table=8192, mac_age_s=16, neighbors=100,
+    )  # fmt: skip
+    lan0, file, mem, gen, sink, vlan, *_ = config.ports.values()
     assert lan0.type == "af_packet"
     assert lan0.mac is not None
     assert (lan0.mac, lan0.mac.packed) == ("02:00:00:00:00:ab", bytes.fromhex("0200000000ab"))
-    assert lan0.address == (IPv4Interface("10.0.1.1/24"), IPv4Interface("10.0.3.1/31"))
+    assert lan0.address[1:] == (IPv4Interface("10.0.3.1/31"), IPv6Interface("2001:db8:1::1/64"))
     assert (lan0.interface, lan0.mtu, lan0.ring_mib, lan0.promiscuous) == ("eth0", 9000, 8, False)
     assert file.type == "pcap"
     assert file.read == Path("dir/in.pcap").absolute()
@@ -122,20 +47,24 @@ def test_a_full_file_means_what_it_says() -> None:
     assert (vlan.parent, vlan.vlan) == ("lan0", 7)
     assert config.routes[1].prefix == IPv4Network("10.9.0.0/16")
     assert config.routes[1].via == IPv4Address("10.0.1.2")
-    assert [route.type for route in config.routes] == [None, None, None, "prohibit"]
+    assert [route.type for route in config.routes] == [*[None] * 3, "prohibit", None, None]
     assert config.neighbors[0].mac.packed == b"\2\0\0\0\0\2"
     assert config.cross_connects[0].ports == ("file", "gen")
+    assert list(config.bridges) == ["office"]
+    assert config.route_files[0].file == Path("/bin/sh")
 
 
 def test_defaults() -> None:
     config = parse('[ports.p]\ntype = "generator"\n', "/etc/My Router.toml")
     assert config.forwarder == Forwarder(name="my-router")
     assert config.forwarder.model_dump() == {
-        "name": "my-router", "vector": 256, "buffers": 16384, "idle": "poll", "core": None
+        "name": "my-router", "vector": 256, "buffers": 16384, "idle": "poll", "core": None,
+        "icmp_errors_per_second": 1000, "mac_table": 65536, "mac_age_s": 300, "neighbors": 16384,
     }  # fmt: skip
     assert config.ports["p"].model_dump(mode="json") == {
-        "type": "generator", "address": [], "mtu": 1500, "count": None, "size": 60, "flows": 256,
-        "src": "10.0.1.2", "dst": "10.0.2.2", "dst_mac": None, "touch": "whole", "mac": None,
+        "type": "generator", "address": [], "mtu": 1500, "vrf": "default", "urpf": None,
+        "count": None, "size": 60, "flows": 256, "src": "10.0.1.2", "dst": "10.0.2.2",
+        "dst_mac": None, "touch": "whole", "mac": None,
     }  # fmt: skip
     assert parse("", "").forwarder.name == "vforward"
 
@@ -148,13 +77,15 @@ def test_models_are_frozen_and_compare_by_value() -> None:
     assert config != parse(GOOD.replace("mtu = 9000", "mtu = 9001"), "r.toml")
 
 
-NUMBER, TEXT, MAC, IP = "whole number", '"', "unicast MAC", "unicast IPv4"
 WRONG_VALUES = [
     ("forwarder.name", 'name = "edge-1"', ['"Edge"', '""', '"-a"', '"a\\n"', "1", f'"{"a" * 33}"']),
     ("forwarder.vector", "vector = 64", ["0", "257", "64.0", "true", '"64"', "0x" + "f" * 9000]),
     ("forwarder.buffers", "buffers = 2048", ["1023", "4194305", "nan"]),
     ("forwarder.idle", 'idle = "spin"', ['"sleep"', "1", "[]"]),
     ("forwarder.core", "core = 3", ["-1", "1024", '"all"']),
+    ("forwarder.icmp_errors_per_second", "icmp_errors_per_second = 50", ["0", "1000001"]),
+    ("forwarder.mac_table", "mac_table = 8192", ["8191", "2097153", "1e6"]),
+    ("forwarder.neighbors", "neighbors = 100", ["0", "1048577", "[]"]),
     ("ports.lan0.type", 'type = "af_packet"', ['"af_pakcet"', "3", "{}", "1979-05-27"]),
     (
         "ports.lan0.interface",
@@ -177,7 +108,9 @@ WRONG_VALUES = [
         'address = "10.0.2.1/24"',
         ['"10.0.2.1"', '"10.0.2.1/33"', '"10.0.2.1/255.255.255.0"', '"10.0.2/24"', "1", "{}"]
         + ['"10.0.2.0/24"', '"10.0.2.255/24"', '"127.0.0.1/8"', '"224.0.0.1/24"', '"0.0.0.0/32"']
-        + ['"255.255.255.255/32"', '"fe80::1/64"', '"١.0.0.1/8"'],
+        + ['"255.255.255.255/32"', '"١.0.0.1/8"', '"2001:db8::1"', '"2001:db8::1/129"']
+        + ['"2001:db8::/64"', '"2001:db8::/126"', '"ff02::1/64"', '"::1/128"', '"::/128"']
+        + ['"::ffff:10.0.0.1/96"', '"fe80::1%eth0/64"', '"fe80::1/9"', '"1::2::3/64"'],
     ),
     ("ports.gen.count", "count = 1000", ["0", "-1", "inf", "9223372036854775808"]),
     ("ports.gen.size", "size = 64", ["59", "9001"]),
@@ -185,7 +118,7 @@ WRONG_VALUES = [
     (
         "ports.gen.src",
         'src = "10.0.1.7"',
-        ['"10.0.1"', '"10.0.1.7/24"', '"224.0.0.1"', "167772423"],
+        ['"10.0.1"', '"10.0.1.7/24"', '"224.0.0.1"', "167772423", '"2001:db8::1"'],
     ),
     ("ports.gen.dst", 'dst = "10.0.2.7"', ['"x"', '"0.0.0.0"', '"127.0.0.1"']),
     ("ports.gen.dst_mac", 'dst_mac = "02:00:00:00:00:01"', ['"ff:ff:ff:ff:ff:ff"']),
@@ -248,6 +181,11 @@ def test_a_missing_key_is_named_with_the_line_of_its_table(key: str, gone: str, 
         ("[ports.gen]", "flow", "flows"),
         ("[ports.sink]", "mut", "mtu"),
         ('[ports."lan0.7"]', "parnet", "parent"),
+        ("[ports.qinq]", "iner", "inner"),
+        ("[ports.irb]", "brigde", "bridge"),
+        ("[ports.host]", "hostof", "host_of"),
+        ("[bridges.office]", "lern", "learn"),
+        ("[[route_files]]", "fil", "file"),
         ("[[routes]]", "prefx", "prefix"),
         ("[[neighbors]]", "addres", "address"),
         ("[[cross_connects]]", "port", "ports"),
@@ -268,18 +206,22 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
         ("[prots.x]", 'r.toml:1: prots: is not a key here; did you mean "ports"? (got a table)'),
         ("forwarder = 1", "r.toml:1: forwarder: has the wrong type (got 1); allowed: a table"),
         ("ports = []", "r.toml:1: ports: is not a table (got a list of 0)"),
-        ("ports.a = 1", "r.toml:1: ports.a: is not a table (got 1); allowed: a table with a type"),
+        ("ports.a = 1", "r.toml:1: ports.a: is not a table (got 1); allowed: a table [ports.NAME]"),
         ("\nroutes = 1", "r.toml:2: routes: is not an array of tables (got 1)"),
         ("routes = [1]", "r.toml:1: routes[0]: has the wrong type (got 1); allowed: a table"),
         ("[ports.'a b']\ntype='null'", 'r.toml:1: ports."a b": is not a name that can be used'),
         ("[ports.a]\ntype='pcap'", "r.toml:1: ports.a.write: is missing, and so is read"),
+        (
+            "[ports.a]\ntype='null'\naddress=['fe80::1/64', 'fe80::2/64']",
+            "r.toml:3: ports.a.address: has more than one link-local address (got a list of 2)",
+        ),
         (
             "[ports.a]\ntype='null'\naddress=['10.0.0.1/8', 5]",
             "r.toml:3: ports.a.address[1]: has the wrong type (got 5)",
         ),
         (
             "[[routes]]\nprefix='10.0.0.0/8'\nport='a'\ntype='prohibit'\n[ports.a]\ntype='null'",
-            "r.toml:4: routes[0].type: cannot stand beside via or port",
+            "r.toml:4: routes[0].type: cannot stand beside via, port or paths",
         ),
         (
             "[[routes]]\nprefix='10.1.2.3/8'\ntype='prohibit'",
@@ -327,68 +269,17 @@ def test_the_reference_names_every_key() -> None:
     assert {key for key in keys if f"| `{key}` |" not in reference} == set()
 
 
-WORDS = st.sampled_from(
-    sorted(set(re.findall(r"[a-z_]+", GOOD)) | {"", "a b", "10.0.1.1/24", "10.0.2.1", "lan0.7"})
-)
-LEAVES = (
-    st.integers()
-    | st.floats()
-    | st.booleans()
-    | WORDS
-    | st.text('aé\n\t\0"\\\u2028 .=[]#', max_size=20)
-)
-VALUES = st.recursive(
-    LEAVES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
-    max_leaves=12,
+EXAMPLES = re.findall(
+    r"^```toml\n(.*?)^```$", (ROOT / "docs" / "configuration.md").read_text(), re.M | re.S
 )
 
 
-def toml(value: Any) -> str:
-    """Write a value as TOML, tables inline."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(toml(item) for item in value) + "]"
-    if isinstance(value, float):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False)
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_the_examples_of_the_reference_load(text: str, tmp_path: Path) -> None:
+    (tmp_path / "full-table.txt").write_text("203.0.113.0/24 192.0.2.1\n")
+    assert parse(text, str(tmp_path / "r.toml")).ports
 
 
-def refuses_or_loads(data: dict[str, Any]) -> None:
-    text = "".join(f"{json.dumps(key)} = {toml(value)}\n" for key, value in data.items())
-    tomllib.loads(text)
-    try:
-        assert isinstance(parse(text, "r.toml"), Config)
-    except ConfigError as error:
-        for line in str(error).split("\n"):
-            assert re.fullmatch(r"r\.toml:\d+: .+ \(got .+\); allowed: .+", line), line
-
-
-@given(st.dictionaries(st.sampled_from(sorted(Config.model_fields)), VALUES))
-def test_random_tables_raise_nothing_but_config_error(data: dict[str, Any]) -> None:
-    refuses_or_loads(data)
-
-
-@given(st.data())
-def test_a_good_file_with_random_places_changed_raises_nothing_but_config_error(
-    data: st.DataObject,
-) -> None:
-    raw = tomllib.loads(GOOD)
-    for _ in range(data.draw(st.integers(1, 4))):
-        at: Any = raw
-        while True:
-            keys = list(at) if isinstance(at, dict) else list(range(len(at)))
-            key = data.draw(st.sampled_from(keys)) if keys else "new"
-            if not keys or not isinstance(at[key], dict | list) or data.draw(st.booleans()):
-                break
-            at = at[key]
-        if keys or isinstance(at, dict):
-            at[key] = data.draw(VALUES)
-    refuses_or_loads(raw)
-
-
-@given(st.text())
-def test_random_text_raises_nothing_but_config_error(text: str) -> None:
-    with contextlib.suppress(ConfigError):
-        parse(text, "r.toml")
+def test_the_reference_has_an_example_of_each_part() -> None:
+    parts = {key for text in EXAMPLES for key in tomllib.loads(text)}
+    assert parts == set(Config.model_fields) - {"forwarder"}

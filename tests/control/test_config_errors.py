@@ -2,11 +2,23 @@
 """Lines and key paths of error messages."""
 
 import tomllib
+from typing import Annotated
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field, ValidationError
 
-from vforward.control.config_errors import KeyPath, dotted, listed, locate, nearest
+from vforward.control.config_errors import (
+    KeyPath,
+    Problem,
+    config_error,
+    dotted,
+    listed,
+    locate,
+    model_problems,
+    nearest,
+)
 
 TEXT = '''\
 top = 1
@@ -61,3 +73,42 @@ def test_suggestions_and_lists() -> None:
     assert nearest("xyz", ["address", "mtu"]) == ""
     assert listed(["a", "b"]) == '"a", "b"'
     assert listed(str(n) for n in range(20)).endswith('"11", ...')
+
+
+class Inner(BaseModel):
+    number: Annotated[int, Field(description="a number")]
+
+
+class Outer(BaseModel):
+    inners: Annotated[tuple[Inner, ...], Field(description="a list of tables")]
+
+
+def test_what_is_allowed_is_said_of_the_innermost_field() -> None:
+    def allowed(value: object) -> list[Problem]:
+        with pytest.raises(ValidationError) as caught:
+            Outer.model_validate(value)
+        return list(model_problems(Outer, ("at",), caught.value))
+
+    number = ("at", "inners", 1, "number")
+    good = {"number": 1}
+    assert allowed({"inners": [good, {}]}) == [Problem(number, "is missing", "a number")]
+    assert [found.allowed for found in allowed({"inners": [1]})] == ["a list of tables"]
+    assert [found.allowed for found in allowed({})] == ["a list of tables"]
+    assert [found.allowed for found in allowed(1)] == ["a table"]
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        (("a", 0, "port"), "r.toml:1: a[0]: is odd (got 1)"),
+        (("a", 1, "port"), "r.toml:1: a[1].port: is odd (got 2)"),
+        (("a", 1, "group"), "r.toml:1: a[1].group: is odd (got nothing)"),
+        (("a", 7), "r.toml:1: a[7]: is odd (got nothing)"),
+        (("b", 0), 'r.toml:2: b: is odd (got "x")'),
+        (("c",), "r.toml: c: is odd (got nothing)"),
+    ],
+)
+def test_a_path_ends_at_what_has_no_parts(path: KeyPath, where: str) -> None:
+    text = 'a = [1, {port = 2}]\nb = "x"\n'
+    error = config_error("r.toml", text, tomllib.loads(text), [Problem(path, "is odd", "none")])
+    assert str(error) == f"{where}; allowed: none"

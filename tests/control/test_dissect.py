@@ -23,7 +23,7 @@ def test_ethernet_and_udp():
 def test_vlan_tags():
     inner = packets.vlan(7, 0x0800, UDP, pcp=5)
     tagged = packets.eth(B, A, 0x88A8, packets.vlan(100, 0x8100, inner))
-    assert dissect.frame(tagged) == f"{A} > {B} vlan 100 vlan 7 {UDP_TEXT}"
+    assert dissect.frame(tagged) == f"{A} > {B} s-vlan 100 vlan 7 {UDP_TEXT}"
 
 
 def test_arp():
@@ -82,11 +82,77 @@ def test_other_types_are_shown_as_bytes():
     assert dissect.frame(packets.eth(B, A, 38, b"\x42")).endswith(" length 38: 42")
 
 
-def test_ip6():
-    head = bytes.fromhex("60000000 0000 3a ff") + bytes(15) + b"\x01" + bytes(15) + b"\x02"
-    assert dissect.packet(packets.eth(B, A, 0x86DD, head)).endswith(
-        "IPv6 ::1 > ::2 hops 255 next 58"
-    )
+HOST, ROUTER, GROUP = "fe80::9", "fe80::1", "ff02::1:ff00:1"
+IP6_TEXT = f"IPv6 {HOST} > {GROUP} hops 255"
+
+
+def ip6(proto, payload, **fields):
+    return packets.ip6(HOST, GROUP, proto, payload, hops=255, **fields)
+
+
+def icmp6(kind, code=0, body=bytes(4)):
+    return packets.icmp6(HOST, GROUP, kind, code, body)
+
+
+@pytest.mark.parametrize(
+    ("proto", "payload", "text"),
+    [
+        (58, b"", "ICMPv6: nothing"),
+        (58, packets.icmp6_echo(HOST, GROUP, 7, 3), "ICMPv6 echo request id 7 seq 3"),
+        (58, packets.icmp6_echo(HOST, GROUP, 7, 3, reply=True), "ICMPv6 echo reply id 7 seq 3"),
+        (58, icmp6(1, 4), "ICMPv6 unreachable: port"),
+        (58, icmp6(1, 9), "ICMPv6 unreachable: code 9"),
+        (58, icmp6(2, 0, b"\0\0\5\0" + bytes(40)), "ICMPv6 packet too big mtu 1280"),
+        (58, icmp6(3), "ICMPv6 time exceeded"),
+        (58, icmp6(4, 1, b"\0\0\0\x28"), "ICMPv6 parameter problem code 1 at 40"),
+        (58, icmp6(133), "ICMPv6 router solicitation"),
+        (58, icmp6(200, 1), "ICMPv6 type 200 code 1"),
+        (58, icmp6(135), "ICMPv6 type 135"),
+        (58, packets.neighbor_solicitation(HOST, GROUP, ROUTER, A), f"ND who-has {ROUTER} tell {A}"),
+        (58, packets.neighbor_solicitation(HOST, GROUP, ROUTER), f"ND who-has {ROUTER}"),
+        (58, packets.neighbor_advertisement(HOST, GROUP, ROUTER, B),
+         f"ND {ROUTER} is-at {B} router solicited override"),
+        (58, packets.neighbor_advertisement(HOST, GROUP, ROUTER, flags=""), f"ND {ROUTER} is there"),
+        (17, packets.udp(HOST, GROUP, 1024, 53), "UDP 1024 > 53 length 8"),
+        (0, bytes([17, 0]) + bytes(6) + packets.udp(HOST, GROUP, 1, 2), "hop-by-hop UDP 1 > 2 length 8"),
+        (60, bytes([43, 1]) + bytes(14) + bytes([59, 0]) + bytes(6),
+         "destination options routing nothing"),
+        (51, bytes([6, 1]) + bytes(10), "AH TCP: nothing"),
+        (44, bytes([17, 0, 0, 1]) + bytes(4) + b"\0\1\0\2\0\x20\0\0",
+         "fragment at 0 UDP 1 > 2 length 32"),
+        (44, bytes([17, 0, 5, 0xA8]) + bytes(5), "fragment at 1448, the last UDP"),
+        (44, bytes([0, 0, 0, 9]) + bytes(5), "fragment at 8 hop-by-hop"),
+        (60, b"\x11\0", "destination options"),
+        (200, b"abcd", "protocol 200"),
+    ],
+)  # fmt: skip
+def test_ip6(proto, payload, text):
+    packet = ip6(proto, payload)
+    assert dissect.ip6(packet) == dissect.packet(packet) == f"{IP6_TEXT} {text}"
+    assert dissect.frame(packets.eth(B, A, 0x86DD, packet)) == f"{A} > {B} {IP6_TEXT} {text}"
+
+
+def test_a_wrong_version_is_told():
+    assert dissect.ip6(b"\x40" + ip6(17, b"")[1:]) == f"{IP6_TEXT} (first byte 0x40 is wrong)"
+
+
+def test_macs_that_begin_as_ipv6_does():
+    """And IPv6 packets whose source has an EtherType where a frame has it."""
+    six = "60:00:00:00:00:0b"
+    packet = packets.ip6("2001:db8:800::1", "2001:db8:86dd::1", 59)
+    inner = {0x0800: UDP, 0x86DD: packet, 0x0806: packets.arp_request(A, "10.0.1.2", "10.0.1.1")}
+    for kind, payload in inner.items():
+        tagged = packets.vlan(7, kind, payload)
+        stacked = packets.eth(six, A, 0x88A8, packets.vlan(9, 0x8100, tagged))
+        for frame in (
+            packets.eth(six, A, kind, payload),
+            packets.eth(six, A, 0x8100, tagged),
+            stacked,
+        ):
+            assert dissect.packet(frame) == dissect.frame(frame)
+    for source in ("2001:db8:800::1", "2001:db8:86dd::1", "2001:db8:806::1", "2001:db8:8100::1"):
+        packet = packets.ip6(source, "::2", 59)
+        assert dissect.packet(packet) == f"IPv6 {source} > ::2 hops 64 nothing"
 
 
 def test_packet_finds_out_where_it_begins():
@@ -101,10 +167,18 @@ def test_packet_finds_out_where_it_begins():
 
 @given(st.binary(max_size=92))
 def test_takes_any_bytes(head):
-    for read in (dissect.packet, dissect.frame, dissect.ip4):
+    for read in (dissect.packet, dissect.frame, dissect.ip4, dissect.ip6):
         line = read(head)
         assert line.isprintable()
         assert len(line) < 300
+
+
+@given(st.integers(0, 7), st.binary(max_size=60), st.sampled_from([0, 43, 44, 51, 58, 60, 17, 6]))
+def test_takes_any_payload_of_ip6(kind, payload, proto):
+    for rest in (payload, bytes([proto, kind]) + payload, bytes([130 + kind]) + payload):
+        line = dissect.packet(ip6(proto, rest))
+        assert line.startswith(IP6_TEXT)
+        assert line.isprintable()
 
 
 @given(st.integers(0, 92), st.sampled_from([0x0800, 0x0806, 0x8100, 0x86DD]))

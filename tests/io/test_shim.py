@@ -74,6 +74,32 @@ def test_sendmmsg_and_recvmmsg_move_whole_vectors(sockets):
     assert n == -errno.EAGAIN
 
 
+def test_writev_each_and_readv_move_whole_frames(sockets):
+    left, right = sockets
+    out = np.arange(5 * 64, dtype=np.uint8).reshape(5, 64)
+    lengths = np.array([1, 14, 60, 63, 64])
+    msgs, iov = messages(out, lengths)
+    assert shim.lib.vf_writev_each(left.fileno(), shim.pointer(msgs), 5, 0) == 5
+    back = np.zeros((2, 40), np.uint8)
+    iov["iov_base"][:2] = back[0].ctypes.data, back[1].ctypes.data
+    iov["iov_len"][:2] = 40
+    right.setblocking(False)
+    for i, length in enumerate(lengths):
+        assert shim.lib.vf_readv(right.fileno(), shim.pointer(iov), 2) == length
+        assert back.ravel()[:length].tolist() == out[i, :length].tolist()
+    assert shim.lib.vf_readv(right.fileno(), shim.pointer(iov), 2) == -errno.EAGAIN
+
+
+def test_writev_each_stops_at_the_first_that_fails(sockets):
+    left, _ = sockets
+    msgs, _iov = messages(np.zeros((3, 64), np.uint8), 64)
+    msgs["msg_hdr"]["msg_iov"][1] = 8  # no memory of ours
+    assert shim.lib.vf_writev_each(left.fileno(), shim.pointer(msgs), 3, 0) == 1
+    assert shim.lib.vf_writev_each(left.fileno(), shim.pointer(msgs[1:].copy()), 2, 0) == (
+        -errno.EFAULT
+    )
+
+
 def test_sendmmsg_stops_at_a_full_socket(sockets):
     left, _right = sockets
     rows = np.zeros((1024, 64), np.uint8)

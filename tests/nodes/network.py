@@ -19,6 +19,7 @@ from vforward.graph.node import Node
 from vforward.layout import VECTOR_MAX
 from vforward.memory.arena import Arena
 from vforward.nodes.ip4.lookup import Edge as Way
+from vforward.tables import rate_limit
 from vforward.tables.addresses import ADDRESS, mapped_int
 from vforward.tables.adjacency import ADJACENCY, REWRITE_MAX
 from vforward.tables.fib import Fib4
@@ -87,6 +88,11 @@ def own_addresses() -> NDArray[Any]:
 def no_features(n: int = N_PORTS) -> NDArray[np.uint64]:
     """Masks of an arc with nothing enabled."""
     return np.full(n + 1, END, np.uint64)
+
+
+def no_limits() -> NDArray[np.uint64]:
+    """ICMP errors as many as there are to send."""
+    return np.zeros(rate_limit.items_for(1), np.uint64)
 
 
 def rewrite_bytes(header: bytes) -> NDArray[np.uint64]:
@@ -163,6 +169,7 @@ def tables() -> dict[str, NDArray[Any]]:
         **fib.tables,
         "adjacencies": adjacencies,
         "buckets": np.zeros(1, np.uint32),
+        "icmp_limits": no_limits(),
     }
 
 
@@ -175,8 +182,8 @@ def run_both(
         run_node(node, frames, vector=v, tables=tables_, **given) for v in (VECTOR_MAX, 1, 3)
     )
     for other in others:
-        assert (other.edges, other.frames, other.counters) == (
-            first.edges, first.frames, first.counters,
+        assert (other.edges, other.frames, other.emitted, other.counters) == (
+            first.edges, first.frames, first.emitted, first.counters,
         )  # fmt: skip
         for name in compare:
             assert (other.meta[name] == first.meta[name]).all(), name

@@ -12,7 +12,7 @@ from nodes.walk import check_walk, fuzz, truncations
 from oracles.test_oracles import EVERY_REASON
 
 REACHED = {r for r in EVERY_REASON if not r.startswith("arp-input")} | {
-    "arp", "held by ip4-lookup", "sent by ip4-rewrite", "sent by l2-cross-connect",
+    "arp", "held by ip4-lookup", "sent by ip4-rewrite", "sent by ip4-fragment", "sent by l2-cross-connect",
 }  # fmt: skip
 
 TESTS = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ from vforward.testing import heap_pool
 pool = heap_pool(4)
 try:  # that the check checks
     NODE.kernel(pool.data, pool.meta, np.array([4], np.uint32), np.zeros(1, np.uint8),
-                np.zeros(7, np.uint64), tables()["features"])
+                np.zeros(7, np.uint64), tables()["features"], tables()["ports"])
 except IndexError:
     pass
 else:
@@ -55,7 +55,8 @@ def test_vectors_of_one():
 
 
 def test_nothing_reads_out_of_bounds():
-    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "PYTHONPATH": str(TESTS)}
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", CHECKED],
         env=environment,

@@ -19,13 +19,14 @@ from nodes.network import NAME, NUMBER, tables
 from oracles import checksum, ethernet
 from oracles.router import Outcome
 from strategies import EthSpec, Ip4Spec, mac
+from vforward.graph import emit
 from vforward.graph.node import Node
 from vforward.layout import EDGE_ARC, EDGE_HELD, HEADROOM, META, NIL, VECTOR_MAX
 from vforward.memory.pool import Pool
 from vforward.nodes.ethernet import input as ethernet_input
 from vforward.nodes.icmp import echo, error
+from vforward.nodes.ip4 import fragment, local, lookup, rewrite
 from vforward.nodes.ip4 import input as ip4_input
-from vforward.nodes.ip4 import local, lookup, rewrite
 from vforward.nodes.l2 import cross_connect
 from vforward.testing import heap_pool
 
@@ -48,7 +49,7 @@ WIRES: dict[str, tuple[Node, dict[str, str]]] = {
             },
         ),
         (cross_connect.NODE, {"output": "sent"}),
-        (ip4_input.NODE, {"drop": "dropped", "end": "ip4-lookup"}),
+        (ip4_input.NODE, {"drop": "dropped", "local": "ip4-local", "end": "ip4-lookup"}),
         (
             lookup.NODE,
             {
@@ -60,8 +61,25 @@ WIRES: dict[str, tuple[Node, dict[str, str]]] = {
                 "error": "icmp4-error",
             },
         ),
-        (local.NODE, {"icmp-echo": "icmp4-echo", "error": "icmp4-error", "drop": "dropped"}),
-        (rewrite.NODE, {"drop": "dropped", "error": "icmp4-error", "end": "sent"}),
+        (
+            local.NODE,
+            {
+                "icmp-echo": "icmp4-echo",
+                "error": "icmp4-error",
+                "drop": "dropped",
+                "punt": "punted",
+            },
+        ),
+        (
+            rewrite.NODE,
+            {
+                "drop": "dropped",
+                "error": "icmp4-error",
+                "fragment": "ip4-fragment",
+                "end": "sent",
+            },
+        ),
+        (fragment.NODE, {"drop": "dropped", "end": "sent"}),
         (echo.NODE, {"reply": "again"}),
         (error.NODE, {"reply": "again", "drop": "dropped"}),
     )
@@ -71,12 +89,16 @@ ORDER = list(WIRES)
 
 @dataclass
 class Walked:
-    """What became of each frame: (the last node, where it went), and its buffer's row."""
+    """What became of each frame: (the last node, where it went), and its buffer's row.
+
+    more: the rows that were made besides, all of them sent; of which frame is in their meta.trace.
+    """
 
     ends: list[tuple[str, str]]
     counts: dict[str, NDArray[np.uint64]]
     pool: Pool
     rows: NDArray[np.uint32]
+    more: dict[int, list[int]]
 
 
 def walk(
@@ -87,18 +109,19 @@ def walk(
     pool: Pool | None = None,
 ) -> Walked:
     """Take frames[i, :lengths[i]] from port numbers[i] through the nodes, vector by vector."""
-    pool = pool or heap_pool(len(frames))
+    pool = pool or heap_pool(2 * len(frames) + VECTOR_MAX)  # fragments: two of a packet at most
     rows = pool.take(len(frames))
     pool.data[rows] = 0xA5
     pool.data[rows, HEADROOM : HEADROOM + frames.shape[1]] = frames
     pool.meta[rows] = np.zeros(1, META)
     for name, value in (
         ("off", HEADROOM), ("l3", HEADROOM), ("end", HEADROOM + lengths), ("next", NIL),
-        ("rx_port", numbers),
+        ("rx_port", numbers), ("trace", np.arange(len(frames))),
     ):  # fmt: skip
         pool.meta[name][rows] = value
     counts = {n: np.zeros(max(1, len(WIRES[n][0].counter_labels)), np.uint64) for n in ORDER}
     ends: dict[int, tuple[str, str]] = {}
+    more: dict[int, list[int]] = {}
     waiting: dict[str, Any] = {ORDER[0]: rows}
     for _ in range(4):  # an answer to an answer to an answer: there is none
         again = []
@@ -106,7 +129,7 @@ def walk(
             here = waiting.pop(name, rows[:0])
             for first in range(0, len(here), vector):
                 idx = here[first : first + vector].copy()
-                for to, part in _call(name, idx, counts[name], pool):
+                for to, part in _call(name, idx, counts[name], pool, more):
                     if to == "again":
                         again.append(part)
                     elif to in WIRES:
@@ -117,15 +140,21 @@ def walk(
             break
         waiting["ip4-lookup"] = np.concatenate(again)
     assert not waiting
-    return Walked([ends[int(row)] for row in rows], counts, pool, rows)
+    return Walked([ends[int(row)] for row in rows], counts, pool, rows, more)
 
 
-def _call(name: str, idx: Any, count: Any, pool: Pool) -> list[tuple[str, Any]]:
-    """Call a kernel. Returns where to go, and which rows."""
+def _call(
+    name: str, idx: Any, count: Any, pool: Pool, more: dict[int, list[int]]
+) -> list[tuple[str, Any]]:
+    """Call a kernel. Returns where to go, and which rows; adds to more what it emits."""
     node, wires = WIRES[name]
     edges = np.full(len(idx), EDGE_HELD, np.uint8)
-    given = {**tables(), "pool": pool.caches[0]}
+    emitted = emit.new()
+    given = {**tables(), "pool": pool.caches[0], "emitted": emitted}
     node.kernel(pool.data, pool.meta, idx, edges, count, *(given[t] for t in node.tables))
+    for word in emitted[emit.FIRST :][: int(emitted[emit.EMITTED])].tolist():
+        assert word >> 32 == END
+        more.setdefault(int(pool.meta["trace"][word & NIL]), []).append(word & NIL)
     found = []
     for edge in set(edges.tolist()):
         label = "end" if edge == END else node.edge_labels[edge]
@@ -165,7 +194,7 @@ def _packet(draw: random.Random) -> bytes:
         draw.choice((17, 1, 1, 6, 47)),
         src=draw.choice((*strategies.NEIGHBOR_IPS * 4, *strategies.INTERESTING)),
         dst=draw.choice(strategies.INTERESTING),
-        fragment=draw.choice((0, 0x4000, 0x4000, 0x2000, 1)),
+        fragment=draw.choice((0, 0, 0x4000, 0x4000, 0x4000, 0x2000, 1, 0x1FFF)),
         ttl=draw.choice((64, 64, 2, 1, 0)),
         force=draw.choice((None, *strategies.CHECKSUMS)),
         options=draw.choice((b"", b"", b"", b"\x01" * 4, b"\x07" * 40)),
@@ -179,6 +208,8 @@ def _packet(draw: random.Random) -> bytes:
             spec.payload = spec.payload[: draw.randrange(8)]
     if draw.randrange(8) == 0:
         spec = replace(spec, payload=spec.payload + bytes(580 - len(spec.payload)))
+        if draw.randrange(2):  # where it is too long
+            spec.dst = strategies.ip("198.51.100.7")
     return spec.build()
 
 
@@ -242,6 +273,8 @@ def check_walk(
         if to == "dropped":
             dropped[name, int(done.pool.meta[row]["reason"])] += 1
         got = _outcome(done.pool, row, name, to)
+        behind = (_frame(done.pool, row) for row in done.more.get(i, ()))
+        got = replace(got, more=tuple(behind))
         if want.kind == "sent" and want.node == "ethernet-input":
             want = replace(want, node="l2-cross-connect")
         assert got == want, (port, frame.hex())
@@ -255,6 +288,10 @@ def _vids(port: str) -> set[int]:
     return {p.vid for p in strategies.PORTS if p.parent == port and p.vid is not None}
 
 
+def _frame(pool: Pool, row: int) -> bytes:
+    return pool.data[row, pool.meta["off"][row] : pool.meta["end"][row]].tobytes()
+
+
 def _outcome(pool: Pool, row: int, name: str, to: str) -> Outcome:
     """What became of a packet, as the oracle says it."""
     record = pool.meta[row]
@@ -262,8 +299,7 @@ def _outcome(pool: Pool, row: int, name: str, to: str) -> Outcome:
         label = WIRES[name][0].counter_labels[int(record["reason"])]
         return Outcome("dropped", reason=f"{name}:{label}", node=name)
     if to == "sent":
-        frame = pool.data[row, record["off"] : record["end"]].tobytes()
-        return Outcome("sent", NAME[int(record["tx_port"])], frame, node=name)
+        return Outcome("sent", NAME[int(record["tx_port"])], _frame(pool, row), node=name)
     if to == "ip6":
         return Outcome("ip6", NAME[int(record["rx_port"])], node=name)
     packet = pool.data[row, record["l3"] : record["end"]].tobytes()

@@ -23,6 +23,21 @@ def receive(packet: bytes) -> str | None:
     return None
 
 
+def is_ping(packet: bytes) -> bool:
+    """Tell whether it is an echo request that the router answers itself, if it is right.
+
+    One to a group is not (RFC 1122 section 3.2.2.6 leaves it open): it is the host's.
+    """
+    message = packet[ip4.header_length(packet) :]
+    return (
+        ip4.protocol(packet) == ip4.ICMP
+        and not ip4.is_fragment(packet)
+        and len(message) >= 8
+        and message[0:2] == bytes([ECHO, 0])
+        and ip4.destination(packet) < 0xE0000000
+    )
+
+
 def echo_reply(packet: bytes) -> bytes:
     """Answer an echo request in place (RFC 792 "Echo"; RFC 1812 section 4.3.3.6).
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from . import arp, ethernet, icmp4, ip4, lpm
+from .rate_limit import Limits
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Port:
     peer: str | None = None  # of "xconnect"
     parent: str | None = None
     vid: int | None = None
+    host: bool = False  # a host stands for it
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Route:
 class Outcome:
     """What became of a frame, and where.
 
-    sent     port (a sub-port's own name), frame (as on the wire), node that sent it
+    sent     port (a sub-port's own name), frame (as on the wire), node that sent it;
+             more: the frames behind the first, of a packet that was fragmented
+    punted   port that it came from, whose host it is for; frame (the IPv4 packet), node
     held     port, next_hop, frame (the IPv4 packet, TTL not yet decremented), node
     dropped  node, reason as "<node>:<reason>"; consumed packets too
     ip6      an IPv6 packet, which this router knows nothing of
@@ -52,6 +56,7 @@ class Outcome:
     reason: str = ""
     node: str = ""
     next_hop: int | None = None
+    more: tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -66,11 +71,16 @@ class _Packet:
 
 @dataclass
 class Router:
-    """Ports, routes and neighbors {(port name, ip): mac}; `receive` does the rest."""
+    """Ports, routes and neighbors {(port name, ip): mac}; `receive` does the rest.
+
+    limits: of ICMP errors, and clock: the time; None: there are no limits.
+    """
 
     ports: Iterable[Port]
     routes: Iterable[Route] = ()
     neighbors: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
+    limits: Limits | None = None
+    clock: int = 0
 
     def __post_init__(self) -> None:
         self.port = {p.name: p for p in self.ports}
@@ -114,6 +124,9 @@ class Router:
         return Outcome("sent", port.name, frame, node="arp-input")
 
     def _ip4_input(self, port: Port, arrival: ethernet.Arrival) -> Outcome:
+        if port.host and ip4.is_for_host(arrival.payload, arrival.link_multicast):
+            data = ip4.trim(arrival.payload)
+            return self._ip4_local(_Packet(data, port, arrival.link_multicast))
         reason = ip4.check(arrival.payload, arrival.link_multicast)
         if reason:
             return _drop("ip4-input", reason)
@@ -147,13 +160,19 @@ class Router:
             return self._icmp4_error(packet, icmp4.TIME_EXCEEDED, 0)
         if way is ip4.Rewrite.TOO_BIG:
             return self._icmp4_error(packet, icmp4.UNREACHABLE, 4, tx.mtu)
-        if way is ip4.Rewrite.NEEDS_FRAGMENTATION:
-            return _drop("ip4-rewrite", "needs-fragmentation")
-        frame = ethernet.header(mac, tx.mac, ethernet.IP4, ethernet.tag_of(tx.vid)) + data
-        return Outcome("sent", tx.name, frame, node="ip4-rewrite")
+        link = ethernet.header(mac, tx.mac, ethernet.IP4, ethernet.tag_of(tx.vid))
+        if way is ip4.Rewrite.FRAGMENT:
+            pieces = ip4.fragment(data, tx.mtu)
+            if isinstance(pieces, str):
+                return _drop("ip4-fragment", pieces)
+            first, *more = (link + piece for piece in pieces)
+            return Outcome("sent", tx.name, first, node="ip4-fragment", more=tuple(more))
+        return Outcome("sent", tx.name, link + data, node="ip4-rewrite")
 
     def _ip4_local(self, packet: _Packet) -> Outcome:
         data = packet.data
+        if packet.port.host and not icmp4.is_ping(data):
+            return Outcome("punted", packet.port.name, data, node="ip4-local")
         if ip4.is_fragment(data):
             return _drop("ip4-local", "fragment")
         if ip4.protocol(data) == ip4.ICMP:
@@ -173,6 +192,8 @@ class Router:
         reason = icmp4.refusal(packet.data, packet.link_multicast, self.own, sender)
         if reason or sender is None:
             return _drop("icmp4-error", reason or "icmp-no-address")
+        if self.limits and not self.limits.allow(ip4.source(packet.data), self.clock):
+            return _drop("icmp4-error", "rate-limited")
         error = icmp4.error(packet.data, sender, kind, code, mtu)
         return self._ip4_lookup(_Packet(error, packet.port, False, True))
 
@@ -190,6 +211,7 @@ def derived_routes(ports: Iterable[Port]) -> list[Route]:
             if n <= 30:  # RFC 3021: a /31 has no broadcast address
                 deaf.append(Route(ip | ~lpm.mask(n) & 0xFFFFFFFF, 32, "blackhole"))
     deaf += [Route(ip4.LIMITED_BROADCAST, 32, "blackhole"), Route(0xE0000000, 4, "blackhole")]
+    deaf += [Route(0, 8, "blackhole"), Route(0x7F000000, 8, "blackhole")]  # RFC 1812 section 5.3.7
     return [*glean, *deaf, *local]
 
 

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 import strategies
 from oracles import arp, checksum, ethernet, icmp4, ip4, lpm
+from oracles.rate_limit import Limits
 from oracles.router import Outcome, Port, Route, Router
 from strategies import NEIGHBORS, OURS, PORTS, ip, mac
 
 logging.getLogger("scapy").setLevel(logging.CRITICAL)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from scapy.layers.inet import ICMP, IP, UDP
+    from scapy.layers.inet import ICMP, IP, UDP, fragment
     from scapy.layers.l2 import ARP, Dot1Q, Ether
     from scapy.packet import Packet, Raw
     from scapy.utils import checksum as scapy_checksum
@@ -40,7 +41,7 @@ EVERY_REASON = {
                   "link-broadcast")
     ),
     "ip4-lookup:blackhole",
-    "ip4-rewrite:needs-fragmentation",
+    "ip4-fragment:beyond-65535",
     *(
         f"ip4-local:{r}"
         for r in ("fragment", "icmp-truncated", "icmp-bad-checksum", "icmp-ignored", "no-listener")
@@ -215,7 +216,6 @@ def test_what_ip4_input_accepts_is_right_to_scapy(payload: bytes, link_multicast
     assert scapy_checksum(packet[: seen.ihl * 4]) == 0
     src = IPv4Address(seen.src)
     assert not any((src.is_multicast, src.is_loopback, src.is_reserved, src.is_unspecified))
-    assert not IPv4Address(seen.dst).is_loopback
 
 
 @given(strategies.valid_ip4_packets())
@@ -231,14 +231,15 @@ def test_rewrite(packet: bytes, mtu: int, self_made: bool) -> None:
     if seen.ttl < 2 and not self_made:
         assert way is ip4.Rewrite.TTL_EXPIRED
     elif seen.len > mtu:
-        tell = ip4.Rewrite.TOO_BIG if seen.flags.DF else ip4.Rewrite.NEEDS_FRAGMENTATION
-        assert way is tell
+        assert way is (ip4.Rewrite.TOO_BIG if seen.flags.DF else ip4.Rewrite.FRAGMENT)
     else:
         assert way is ip4.Rewrite.SEND
         assert after[12:] == packet[12:]
         assert after[8] == seen.ttl - (not self_made)
         assert scapy_checksum(after[: seen.ihl * 4]) == 0
         return
+    if way is ip4.Rewrite.FRAGMENT and not self_made:
+        packet = ip4.decrement_ttl(packet)
     assert after == packet
 
 
@@ -266,6 +267,47 @@ def test_fragments(packet: bytes) -> None:
     seen = IP(packet)
     assert ip4.fragment_offset(packet) == seen.frag
     assert ip4.is_fragment(packet) == (seen.flags.MF or seen.frag > 0)
+
+
+@given(st.integers(0, 3000), st.integers(68, 1500))
+def test_fragmentation_as_scapy_does_it(size: int, mtu: int) -> None:
+    packet = IP(bytes(IP(src="10.0.0.9", dst="10.0.0.1", id=7, proto=17) / Raw(bytes(size))))
+    whole = bytes(packet)
+    pieces = ip4.fragment(whole, mtu)
+    even = (mtu - 20) // 8 * 8
+    if size <= mtu - 20:
+        assert pieces == [whole]
+    elif (size - 1) % even + 1 > mtu - 20 - even:  # scapy's last piece never has a few bytes more
+        cut = fragment(packet, even)  # type: ignore[no-untyped-call]
+        assert pieces == [bytes(IP(bytes(p))) for p in cut]
+    assert not isinstance(pieces, str)
+    assert all(len(piece) <= mtu for piece in pieces)
+    assert ip4.reassemble(pieces[::-1]) == whole
+
+
+def test_which_options_are_copied() -> None:
+    """RFC 791 section 3.1: security, source routes and stream ID are; record route and time not."""
+    alert, stream = b"\x94\x04\0\0", b"\x88\x04\x12\x34"
+    record, nothing = b"\x07\x07\x04" + bytes(4), b"\x01"
+    assert ip4.copied_options(alert + stream) == alert + stream
+    assert ip4.copied_options(record + nothing) == b""
+    assert ip4.copied_options(nothing + alert + record + stream) == alert + stream
+    assert ip4.copied_options(b"\x83\x03\x04\0" + stream) == b"\x83\x03\x04\0"
+    assert ip4.copied_options(b"\x83\x03\x04" + stream + b"\0") == b"\x83\x03\x04" + stream + b"\0"
+    assert ip4.copied_options(alert + b"\x83\x09\x04\0") == alert
+
+
+@pytest.mark.parametrize("mtu", [68, 576])
+def test_a_fragment_is_cut_like_any_packet(mtu: int) -> None:
+    packet = IP(src="10.0.0.9", dst="10.0.0.1", frag=10, flags="MF", proto=17) / Raw(bytes(1200))
+    whole = bytes(packet)
+    pieces = ip4.fragment(whole, mtu)
+    assert not isinstance(pieces, str)
+    assert ip4.fragment_offset(pieces[0]) == 10
+    assert all(ip4.more_fragments(piece) for piece in pieces)
+    assert ip4.reassemble(pieces) == whole
+    end = bytes(IP(src="10.0.0.9", dst="10.0.0.1", frag=8100, proto=17) / Raw(bytes(736)))
+    assert ip4.fragment(end, mtu) == "beyond-65535"
 
 
 def test_reply_to_the_all_zero_ping_verifies() -> None:
@@ -322,14 +364,21 @@ def assert_sent(router: Router, got: Outcome) -> None:
         assert seen[ARP].op == 2
         return
     assert bytes.fromhex(seen.dst.replace(":", "")) in router.neighbors.values()
-    packet = got.frame[14 if port.vid is None else 18 :]
-    assert ip4.check(packet) is None
-    assert len(packet) == ip4.total_length(packet) <= port.mtu
+    for frame in (got.frame, *got.more):
+        packet = frame[14 if port.vid is None else 18 :]
+        assert ip4.check(packet) is None
+        assert len(packet) == ip4.total_length(packet) <= port.mtu
+    assert bool(got.more) == (got.node == "ip4-fragment")
 
 
 def test_the_strategies_reach_every_reason() -> None:
     made = {f"icmp {what}" for what in ("0/0", "3/0", "3/1", "3/2", "3/3", "3/4", "3/13", "11/0")}
-    ways = {"sent by ip4-rewrite", "sent by arp-input", "sent by ethernet-input"}
+    ways = {
+        "sent by ip4-rewrite",
+        "sent by ip4-fragment",
+        "sent by arp-input",
+        "sent by ethernet-input",
+    }
     missing = EVERY_REASON | made | ways | {"held by ip4-lookup"}
 
     def explore(arrival: tuple[str, bytes]) -> None:
@@ -404,10 +453,46 @@ def test_errors(dst: str, fields: dict[str, Any], kind: int, code: int) -> None:
 
 
 def test_directed_broadcasts_and_networks() -> None:
-    for dst in ("10.0.0.255", "10.1.255.255", "192.0.2.3", "255.255.255.255", "239.1.2.3"):
+    broadcasts = ("10.0.0.255", "10.1.255.255", "192.0.2.3", "255.255.255.255", "239.1.2.3")
+    for dst in (*broadcasts, "0.0.0.0", "0.1.2.3", "127.0.0.1"):
         assert forwarded(dst).reason == "ip4-lookup:blackhole", dst
     assert forwarded("203.0.113.1").next_hop == ip("10.0.0.77")
     assert forwarded("10.0.0.50").next_hop == ip("10.0.0.50")
+
+
+def punted(dst: str, proto: int = 17, link: bytes = LAN, src: str = "10.0.0.9") -> Outcome:
+    """Send to a router whose port has a host: an echo request if it is ICMP."""
+    port = Port("lan", LAN, ((ip("10.0.0.1"), 24),), host=True)
+    body = ICMP() if proto == 1 else Raw(bytes(8))
+    packet = IP(src=src, dst=dst, proto=proto) / body
+    frame = Ether(dst=link.hex(":"), src=HOST.hex(":")) / packet
+    return Router([port], (), {("lan", ip("10.0.0.9")): HOST}).receive("lan", bytes(frame))
+
+
+def test_what_a_host_gets() -> None:
+    group, everybody = bytes.fromhex("01005e000005"), b"\xff" * 6
+    for proto in (2, 6, 17, 89):
+        assert punted("10.0.0.1", proto).kind == "punted"
+        assert punted("224.0.0.5", proto, group).kind == "punted"
+    assert punted("10.0.0.1", 1).kind == "sent"
+    assert punted("224.0.0.1", 1, group).kind == "punted"
+    assert punted("255.255.255.255", 17, everybody, "0.0.0.0").kind == "punted"
+    assert punted("255.255.255.255", 17, everybody, "127.0.0.1").reason == "ip4-input:martian"
+    assert punted("224.0.1.1", 17, group).reason == "ip4-lookup:blackhole"
+    assert punted("224.0.0.5", 17, LAN).reason == "ip4-lookup:blackhole"
+    assert punted("10.0.0.1", 17, everybody).reason == "ip4-input:link-broadcast"
+
+
+def test_errors_are_limited() -> None:
+    router = strategies.router()
+    router.limits = Limits(step=0, burst=1, each_step=10, each_burst=2)
+    packet = IP(src="10.0.0.9", dst="8.8.8.8") / UDP()
+    frame = bytes(Ether(dst=LAN.hex(":"), src=HOST.hex(":")) / packet)
+    assert [router.receive("lan", frame).reason for _ in range(3)] == [
+        "", "", "icmp4-error:rate-limited",
+    ]  # fmt: skip
+    router.clock = 10
+    assert router.receive("lan", frame).kind == "sent"
 
 
 def test_own_address_wins_over_everything() -> None:

@@ -14,8 +14,8 @@ ips = st.integers(0, 2**32 - 1)
 @given(mac=macs, sender=ips, target=ips, to=macs, vid=st.sampled_from([None, 1, 10, 4094]))
 def test_a_request_is_what_the_oracle_asks(mac, sender, target, to, vid):
     mac_bytes = mac.to_bytes(6, "big")
-    frame = arp.request(mac, sender, target, to=to, vlan=vid or 0)
     tag = ethernet.tag_of(vid)
+    frame = arp.request(mac, sender, target, to=to, tags=tag)
     header = ethernet.header(to.to_bytes(6, "big"), mac_bytes, ethernet.ARP, tag)
     assert frame == header + oracle.request(mac_bytes, sender, target)
 
@@ -27,7 +27,7 @@ def test_it_is_broadcast_unless_said_otherwise():
 def test_scapy_reads_it():
     from scapy.layers.l2 import ARP, Dot1Q, Ether
 
-    read = Ether(arp.request(0x02_00_00_00_00_01, 0x0A000001, 0x0A000002, vlan=7))
+    read = Ether(arp.request(0x02_00_00_00_00_01, 0x0A000001, 0x0A000002, tags=ethernet.tag_of(7)))
     assert (read.dst, read.src, read[Dot1Q].vlan) == ("ff:ff:ff:ff:ff:ff", "02:00:00:00:00:01", 7)
     asked = read[ARP]
     assert (asked.op, asked.psrc, asked.pdst) == (1, "10.0.0.1", "10.0.0.2")

@@ -14,20 +14,28 @@ from vforward.testing.packets import (
     BROADCAST,
     ETH_ARP,
     ETH_IP4,
+    ETH_IP6,
     ETH_MIN,
     ETH_QINQ,
     ETH_VLAN,
     PROTO_ICMP,
+    PROTO_ICMP6,
     PROTO_TCP,
     PROTO_UDP,
     arp_reply,
     arp_request,
     checksum,
     eth,
+    icmp6,
+    icmp6_echo,
     icmp_echo,
     ip4,
     ip4_bytes,
+    ip6,
+    ip6_bytes,
     mac_bytes,
+    neighbor_advertisement,
+    neighbor_solicitation,
     tcp,
     udp,
     vlan,
@@ -37,6 +45,16 @@ logging.getLogger("scapy").setLevel(logging.CRITICAL)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from scapy.layers.inet import ICMP, IP, TCP, UDP
+    from scapy.layers.inet6 import (
+        ICMPv6EchoReply,
+        ICMPv6EchoRequest,
+        ICMPv6ND_NA,
+        ICMPv6ND_NS,
+        ICMPv6NDOptDstLLAddr,
+        ICMPv6NDOptSrcLLAddr,
+        ICMPv6PacketTooBig,
+        IPv6,
+    )
     from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 
 A_MAC, B_MAC = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
@@ -111,6 +129,71 @@ def test_ip4_fields(payload: bytes, words: int, df: bool, mf: bool, off: int) ->
     assert bytes(seen) == packet
 
 
+A6, B6, GROUP6 = "fe80::a", "2001:db8::b", "ff02::1:ff00:b"
+
+
+def frame6(packet: bytes) -> bytes:
+    return eth(A_MAC, B_MAC, ETH_IP6, packet)
+
+
+def resummed(raw: bytes, layer: Any, field: str) -> bytes:
+    """Return what scapy makes of the frame when it must compute that checksum and the lengths."""
+    packet = Ether(raw)
+    packet[layer].delfieldval(field)
+    packet[IPv6].delfieldval("plen")
+    return bytes(packet)
+
+
+@given(PAYLOADS, st.integers(0, 255), st.integers(0, 0xFFFFF), st.integers(0, 255))
+def test_ip6_fields(payload: bytes, traffic_class: int, flow: int, hops: int) -> None:
+    packet = ip6(A6, B6, 99, payload, hops=hops, traffic_class=traffic_class, flow=flow)
+    seen = IPv6(packet)
+    assert (seen.src, seen.dst, seen.nh, seen.hlim) == (A6, B6, 99, hops)
+    assert (seen.version, seen.tc, seen.fl, seen.plen) == (6, traffic_class, flow, len(payload))
+    assert packet[40:] == payload
+
+
+@given(PAYLOADS, st.integers(0, 0xFFFF), st.booleans())
+def test_icmp6_echo(payload: bytes, seq: int, reply: bool) -> None:
+    raw = frame6(ip6(A6, B6, PROTO_ICMP6, icmp6_echo(A6, B6, 5, seq, payload, reply=reply)))
+    layer = ICMPv6EchoReply if reply else ICMPv6EchoRequest
+    seen = Ether(raw)[layer]
+    assert (seen.id, seen.seq, seen.data) == (5, seq, payload)
+    assert resummed(raw, layer, "cksum") == raw
+
+
+def test_icmp6_errors() -> None:
+    message = icmp6(A6, B6, 2, 0, (1280).to_bytes(4, "big") + ip6(B6, A6, 59))
+    raw = frame6(ip6(A6, B6, PROTO_ICMP6, message))
+    assert Ether(raw)[ICMPv6PacketTooBig].mtu == 1280
+    assert resummed(raw, ICMPv6PacketTooBig, "cksum") == raw
+    assert icmp6(A6, B6, 1, 4, checksum=0xBEEF) == b"\1\4\xbe\xef" + bytes(4)
+
+
+def test_neighbor_discovery() -> None:
+    asked = neighbor_solicitation(A6, GROUP6, "fe80::b", A_MAC)
+    raw = frame6(ip6(A6, GROUP6, PROTO_ICMP6, asked, hops=255))
+    seen = Ether(raw)
+    assert (seen[ICMPv6ND_NS].tgt, seen[ICMPv6NDOptSrcLLAddr].lladdr) == ("fe80::b", A_MAC)
+    assert resummed(raw, ICMPv6ND_NS, "cksum") == raw
+    told = neighbor_advertisement("fe80::b", A6, "fe80::b", B_MAC, flags="SO")
+    raw = frame6(ip6("fe80::b", A6, PROTO_ICMP6, told, hops=255))
+    seen = Ether(raw)
+    assert (seen[ICMPv6ND_NA].tgt, seen[ICMPv6NDOptDstLLAddr].lladdr) == ("fe80::b", B_MAC)
+    assert (seen[ICMPv6ND_NA].R, seen[ICMPv6ND_NA].S, seen[ICMPv6ND_NA].O) == (0, 1, 1)
+    assert resummed(raw, ICMPv6ND_NA, "cksum") == raw
+    assert len(neighbor_solicitation(0, GROUP6, "fe80::b")) == 24
+    assert len(neighbor_advertisement(A6, GROUP6, "fe80::b", flags="")) == 24
+
+
+@given(PAYLOADS, st.sampled_from((A6, bytes(15) + b"\x07")))
+def test_udp_and_tcp_over_ip6(payload: bytes, src: str | bytes) -> None:
+    raw = frame6(ip6(src, B6, PROTO_UDP, udp(src, B6, 1, 2, payload)))
+    assert resummed(raw, UDP, "chksum") == raw
+    raw = frame6(ip6(src, B6, PROTO_TCP, tcp(src, B6, 1, 2, payload)))
+    assert resummed(raw, TCP, "chksum") == raw
+
+
 def test_arp() -> None:
     seen = Ether(eth(BROADCAST, A_MAC, ETH_ARP, arp_request(A_MAC, A, B), pad_to=ETH_MIN))
     assert (seen[ARP].op, seen[ARP].hwsrc, seen[ARP].psrc, seen[ARP].pdst) == (1, A_MAC, A, B)
@@ -155,6 +238,8 @@ def test_addresses_in_every_form() -> None:
         assert mac_bytes(mac) == bytes.fromhex("02000000000a")
     for address in (A, b"\x0a\x00\x00\x01", 0x0A000001):
         assert ip4_bytes(address) == b"\x0a\x00\x00\x01"
+    for address6 in ("fe80::a", b"\xfe\x80" + bytes(13) + b"\x0a", 0xFE80 << 112 | 10):
+        assert ip6_bytes(address6) == b"\xfe\x80" + bytes(13) + b"\x0a"
     assert checksum(bytes.fromhex("0001f203f4f5f6f7")) == 0x220D  # RFC 1071 section 3: sum ddf2
 
 
@@ -183,6 +268,16 @@ def test_addresses_in_every_form() -> None:
         (lambda: tcp(A, B, 1, 1, flags="SX"), "'X'"),
         (lambda: tcp(A, B, 1, 1, options=bytes(41)), "at most 40"),
         (lambda: icmp_echo(1 << 16), "identifier"),
+        (lambda: ip6_bytes("fe80::g"), "fe80::g"),
+        (lambda: ip6_bytes(bytes(15)), "IPv6 address"),
+        (lambda: ip6_bytes(1 << 128), "IPv6 address"),
+        (lambda: ip6(A6, B6, 256), "next header 256"),
+        (lambda: ip6(A6, B6, 1, hops=256), "hop limit 256"),
+        (lambda: ip6(A6, B6, 1, flow=1 << 20), "flow label"),
+        (lambda: ip6(A6, B6, 1, traffic_class=256), "traffic class"),
+        (lambda: ip6(A6, B6, 1, bytes(65536)), "payload length"),
+        (lambda: icmp6(A6, B6, 256), "type 256"),
+        (lambda: neighbor_advertisement(A6, B6, A6, flags="X"), "'X'"),
     ],
 )
 def test_wrong_input_is_refused_in_clear_text(build: Callable[[], bytes], text: str) -> None:

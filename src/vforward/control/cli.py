@@ -42,6 +42,8 @@ class What(StrEnum):
     ERRORS = "errors"
     ROUTES = "routes"
     NEIGHBORS = "neighbors"
+    BRIDGES = "bridges"
+    MACS = "macs"
     GRAPH = "graph"
 
 

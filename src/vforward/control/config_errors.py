@@ -10,9 +10,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from vforward.errors import ConfigError
 
@@ -70,15 +71,32 @@ def model_problems(
     """Translate what pydantic found; what is allowed is the description of the field."""
     for found in error.errors(include_url=False):
         path = (*at, *found["loc"])
+        holder, field = _field(model, found["loc"])
         if found["type"] == "extra_forbidden":
-            yield unknown_key(path, model.model_fields)
+            yield unknown_key(path, holder.model_fields)
             continue
         if found["type"] == "value_error":
             what = str(found["ctx"]["error"])
         else:
             what = _WHAT.get(found["type"], "has the wrong type")
-        field = model.model_fields.get(str(found["loc"][0])) if found["loc"] else None
         yield Problem(path, what, (field and field.description) or "a table")
+
+
+def _field(model: type[BaseModel], loc: KeyPath) -> tuple[type[BaseModel], FieldInfo | None]:
+    """Find the innermost field that a location leads to, and the model that has it."""
+    field = None
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        model = (field and _model_in(field.annotation)) or model
+        field = model.model_fields.get(part)
+    return model, field
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
 
 
 def config_error(name: str, text: str, raw: dict[str, Any], problems: list[Problem]) -> ConfigError:
@@ -168,9 +186,11 @@ def _resolve(
 
 
 def _value(raw: object, path: KeyPath) -> tuple[KeyPath, str]:
-    """Look the path up in the file's data; an index into what is not a list is left out."""
+    """Look the path up in the file's data; what leads into a value that has no parts is left out:
+    one port may stand for a list of them, and its name for a table.
+    """
     for n, part in enumerate(path):
-        if isinstance(part, int) and not isinstance(raw, list):
+        if not isinstance(raw, list if isinstance(part, int) else dict):
             return path[:n], _shown(raw)
         try:
             raw = cast("dict[str | int, object]", raw)[part]

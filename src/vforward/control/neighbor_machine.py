@@ -1,28 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known of neighbors, and when it changes: states and deadlines, without threads or rings.
 
-RFC 826 (update what is known, add who speaks to us), RFC 1122 sections 2.3.2.1 (time out, poll by
-unicast, a second between requests) and 2.3.2.2.
+RFC 4861 sections 7.2.5, 7.3 and appendix C, for ARP too: RFC 826 says who is worth an entry, RFC 1122
+section 2.3.2.1 asks for the time-out and the unicast poll. An address is 128 bits (tables.addresses).
 
-      resolve          learn            60 s        5 s        3 polls
-    --------> incomplete --> reachable --> stale --> probe --------> forgotten
-                  | 3 requests   ^__________|__________|   learn
-                  v
-                failed --> forgotten, 5 s later
+              answer            30 s (*)         used          5 s          3 polls
+    incomplete ---> reachable ---------> stale ------> delay ------> probe ---------> forgotten
+        | 3 requests    ^                  | 60 s not used: forgotten   |
+        v               |__________________|_________|__________________|  answer
+      failed --> forgotten, 5 s later
 
-Packets for a next hop that is incomplete wait in the worker's table; when it is reachable or failed
-they are released.
+(*) 0.5 to 1.5 times that (section 6.3.2). A MAC that nobody asked for makes a neighbor stale. 60 s is
+Linux's gc_staletime; "failed", not of the RFC, is Linux's too: who did not answer is not asked again
+at once. Packets for a next hop that is incomplete wait in the worker's table; when it has a MAC or
+has failed they are released. RFC 6583 asks for limits: of a port's incomplete neighbors, which a scan
+of its prefix makes, and of neighbors that come without our asking, which leave room for the others.
 """
 
 from __future__ import annotations
 
 import heapq
 import logging
+import random
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from vforward.errors import VforwardError
+from vforward.nodes.neighbor.events import ADD, OVERRIDE, SOLICITED
 
 log = logging.getLogger(__name__)
 
@@ -33,24 +40,37 @@ class State(Enum):
     INCOMPLETE = "incomplete"
     REACHABLE = "reachable"
     STALE = "stale"
+    DELAY = "delay"
     PROBE = "probe"
     FAILED = "failed"
     STATIC = "static"
 
 
-KNOWN = (State.REACHABLE, State.STALE, State.PROBE, State.STATIC)
+KNOWN = (State.REACHABLE, State.STALE, State.DELAY, State.PROBE, State.STATIC)
 """States with a MAC."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds, and how often."""
+    """Seconds, and how often: RFC 4861 section 10."""
 
     retry_s: float = 1.0
     tries: int = 3
-    reachable_s: float = 60.0
-    stale_s: float = 5.0
+    reachable_s: float = 30.0
+    delay_s: float = 5.0
+    stale_s: float = 60.0
     failed_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many neighbors there may be, and how many of a port may be incomplete.
+
+    Those that we did not ask for leave an eighth of the room.
+    """
+
+    neighbors: int = 16384
+    incomplete: int = 512
 
 
 class Routing(Protocol):
@@ -61,7 +81,13 @@ class Routing(Protocol):
     """
 
     def neighbor_up(self, port_number: int, ip: int, mac: bytes, /) -> None:
-        """Packets for this next hop may be sent to this MAC from now on."""
+        """Packets for this next hop may be sent to this MAC from now on, and nobody is told."""
+
+    def neighbor_stale(self, port_number: int, ip: int, /) -> None:
+        """The next hop, which is up, stays so, but it is to be told when packets go there."""
+
+    def neighbor_failed(self, port_number: int, ip: int, /) -> None:
+        """It does not answer: as neighbor_down, and other paths are better until it is up or down."""
 
     def neighbor_down(self, port_number: int, ip: int, /) -> None:
         """Packets for this next hop must be held from now on."""
@@ -84,7 +110,7 @@ class Entry:
     port: int
     ip: int
     mac: bytes | None = None
-    state: State = State.INCOMPLETE
+    state: State = State.FAILED
     since: float = 0.0
     tries: int = 0
     due: float | None = None  # when the state ends; None: never
@@ -92,58 +118,97 @@ class Entry:
 
 
 class Machine:
-    """All neighbors. Times are passed in, seconds of any clock. limit: neighbors at most."""
+    """All neighbors. Times are passed in, seconds of any clock. chance gives numbers from 0 to 1.
 
-    def __init__(self, routing: Routing, output: Output, times: Times, limit: int) -> None:
+    refused: how often a neighbor was not taken in, for the limits.
+    """
+
+    def __init__(
+        self,
+        routing: Routing,
+        output: Output,
+        times: Times,
+        limits: Limits,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self.entries: dict[tuple[int, int], Entry] = {}
+        self.refused = 0
         self._routing, self._output, self._times = routing, output, times
-        self._limit = limit
+        self._limits, self._chance = limits, chance
+        self._incomplete: Counter[int] = Counter()  # of each port
         self._heap: list[tuple[float, int, int]] = []
 
     def due(self) -> float | None:
         """When advance is to be called again, at the latest."""
         return self._heap[0][0] if self._heap else None
 
-    def learn(self, port: int, ip: int, mac: bytes, add: bool, now: float) -> None:
-        """A neighbor has said where it is. add: keep it also when it is new (RFC 826)."""
+    def learn(self, port: int, ip: int, mac: bytes | None, flags: int, now: float) -> None:
+        """A neighbor has said where it is, or (mac None) that it still is there.
+
+        flags: of nodes.neighbor.events. Appendix C: what is not an advertisement overrides.
+        """
         entry = self.entries.get((port, ip))
-        if entry is None and (not add or len(self.entries) >= self._limit):
+        if entry is None:
+            if flags & ADD and mac is not None:
+                self._add_told(port, ip, mac, now)
             return
-        entry = entry or self._new(port, ip)
         if entry.state is State.STATIC:
             return
-        news = entry.state not in KNOWN or entry.mac != mac
-        if not news or self._tell(entry, mac, now):
-            self._settle(entry, mac, State.REACHABLE, now + self._times.reachable_s, now)
+        if entry.mac is None:
+            if mac is not None:
+                to = State.REACHABLE if flags & SOLICITED else State.STALE
+                self._settle(entry, mac, to, now)
+            return
+        different = mac is not None and mac != entry.mac
+        if different and not flags & OVERRIDE:
+            if entry.state is State.REACHABLE:
+                self._settle(entry, entry.mac, State.STALE, now)
+        elif flags & SOLICITED:
+            self._settle(entry, mac or entry.mac, State.REACHABLE, now)
+        elif different and mac is not None:
+            self._settle(entry, mac, State.STALE, now)
 
     def resolve(self, port: int, ip: int, now: float) -> None:
         """A first packet waits for this next hop."""
         entry = self.entries.get((port, ip))
-        if entry is None and len(self.entries) >= self._limit:
-            self._output.release(port, ip, False)
-        elif entry is None:
+        if entry is None:
+            full = len(self.entries) >= self._limits.neighbors
+            if full or self._incomplete[port] >= self._limits.incomplete:
+                self.refused += 1
+                self._output.release(port, ip, False)
+                return
             entry = self._new(port, ip)
-            entry.since = now
+            self._change(entry, State.INCOMPLETE, None, now)
             self._ask(entry, now)
-        elif entry.state in KNOWN:  # it became known while the event was on its way
-            assert entry.mac is not None
+        elif entry.mac is not None:  # it became known while the event was on its way
             if self._tell(entry, entry.mac, now):
+                if entry.state is State.STALE:
+                    self._routing.neighbor_stale(port, ip)
                 self._output.release(port, ip, True)
         elif entry.state is State.FAILED:
             self._output.release(port, ip, False)
+
+    def used(self, port: int, ip: int, now: float) -> None:
+        """Packets go to this neighbor, which was stale."""
+        entry = self.entries.get((port, ip))
+        if entry is None or entry.state is not State.STALE or entry.mac is None:
+            return
+        if self._tell(entry, entry.mac, now):
+            self._change(entry, State.DELAY, now + self._times.delay_s, now)
 
     def set_static(self, port: int, ip: int, mac: bytes, now: float) -> None:
         """Know a neighbor for good. Raises what the routing raises, and then nothing is changed."""
         self._routing.neighbor_up(port, ip, mac)
         entry = self.entries.get((port, ip)) or self._new(port, ip)
-        self._settle(entry, mac, State.STATIC, None, now)
+        self._take(entry, mac, State.STATIC, None, now)
 
     def forget(self, entry: Entry) -> None:
         """Delete a neighbor. Packets that wait for it are undeliverable."""
         del self.entries[entry.port, entry.ip]
-        if entry.state in KNOWN:
+        if entry.state in KNOWN or entry.state is State.FAILED:
             self._routing.neighbor_down(entry.port, entry.ip)
         elif entry.state is State.INCOMPLETE:
+            self._incomplete[entry.port] -= 1
             self._output.release(entry.port, entry.ip, False)
 
     def advance(self, now: float) -> None:
@@ -158,27 +223,46 @@ class Machine:
     def _end(self, entry: Entry, now: float) -> None:
         if entry.due is None or entry.due > now:
             self._arm(entry, entry.due)
-        elif entry.state is State.REACHABLE:
-            self._change(entry, State.STALE, now + self._times.stale_s, now)
-        elif entry.state is State.FAILED:
+        elif entry.state is State.REACHABLE and entry.mac is not None:
+            self._settle(entry, entry.mac, State.STALE, now)
+        elif entry.state in (State.FAILED, State.STALE):
             self.forget(entry)
         else:
-            if entry.state is State.STALE:
+            if entry.state is State.DELAY:
                 entry.tries = 0
                 self._change(entry, State.PROBE, None, now)
             self._ask(entry, now)
 
     def _ask(self, entry: Entry, now: float) -> None:
         """Send one more request, or give up."""
-        to = entry.mac if entry.state is State.PROBE else None
         more = entry.tries < self._times.tries
-        if more and self._output.request(entry.port, entry.ip, to):
+        if more and self._output.request(entry.port, entry.ip, entry.mac):
             entry.tries += 1
             self._arm(entry, now + self._times.retry_s)
         elif entry.state is State.PROBE:
             self.forget(entry)
         else:
             self._fail(entry, now)
+
+    def _add_told(self, port: int, ip: int, mac: bytes, now: float) -> None:
+        """An entry for a neighbor that we did not ask for."""
+        limit = self._limits.neighbors
+        if len(self.entries) < limit - limit // 8:
+            self._settle(self._new(port, ip), mac, State.STALE, now)
+        else:
+            self.refused += 1
+
+    def _settle(self, entry: Entry, mac: bytes, to: State, now: float) -> None:
+        """The neighbor's MAC is known: it becomes REACHABLE or STALE."""
+        quiet = entry.state in (State.REACHABLE, State.DELAY, State.PROBE)  # nobody is told of use
+        if not (quiet and entry.mac == mac) and not self._tell(entry, mac, now):
+            return
+        if to is State.STALE:
+            self._take(entry, mac, to, now + self._times.stale_s, now)
+            self._routing.neighbor_stale(entry.port, entry.ip)
+        else:
+            lasts = self._times.reachable_s * (0.5 + self._chance())
+            self._take(entry, mac, to, now + lasts, now)
 
     def _tell(self, entry: Entry, mac: bytes, now: float) -> bool:
         """Tell the routing where the neighbor is. False: it would not, so that failed."""
@@ -187,28 +271,25 @@ class Machine:
         except Exception as error:
             fault = not isinstance(error, VforwardError)  # else: no room
             log.warning("neighbors: port %d: %s", entry.port, error, exc_info=fault)
-            known = entry.state in KNOWN
             self._fail(entry, now)
-            if known:
-                self._routing.neighbor_down(entry.port, entry.ip)
             return False
         return True
 
-    def _settle(
-        self, entry: Entry, mac: bytes, state: State, due: float | None, now: float
-    ) -> None:
-        """The neighbor's MAC is known, and the routing has been told."""
-        if entry.state is State.INCOMPLETE and entry.tries:  # else nothing waits, or is told of yet
-            self._output.release(entry.port, entry.ip, True)
+    def _take(self, entry: Entry, mac: bytes, state: State, due: float | None, now: float) -> None:
+        """The neighbor has this MAC, and the routing has been told."""
+        waited = entry.state is State.INCOMPLETE
         entry.mac = mac
         if entry.state is state:
             self._arm(entry, due)
         else:
             self._change(entry, state, due, now)
+        if waited:
+            self._output.release(entry.port, entry.ip, True)
 
     def _fail(self, entry: Entry, now: float) -> None:
         entry.mac = None
         self._change(entry, State.FAILED, now + self._times.failed_s, now)
+        self._routing.neighbor_failed(entry.port, entry.ip)
         self._output.release(entry.port, entry.ip, False)
 
     def _new(self, port: int, ip: int) -> Entry:
@@ -216,6 +297,9 @@ class Machine:
         return entry
 
     def _change(self, entry: Entry, state: State, due: float | None, now: float) -> None:
+        self._incomplete[entry.port] += (state is State.INCOMPLETE) - (
+            entry.state is State.INCOMPLETE
+        )
         entry.state, entry.since = state, now
         self._arm(entry, due)
 

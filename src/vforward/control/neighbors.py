@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Neighbors: the slow path of ARP, between the worker's rings and the machine that knows them.
+"""Neighbors: the slow path of ARP and ND, between the worker's rings and the machine that knows them.
 
 worker  -- events ------------------> service   who is where; whose MAC is wanted
 worker  <-- releases, inject (frames) service   what becomes of packets; requests to be sent
@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vforward.control.neighbor_machine import Machine, Routing, State, Times
+from vforward.control import neighbor_frames as frames
+from vforward.control.neighbor_machine import Limits, Machine, Routing, State, Times
 from vforward.io.libc import libc_address
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool
-from vforward.nodes.arp import events as ev
 from vforward.nodes.control.inject import Injector
-from vforward.packet import arp
-from vforward.packet import ethernet as eth
+from vforward.nodes.neighbor import events as ev
 from vforward.rings.spsc import Ring, items_for
 from vforward.tables import addresses as address_table
 from vforward.tables import held as held_table
@@ -45,13 +45,18 @@ INJECTED = 1024
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A neighbor as users see it. since: when the state began, by the service's clock, seconds."""
+    """A neighbor as users see it. ip: 128 bits. since: when the state began, the service's clock."""
 
     port: int
     ip: int
     mac: bytes | None
     state: State
     since: float
+
+    @property
+    def address(self) -> IPv4Address | IPv6Address:
+        """The address in its family."""
+        return frames.address_of(self.ip)
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Step:
 
 
 def make_tables(arena: Arena, pool: Pool, slots: int = held_table.SLOTS) -> dict[str, NDArray[Any]]:
-    """The arrays shared with arp-input, -resolve, -release and control-inject, by parameter name.
+    """The arrays shared with the nodes of ARP, ND and neighbors and control-inject, by parameter name.
 
     At most an eighth of the pool may be held, and a sixteenth may wait to be injected.
     """
@@ -74,7 +79,9 @@ def make_tables(arena: Arena, pool: Pool, slots: int = held_table.SLOTS) -> dict
         "addresses": arena.make("addresses", address_table.ADDRESSES_MAX, address_table.ADDRESS),
         "held": held_table.prepare(held, max(1, pool.size // 8)),
         "events": arena.make("events", ev.items_for(EVENTS), np.uint64),
-        "releases": arena.make("releases", items_for(2 * n_held, np.uint64), np.uint64),
+        "releases": arena.make(
+            "releases", items_for(2 * ev.RELEASE_WORDS * n_held, np.uint64), np.uint64
+        ),
         "inject": arena.make("inject", items_for(n_injected), np.uint32),
     }
 
@@ -97,17 +104,21 @@ class NeighborService:
         wake: Callable[[], None] = lambda: None,
         times: Times | None = None,
         clock: Callable[[], float] = time.monotonic,
-        limit: int = 16384,
+        limits: Limits | None = None,
+        seed: int | None = None,
     ) -> None:
-        """limit: neighbors; further ones are not learned, and count as unreachable."""
+        """limits: what goes beyond is not learned, and counts as unreachable.
+        seed: of REACHABLE's random lengths, for tests.
+        """
         self.tables = make_tables(arena, pool)
         self.wake = wake
         self._ports, self._clock = ports, clock
         self._addresses, self._events = self.tables["addresses"], self.tables["events"]
         self._releases = Ring(self.tables["releases"])
         self._injector = Injector(pool, self.tables["inject"])
-        self._machine = Machine(routing, self, times or Times(), limit)
-        self._unreleased: deque[int] = deque()
+        chance = random.Random(seed).random
+        self._machine = Machine(routing, self, times or Times(), limits or Limits(), chance)
+        self._unreleased: deque[tuple[int, int, int]] = deque()
         self._injected = False
         self._lock = threading.RLock()
         self._event = -1
@@ -122,24 +133,37 @@ class NeighborService:
             found = sorted(self._machine.entries.items())
             return [Neighbor(e.port, e.ip, e.mac, e.state, e.since) for _, e in found]
 
-    def add_address(self, port: int, address: IPv4Interface) -> None:
-        """Answer requests for an address of a port, and ask from it. Raises TableFull."""
-        with self._lock:
-            length = address_table.V4_BITS + address.network.prefixlen
-            ip = address_table.mapped_int(int(address.ip))
-            address_table.add(self._addresses, port, ip, length)
+    @property
+    def refused(self) -> int:
+        """How often a neighbor was not taken in, for the limits."""
+        return self._machine.refused
 
-    def delete_address(self, port: int, address: IPv4Interface) -> None:
+    def add_address(self, port: int, address: IPv4Interface | IPv6Interface) -> None:
+        """Answer requests for an address of a port, and ask from it. Raises TableFull.
+
+        While the thread runs, all stations of the link are told.
+        """
+        with self._lock:
+            length = address.network.prefixlen
+            if address.version == 4:
+                length += address_table.V4_BITS
+            ip = frames.bits_of(address.ip)
+            address_table.add(self._addresses, port, ip, length)
+            if self._thread is not None:
+                self._inject(port, frames.announcement(self._ports[port], ip))
+                self._flush()
+
+    def delete_address(self, port: int, address: IPv4Interface | IPv6Interface) -> None:
         """Take an address off a port, and forget the port's neighbors that no prefix covers now."""
         with self._lock:
-            ip = address_table.mapped_int(int(address.ip))
-            address_table.delete(self._addresses, port, ip)
+            address_table.delete(self._addresses, port, frames.bits_of(address.ip))
             for key, entry in list(self._machine.entries.items()):
-                if key[0] == port and entry.state is not State.STATIC and not self._source(*key):
+                static = entry.state is State.STATIC
+                if key[0] == port and not static and not self._in_prefix(*key):
                     self.delete(*key)
 
     def add_static(self, port: int, ip: int, mac: bytes) -> None:
-        """Set a neighbor's MAC for good.
+        """Set a neighbor's MAC for good. ip: 128 bits, as everywhere here.
 
         Raises ValueError for a MAC that is no station's, and what the routing raises.
         """
@@ -237,40 +261,36 @@ class NeighborService:
     def _on_event(self, event: ev.Event, now: float) -> None:
         if event.kind == ev.RESOLVE:
             self._machine.resolve(event.port, event.ip, now)
+        elif event.kind == ev.USED:
+            self._machine.used(event.port, event.ip, now)
         else:
-            mac = event.mac.to_bytes(6, "big")
-            add = event.kind == ev.LEARN_TARGET
-            self._machine.learn(event.port, event.ip, mac, add, now)
+            mac = event.mac.to_bytes(6, "big") if event.mac else None
+            self._machine.learn(event.port, event.ip, mac, event.flags, now)
 
     def request(self, port: int, ip: int, mac: bytes | None) -> bool:
-        """Inject an ARP request (for the machine)."""
-        source = self._source(port, ip)
+        """Inject an ARP request or a neighbor solicitation (for the machine)."""
+        source = frames.source_for(self._addresses, port, ip)
         if source is None:
             return False
-        record = self._ports[port]
-        to = eth.BROADCAST if mac is None else int.from_bytes(mac, "big")
-        frame = arp.request(int(record["mac"]), source, ip, to=to, vlan=int(record["vlan"]))
-        self._injected |= self._injector.send(port, frame)
+        self._inject(port, frames.request(self._ports[port], source, ip, mac))
         return True
 
     def release(self, port: int, ip: int, forward: bool) -> None:
         """Queue a release (for the machine)."""
         outcome = ev.FORWARD if forward else ev.UNREACHABLE
-        self._unreleased.append(ev.release_word(port, ip, outcome))
+        self._unreleased.append(ev.release_words(port, ip, outcome))
 
-    def _source(self, port: int, ip: int) -> int | None:
-        """The address to ask from: from one of another prefix nobody would be believed."""
-        ip = address_table.mapped_int(ip)
-        for own, length in address_table.of_port(self._addresses, port):
-            if (own ^ ip) >> 128 - length == 0 and own != ip:
-                return own & 0xFFFFFFFF
-        return None
+    def _inject(self, port: int, frame: bytes) -> None:
+        self._injected |= self._injector.send(port, frame)
+
+    def _in_prefix(self, port: int, ip: int) -> bool:
+        return frames.own_in_prefix(self._addresses, port, ip) is not None
 
     def _flush(self) -> bool:
         """Push the releases that fit, in order; wake the worker if there is anything for it."""
-        n = self._releases.push(list(self._unreleased)) if self._unreleased else 0
-        for _ in range(n):
-            self._unreleased.popleft()
+        n = min(len(self._unreleased), self._releases.free_slots() // ev.RELEASE_WORDS)
+        if n:
+            self._releases.push([w for _ in range(n) for w in self._unreleased.popleft()])
         moved = bool(n) or self._injected
         self._injected = False
         if moved:

@@ -91,6 +91,10 @@ class PortRow:
     rx: Moved | None
     tx: Moved | None
     touched: str = ""
+    inner: int = 0
+    bridge: str = ""
+    vrf: str = "default"
+    urpf: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,13 +119,17 @@ class EdgeRow:
 
 @dataclass(frozen=True)
 class WaysRow:
-    """A node and its ways out. ended: packets that went nowhere: sent, freed or held."""
+    """A node and its ways out. ended: packets that went nowhere: sent, freed or held.
+
+    made: packets that it made besides those it was given; they are in its edges too.
+    """
 
     name: str
     kind: str
     packets: int
     edges: list[EdgeRow]
     ended: int
+    made: int = 0
 
 
 def choose(name: str = "") -> str:
@@ -230,12 +238,29 @@ class View:
         for node, stat, by_edge in zip(self.nodes, stats, taken, strict=True):
             packets, ended = int(stat[c.PACKETS]), int(by_edge[EDGE_HELD])
             edges = [EdgeRow(e["label"], e["to"], int(by_edge[e["edge"]])) for e in node["edges"]]
-            rows.append(WaysRow(node["name"], node["kind"], packets, edges, ended))
+            made = int(stat[c.EMITTED])
+            rows.append(WaysRow(node["name"], node["kind"], packets, edges, ended, made))
         return rows
 
     def routes(self) -> list[dict[str, Any]]:
-        """The routes in force: prefix, kind, via, port."""
-        return list(self.arena.read_document("routes"))
+        """The routes in force: prefix, kind, via, port, metric, vrf; the last may say how many more."""
+        found = self.arena.read_document("routes")
+        rows = list(found["routes"])
+        if more := found["count"] - len(rows):
+            rows.append({"prefix": f"... and {more:,} more"})
+        return rows
+
+    def bridges(self) -> list[dict[str, Any]]:
+        """The bridges: ports, MACs learned, and how often one moved."""
+        return list(self.arena.read_document("bridges")["bridges"])
+
+    def macs(self) -> list[dict[str, Any]]:
+        """Who is behind which port of a bridge; the last row may say how many more there are."""
+        found = self.arena.read_document("bridges")
+        rows = list(found["macs"])
+        if more := found["count"] - len(rows):
+            rows.append({"bridge": f"... and {more:,} more"})
+        return rows
 
     def neighbors(self) -> list[dict[str, Any]]:
         """The neighbors: port, address, mac, state, age (s; None: configured)."""
@@ -306,7 +331,11 @@ def _port_row(port: dict[str, Any], rx: Moved | None, tx: Moved | None) -> PortR
         addresses=port["addresses"],
         parent=port.get("parent") or "",
         vlan=port.get("vlan") or 0,
+        inner=port.get("inner") or 0,
         peer=port.get("peer") or "",
+        bridge=port.get("bridge") or "",
+        vrf=port.get("vrf") or "default",
+        urpf=port.get("urpf") or "",
         rx=rx,
         tx=tx,
         touched=port.get("touched") or "",

@@ -2,8 +2,9 @@
 """What a forwarder leaves in its arena for others to read: documents, and port statistics.
 
 forwarder   once: nodes, edges, counters, ports (see describe)
-routes      when they change
+routes      when they change: how many there are, and the first ROUTES_SHOWN
 neighbors   when they change
+bridges     when they change: domains with their ports, and the first MACS_SHOWN MACs
 drops       u64[n_ports, DROPS]: what ports know of frames that never reached the graph, in the
             order of the port's "statistics"; *-cleared: what ``clear`` copied, for readers to subtract
 """
@@ -23,12 +24,15 @@ from vforward.graph.build import Graph, Member
 from vforward.graph.worker import clock_hz
 
 if TYPE_CHECKING:
-    from vforward.control.forwarder import Forwarder, Interface
+    from vforward.control.forwarder import Forwarder
+    from vforward.control.interfaces import Interface
 
 log = logging.getLogger(__name__)
 
 DROPS = 4
 PERIOD_S = 0.25
+ROUTES_SHOWN = 2000
+MACS_SHOWN = 2000
 
 
 class Publisher:
@@ -37,8 +41,9 @@ class Publisher:
     def __init__(self, forwarder: Forwarder, config: str | None) -> None:
         self._forwarder = forwarder
         arena, graph = forwarder.arena, forwarder.graph
-        self._drops = arena.make("drops", (forwarder.ports.size, DROPS), np.uint64)
+        self._drops = arena.make("drops", (forwarder.interfaces.ports.size, DROPS), np.uint64)
         self._last: dict[str, Any] = {}
+        self._changes = -1
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         n = len(graph.order)
@@ -55,12 +60,13 @@ class Publisher:
     def refresh(self) -> None:
         """Publish what has changed."""
         forwarder = self._forwarder
-        for interface in forwarder.interfaces.values():
+        for interface in forwarder.interfaces:
             if interface.port is not None:
                 values = list(interface.port.statistics().values())[:DROPS]
                 self._drops[interface.number, : len(values)] = values
-        self._document("routes", [dataclasses.asdict(r) for r in forwarder.routing.routes()])
+        self._routes()
         self._document("neighbors", forwarder.known_neighbors())
+        self._document("bridges", bridges(forwarder))
 
     def start(self) -> None:
         """Refresh every PERIOD_S from now on."""
@@ -82,6 +88,18 @@ class Publisher:
                 self.refresh()
             except Exception:  # must not end with it
                 log.exception("publisher: a refresh failed")
+
+    def _routes(self) -> None:
+        routing, vrfs = self._forwarder.routing, self._forwarder.interfaces.vrfs
+        changes = routing.changes()
+        if changes == self._changes:
+            return
+        self._changes = changes
+        names = {number: name for name, number in vrfs.items()}
+        shown = [dataclasses.asdict(r) for r in routing.routes(limit=ROUTES_SHOWN)]
+        for route in shown:
+            route["vrf"] = names[route["vrf"]]
+        self._document("routes", {"count": routing.count(), "routes": shown})
 
     def _document(self, name: str, content: Any) -> None:
         if self._last.get(name) != content:
@@ -105,8 +123,33 @@ def describe(forwarder: Forwarder, config: str | None) -> dict[str, Any]:
         "vector": forwarder.vector,
         "config": config,
         "nodes": nodes,
-        "ports": [_port(forwarder, interface) for interface in forwarder.interfaces.values()],
+        "ports": [_port(forwarder, interface) for interface in forwarder.interfaces],
     }
+
+
+def bridges(forwarder: Forwarder) -> dict[str, Any]:
+    """The document "bridges"."""
+    bridging, name_of = forwarder.bridging, forwarder.interfaces.name_of
+    members: dict[str, list[str]] = {}
+    for interface in forwarder.interfaces:
+        if interface.bridge:
+            members.setdefault(interface.bridge, []).append(interface.name)
+    domains = [
+        {"bridge": name, "ports": members.get(name, []), "macs": n.learned, "moves": n.moves}
+        for name, n in bridging.counters().items()
+    ]
+    known = bridging.entries()[:MACS_SHOWN]
+    macs = [
+        {
+            "bridge": m.domain,
+            "mac": m.mac.to_bytes(6, "big").hex(":"),
+            "port": name_of(m.port),
+            "static": m.static,
+            "age": None if m.static else round(m.age_s, 1),
+        }
+        for m in known
+    ]
+    return {"bridges": domains, "count": len(known), "macs": macs}
 
 
 def _node(graph: Graph, member: Member) -> dict[str, Any]:
@@ -123,20 +166,24 @@ def _node(graph: Graph, member: Member) -> dict[str, Any]:
 
 
 def _port(forwarder: Forwarder, interface: Interface) -> dict[str, Any]:
-    record = forwarder.ports[interface.number]
+    record = forwarder.interfaces.record(interface)
     members = forwarder.graph.members
     rx, tx = (f"{interface.name}-{way}" for way in ("rx", "tx"))
     touched = getattr(interface.port, "touched", "")
     return {
         "number": interface.number,
         "name": interface.name,
-        "type": type(interface.port).__name__ if interface.port else "vlan",
+        "type": interface.kind,
         "mac": int(record["mac"]).to_bytes(6, "big").hex(":"),
         "mtu": int(record["mtu"]),
         "addresses": [str(address) for address in interface.addresses],
         "parent": interface.parent,
         "vlan": interface.vlan,
+        "inner": interface.inner,
         "peer": interface.peer,
+        "bridge": interface.bridge,
+        "vrf": interface.vrf,
+        "urpf": interface.urpf,
         "rx": rx if rx in members else None,
         "tx": tx if tx in members else None,
         "statistics": list(interface.port.statistics())[:DROPS] if interface.port else [],

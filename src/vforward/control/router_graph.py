@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The graph of a switch and router: which node's edge leads where. The only place that says so.
 
-    port-rx -> ethernet-input -+-> ip4-input => ip4-lookup -+-> ip4-rewrite => interface-output -> port-tx
-                               +-> arp-input                +-> arp-resolve ... arp-release
-                               +-> l2-cross-connect         +-> ip4-local -> icmp4-echo -> again
-                                                            +-> icmp4-error -> again -> ip4-lookup
+    port-rx -> ethernet-input -+-> l2-forward -> l2-flood -------------------------+
+                               |       +-> bvi-input (then as from ethernet-input) |
+                               +-> l2-cross-connect -------------------------------+
+                               +-> host-input                                      v
+                               +-> ip4-input => ip4-lookup -> ip4-rewrite => interface-output -> port-tx
+                               +-> ip6-input => ip6-lookup -> ip6-rewrite =>    ^   +-> bvi-output
+                               +-> arp-input -----------------------------------+
 
-``=>`` is a feature arc; ``again`` is the queue by which what the router makes itself is routed.
+``=>`` is a feature arc. Queues close the cycles: ``again`` and ``again6`` lead what the router makes
+itself to the look-ups, bvi-output leads what is routed into a bridge to l2-forward.
 """
 
 from __future__ import annotations
@@ -16,51 +20,109 @@ from collections.abc import Iterable
 from vforward.graph.build import Graph
 from vforward.io.port import Port
 from vforward.nodes.arp import input as arp_input
-from vforward.nodes.arp import release as arp_release
 from vforward.nodes.arp import resolve as arp_resolve
 from vforward.nodes.control import inject
 from vforward.nodes.ethernet import input as ethernet_input
-from vforward.nodes.icmp import echo, error
+from vforward.nodes.host import input as host_input
+from vforward.nodes.host import punt as host_punt
+from vforward.nodes.icmp import echo as icmp4_echo
+from vforward.nodes.icmp import error as icmp4_error
+from vforward.nodes.icmp6 import echo as icmp6_echo
+from vforward.nodes.icmp6 import error as icmp6_error
 from vforward.nodes.interface import drop, output, queue
+from vforward.nodes.ip4 import fragment as ip4_fragment
 from vforward.nodes.ip4 import input as ip4_input
-from vforward.nodes.ip4 import local, lookup, rewrite
-from vforward.nodes.l2 import cross_connect
+from vforward.nodes.ip4 import local as ip4_local
+from vforward.nodes.ip4 import lookup as ip4_lookup
+from vforward.nodes.ip4 import rewrite as ip4_rewrite
+from vforward.nodes.ip4 import urpf as ip4_urpf
+from vforward.nodes.ip6 import input as ip6_input
+from vforward.nodes.ip6 import local as ip6_local
+from vforward.nodes.ip6 import lookup as ip6_lookup
+from vforward.nodes.ip6 import rewrite as ip6_rewrite
+from vforward.nodes.ip6 import urpf as ip6_urpf
+from vforward.nodes.l2 import bvi_input, bvi_output, cross_connect, flood, forward
+from vforward.nodes.nd import input as nd_input
+from vforward.nodes.nd import resolve as nd_resolve
+from vforward.nodes.neighbor import notify, release
 
-AGAIN = "again"
+AGAIN, AGAIN6 = "again", "again6"
+NOTIFY4, NOTIFY6 = "ip4-notify", "ip6-notify"
+BVI_EDGE = 0
+"""interface-output's edge to what leaves by a BVI; the ports' edges follow."""
+BVI_LABEL = "(bvi)"  # which no port is named
 
 WIRING = {
     "ethernet-input": {
         "ip4": "ip4-input",
-        "ip6": "drop",
+        "ip6": "ip6-input",
         "arp": "arp-input",
         "cross-connect": "l2-cross-connect",
-        "bridge": "drop",
-        "host": "drop",
-        "drop": "drop",
+        "bridge": "l2-forward",
+        "host": "host-input",
     },
     "l2-cross-connect": {"output": "interface-output"},
-    "arp-input": {"reply": "interface-output", "drop": "drop"},
-    "arp-resolve": {"drop": "drop"},
-    "arp-release": {"forward": "ip4-lookup", "unreachable": "icmp4-error"},
+    "l2-forward": {"output": "interface-output", "flood": "l2-flood", "bvi": "bvi-input"},
+    "l2-flood": {"output": "interface-output", "bvi": "bvi-input"},
+    "bvi-input": {"ip4": "ip4-input", "ip6": "ip6-input", "arp": "arp-input"},
+    "bvi-output": {"next": "l2-forward"},
+    "host-input": {
+        "ip4": "ip4-input",
+        "ip6": "ip6-input",
+        "reply": "interface-output",
+        "output": "interface-output",
+    },
+    "host-punt": {"output": "interface-output"},
+    "arp-input": {"reply": "interface-output"},
+    "nd-input": {"reply": "interface-output"},
+    "neighbor-release": {
+        "ip4": "ip4-lookup",
+        "ip6": "ip6-lookup",
+        "unreachable4": "icmp4-error",
+        "unreachable6": "icmp6-error",
+    },
     "control-inject": {"output": "interface-output"},
-    "ip4-input": {"drop": "drop"},
+    "ip4-input": {"local": "ip4-local"},
     "ip4-lookup": {
         "rewrite": "ip4-rewrite",
         "resolve": "arp-resolve",
         "local": "ip4-local",
-        "notify": "ip4-rewrite",
-        "drop": "drop",
+        "notify": NOTIFY4,
         "error": "icmp4-error",
     },
-    "ip4-local": {"icmp-echo": "icmp4-echo", "error": "icmp4-error", "drop": "drop"},
-    "ip4-rewrite": {"drop": "drop", "error": "icmp4-error"},
+    NOTIFY4: {"rewrite": "ip4-rewrite"},
+    "ip4-local": {"icmp-echo": "icmp4-echo", "error": "icmp4-error", "punt": "host-punt"},
+    "ip4-rewrite": {"error": "icmp4-error", "fragment": "ip4-fragment"},
     "icmp4-echo": {"reply": AGAIN},
-    "icmp4-error": {"reply": AGAIN, "drop": "drop"},
+    "icmp4-error": {"reply": AGAIN},
     AGAIN: {"next": "ip4-lookup"},
+    "ip6-input": {"local": "ip6-local", "error": "icmp6-error"},
+    "ip6-lookup": {
+        "rewrite": "ip6-rewrite",
+        "resolve": "nd-resolve",
+        "local": "ip6-local",
+        "notify": NOTIFY6,
+        "error": "icmp6-error",
+    },
+    NOTIFY6: {"rewrite": "ip6-rewrite"},
+    "ip6-local": {
+        "echo": "icmp6-echo",
+        "nd": "nd-input",
+        "error": "icmp6-error",
+        "punt": "host-punt",
+    },
+    "ip6-rewrite": {"error": "icmp6-error"},
+    "icmp6-echo": {"reply": AGAIN6, "link": "interface-output"},
+    "icmp6-error": {"reply": AGAIN6, "link": "interface-output"},
+    AGAIN6: {"next": "ip6-lookup"},
 }
+"""Besides: every edge named drop leads to drop."""
+
 NODES = (
-    ethernet_input, cross_connect, arp_input, arp_resolve, arp_release, inject,
-    ip4_input, lookup, local, rewrite, echo, error, drop,
+    ethernet_input, cross_connect, forward, flood, bvi_input, bvi_output, host_input, host_punt,
+    arp_input, arp_resolve, nd_input, nd_resolve, release, inject,
+    ip4_input, ip4_urpf, ip4_lookup, ip4_local, ip4_rewrite, ip4_fragment, icmp4_echo, icmp4_error,
+    ip6_input, ip6_urpf, ip6_lookup, ip6_local, ip6_rewrite, icmp6_echo, icmp6_error, drop,
 )  # fmt: skip
 
 
@@ -87,16 +149,26 @@ def lay_out(graph: Graph, ports: Iterable[tuple[str, Port]]) -> None:
             graph.wire(rx_name(name), "next", "ethernet-input")
     for module in NODES:
         graph.add(module.NODE)
-    graph.add(queue.NODE, AGAIN)
-    graph.add(output.NODE, edges=[name for name, _ in ports])
+    for name in (NOTIFY4, NOTIFY6):
+        graph.add(notify.NODE, name)
+    for name in (AGAIN, AGAIN6):
+        graph.add(queue.NODE, name)
+    graph.add(output.NODE, edges=[BVI_LABEL, *(name for name, _ in ports)])
+    graph.wire("interface-output", BVI_LABEL, "bvi-output")
     for name, port in ports:
         node, tables = port.tx()
         graph.add(node, tx_name(name), **tables)
         graph.wire("interface-output", name, tx_name(name))
-        if "drop" in node.edge_labels:
-            graph.wire(tx_name(name), "drop", "drop")
     for node_name, edges in WIRING.items():
         for edge, to in edges.items():
             graph.wire(node_name, edge, to)
-    graph.arc("ip4-input", starts=["ip4-input"], features=[], end="ip4-lookup")
-    graph.arc("ip4-output", starts=["ip4-rewrite"], features=[], end="interface-output")
+    for name, member in graph.members.items():
+        if "drop" in member.edges and name != "interface-output":
+            graph.wire(name, "drop", "drop")
+    for family in ("ip4", "ip6"):
+        start, end = f"{family}-input", f"{family}-lookup"
+        graph.arc(start, starts=[start], features=[f"{family}-urpf"], end=end)
+    graph.arc(
+        "ip4-output", starts=["ip4-rewrite", "ip4-fragment"], features=[], end="interface-output"
+    )
+    graph.arc("ip6-output", starts=["ip6-rewrite"], features=[], end="interface-output")

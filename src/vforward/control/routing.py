@@ -1,57 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes, own addresses and neighbors, turned into what ip4-lookup reads: the FIB and adjacencies.
+"""Routes, own addresses and neighbors, turned into what the lookup nodes read: FIBs and adjacencies.
 
-Routes of one prefix by precedence: local (the router's own address), connected, configured. A route
-via a next hop shares that neighbor's adjacency, which says RESOLVE while the neighbor's MAC is not
-known and REWRITE while it is; so a neighbor that comes or goes changes one record, not its routes.
+Of several routes for a prefix of a VRF one is in force: local (the router's own address) before
+connected before configured, and among configured ones the lowest metric (control.route_table). A route
+via a next hop shares that neighbor's adjacency, so a neighbor that comes or goes changes one record,
+not its routes (control.adjacencies). Several next hops share flows by weight (control.multipath).
 
-A known neighbor gets a host route besides, where the longest match of its address, were there no host
-routes, is a route that leaves the next hop to be found ("glean") on the neighbor's port.
-
-An adjacency is freed when it has no users (routes, and the neighbor while known), after a quiet point.
+IPv6 link-local prefixes are in no FIB: what is sent there does not leave the link (RFC 4291 section
+2.5.6). A link-local next hop works where its port is given.
 """
 
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from vforward.errors import ConfigError, VforwardError
+from vforward.control.adjacencies import Adjacencies
+from vforward.control.multipath import Groups
+from vforward.control.route_table import (
+    CONFIGURED_RANK,
+    CONNECTED_RANK,
+    Key,
+    Order,
+    RouteTable,
+    Target,
+)
+from vforward.control.routes import (
+    ALWAYS,
+    BITS,
+    Interface,
+    Network,
+    Path,
+    Route,
+    given,
+    is_link_local,
+    key_of_prefix,
+    native,
+    shown,
+    sorted_keys,
+    version_of,
+)
+from vforward.control.targets import Targets
+from vforward.errors import ConfigError
 from vforward.memory.arena import Arena
-from vforward.nodes.ip4.lookup import Edge
-from vforward.packet import ethernet as eth
 from vforward.tables import TableFull
-from vforward.tables.addresses import mapped_int
-from vforward.tables.adjacency import ADJACENCY, NO_ROUTE, REWRITE_MAX
-from vforward.tables.fib4 import Fib4
-
-LOCAL, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 2, 3, 4
-FIXED = {"blackhole": BLACKHOLE, "unreachable": UNREACHABLE, "prohibit": PROHIBIT}
-PRECEDENCE = ("local", "connected", "configured")
-
-Key = tuple[int, int]  # a prefix: address, length
-
-
-@dataclass(frozen=True)
-class Route:
-    """A route as users see it."""
-
-    prefix: str
-    kind: str  # local, connected, via, blackhole, unreachable, prohibit
-    via: str = ""
-    port: str = ""
+from vforward.tables.fib import Fib4, Fib6
 
 
 class Routing:
-    """The writer of the FIB and the adjacencies. Any thread may call any method.
+    """The writer of the FIBs and the adjacencies. Any thread may call any method.
 
     ports: the PORT table; names: of ports, by number. quiesce: returns True when no worker uses
     anymore what it read before (between taking an adjacency out of use and changing it), and False
@@ -64,100 +65,212 @@ class Routing:
         arena: Arena,
         ports: NDArray[Any],
         names: Callable[[int], str],
-        n_adjacencies: int = 4096,
+        n_adjacencies: int = 65536,
+        n_buckets: int = 1 << 18,
     ) -> None:
-        self.fib = Fib4(arena)
-        self.adjacencies = arena.make("adjacencies", n_adjacencies, ADJACENCY)
-        self.quiesce: Callable[[], bool] = lambda: True
+        self.fib4, self.fib6 = Fib4(arena), Fib6(arena)
+        self._adjacencies = Adjacencies(arena, ports, n_adjacencies)
+        self._groups = Groups(arena, self._adjacencies, n_buckets)
         self._lock = threading.RLock()
-        self._ports = ports
-        self._name = names
-        self._free = list(range(n_adjacencies - 1, PROHIBIT, -1))
-        self._retired: list[int] = []  # without users, but workers may still read them
-        self._left: set[int] = set()  # left REWRITE, but workers may still read their bytes
-        self._users: dict[int, int] = {}  # adjacency -> how many
-        self._neighbors: dict[tuple[int, int], int] = {}  # (port, address) -> adjacency
-        self._known: dict[tuple[int, int], int] = {}  # those whose MAC is known
-        self._addresses: list[int] = []  # theirs, sorted
-        self._connected: dict[IPv4Network, int] = {}  # prefix -> port
-        self._entries: dict[Key, dict[str, tuple[int, Route]]] = {}
-        self._lengths = [0] * 33  # keys in _entries by length
-        self._hosts: dict[int, int] = {}  # address -> adjacency: the host routes
-        self._listed: list[Route] | None = None
-        for number, edge, icmp in (
-            (NO_ROUTE, Edge.ERROR, 3 << 8),
-            (LOCAL, Edge.LOCAL, 0),
-            (BLACKHOLE, Edge.DROP, 0),
-            (UNREACHABLE, Edge.ERROR, 3 << 8 | 1),
-            (PROHIBIT, Edge.ERROR, 3 << 8 | 13),
-        ):
-            self.adjacencies[number]["icmp"], self.adjacencies[number]["edge"] = icmp, edge
-        for text in ("255.255.255.255/32", "224.0.0.0/4"):
-            self._put(IPv4Network(text), "connected", BLACKHOLE, Route(text, "blackhole"))
+        self._ports, self._name = ports, names
+        self._tables: dict[tuple[int, int], RouteTable] = {}  # of a VRF and IP version
+        self._interfaces: dict[tuple[int, Interface], int] = {}  # -> VRF
+        self._targets = Targets(self._adjacencies, self._groups, ports, self._interfaces)
+        self._known: dict[tuple[int, int], tuple[int, int]] = {}  # neighbors -> adjacency, VRF
+        self.add_vrf(0)
 
-    def connect(self, port: int, address: IPv4Interface) -> None:
-        """Give a port an address: a local route, a connected one, and none to its broadcast."""
-        network, name = address.network, self._name(port)
-        own = IPv4Network(int(address.ip))
+    @property
+    def adjacencies(self) -> NDArray[Any]:
+        """The table of adjacencies."""
+        return self._adjacencies.table
+
+    @property
+    def tables(self) -> dict[str, NDArray[Any]]:
+        """What nodes take, by parameter name."""
+        own = {"adjacencies": self._adjacencies.table, "buckets": self._groups.buckets}
+        return own | self.fib4.tables | self.fib6.tables
+
+    @property
+    def quiesce(self) -> Callable[[], bool]:
+        """See the class."""
+        return self._adjacencies.quiesce
+
+    @quiesce.setter
+    def quiesce(self, quiesce: Callable[[], bool]) -> None:
+        self._adjacencies.quiesce = quiesce
+
+    def add_vrf(self, vrf: int) -> None:
+        """Make a VRF's tables, before a packet is looked up in it; harmless when repeated.
+
+        The first address or route does it too. Raises ConfigError, TableFull.
+        """
         with self._lock:
-            self._put(own, "local", LOCAL, Route(str(own), "local", port=name))
-            if network.prefixlen < 32:
-                route = Route(str(network), "connected", port=name)
-                self._put(network, "connected", self._allocate(port, 0), route)
-                self._connected[network] = port
-            if network.prefixlen <= 30:
-                last = IPv4Network(int(network.broadcast_address))
-                self._put(last, "connected", BLACKHOLE, Route(str(last), "blackhole", port=name))
+            self._table(vrf, 4)
+
+    # What the router's own addresses give.
+
+    def connect(self, port: int, interface: Interface) -> None:
+        """Give a port an address: a local route, a connected one, and others (control.routes.given).
+
+        Raises ConfigError, TableFull; nothing is changed then.
+        """
+        with self._lock:
+            vrf = int(self._ports[port]["vrf"])
+            table, put = self._table(vrf, interface.version), list[tuple[Key, Order]]()
+            try:
+                for (key, order), kind in given(port, interface).items():
+                    if table.find(key, order) is None:
+                        self._put(table, key, self._targets.own(table, port, order, kind))
+                        put.append((key, order))
+            except Exception:
+                for key, order in put:
+                    self._remove(table, key, order)
+                raise
+            self._interfaces[port, interface] = vrf
+            self.reclaim()
+
+    def disconnect(self, port: int, interface: Interface) -> None:
+        """Take an address off a port. Configured routes stay, also those via its prefix.
+
+        Raises KeyError when the port does not have it, TableFull.
+        """
+        with self._lock:
+            vrf = self._interfaces[port, interface]
+            table = self._table(vrf, interface.version)
+            gone = given(port, interface)
+            for (other, remaining), there in self._interfaces.items():
+                if other == port and there == vrf and remaining != interface:
+                    for each in given(port, remaining).keys() & gone.keys():
+                        del gone[each]
+            for key, order in gone:
+                if table.find(key, order) is not None:
+                    self._remove(table, key, order)
+            del self._interfaces[port, interface]
+            self.reclaim()
+
+    # Configured routes.
 
     def add(
         self,
-        prefix: IPv4Network,
+        prefix: Network,
         *,
-        via: IPv4Address | None = None,
-        port: int | None = None,
+        paths: Sequence[Path] = (),
         kind: str = "",
+        metric: int = 0,
+        vrf: int = 0,
     ) -> None:
-        """Add a configured route, in place of one of the same prefix.
+        """Add a route, in place of one of the same prefix, metric and VRF.
 
-        Raises ConfigError when its next hop is on no connected prefix or no adjacency is free,
-        TableFull; nothing is changed then.
+        Either paths, or a kind: "blackhole", "unreachable", "prohibit", "local". A next hop is on a
+        connected prefix of the VRF, or its port is given (which may be of another VRF). Several paths
+        share the flows by weight; one that stays keeps its flows when another leaves. A next hop
+        that is not reachable keeps its share, unless neighbor_failed is called.
+
+        Raises ConfigError when a path is not possible or there is no adjacency left, TableFull;
+        nothing is changed then.
         """
         with self._lock:
+            table, key = self._table(vrf, prefix.version), key_of_prefix(prefix)
+            order = (CONFIGURED_RANK, metric, 0)
             if kind:
-                number, route = FIXED[kind], Route(str(prefix), kind)
-            elif via is None:
-                assert port is not None
-                route = Route(str(prefix), "connected", port=self._name(port))
-                number = self._allocate(port, 0)
+                target = self._targets.own(table, 0, order, kind)
             else:
-                port = self._port_of(via) if port is None else port
-                if port is None:
-                    msg = (
-                        f"route {prefix}: next hop {via} is in no port's prefix; "
-                        "give a port that reaches it"
-                    )
-                    raise ConfigError(msg)
-                route = Route(str(prefix), "via", via=str(via), port=self._name(port))
-                number = self._neighbor(port, int(via))
-            self._put(prefix, "configured", number, route)
-
-    def delete(self, prefix: IPv4Network) -> None:
-        """Take a configured route away. Raises KeyError when there is none."""
-        key = _key(prefix)
-        with self._lock:
-            entries = self._entries[key]
-            number, _ = entries.pop("configured")
-            if not entries:
-                del self._entries[key]
-                self._lengths[prefix.prefixlen] -= 1
-            self._listed = None
-            self._publish(key)
-            self._release(number)
-            self._recheck(prefix)
+                what = f"route {prefix}" + (f" of VRF {vrf}" if vrf else "")
+                target = self._targets.via(table, order, paths, what, old=table.find(key, order))
+            self._put(table, key, target)
             self.reclaim()
 
+    def delete(self, prefix: Network, *, metric: int | None = None, vrf: int = 0) -> None:
+        """Delete a configured route; without a metric the one with the lowest.
+
+        Raises KeyError when there is none, TableFull; nothing is changed then.
+        """
+        with self._lock:
+            table, key = self._table(vrf, prefix.version), key_of_prefix(prefix)
+            orders = [t.order for t in table.entries.get(key, ()) if t.order[0] == CONFIGURED_RANK]
+            orders = [order for order in orders if metric in (None, order[1])]
+            if not orders:
+                raise KeyError(str(prefix))
+            self._remove(table, key, orders[0])
+            self.reclaim()
+
+    def add_many(
+        self,
+        prefixes: ArrayLike,
+        lengths: ArrayLike,
+        which: ArrayLike,
+        ways: Sequence[Sequence[Path] | str],
+        *,
+        version: int,
+        metric: int = 0,
+        vrf: int = 0,
+        progress: Callable[[int], None] = lambda _done: None,
+    ) -> None:
+        """Add many routes, each as add does: the i-th to ``ways[which[i]]``, paths or a kind.
+
+        prefixes: integers, for IPv6 u64[n, 2] (halves), without host bits. progress is called now
+        and then with how many are done, with the lock held. Raises ConfigError before anything is
+        changed; TableFull when some are added (or ConfigError, where multipath routes are replaced).
+        """
+        whole, order_of, keys = sorted_keys(prefixes, lengths, BITS[version])  # as the FIB sorts
+        index = np.asarray(which, np.int64)[order_of]
+        with self._lock:
+            table = self._table(vrf, version)
+            order, targets = (CONFIGURED_RANK, metric, 0), list[Target]()
+            try:
+                for way in ways:
+                    if isinstance(way, str):
+                        targets.append(self._targets.own(table, 0, order, way))
+                    else:
+                        targets.append(
+                            self._targets.via(table, order, way, f"next hops {len(targets)}")
+                        )
+                self._add_many(table, whole, keys, index, targets, ways, progress)
+            finally:
+                for target in targets:
+                    self._targets.unuse(target)
+                self.reclaim()
+
+    def _add_many(
+        self,
+        table: RouteTable,
+        prefixes: NDArray[Any],
+        keys: list[Key],
+        which: NDArray[Any],
+        targets: list[Target],
+        ways: Sequence[Sequence[Path] | str],
+        progress: Callable[[int], None],
+    ) -> None:
+        def between(done: int) -> None:
+            if self.fib4.retired or self.fib6.retired:
+                self._quiet()
+            progress(done)
+
+        alone = table.difficult(keys, which, targets) if keys else set()
+        single = [(key, int(i)) for key, i in zip(keys, which) if key in alone]
+        if single:
+            rest = np.fromiter((key not in alone for key in keys), bool, len(keys))
+            keys = [key for key in keys if key not in alone]
+            prefixes, which = prefixes[rest], which[rest]
+        if keys:
+            uses, full = table.put_many(prefixes, keys, which, targets, between)
+            for target, n in uses.items():
+                self._targets.use(target, n)
+            if full is not None:
+                raise TableFull(str(full), full.done) from full
+        for key, i in single:
+            target, way = targets[i], ways[i]
+            old = table.find(key, target.order)
+            if isinstance(way, str) or old is None or not (target.hops and old.hops):
+                self._targets.use(target)
+            else:  # its flows are to stay where they can
+                target = self._targets.via(table, target.order, way, "route", old=old)
+            self._put(table, key, target)
+
+    # Neighbors.
+
     def neighbor_up(self, port: int, address: int, mac: bytes) -> None:
-        """A neighbor's MAC is known, or has changed: its packets go there.
+        """A neighbor's MAC is known, or has changed: its packets go there. address: of 128 bits.
 
         Raises ConfigError when no adjacency is free, TableFull, VforwardError when workers do not
         let go of the old MAC; nothing is changed then.
@@ -165,209 +278,123 @@ class Routing:
         with self._lock:
             new = (port, address) not in self._known
             if new:
-                self._known[port, address] = self._neighbor(port, address)
-                insort(self._addresses, address)
-            number = self._known[port, address]
+                number = self._adjacencies.hop((port, address))
+                self._known[port, address] = number, int(self._ports[port]["vrf"])
+            number, vrf = self._known[port, address]
             try:
-                self._set_host(address)
-                self._write(number, self._header(port, mac))
+                if not is_link_local(address):
+                    table = self._table(vrf, version_of(address))
+                    table.know(port, native(address), number)
+                self._adjacencies.write(number, mac)
             except Exception:
                 if new:
                     self._forget(port, address)
                 raise
+            self._groups.set_failed((port, address), failed=False)
+
+    def neighbor_stale(self, port: int, address: int) -> None:
+        """Packets go to a neighbor as before, but its use is to be told: by the edge NOTIFY."""
+        with self._lock:
+            if (port, address) in self._known:
+                self._adjacencies.stale(self._known[port, address][0])
 
     def neighbor_down(self, port: int, address: int) -> None:
         """A neighbor's MAC is not known any more: packets to it wait for resolution again."""
         with self._lock:
             if (port, address) in self._known:
                 self._forget(port, address)
+            self._groups.set_failed((port, address), failed=False)
 
-    def routes(self) -> list[Route]:
-        """The routes in force, by prefix, without host routes of neighbors."""
+    def neighbor_failed(self, port: int, address: int) -> None:
+        """As neighbor_down, and multipath routes do without it until it is up, or down again."""
         with self._lock:
-            if self._listed is None:
-                self._listed = [_best(entries)[1] for _, entries in sorted(self._entries.items())]
-            return list(self._listed)
+            if (port, address) in self._known:
+                self._forget(port, address)
+            self._groups.set_failed((port, address), failed=True)
+
+    # For users.
+
+    def changes(self) -> int:
+        """A number that is another one after routes have changed."""
+        with self._lock:
+            return sum(table.changes for table in self._tables.values())
+
+    def count(self, vrf: int | None = None) -> int:
+        """Prefixes that have a route, without host routes of neighbors."""
+        with self._lock:
+            return sum(len(table) for table in self._shown(vrf))
+
+    def routes(self, vrf: int | None = None, limit: int | None = None) -> list[Route]:
+        """The routes in force, by VRF, family and prefix, at most limit; as count counts them."""
+        found: list[Route] = []
+        with self._lock:
+            for table in self._shown(vrf):
+                left = None if limit is None else limit - len(found)
+                if left is None or left > 0:
+                    found += [
+                        shown(key, table.bits, table.vrf, target, self._name)
+                        for key, target in table.in_force(left)
+                    ]
+        return found
 
     def reclaim(self) -> None:
         """Free what is out of use; waits for a quiet point. What cannot be freed now is kept."""
         with self._lock:
-            if self.fib.retired or self._retired:
+            if self.fib4.retired or self.fib6.retired or self._adjacencies.waiting:
                 self._quiet()
 
     def _quiet(self) -> bool:
         """Wait for a quiet point, and free what waited for one. False: there was none in time."""
-        blocks = self.fib.retired
-        if not self.quiesce():
+        retired = [(fib, fib.retired) for fib in (self.fib4, self.fib6)]
+        if not self._adjacencies.quiet():
             return False
-        self.fib.reclaim(blocks)
-        self._free += self._retired
-        self._retired.clear()
-        self._left.clear()
+        for fib, n in retired:
+            fib.reclaim(n)
         return True
 
-    # Routes.
+    # Tables.
 
-    def _put(self, prefix: IPv4Network, source: str, number: int, route: Route) -> None:
-        """Enter a route. The use of the adjacency that the caller has taken is the route's now."""
-        key = _key(prefix)
-        entries = self._entries.setdefault(key, {})
-        self._lengths[prefix.prefixlen] += not entries
-        old = entries.get(source)
-        entries[source] = number, route
+    def _table(self, vrf: int, version: int) -> RouteTable:
+        if (vrf, version) not in self._tables:
+            if not 0 <= vrf < self.fib4.n_vrfs:
+                msg = f"VRF {vrf} is not in 0 to {self.fib4.n_vrfs - 1}"
+                raise ConfigError(msg)
+            for family in {4, 6} - {v for of, v in self._tables if of == vrf}:
+                self._tables[vrf, family] = self._new_table(vrf, family)
+        return self._tables[vrf, version]
+
+    def _new_table(self, vrf: int, version: int) -> RouteTable:
+        fib = self.fib4 if version == 4 else self.fib6
+        table = RouteTable(fib, vrf, self._adjacencies, self._quiet)
+        for prefix in ALWAYS[version]:
+            target = self._targets.own(table, 0, (CONNECTED_RANK, 0, 0), "blackhole")
+            self._put(table, key_of_prefix(prefix), target)
+        return table
+
+    def _shown(self, vrf: int | None) -> Iterator[RouteTable]:
+        for (number, _), table in sorted(self._tables.items()):
+            if vrf in (None, number):
+                yield table
+
+    def _put(self, table: RouteTable, key: Key, target: Target) -> None:
+        """Enter a route. The use of the target that the caller has taken is the route's now."""
         try:
-            self._publish(key)
-        except TableFull:  # which a prefix that is there already does not meet: it was new
-            del self._entries[key]
-            self._lengths[prefix.prefixlen] -= 1
-            self._release(number)
-            self.reclaim()
-            raise
-        self._listed = None
-        if old is not None:
-            self._release(old[0])
-        self._recheck(prefix)
-        self.reclaim()
-
-    def _recheck(self, prefix: IPv4Network) -> None:
-        """Set the host routes in a prefix anew, whose routes have changed."""
-        first, last = int(prefix.network_address), int(prefix.broadcast_address)
-        at = slice(bisect_left(self._addresses, first), bisect_right(self._addresses, last))
-        for address in self._addresses[at]:
-            # Its packets will wait for resolution, and so neighbor_up is called, and tries again.
-            with suppress(TableFull):
-                self._set_host(address)
-
-    def _set_host(self, address: int) -> None:
-        """Add, change or delete the host route of an address, as it should be now."""
-        found, number = self._match(address), None
-        if found is not None and found[1].kind == "connected":
-            port = int(self.adjacencies[found[0]]["tx_port"])
-            number = self._known.get((port, address))
-        old = self._hosts.get(address)
-        if number == old:
-            return
-        if number is None:
-            del self._hosts[address]
-            self._publish((address, 32))
-            return
-        self._hosts[address] = number
-        try:
-            self._publish((address, 32))
-        except TableFull:  # so it was new
-            del self._hosts[address]
-            raise
-
-    def _match(self, address: int) -> tuple[int, Route] | None:
-        """The longest route that covers an address, host routes aside."""
-        for length in range(32, -1, -1):
-            if self._lengths[length]:
-                entries = self._entries.get((address >> 32 - length << 32 - length, length))
-                if entries:
-                    return _best(entries)
-        return None
-
-    def _publish(self, key: Key) -> None:
-        """Let the FIB say of a prefix what is entered here. Raises TableFull, and changes nothing."""
-        number = self._hosts.get(key[0]) if key[1] == 32 else None
-        if number is None and key in self._entries:
-            number = _best(self._entries[key])[0]
-        if number is None:
-            self.fib.delete(*key)
-            return
-        try:
-            self.fib.add(*key, number)
+            replaced = table.put(key, target)
         except TableFull:
-            if not self.fib.retired or not self._quiet():
-                raise
-            self.fib.add(*key, number)
-
-    def _port_of(self, address: IPv4Address) -> int | None:
-        covering = [network for network in self._connected if address in network]
-        return self._connected[max(covering, key=lambda n: n.prefixlen)] if covering else None
-
-    # Adjacencies.
-
-    def _neighbor(self, port: int, address: int) -> int:
-        """A use of a neighbor's adjacency."""
-        number = self._neighbors.get((port, address))
-        if number is None:
-            number = self._neighbors[port, address] = self._allocate(port, address)
-        else:
-            self._users[number] += 1
-        return number
-
-    def _allocate(self, port: int, next_hop: int) -> int:
-        """The first use of an adjacency that was free."""
-        if not self._free:
+            self._targets.unuse(target)
             self.reclaim()
-        if not self._free:
-            msg = f"all {self.adjacencies.size} adjacencies are in use"
-            raise ConfigError(msg)
-        number = self._free.pop()
-        self._users[number] = 1
-        record = self.adjacencies[number]
-        record["next_hop"] = 0, mapped_int(next_hop) if next_hop else 0
-        record["tx_port"] = port
-        record["mtu"], record["edge"] = self._ports[port]["mtu"], Edge.RESOLVE
-        return number
+            raise
+        if replaced is not None:
+            self._targets.unuse(replaced)
 
-    def _release(self, number: int) -> None:
-        """End a use, when the FIB leads there no more. reclaim is to follow."""
-        if number <= PROHIBIT:
-            return
-        self._users[number] -= 1
-        if self._users[number]:
-            return
-        del self._users[number]
-        record = self.adjacencies[number]
-        key = int(record["tx_port"]), int(record["next_hop"][1]) & 0xFFFFFFFF
-        if self._neighbors.get(key) == number:  # a glean adjacency is nobody's
-            del self._neighbors[key]
-        self._retired.append(number)
+    def _remove(self, table: RouteTable, key: Key, order: Order) -> None:
+        self._targets.unuse(table.remove(key, order))
 
     def _forget(self, port: int, address: int) -> None:
         """Take a neighbor back out of the known ones."""
-        number = self._known.pop((port, address))
-        del self._addresses[bisect_left(self._addresses, address)]
-        with suppress(TableFull):  # of another port's neighbor with this address; see _recheck
-            self._set_host(address)
-        self._leave(number)
-        self._release(number)
+        number, vrf = self._known.pop((port, address))
+        if not is_link_local(address):
+            self._table(vrf, version_of(address)).forget(port, native(address))
+        self._adjacencies.leave(number)
+        self._adjacencies.release(number)
         self.reclaim()
-
-    def _leave(self, number: int) -> None:
-        """Let packets wait for resolution. Workers may read the header until the next quiet point."""
-        if self.adjacencies[number]["edge"] == Edge.REWRITE:
-            self.adjacencies[number]["edge"] = Edge.RESOLVE
-            self._left.add(number)
-
-    def _write(self, number: int, header: bytes) -> None:
-        """Let packets leave with a header. Its bytes change only while no worker can read them."""
-        record = self.adjacencies[number]
-        words = np.frombuffer(header.rjust(REWRITE_MAX, b"\0"), np.uint64)
-        if (record["rewrite"] != words).any() or record["rewrite_len"] != len(header):
-            was = record["edge"]
-            self._leave(number)
-            if number in self._left and not self._quiet():
-                record["edge"] = was
-                msg = f"adjacency {number}: workers may still use the old header; try again"
-                raise VforwardError(msg)
-            record["rewrite"] = words
-            record["rewrite_len"] = len(header)
-        record["edge"] = Edge.REWRITE
-
-    def _header(self, port: int, mac: bytes) -> bytes:
-        record = self._ports[port]
-        source = int(record["mac"]).to_bytes(6, "big")
-        vid = int(record["vlan"])
-        tag = eth.VLAN.to_bytes(2, "big") + vid.to_bytes(2, "big") if vid else b""
-        return mac + source + tag + eth.IP4.to_bytes(2, "big")
-
-
-def _key(prefix: IPv4Network) -> Key:
-    return int(prefix.network_address), prefix.prefixlen
-
-
-def _best(entries: dict[str, tuple[int, Route]]) -> tuple[int, Route]:
-    return next(entries[source] for source in PRECEDENCE if source in entries)

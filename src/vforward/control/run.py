@@ -15,6 +15,8 @@ from contextlib import contextmanager
 
 from vforward.control import compile as compiling
 from vforward.control import config as models
+from vforward.control.assembly import Tags
+from vforward.control.bridging import Settings
 from vforward.control.forwarder import Forwarder
 from vforward.errors import ConfigError, KernelError
 from vforward.graph import control as c
@@ -44,6 +46,10 @@ def from_config(config: models.Config) -> Forwarder:
         buffers=settings.buffers,
         idle=settings.idle,
         core=settings.core,
+        icmp_errors=settings.icmp_errors_per_second,
+        mac_table=settings.mac_table,
+        mac_age_s=settings.mac_age_s,
+        neighbors=settings.neighbors,
     )
     try:
         _fill(forwarder, config)
@@ -114,25 +120,87 @@ def _check_core(core: int | None) -> None:
 
 
 def _fill(forwarder: Forwarder, config: models.Config) -> None:
-    for name, port in config.ports.items():
-        if not isinstance(port, models.VlanPort):
-            forwarder.add_port(name, new_port(port), port.address)
-    for name, port in config.ports.items():
+    ports = config.ports
+    for name, port in ports.items():
+        if not isinstance(port, models.VlanPort | models.BviPort | models.TapPort):
+            made, vrf = new_port(port), port.vrf
+            forwarder.add_port(name, made, port.address, vrf=vrf, urpf=port.urpf or "")
+    for name, port in ports.items():
         if isinstance(port, models.VlanPort):
-            forwarder.add_vlan(name, port.parent, port.vlan, port.address, port.mtu)
+            forwarder.add_vlan(
+                name,
+                port.parent,
+                port.vlan,
+                port.address,
+                port.mtu,
+                inner=port.inner or 0,
+                dot1ad=port.dot1ad,
+                vrf=port.vrf,
+                urpf=port.urpf or "",
+            )
+    _fill_bridges(forwarder, config)
+    for name, port in ports.items():
+        if isinstance(port, models.TapPort):
+            forwarder.add_host(name, port.interface, port.host_of)
     for pair in config.cross_connects:
-        forwarder.cross_connect(*pair.ports)
+        one, other = pair.ports
+        forwarder.cross_connect(one, other, (_tags(ports[one]), _tags(ports[other])))
     for route in config.routes:
-        forwarder.add_route(route.prefix, via=route.via, port=route.port, kind=route.type or "")
+        forwarder.add_route(
+            route.prefix,
+            via=route.via,
+            port=route.port,
+            kind=route.type or "",
+            paths=[(path.via, path.port, path.weight) for path in route.paths or ()],
+            metric=route.metric,
+            vrf=route.vrf,
+        )
     for neighbor in config.neighbors:
         forwarder.add_neighbor(neighbor.address, neighbor.mac.packed, neighbor.port)
+
+
+def _fill_bridges(forwarder: Forwarder, config: models.Config) -> None:
+    for name, bridge in config.bridges.items():
+        settings = Settings(
+            learn=bridge.learn,
+            flood_unknown=bridge.flood_unknown,
+            flood_broadcast=bridge.flood_broadcast,
+            flood_multicast=bridge.flood_multicast,
+            forward_reserved=bridge.forward_reserved,
+            limit=bridge.limit or None,
+        )
+        forwarder.add_bridge(name, settings)
+        for member in bridge.ports:
+            tags = _tags(config.ports[member.port])
+            forwarder.add_to_bridge(name, member.port, member.group, tags)
+        for static in bridge.static:
+            forwarder.add_static_mac(name, static.mac.packed, static.port)
+    for name, port in config.ports.items():
+        if isinstance(port, models.BviPort):
+            mac = port.mac.packed if port.mac else None
+            forwarder.add_bvi(
+                name,
+                port.bridge,
+                port.address,
+                mac=mac,
+                mtu=port.mtu,
+                vrf=port.vrf,
+                urpf=port.urpf or "",
+            )
+
+
+def _tags(port: models.Port) -> Tags | None:
+    """How a port's tags change, or None if it does not say."""
+    if not isinstance(port, models.VlanPort) or port.rewrite is None:
+        return None
+    return Tags(port.rewrite.pop, tuple((tag >> 16, tag & 0xFFFF) for tag in port.rewrite.push))
 
 
 def new_port(port: models.Port) -> Port:
     """The port that a model describes, not opened."""
     if isinstance(port, models.NullPort):
         return NullPort(mtu=port.mtu)
-    assert not isinstance(port, models.VlanPort), "a sub-interface is no port"
+    assert not isinstance(port, models.VlanPort | models.BviPort | models.TapPort)
     mac = port.mac.packed if port.mac else None
     if isinstance(port, models.AfPacketPort):
         return AfPacketPort(port.interface, mac, port.mtu, port.ring_mib, port.promiscuous)

@@ -81,8 +81,7 @@ def ports(rows: list[PortRow]) -> None:
     out = console()
     table = _table(">#", "Port", "Type", "MAC", ">MTU", "Addresses", "Of")
     for row in rows:
-        of = f"{row.parent} vlan {row.vlan}" if row.vlan else ""
-        of = f"cross connect to {row.peer}" if row.peer else of
+        of = _belongs(row)
         number, mtu = str(row.number), str(row.mtu)
         table.add_row(number, row.name, row.type, row.mac, mtu, " ".join(row.addresses), of)
     out.print(table)
@@ -110,12 +109,23 @@ def errors(rows: list[ErrorRow], *, everything: bool = False) -> None:
 
 def routes(rows: list[dict[str, Any]]) -> None:
     """Print the routes."""
-    _print_documents(rows, ("prefix", "kind", "via", "port"), "no routes")
+    _print_documents(rows, ("prefix", "kind", "via", "port", "metric", "vrf"), "no routes")
 
 
 def neighbors(rows: list[dict[str, Any]]) -> None:
     """Print the neighbors."""
     _print_documents(rows, ("address", "mac", "port", "state", "age"), "no neighbors")
+
+
+def bridges(rows: list[dict[str, Any]]) -> None:
+    """Print the bridges."""
+    rows = [{**row, "ports": " ".join(row["ports"])} for row in rows]
+    _print_documents(rows, ("bridge", "ports", "macs", "moves"), "no bridges")
+
+
+def macs(rows: list[dict[str, Any]]) -> None:
+    """Print who is behind which port of a bridge."""
+    _print_documents(rows, ("bridge", "mac", "port", "static", "age"), "no MACs")
 
 
 def graph(rows: list[WaysRow]) -> None:
@@ -124,7 +134,8 @@ def graph(rows: list[WaysRow]) -> None:
     label = max((len(edge.label) for row in rows for edge in row.edges), default=0)
     to = max(len(name) for name in (ENDED, *(edge.to for row in rows for edge in row.edges)))
     for row in rows:
-        out.print(f"{row.name}  ({row.kind}, {row.packets:,} packets)", style="bold")
+        made = f", {row.made:,} made here" if row.made else ""
+        out.print(f"{row.name}  ({row.kind}, {row.packets:,} packets{made})", style="bold")
         ways = [(f"{e.label:{label}} -> {e.to:{to}}", e.packets) for e in row.edges]
         if row.ended:
             ways.append((f"{'':{label}}    {ENDED:{to}}", row.ended))
@@ -155,6 +166,7 @@ def summary(config: Config) -> str:
         (len(config.ports), "port"),
         (len(config.routes), "route"),
         (len(config.neighbors), "neighbor"),
+        (len(config.bridges), "bridge"),
         (len(config.cross_connects), "cross connect"),
     )
     return ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for n, name in counted if n) or "no ports"
@@ -221,6 +233,23 @@ def _error_table(head: str, rows: Iterable[ErrorRow]) -> Table:
     for row in rows:
         table.add_row(row.node, row.reason, f"{row.count:,}", row.help)
     return table
+
+
+def _belongs(row: PortRow) -> str:
+    """What a port belongs to, in a few words."""
+    parts = []
+    if row.vlan:
+        inner = f".{row.inner}" if row.inner else ""
+        parts.append(f"{row.parent} vlan {row.vlan}{inner}")
+    if row.bridge:
+        parts.append(f"bridge {row.bridge}")
+    elif row.peer:
+        parts.append(f"{'host of' if row.type == 'TapPort' else 'cross connect to'} {row.peer}")
+    if row.vrf != "default":
+        parts.append(f"vrf {row.vrf}")
+    if row.urpf:
+        parts.append(f"urpf {row.urpf}")
+    return ", ".join(parts)
 
 
 def _moved(moved: Moved | None) -> list[str]:

@@ -90,7 +90,7 @@ class RxCount(Labels):
 
 
 @inline
-def _vnet_header(data: Any, meta: Any, row: Any, where: Any, tag: Any) -> bool:
+def vnet_header(data: Any, meta: Any, row: Any, where: Any, tag: Any) -> bool:
     """Take over the virtio_net_hdr at an address. Returns whether its fields are within bounds."""
     vnet = view(where, 1, VIRTIO_NET_HDR)[0]
     if vnet.flags == 0 and vnet.gso_type == 0:
@@ -149,7 +149,7 @@ def _short(data: Any, meta: Any, row: Any, ring: Any, frame: Any, length: Any, t
         copy(to + MACS + tag, frame + MACS, length - MACS)
     else:
         copy(to, frame, length)
-    return _vnet_header(data, meta, row, frame - VNET_BYTES, tag)
+    return vnet_header(data, meta, row, frame - VNET_BYTES, tag)
 
 
 @inline
@@ -250,7 +250,7 @@ def _frame(data: Any, meta: Any, count: Any, pool: Any, ring: Any, slot: Any, st
             count[RxCount.TRUNCATED] += u64(1)
         if row in (DROPPED, NIL):
             return row
-        good = _vnet_header(data, meta, row, i64(ring[VNET]), tag)
+        good = vnet_header(data, meta, row, i64(ring[VNET]), tag)
     else:
         row = take_one(pool)
         if row == NIL:

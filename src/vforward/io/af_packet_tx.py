@@ -54,7 +54,7 @@ PIECE = IOVEC.itemsize
 MESSAGE = MMSGHDR.itemsize
 RETRIES = 64  # calls, about 50 microseconds, before a full socket means a drop
 
-EINTR, ENXIO, EAGAIN, ENODEV, ENETDOWN, ENOBUFS = 4, 6, 11, 19, 100, 105
+EINTR, EIO, ENXIO, EAGAIN, ENODEV, EBADFD, ENETDOWN, ENOBUFS = 4, 5, 6, 11, 19, 77, 100, 105
 
 
 class TxCount(Labels):
@@ -133,7 +133,7 @@ def _reason(error: Any) -> int:
         return TxCount.RING_FULL.value
     if error == ENOBUFS:
         return TxCount.NO_BUFFERS.value
-    if error in (ENETDOWN, ENXIO, ENODEV):
+    if error in (ENETDOWN, ENXIO, ENODEV, EIO, EBADFD):  # EIO, EBADFD: a TAP's
         return TxCount.LINK_DOWN.value
     return TxCount.REFUSED.value
 

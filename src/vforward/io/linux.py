@@ -4,7 +4,8 @@
 Plain numbers, so that nothing here needs the shim; tests/io/test_linux.py holds every one of
 them against the C headers. x86-64 and arm64 agree on all of them.
 
-Sources: packet_mmap.rst, linux/if_packet.h, linux/virtio_net.h, poll(2), recv(2).
+Sources: packet_mmap.rst, linux/if_packet.h, linux/virtio_net.h, linux/if_tun.h, rtnetlink(7),
+linux/fib_rules.h, poll(2), recv(2).
 """
 
 import numpy as np
@@ -105,3 +106,21 @@ SOL_PACKET = 263
 PACKET_AUXDATA = 8
 ETH_P_ALL = 0x0003
 IFNAMSIZ = 16
+
+TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 0x01, 0x02, 0x04, 0x08
+TUN_F_USO4, TUN_F_USO6 = 0x20, 0x40  # from Linux 6.2 on
+
+NLM_F_REQUEST, NLM_F_ACK = 0x01, 0x04
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
+NLMSG_ERROR = 2
+RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_DELADDR = 16, 18, 20, 21
+RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE = 24, 25, 32, 33
+IFF_UP = 1
+IFLA_ADDRESS, IFLA_MTU, IFLA_STATS64 = 1, 4, 23
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFA_F_NODAD = 0x02
+RTA_OIF, RTA_TABLE = 4, 15
+RTPROT_STATIC, RT_SCOPE_LINK, RTN_UNICAST = 4, 253, 1
+FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL, FR_ACT_TO_TBL = 2, 6, 15, 21, 1

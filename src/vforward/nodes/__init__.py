@@ -5,33 +5,65 @@ from __future__ import annotations
 
 from vforward.graph.node import Node
 from vforward.nodes.arp import input as arp_input
-from vforward.nodes.arp import release as arp_release
 from vforward.nodes.arp import resolve as arp_resolve
 from vforward.nodes.control import inject
 from vforward.nodes.ethernet import input as ethernet_input
+from vforward.nodes.host import input as host_input
+from vforward.nodes.host import punt as host_punt
 from vforward.nodes.icmp import echo as icmp4_echo
 from vforward.nodes.icmp import error as icmp4_error
+from vforward.nodes.icmp6 import echo as icmp6_echo
+from vforward.nodes.icmp6 import error as icmp6_error
 from vforward.nodes.interface import drop, output, queue
+from vforward.nodes.ip4 import fragment as ip4_fragment
 from vforward.nodes.ip4 import input as ip4_input
 from vforward.nodes.ip4 import local as ip4_local
 from vforward.nodes.ip4 import lookup as ip4_lookup
 from vforward.nodes.ip4 import rewrite as ip4_rewrite
-from vforward.nodes.l2 import cross_connect
+from vforward.nodes.ip4 import urpf as ip4_urpf
+from vforward.nodes.ip6 import input as ip6_input
+from vforward.nodes.ip6 import local as ip6_local
+from vforward.nodes.ip6 import lookup as ip6_lookup
+from vforward.nodes.ip6 import rewrite as ip6_rewrite
+from vforward.nodes.ip6 import urpf as ip6_urpf
+from vforward.nodes.l2 import bvi_input, bvi_output, cross_connect, flood, forward
+from vforward.nodes.nd import input as nd_input
+from vforward.nodes.nd import resolve as nd_resolve
+from vforward.nodes.neighbor import notify as neighbor_notify
+from vforward.nodes.neighbor import release as neighbor_release
 
 CATALOG: tuple[Node, ...] = (
-    ethernet_input.NODE,
     arp_input.NODE,
     arp_resolve.NODE,
-    arp_release.NODE,
     inject.NODE,
-    ip4_input.NODE,
-    ip4_lookup.NODE,
-    ip4_local.NODE,
-    ip4_rewrite.NODE,
+    ethernet_input.NODE,
+    host_input.NODE,
+    host_punt.NODE,
     icmp4_echo.NODE,
     icmp4_error.NODE,
-    cross_connect.NODE,
-    output.NODE,
+    icmp6_echo.NODE,
+    icmp6_error.NODE,
     drop.NODE,
+    output.NODE,
     queue.NODE,
+    ip4_fragment.NODE,
+    ip4_input.NODE,
+    ip4_local.NODE,
+    ip4_lookup.NODE,
+    ip4_rewrite.NODE,
+    ip4_urpf.NODE,
+    ip6_input.NODE,
+    ip6_local.NODE,
+    ip6_lookup.NODE,
+    ip6_rewrite.NODE,
+    ip6_urpf.NODE,
+    bvi_input.NODE,
+    bvi_output.NODE,
+    cross_connect.NODE,
+    flood.NODE,
+    forward.NODE,
+    nd_input.NODE,
+    nd_resolve.NODE,
+    neighbor_notify.NODE,
+    neighbor_release.NODE,
 )

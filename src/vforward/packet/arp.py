@@ -18,17 +18,19 @@ SIZES = 0x0604
 REQUEST, REPLY = 1, 2
 
 
-def request(mac: int, sender: int, target: int, *, to: int = eth.BROADCAST, vlan: int = 0) -> bytes:
+def request(
+    mac: int, sender: int, target: int, *, to: int = eth.BROADCAST, tags: bytes = b""
+) -> bytes:
     """The frame that asks who has an address: RFC 826 "Packet Generation". The slow path's.
 
     to: the neighbor's MAC when it is only asked whether it still is there (RFC 1122 section
-    2.3.2.1, "Unicast Poll"). vlan: the tag's VLAN id, 0 for none.
+    2.3.2.1, "Unicast Poll"). tags: in front of the type. With sender and target the same it asks
+    nothing, and announces the sender's MAC (RFC 5227 section 3).
     """
-    tag = b"" if vlan == 0 else eth.VLAN.to_bytes(2, "big") + vlan.to_bytes(2, "big")
     return (
         to.to_bytes(6, "big")
         + mac.to_bytes(6, "big")
-        + tag
+        + tags
         + eth.ARP.to_bytes(2, "big")
         + ETHERNET_IP4.to_bytes(4, "big")
         + SIZES.to_bytes(2, "big")

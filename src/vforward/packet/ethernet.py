@@ -11,3 +11,5 @@ IP4, ARP, VLAN, QINQ, IP6 = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD
 BROADCAST = 0xFFFFFFFFFFFF
 GROUP_BIT = 0x010000000000
 """Set in a MAC (as a 48-bit number) that is broadcast or multicast."""
+LOCAL_BIT = 0x020000000000
+"""Set in a MAC that is given locally: IEEE 802-2014 section 8.2."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from vforward.jit.be import store16
-from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.jit.kernel import i64, kernel
 from vforward.packet import ip6
 from vforward.packet.checksum import fold, sum_to_end
 
@@ -53,12 +53,6 @@ def put_checksum(data: Any, meta: Any, row: Any, l3: Any, l4: Any) -> None:
     """Compute and write the checksum of the message at l4; all else is in its place."""
     store16(data, row, l4 + CHECKSUM, 0)
     store16(data, row, l4 + CHECKSUM, message_sum(data, meta, row, l3, l4) ^ 0xFFFF)
-
-
-@inline
-def solicited_node_low(low: Any) -> Any:
-    """The low half of an address's solicited-node group; the high one is SOLICITED_NODE_HIGH."""
-    return u64(SOLICITED_NODE_LOW) | low & u64(0xFFFFFF)
 
 
 def solicited_node(address: int) -> int:

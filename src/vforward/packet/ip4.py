@@ -19,6 +19,12 @@ HEADER = 20
 DONT_FRAGMENT, MORE_FRAGMENTS, OFFSET_MASK = 0x4000, 0x2000, 0x1FFF
 ICMP, TCP, UDP = 1, 6, 17
 
+GROUPS = 0xE0000000
+"""From here on an address is not one host's: 224/4 (RFC 5771), 240/4 (RFC 1112 section 4)."""
+LINK_GROUPS = GROUPS >> 8
+"""The first 24 bits of 224.0.0/24: groups that never leave their link (RFC 5771 section 4)."""
+BROADCAST = 0xFFFFFFFF
+
 _INVERSE_65535 = np.uint64(0xFFFEFFFEFFFEFFFF)
 _LARGEST_QUOTIENT = np.uint64(0xFFFFFFFFFFFFFFFF // 0xFFFF)
 

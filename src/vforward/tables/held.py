@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""held: packets that wait for a neighbor's MAC, a short queue for each next hop.
+"""held: packets that wait for a neighbor's MAC, a short queue for each next hop of either family.
 
     held  HELD[1 + n], n a power of two
 
-    record 0     key   the release word in hand    rows, first, n   what is left to emit of it
-                 total packets in the table         limit  how many there may be
-    record 1..n  key   port and next hop, 0: free  rows, first, n   the queue, oldest at first
+    record 0     word, high, low   the release in hand    rows, first, n   what is left to emit of it
+                 total packets in the table               limit  how many there may be
+    record 1..n  word  USED | port, 0: free   high, low   the next hop, see tables.addresses
+                 rows, first, n   the queue, oldest at first
 
-A key lies in one of the WINDOW records that begin at its home, so what is deleted leaves no trace.
-A slot in use has one packet at least. A release moves the slot's queue to record 0 and frees the
-slot: what comes later for the next hop starts anew, and does not keep the release from ending.
+A next hop lies in one of the WINDOW records that begin at its home, so what is deleted leaves no
+trace. A slot in use has one packet at least. A release moves the slot's queue to record 0 and frees
+the slot: what comes later for the next hop starts anew, and does not keep the release from ending.
 
-Owner       One worker: arp-resolve and arp-release. The control plane sizes it, and reads it
-            while no worker runs.
-Complexity  WINDOW key comparisons.
-Limits      QUEUE packets for each next hop (RFC 1122 section 2.3.2.2: one at least, the latest).
+Owner       One worker: arp-resolve, nd-resolve and neighbor-release. The control plane sizes it, and
+            reads it while no worker runs.
+Complexity  WINDOW comparisons.
+Limits      QUEUE packets for each next hop (RFC 1122 section 2.3.2.2, RFC 4861 section 7.2.2: a few,
+            the latest).
 """
 
 from __future__ import annotations
@@ -27,47 +29,62 @@ from numpy.typing import NDArray
 from vforward.jit.kernel import inline, kernel
 from vforward.layout import NIL, ArrayOf
 
-QUEUE = 8
+QUEUE = 7
 WINDOW = 8
 SLOTS = 1024
 """The usual n."""
 
 HELD = np.dtype(
     [
-        ("key", np.uint64),
+        ("word", np.uint64),
+        ("high", np.uint64),
+        ("low", np.uint64),
         ("rows", np.uint32, QUEUE),  # a ring
-        ("first", np.uint32),
-        ("n", np.uint32),
         ("total", np.uint32),
         ("limit", np.uint32),
-        ("spare", np.uint64),
+        ("first", np.uint8),
+        ("n", np.uint8),
+        ("spare", np.uint8, 2),
     ]
 )
-assert HELD.itemsize == 64
+assert HELD.itemsize == 64, "a cache line"
 
 Held = Annotated[NDArray[Any], ArrayOf(HELD)]
 
-USED = 1 << 48
+USED = 1 << 16
 _HASH = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio (Knuth, TAOCP 6.4)
 
 
 @inline
-def key_of(port: Any, ip: Any) -> Any:
-    """The key of a next hop at a port."""
-    return np.uint64(USED | np.int64(port) << 32 | np.int64(ip))
+def word_of(port: Any) -> Any:
+    """What the word of a slot in use by a next hop at the port is."""
+    return np.uint64(USED | np.int64(port))
+
+
+@inline
+def _home(word: Any, high: Any, low: Any) -> Any:
+    """Where a next hop's window begins, before it is masked."""
+    mixed = ((word * _HASH ^ high) * _HASH ^ low) * _HASH
+    return np.int64(mixed >> np.uint64(32))
+
+
+@inline
+def _is(record: Any, word: Any, high: Any, low: Any) -> Any:
+    return (record.word == word) & (record.high == high) & (record.low == low)
 
 
 @kernel
-def probe(held: Any, key: Any) -> Any:
-    """The key's slot, or else a free one that it may take (with n 0), or else 0."""
+def probe(held: Any, port: Any, high: Any, low: Any) -> Any:
+    """The next hop's slot, or else a free one that it may take (with n 0), or else 0."""
+    word = word_of(port)
     mask = held.size - 2
-    home = np.int64((key * _HASH) >> np.uint64(32)) & mask
+    home = _home(word, high, low)
     free = np.int64(0)
     for i in range(WINDOW):
         slot = np.int64(1 + ((home + i) & mask))
-        if held[slot].key == key:
+        if _is(held[slot], word, high, low):
             return slot
-        if free == 0 and held[slot].key == 0:
+        if free == 0 and held[slot].word == 0:
             free = slot
     return free
 
@@ -81,18 +98,19 @@ def has_room(held: Any) -> Any:
 @inline
 def pop_oldest(held: Any, slot: Any) -> Any:
     """Take the oldest packet out of a queue; NIL when it is empty."""
-    if held[slot].n == 0:
+    n = np.int64(held[slot].n)
+    if n == 0:
         return np.int64(NIL)
     first = np.int64(held[slot].first)
     held[slot].first = (first + 1) % QUEUE
-    held[slot].n -= np.uint32(1)
+    held[slot].n = n - 1
     held[0].total -= np.uint32(1)
     return np.int64(held[slot].rows[first])
 
 
 @kernel
-def append(held: Any, slot: Any, key: Any, row: Any) -> Any:
-    """Put a packet behind those of the slot, which probe gave for the key.
+def append(held: Any, slot: Any, port: Any, high: Any, low: Any, row: Any) -> Any:
+    """Put a packet behind those of the slot, which probe gave for the next hop.
 
     Where there is no room the slot's oldest packet makes place: returns its row, otherwise NIL.
     The caller has checked has_room for a free slot.
@@ -100,24 +118,28 @@ def append(held: Any, slot: Any, key: Any, row: Any) -> Any:
     oldest = np.int64(NIL)
     if held[slot].n == QUEUE or not has_room(held):
         oldest = pop_oldest(held, slot)
-    held[slot].key = key
-    held[slot].rows[(np.int64(held[slot].first) + np.int64(held[slot].n)) % QUEUE] = row
-    held[slot].n += np.uint32(1)
+    record = held[slot]
+    record.word = word_of(port)
+    record.high = high
+    record.low = low
+    n = np.int64(record.n)
+    record.rows[(np.int64(record.first) + n) % QUEUE] = row
+    record.n = n + 1
     held[0].total += np.uint32(1)
     return oldest
 
 
 @kernel
-def begin_release(held: Any, key: Any) -> None:
-    """Move the key's queue, if there is one, to record 0, which is empty, and free its slot."""
-    slot = probe(held, key)
+def begin_release(held: Any, port: Any, high: Any, low: Any) -> None:
+    """Move the next hop's queue, if there is one, to record 0, which is empty, and free its slot."""
+    slot = probe(held, port, high, low)
     if slot == 0 or held[slot].n == 0:
         return
     for i in range(QUEUE):
         held[0].rows[i] = held[slot].rows[i]
     held[0].first = held[slot].first
     held[0].n = held[slot].n
-    held[slot].key = 0
+    held[slot].word = 0
     held[slot].n = 0
     held[slot].first = 0
 
@@ -152,11 +174,14 @@ def check(held: NDArray[Any]) -> None:
     """Assert that the table makes sense. While no worker runs."""
     slots = held[1:]
     assert slots.size & (slots.size - 1) == 0
-    assert ((slots["key"] == 0) == (slots["n"] == 0)).all(), "a slot in use has a packet"
+    assert ((slots["word"] == 0) == (slots["n"] == 0)).all(), "a slot in use has a packet"
     assert (held["n"] <= QUEUE).all()
     assert (held["first"] < QUEUE).all()
-    keys = slots["key"][slots["key"] != 0]
-    assert np.unique(keys).size == keys.size, "a next hop has two slots"
-    for key in keys:
-        assert held[int(probe(held, key))]["key"] == key, "a next hop is out of its window"
+    used = slots[slots["word"] != 0][["word", "high", "low"]]
+    assert np.unique(used).size == used.size, "a next hop has two slots"
+    for word, high, low in used:
+        slot = int(probe(held, int(word) - USED, high, low))
+        assert held[slot][["word", "high", "low"]] == np.array((word, high, low), used.dtype), (
+            "a next hop is out of its window"
+        )
     assert int(held["n"].sum()) == held_packets(held) <= int(held[0]["limit"])

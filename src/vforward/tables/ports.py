@@ -30,7 +30,7 @@ NO_MAC = 1 << 63
 """In ``filter``: no frame's destination equals it."""
 VIDS = 4096
 STACKED = 0x8000
-STACKED_MAX = 64
+STACKED_MAX = 256
 """Blocks of inner_vlans, block 0 (never used) included."""
 
 URPF_LOOSE, URPF_STRICT = 1, 2

@@ -2,26 +2,30 @@
 """Builders of packets, as plain bytes: each returns one header with its payload behind it.
 
 They nest the way the headers do. A MAC address is "02:00:00:00:00:01", 6 bytes or an int; an IPv4
-address is "10.0.0.1", 4 bytes or an int. Checksums and lengths are right unless you say otherwise.
-What does not fit its field is a ValueError.
+address is "10.0.0.1", 4 bytes or an int; an IPv6 address is "fe80::1", 16 bytes or an int. Checksums
+and lengths are right unless you say otherwise. What does not fit its field is a ValueError.
 
     frame = eth("02:00:00:00:00:01", "02:00:00:00:00:02", ETH_IP4,
                 ip4("10.0.0.2", "10.0.9.9", PROTO_UDP, udp("10.0.0.2", "10.0.9.9", 1000, 53)))
     tagged = eth(BROADCAST, "02:00:00:00:00:02", ETH_VLAN,
                  vlan(10, ETH_ARP, arp_request("02:00:00:00:00:02", "10.0.0.2", "10.0.0.1")))
+    solicited = ip6("fe80::2", "ff02::1:ff00:1", PROTO_ICMP6,
+                    neighbor_solicitation("fe80::2", "ff02::1:ff00:1", "fe80::1"), hops=255)
 """
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 Mac = str | bytes | int
 Ip4 = str | bytes | int
+Ip6 = str | bytes | int
 
 ETH_IP4, ETH_ARP, ETH_VLAN, ETH_QINQ, ETH_IP6 = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD
-PROTO_ICMP, PROTO_TCP, PROTO_UDP = 1, 6, 17
+PROTO_ICMP, PROTO_TCP, PROTO_UDP, PROTO_ICMP6 = 1, 6, 17, 58
 BROADCAST = b"\xff" * 6
 ETH_MIN = 60  # the shortest Ethernet frame, without its FCS
 
 _TCP_FLAGS = "FSRPAUEC"  # bit 0 first: RFC 9293 section 3.1
+_ND_FLAGS = "RSO"  # bit 7 first: RFC 4861 section 4.4
 
 
 def mac_bytes(mac: Mac) -> bytes:
@@ -50,6 +54,15 @@ def ip4_bytes(address: Ip4) -> bytes:
         return IPv4Address(address).packed
     except ValueError as error:
         msg = f"IPv4 address {address!r}: {error}"
+        raise ValueError(msg) from None
+
+
+def ip6_bytes(address: Ip6) -> bytes:
+    """Return the 16 bytes of an IPv6 address."""
+    try:
+        return IPv6Address(address).packed
+    except ValueError as error:
+        msg = f"IPv6 address {address!r}: {error}"
         raise ValueError(msg) from None
 
 
@@ -146,14 +159,78 @@ def icmp_echo(
     return _with_checksum(head, tail, checksum)
 
 
+def ip6(
+    src: Ip6,
+    dst: Ip6,
+    proto: int,
+    payload: bytes = b"",
+    *,
+    hops: int = 64,
+    traffic_class: int = 0,
+    flow: int = 0,
+    version: int = 6,
+    payload_length: int | None = None,
+) -> bytes:
+    """Return an IPv6 packet (RFC 8200). Extension headers are the caller's: proto is the first's."""
+    first = _bits("version", version, 4) << 28 | _bits("traffic class", traffic_class, 8) << 20
+    first |= _bits("flow label", flow, 20)
+    length = len(payload) if payload_length is None else payload_length
+    head = first.to_bytes(4, "big") + _field("payload length", length, 2)
+    head += _field("next header", proto, 1) + _field("hop limit", hops, 1)
+    return head + ip6_bytes(src) + ip6_bytes(dst) + payload
+
+
+def icmp6(
+    src: Ip6, dst: Ip6, kind: int, code: int = 0, body: bytes = bytes(4), *,
+    checksum: int | None = None,
+) -> bytes:  # fmt: skip
+    """Return an ICMPv6 message (RFC 4443): body follows the checksum. src, dst are for the latter."""
+    head = _field("type", kind, 1) + _field("code", code, 1)
+    length = (len(body) + 4).to_bytes(4, "big")
+    pseudo = ip6_bytes(src) + ip6_bytes(dst) + length + bytes([0, 0, 0, PROTO_ICMP6])
+    return _with_checksum(head, body, checksum, pseudo)
+
+
+def icmp6_echo(
+    src: Ip6, dst: Ip6, ident: int = 0, seq: int = 0, payload: bytes = b"", *, reply: bool = False
+) -> bytes:
+    """Return an ICMPv6 echo request, or reply (RFC 4443 section 4)."""
+    body = _field("identifier", ident, 2) + _field("sequence", seq, 2) + payload
+    return icmp6(src, dst, 129 if reply else 128, 0, body)
+
+
+def neighbor_solicitation(src: Ip6, dst: Ip6, target: Ip6, mac: Mac | None = None) -> bytes:
+    """Return a neighbor solicitation (RFC 4861 section 4.3); mac is its sender's, None: not said."""
+    option = b"" if mac is None else b"\x01\x01" + mac_bytes(mac)
+    return icmp6(src, dst, 135, 0, bytes(4) + ip6_bytes(target) + option)
+
+
+def neighbor_advertisement(
+    src: Ip6, dst: Ip6, target: Ip6, mac: Mac | None = None, *, flags: str = "RSO"
+) -> bytes:
+    """Return a neighbor advertisement (RFC 4861 section 4.4); mac is the target's.
+
+    flags are letters of "RSO": from a router, solicited, override.
+    """
+    if unknown := set(flags) - set(_ND_FLAGS):
+        msg = f"ND flags {flags!r}: {sorted(unknown)} not among {_ND_FLAGS}"
+        raise ValueError(msg)
+    first = sum(0x80 >> _ND_FLAGS.index(f) for f in set(flags))
+    option = b"" if mac is None else b"\x02\x01" + mac_bytes(mac)
+    return icmp6(src, dst, 136, 0, bytes([first, 0, 0, 0]) + ip6_bytes(target) + option)
+
+
 def udp(
     src: Ip4, dst: Ip4, sport: int, dport: int, payload: bytes = b"", *, checksum: int | None = None
 ) -> bytes:
-    """Return a UDP datagram (RFC 768). src and dst are for the checksum; checksum=0: none."""
+    """Return a UDP datagram (RFC 768). src and dst are for the checksum; checksum=0: none.
+
+    Addresses are IPv6 where src is a text with colons, or 16 bytes.
+    """
     length = 8 + len(payload)
     head = _field("source port", sport, 2) + _field("destination port", dport, 2)
     head += _field("UDP length", length, 2)
-    pseudo = ip4_bytes(src) + ip4_bytes(dst) + bytes([0, PROTO_UDP]) + _field("length", length, 2)
+    pseudo = _ends(src, dst) + bytes([0, PROTO_UDP]) + _field("length", length, 2)
     segment = _with_checksum(head, payload, checksum, pseudo)
     if checksum is None and segment[6:8] == b"\x00\x00":
         segment = segment[:6] + b"\xff\xff" + segment[8:]
@@ -192,8 +269,14 @@ def tcp(
     )
     tail = b"\x00\x00" + options + payload  # urgent pointer first
     length = _field("TCP length", len(head) + 2 + len(tail), 2)
-    pseudo = ip4_bytes(src) + ip4_bytes(dst) + bytes([0, PROTO_TCP]) + length
+    pseudo = _ends(src, dst) + bytes([0, PROTO_TCP]) + length
     return _with_checksum(head, tail, checksum, pseudo)
+
+
+def _ends(src: Ip4 | Ip6, dst: Ip4 | Ip6) -> bytes:
+    """Both addresses as a pseudo-header has them. What else is in it sums up alike (RFC 8200 8.1)."""
+    six = ":" in src if isinstance(src, str) else isinstance(src, bytes) and len(src) == 16
+    return ip6_bytes(src) + ip6_bytes(dst) if six else ip4_bytes(src) + ip4_bytes(dst)
 
 
 def _arp(op: int, sender_mac: Mac, sender_ip: Ip4, target_mac: Mac, target_ip: Ip4) -> bytes:

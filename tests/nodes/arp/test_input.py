@@ -9,9 +9,10 @@ from oracles import arp as oracle
 from oracles import ethernet
 from strategies import OURS, PORTS, arp_payloads, ip, mac, random_frames
 from vforward.layout import BUF_ROOM, CSUM_PARTIAL, GSO, LINK_BROADCAST, SELF_MADE, TRACED
-from vforward.nodes.arp import events as ev
 from vforward.nodes.arp.input import NODE
+from vforward.nodes.neighbor import events as ev
 from vforward.tables import addresses as address_table
+from vforward.tables.addresses import MAPPED
 from vforward.tables.ports import PORT
 from vforward.testing import run_node
 
@@ -58,7 +59,7 @@ def run(port, payloads, *, vector=256, tables=TABLES, tci=None, **given):
         **given,
     )
     result.pool.check(held=result.rows)
-    return result, [(e.kind, e.port, e.ip, e.mac) for e in ev.drain(tables["events"])]
+    return result, [(e.kind, e.flags, e.port, e.ip, e.mac) for e in ev.drain(tables["events"])]
 
 
 def expect(port, payloads, tci=None):
@@ -69,9 +70,10 @@ def expect(port, payloads, tci=None):
         result = oracle.receive(payload, port.mac, port.addresses, range(2**32))
         new = oracle.receive(payload, port.mac, port.addresses)
         if result.learn:
-            kind = ev.LEARN_TARGET if new.learn else ev.LEARN
-            sender, its_mac = result.learn
-            events.append((kind, NUMBER[port.name], sender, int.from_bytes(its_mac, "big")))
+            flags = ev.OVERRIDE | (ev.ADD if new.learn else 0)
+            flags |= ev.SOLICITED if result.reason == "reply" else 0
+            sender, its_mac = MAPPED | result.learn[0], int.from_bytes(result.learn[1], "big")
+            events.append((ev.LEARN, flags, NUMBER[port.name], sender, its_mac))
         reasons.append(result.reason)
         edges.append("drop" if result.reason else "reply")
         if result.reason:
@@ -131,6 +133,26 @@ def test_the_tag_of_a_sub_interface_stays_as_it_came(pcp):
     assert result.frames[0][:12] == mac(0x19) + LAN.mac
 
 
+@pytest.mark.parametrize("outer", [b"\x88\xa8", b"\x81\x00"])
+def test_both_tags_of_a_sub_interface_stay(outer):
+    tables = make_tables()
+    tables["ports"][NUMBER[LAN.name]]["tags"] = 2
+    header = ethernet.BROADCAST + mac(0x19) + outer + b"\x20\x07\x81\x00\x00\x08\x08\x06"
+    result = run_node(
+        NODE, [header + request()], l3=len(header), rx_port=NUMBER[LAN.name], tables=tables
+    )
+    assert result.frames == [mac(0x19) + LAN.mac + header[12:] + oracle.reply(request(), LAN.mac)]
+
+
+def test_a_reply_to_everybody_confirms_nothing():
+    def prepare(record, i):
+        record["flags"] |= LINK_BROADCAST if i else 0
+
+    reply = oracle.reply(oracle.request(LAN.mac, OWN, NEIGHBOR), mac(0x19))
+    _, events = run(LAN, [reply, reply], meta=prepare)
+    assert [event[1] for event in events] == [7, ev.OVERRIDE | ev.ADD]
+
+
 def test_a_long_frame_keeps_its_length():
     payload = request(padding=bytes(range(256)) * 10)
     assert len(payload) > BUF_ROOM
@@ -157,7 +179,7 @@ def test_a_slow_control_plane_costs_no_answer():
     result, events = run(LAN, payloads, tables=tables)
     assert result.edges == ["reply"] * 5
     assert result.counted == {"events-full": 3}
-    assert [event[2] for event in events] == [ip("10.0.0.2"), ip("10.0.0.3")]
+    assert [event[3] & 0xFFFFFFFF for event in events] == [ip("10.0.0.2"), ip("10.0.0.3")]
 
 
 def test_other_ports_addresses_are_not_ours():

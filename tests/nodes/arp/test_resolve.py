@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from strategies import Ip4Spec, ip
 from vforward.io.libc import libc_address
 from vforward.layout import BUF_ROOM
-from vforward.nodes.arp import events as ev
 from vforward.nodes.arp.resolve import NODE
+from vforward.nodes.neighbor import events as ev
 from vforward.tables import held as table
 from vforward.tables.addresses import MAPPED
 from vforward.tables.adjacency import ADJACENCY
@@ -51,7 +51,7 @@ def run(packets, tables, **given):
     result.pool.check(held=[*result.held, *dropped])
     gone = result.counters["queue-full"]
     assert len(packets) == len(dropped) + len(result.held) + gone  # in = out + drops + held
-    events = [(e.kind, e.port, e.ip, e.mac) for e in ev.drain(tables["events"])]
+    events = [(e.kind, e.flags, e.port, e.ip, e.mac) for e in ev.drain(tables["events"])]
     return result, events
 
 
@@ -84,7 +84,7 @@ def test_it_is_a_dict_of_queues(given_packets, limit, events, vector):
         elif len(expected) == events:
             reason, edge = "events-full", "drop"
         else:
-            expected.append((ev.RESOLVE, *key, 0))
+            expected.append((ev.RESOLVE, 0, key[0], MAPPED | key[1], 0))
             model[key] = deque([result.rows[i]])
         assert result.edges[i] == edge
         if reason:
@@ -110,8 +110,8 @@ def test_chains_are_held_and_freed_whole():
         record["adjacency"] = VIA
 
     result = run_node(NODE, [long] * 10, tables=tables, meta=prepare)
-    assert (result.edges, result.counted) == (["held"] * 10, {"queue-full": 2})
-    assert result.held == sorted(result.rows[2:].tolist())
+    assert (result.edges, result.counted) == (["held"] * 10, {"queue-full": 3})
+    assert result.held == sorted(result.rows[3:].tolist())
     result.pool.check(held=result.held)
 
 

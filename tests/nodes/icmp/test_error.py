@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
-from nodes.network import NUMBER, drops, own_addresses, ports, run_both
+from nodes.network import NUMBER, drops, no_limits, own_addresses, ports, run_both
 from oracles import icmp4, ip4
 from strategies import OURS, PORTS, Ip4Spec, ip
 from vforward.layout import (
@@ -22,6 +22,7 @@ from vforward.layout import (
     TRACED,
 )
 from vforward.nodes.icmp.error import NODE
+from vforward.tables import rate_limit
 from vforward.testing import heap_pool
 from vforward.testing.run_node import run_node
 
@@ -150,7 +151,7 @@ def test_no_headroom(l3, ok):
         record["end"] = l3 + 60
         record["scratch"], record["rx_port"] = 11 << 8, NUMBER["lan"]
 
-    tables = {"ports": ports(), "addresses": own_addresses()}
+    tables = {"ports": ports(), "addresses": own_addresses(), "icmp_limits": no_limits()}
     result = run_node(NODE, [b"\x5a"] * 3, pool=pool, meta=prepare, tables=tables)
     if ok:
         assert result.frames == [icmp4.error(packet, LAN.addresses[0][0], 11, 0)] * 3
@@ -163,3 +164,49 @@ def test_what_is_at_the_buffers_end():
     packet = udp(100)
     l3 = BUF_STRIDE - HEADROOM - 100
     compare([(packet, (3, 4, 99), False, LAN)], l3)
+
+
+def limited(cases, **rates):
+    """Edges of packets with these sources: errors about them, at one instant of a very slow clock."""
+    limits = np.zeros(rate_limit.items_for(64), np.uint64)
+    rate_limit.prepare(limits, 1 << 60, **rates)
+
+    def prepare(record, i):
+        record["scratch"], record["rx_port"] = 11 << 8, NUMBER["lan"]
+
+    packets = [Ip4Spec(b"", 17, src, ip("8.8.8.8")).build() for src in cases]
+    result = run_node(
+        NODE, packets, meta=prepare, vector=3,
+        tables={"ports": ports(), "addresses": own_addresses(), "icmp_limits": limits},
+    )  # fmt: skip
+    assert result.counted == drops(result)
+    for i, packet in enumerate(packets):
+        if result.edges[i] == "drop":
+            assert (result.reason(i), result.frames[i]) == ("rate-limited", packet)
+    return result.edges
+
+
+def test_errors_to_one_address_are_limited():
+    flood, other = ip("10.0.0.9"), ip("10.0.0.10")
+    edges = limited([flood, flood, flood, flood, other], rate=0, each_rate=1, each_burst=2)
+    assert edges == ["reply", "reply", "drop", "drop", "reply"]
+
+
+def test_errors_in_all_are_limited():
+    sources = [ip("10.0.0.9") + n for n in range(6)]
+    assert limited(sources, rate=1, burst=4, each_rate=0) == ["reply"] * 4 + ["drop"] * 2
+
+
+def test_what_is_refused_for_another_reason_is_not_counted_against_the_limit():
+    ours, other = OURS[0], ip("10.0.0.9")
+
+    def prepare(record, i):
+        record["scratch"], record["rx_port"] = 11 << 8, NUMBER["lan"]
+
+    limits = np.zeros(rate_limit.items_for(64), np.uint64)
+    rate_limit.prepare(limits, 1 << 60, rate=1, burst=1)
+    packets = [Ip4Spec(b"", 17, src, ip("8.8.8.8")).build() for src in (ours, ours, other)]
+    tables = {"ports": ports(), "addresses": own_addresses(), "icmp_limits": limits}
+    result = run_node(NODE, packets, meta=prepare, tables=tables)
+    assert result.counted == {"icmp-bad-source": 2}
+    assert result.edges == ["drop", "drop", "reply"]

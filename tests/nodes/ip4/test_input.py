@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
-from nodes.network import N_PORTS, bytes_from_l3, drops, no_features, run_both
+from nodes.network import (
+    N_PORTS,
+    NUMBER,
+    bytes_from_l3,
+    drops,
+    no_features,
+    ports,
+    run_both,
+)  # fmt: skip
 from oracles import ip4
 from strategies import Ip4Spec, ip
 from vforward.graph.arcs import END
@@ -17,16 +25,32 @@ LINK = 14
 
 
 def compare(packets, l3=LINK):
-    """Give link payloads, as (packet, link_multicast), to the node and to the oracle."""
+    """Give link payloads, as (packet, link_multicast), to the node and to the oracle.
+
+    From a port without a host, whose result is returned, and from one that has one.
+    """
+    compare_at(packets, l3, host=True)
+    return compare_at(packets, l3, host=False)
+
+
+def compare_at(packets, l3, host):
+    known = ports().copy()
+    known["host"] = 9  # of all ports but that of these packets
+    known["host"][NUMBER["lan"]] = 9 * host
 
     def prepare(record, i):
         record["flags"] |= LINK_BROADCAST * packets[i][1]
 
     frames = [bytes(range(0xE0, 0xE0 + l3)) + packet for packet, _ in packets]
-    result = run_both(NODE, frames, l3=l3, meta=prepare)
+    result = run_both(
+        NODE, frames, l3=l3, meta=prepare, rx_port=NUMBER["lan"], tables={"ports": known}
+    )
     for i, (packet, link_multicast) in enumerate(packets):
         reason = ip4.check(packet, link_multicast)
-        if reason:
+        if host and ip4.is_for_host(packet, link_multicast):
+            assert result.edges[i] == "local"
+            assert bytes_from_l3(result, i) == ip4.trim(packet)
+        elif reason:
             assert (result.edges[i], result.reason(i)) == ("drop", reason), packet.hex()
         else:
             assert result.edges[i] == "arc-end", packet.hex()
@@ -57,6 +81,20 @@ def test_every_first_byte_of_both_addresses():
     packets = [Ip4Spec(b"", src=a << 24 | one, dst=ip("10.0.0.1")).build() for a in range(256)]
     packets += [Ip4Spec(b"", src=ip("10.0.0.9"), dst=a << 24 | one).build() for a in range(256)]
     compare([(p, link) for p in packets for link in (False, True)])
+
+
+@pytest.mark.parametrize("options", [b"", b"\x94\x04\0\0"])
+@pytest.mark.parametrize("padding", [b"", bytes(10)])
+def test_what_never_leaves_its_link(options, padding):
+    sources = ("0.0.0.0", "0.0.0.1", "10.0.0.9", "127.0.0.1", "224.0.0.1", "255.255.255.255")
+    groups = (
+        "223.255.255.255", "224.0.0.0", "224.0.0.5", "224.0.0.255", "224.0.1.0", "239.0.0.1",
+        "255.255.255.254", "255.255.255.255", "10.0.0.1", "0.0.0.0",
+    )  # fmt: skip
+    compare([
+        (Ip4Spec(b"hello", 2, ip(src), ip(dst), options=options, padding=padding).build(), link)
+        for src in sources for dst in groups for link in (False, True)
+    ])  # fmt: skip
 
 
 @pytest.mark.parametrize("options", [b"", b"\xff" * 4])

@@ -5,15 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
-from nodes.network import drops, run_both
+from nodes.network import NUMBER, drops, ports, run_both
 from oracles import checksum, icmp4, ip4
 from strategies import Ip4Spec, ip
 from vforward.layout import CSUM_PARTIAL, HEADROOM
 from vforward.nodes.ip4.local import NODE
 
 
-def wanted(packet):
+def wanted(packet, host=False):
     """(edge, reason or None, ICMP type << 8 | code or None)."""
+    if host and not icmp4.is_ping(packet):
+        return "punt", None, None
     if ip4.is_fragment(packet):
         return "drop", "fragment", None
     if ip4.protocol(packet) == ip4.ICMP:
@@ -25,11 +27,21 @@ def wanted(packet):
 
 
 def compare(packets, l3=14):
+    """Give the packets to the node, from a port without a host and from one that has one."""
+    without, with_host = (compare_at(packets, l3, host) for host in (False, True))
+    assert set(with_host.edges) <= {"icmp-echo", "punt", "drop"}
+    return without
+
+
+def compare_at(packets, l3, host):
+    known = ports().copy()
+    known["host"] = 9  # of all ports but those of these packets
+    known["host"][NUMBER["lan"]] = 9 * host
     frames = [b"\x5a" * l3 + packet for packet in packets]
-    result = run_both(NODE, frames, l3=l3)
+    result = run_both(NODE, frames, l3=l3, rx_port=NUMBER["lan"], tables={"ports": known})
     assert result.frames == frames
     for i, packet in enumerate(packets):
-        edge, reason, what = wanted(packet)
+        edge, reason, what = wanted(packet, host)
         assert result.edges[i] == edge, packet.hex()
         assert reason is None or result.reason(i) == reason
         assert what is None or result.meta[i]["scratch"] == what
@@ -66,6 +78,28 @@ def test_icmp_messages(messages):
 def test_every_length_of_message(options):
     whole = echo(b"\xff\x7f" * 5)[20:]
     compare([icmp(whole[:n], options=options) for n in range(len(whole) + 1)])
+
+
+def test_pings_to_a_group_are_the_hosts():
+    packet = echo(b"who is there")
+    groups = [ip(a) for a in ("223.255.255.255", "224.0.0.1", "239.0.0.1", "255.255.255.255")]
+    packets = [ip4.with_checksum(packet[:16] + a.to_bytes(4, "big") + packet[20:]) for a in groups]
+    assert compare_at(packets, 14, host=True).edges == ["icmp-echo"] + ["punt"] * 3
+
+
+def test_what_is_punted_is_left_as_it_is():
+    """Its checksum too: the host's kernel completes it, or does not look."""
+
+    def prepare(record, i):
+        record["flags"] |= CSUM_PARTIAL
+        record["csum_start"], record["csum_off"] = HEADROOM + 20, 6
+
+    known = ports().copy()
+    known["host"] = 9
+    packet = Ip4Spec(bytes(8), 17, dst=ip("10.0.0.1")).build()
+    result = run_both(NODE, [packet], meta=prepare, tables={"ports": known})
+    assert (result.edges, result.frames, result.counted) == (["punt"], [packet], {})
+    assert result.meta[0]["flags"] & CSUM_PARTIAL
 
 
 def test_every_protocol():

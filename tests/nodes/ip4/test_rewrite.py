@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
-from nodes.network import NUMBER, adjacency, drops, no_features, run_both
+from nodes.network import NUMBER, adjacency, no_features, run_both
 from oracles import ethernet, ip4
 from oracles.ip4 import Rewrite
 from strategies import PORTS, Ip4Spec, ip, mac
@@ -42,20 +42,17 @@ def compare(cases, l3=14):
     )  # fmt: skip
     for i, (packet, mtu, self_made, port) in enumerate(cases):
         way, after = ip4.rewrite(packet, mtu, self_made)
-        if way is Rewrite.SEND:
+        if way in (Rewrite.SEND, Rewrite.FRAGMENT):
             link = ethernet.header(mac(0x19), port.mac, ethernet.IP4, ethernet.tag_of(port.vid))
-            assert (result.edges[i], result.frames[i]) == ("arc-end", link + after)
+            edge = "arc-end" if way is Rewrite.SEND else "fragment"
+            assert (result.edges[i], result.frames[i]) == (edge, link + after)
             assert result.meta[i]["tx_port"] == NUMBER[port.name]
             assert result.meta[i]["l3"] == HEADROOM + l3
             continue
         assert result.frames[i] == frames[i]  # to be quoted as it was received
-        if way is Rewrite.NEEDS_FRAGMENTATION:
-            assert (result.edges[i], result.reason(i)) == ("drop", way.value)
-        else:
-            assert result.edges[i] == "error"
-            assert result.meta[i]["scratch"] == ICMP[way] | (mtu << 16) * (way is Rewrite.TOO_BIG)
-    dropped = {k: n for k, n in result.counted.items() if k == "needs-fragmentation"}
-    assert dropped == drops(result)
+        assert result.edges[i] == "error"
+        assert result.meta[i]["scratch"] == ICMP[way] | (mtu << 16) * (way is Rewrite.TOO_BIG)
+    assert result.counters["segment-too-big"] == 0
     told = result.counters["expired"] + result.counters["too-big"]
     assert told == result.edges.count("error")
     return result
@@ -116,6 +113,9 @@ def test_long_packets_in_chains():
     packet = Ip4Spec(bytes(8000), src=ip("10.0.0.9"), dst=ip("10.0.0.1"), fragment=0x4000).build()
     result = compare([(packet, mtu, False, LAN) for mtu in (1500, 8019, 8020, 9000)])
     assert result.edges == ["error", "error", "arc-end", "arc-end"]
+    packet = Ip4Spec(bytes(8000), src=ip("10.0.0.9"), dst=ip("10.0.0.1")).build()
+    result = compare([(packet, mtu, False, LAN) for mtu in (1500, 8019, 8020, 9000)])
+    assert result.edges == ["fragment", "fragment", "arc-end", "arc-end"]
 
 
 TCP = packets.ip4(
@@ -150,7 +150,8 @@ def test_a_super_frame_is_as_long_as_its_longest_segment(
         assert result.edges == ["error"]
         assert result.meta[0]["scratch"] == 1500 << 16 | 3 << 8 | 4
     else:
-        assert result.counted == {"needs-fragmentation": 1}
+        assert result.counted == {"segment-too-big": 1}
+        assert result.edges == ["drop"]
     assert bool(result.meta[0]["flags"] & GSO)
 
 

@@ -3,7 +3,8 @@
 
 RFC 826 (packet reception), RFC 5227 sections 1.1 (probes, without sender address), 2.4 (conflicts).
 A reply is made in place and keeps the frame's length. What is told need not be learned: that is the
-control plane's to decide (it knows the neighbors).
+control plane's to decide (it knows the neighbors). In the terms of RFC 4861: each message overrides
+what was known before, and a reply to us alone is solicited, which confirms that its sender hears us.
 
 Reads   meta.off, end, l3, rx_port; the message
 Writes  of a request that is answered: the link-layer addresses, the message, meta.off (a priority
@@ -22,6 +23,7 @@ from vforward.jit.be import load16, load32, load64, store16, store32, store64
 from vforward.jit.kernel import kernel
 from vforward.layout import (
     CHAINED,
+    LINK_BROADCAST,
     SELF_MADE,
     TRACED,
     U64,
@@ -31,7 +33,7 @@ from vforward.layout import (
     Meta,
     Rows,
 )
-from vforward.nodes.arp import events as ev
+from vforward.nodes.neighbor import events as ev
 from vforward.packet import arp
 from vforward.packet import ethernet as eth
 from vforward.tables.addresses import ELSEWHERE, OURS, Addresses, mapped, standing
@@ -84,7 +86,7 @@ def _fault(data: Any, meta: Any, row: Any, addresses: Any) -> Any:
 
 
 @kernel
-def _answer(data: Any, meta: Any, row: Any, mac: Any, tagged: bool) -> None:
+def _answer(data: Any, meta: Any, row: Any, mac: Any, tags: Any) -> None:
     """Turn a request into its reply: RFC 826, "Swap hardware and protocol fields"."""
     l3 = np.int64(meta[row].l3)
     to = load64(data, row, l3 + arp.SENDER_MAC) >> np.uint64(16)
@@ -96,8 +98,8 @@ def _answer(data: Any, meta: Any, row: Any, mac: Any, tagged: bool) -> None:
     store16(data, row, l3 + arp.SENDER_IP + 2, target)
     store64(data, row, l3 + arp.TARGET_MAC, (to << np.uint64(16)) | np.uint64(sender >> 16))
     store16(data, row, l3 + arp.TARGET_MAC + 8, sender)
-    # The type in front of l3 stays, and of a sub-interface's frame the tag before it.
-    off = l3 - eth.HEADER - (eth.TAG if tagged else 0)
+    # The type in front of l3 stays, and of a sub-interface's frame the tags before it.
+    off = l3 - eth.HEADER - eth.TAG * np.int64(tags)
     store64(data, row, off + eth.DST, (to << np.uint64(16)) | (mac >> np.uint64(32)))
     store32(data, row, off + eth.SRC + 2, low)
     meta[row].off = off
@@ -120,18 +122,22 @@ def arp_input(
             target = mapped(load32(data, row, l3 + arp.TARGET_IP))
             ours = standing(addresses, port, np.uint64(0), target) == OURS
             sender = load32(data, row, l3 + arp.SENDER_IP)
+            reply = load16(data, row, l3 + arp.OPERATION) == arp.REPLY
             if sender != 0:
                 mac = load64(data, row, l3 + arp.SENDER_MAC) >> np.uint64(16)
-                if ev.post(events, ev.LEARN_TARGET if ours else ev.LEARN, port, sender, mac):
+                flags = ev.OVERRIDE | (ev.ADD if ours else 0)
+                if ours and reply and not meta[row].flags & LINK_BROADCAST:
+                    flags |= ev.SOLICITED
+                if ev.post(events, ev.LEARN, flags, port, np.uint64(0), mapped(sender), mac):
                     told += 1
                 else:
                     count[Count.EVENTS_FULL] += np.uint64(1)
             if not ours:
                 reason = np.int64(Count.NOT_FOR_US)
-            elif load16(data, row, l3 + arp.OPERATION) == arp.REPLY:
+            elif reply:
                 reason = np.int64(Count.REPLY)
             else:
-                _answer(data, meta, row, ports[port].mac, ports[port].vlan != 0)
+                _answer(data, meta, row, ports[port].mac, ports[port].tags)
                 edge[i] = Edge.REPLY
         if reason >= 0:
             count[reason] += np.uint64(1)

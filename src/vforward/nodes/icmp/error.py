@@ -2,7 +2,7 @@
 """icmp4-error: tell a sender why its packet was refused. The error is built around it, in place.
 
 RFC 792, RFC 1191 section 4 (MTU), RFC 1812 sections 4.3.2.3 (how much is quoted), 4.3.2.4 (source
-address), 4.3.2.5 (precedence) and 4.3.2.7 (when to say nothing).
+address), 4.3.2.5 (precedence), 4.3.2.7 (when to say nothing) and 4.3.2.8 (how often to say it).
 
 Reads   meta.scratch (MTU << 16 | type << 8 | code, by the node that refused the packet), l3, end,
         rest, rx_port, flags; the packet as it was received
@@ -18,6 +18,7 @@ import numpy as np
 
 from vforward.graph.node import Labels, Node
 from vforward.jit.be import load16, load32, store16, store32
+from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import kernel
 from vforward.layout import (
     CHAINED,
@@ -37,6 +38,7 @@ from vforward.packet.checksum import fold, sum_bytes
 from vforward.tables.addresses import Addresses, is_own, mapped
 from vforward.tables.adjacency import REWRITE_MAX
 from vforward.tables.ports import Ports
+from vforward.tables.rate_limit import allow, key_of
 
 
 class Edge(Labels):
@@ -55,6 +57,7 @@ class Count(Labels):
     ICMP_BAD_SOURCE = 3, "its source address is none, or one of ours"
     ICMP_NO_ADDRESS = 4, "the port it came from has no address to speak from"
     NO_HEADROOM = 5, "no room for the error in front of it"
+    RATE_LIMITED = 6, "too many errors of late, in all or to this address"
 
 
 ADDED = ip4.HEADER + icmp4.HEADER
@@ -66,7 +69,9 @@ TTL_PROTOCOL = 64 << 8 | ip4.ICMP
 
 
 @kernel
-def _reason(data: Any, meta: Any, row: Any, addresses: Any, sender: Any) -> Any:
+def _reason(
+    data: Any, meta: Any, row: Any, addresses: Any, sender: Any, limits: Any, now: Any
+) -> Any:
     """Why nothing is said about the packet; -1 if an error is to be sent."""
     l3 = np.int64(meta[row].l3)
     if data[row, l3 + ip4.PROTOCOL] == ip4.ICMP:
@@ -88,6 +93,8 @@ def _reason(data: Any, meta: Any, row: Any, addresses: Any, sender: Any) -> Any:
         return np.int64(Count.ICMP_NO_ADDRESS)
     if l3 < ADDED + REWRITE_MAX:
         return np.int64(Count.NO_HEADROOM)
+    if not allow(limits, key_of(0, mapped(src)), now):
+        return np.int64(Count.RATE_LIMITED)
     return -1
 
 
@@ -117,12 +124,13 @@ def _write(data: Any, meta: Any, row: Any, quoted: Any, sender: Any) -> None:
 @kernel
 def icmp4_error(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
-    ports: Ports, addresses: Addresses, pool: U64,
+    ports: Ports, addresses: Addresses, pool: U64, icmp_limits: U64,
 ) -> None:  # fmt: skip
+    now = cycles()
     for i in range(idx.size):
         row: Any = np.int64(idx[i])
         sender = np.int64(ports[meta[row].rx_port].address)
-        reason = _reason(data, meta, row, addresses, sender)
+        reason = _reason(data, meta, row, addresses, sender, icmp_limits, now)
         if reason >= 0:
             count[reason] += np.uint64(1)
             meta[row].reason = reason

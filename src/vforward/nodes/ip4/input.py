@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-input: is it a valid IPv4 packet that a router may take?
 
-RFC 1812 sections 5.2.2 (length, checksum, version, IHL, total length), 5.3.7 (martian addresses)
-and 5.3.4 (link-layer broadcasts). Starts the arc of ip4-input features.
+RFC 1812 sections 5.2.2 (length, checksum, version, IHL, total length), 5.3.7 (martian sources;
+destinations are the routes' to refuse: 0/8 and 127/8 are blackholes in every VRF) and 5.3.4 (link-layer
+broadcasts). Starts the arc of ip4-input features.
+
+What came in a frame to many and never leaves its link, 224.0.0/24 and 255.255.255.255, goes to the
+port's host if it has one, from 0.0.0.0 too (RFC 2131 section 4.1); it takes no part in the features.
 
 Reads   meta.end, rest, l3, rx_port, flags; the IPv4 header
 Writes  meta.end, rest (Ethernet padding is cut off), features, reason
@@ -31,6 +35,8 @@ from vforward.layout import (
     Rows,
 )  # fmt: skip
 from vforward.packet import ip4
+from vforward.packet.trim import trim
+from vforward.tables.ports import Ports
 
 ASIDE = EDGE_HELD
 """Mark of a packet that the first pass leaves to the second. Keeps the usual packet's loop short."""
@@ -40,6 +46,7 @@ class Edge(Labels):
     """Ways out, besides those of the arc."""
 
     DROP = 0, "see the counters"
+    LOCAL = 1, "for all on the link, and the port has a host: wire to ip4-local"
 
 
 class Count(Labels):
@@ -50,16 +57,14 @@ class Count(Labels):
     BAD_IHL = 2, "the header length is below 20"
     BAD_LENGTH = 3, "the total length is below the header's, or beyond the frame's end"
     BAD_CHECKSUM = 4, "the header checksum is wrong"
-    MARTIAN = 5, "source or destination that must not be forwarded"
+    MARTIAN = 5, "source that must not be forwarded"
     LINK_BROADCAST = 6, "a unicast packet in a broadcast or multicast frame"
 
 
-FROM = 256
-MARTIAN = np.zeros(2 * FROM, np.uint8)
-"""By a destination's first byte: 1 where no packet may go (0/8, 127/8). From FROM on, by a source's
-first byte: 1 where none can come from (0/8, 127/8, 224/3)."""
-MARTIAN[[0, 127, FROM, FROM + 127]] = 1
-MARTIAN[FROM + 224 :] = 1
+MARTIAN = np.zeros(256, np.uint8)
+"""By a source's first byte: 1 where none can come from (0/8, 127/8, 224/3)."""
+MARTIAN[[0, 127]] = 1
+MARTIAN[224:] = 1
 
 
 @kernel
@@ -72,9 +77,9 @@ def _options_sum(data: Any, row: int, l3: int, n: int) -> int:
 
 
 @kernel
-def _reason(data: Any, meta: Any, row: int) -> int:
-    """Why the packet is refused, in the order of RFC 1812; -1 if it is not."""
-    l3, flags = i64(meta[row].l3), meta[row].flags
+def _malformed(data: Any, meta: Any, row: int) -> int:
+    """Why the packet is refused, in the order of RFC 1812 section 5.2.2; -1 if it is not."""
+    l3 = i64(meta[row].l3)
     here = i64(meta[row].end) - l3
     there = i64(meta[row].end) - l3 + i64(meta[row].rest)
     if here < ip4.HEADER:
@@ -89,50 +94,60 @@ def _reason(data: Any, meta: Any, row: int) -> int:
         return i64(Count.BAD_LENGTH)
     if _options_sum(data, row, l3, ihl) != 0xFFFF:
         return i64(Count.BAD_CHECKSUM)
+    return -1
+
+
+@kernel
+def _misaddressed(data: Any, meta: Any, row: int) -> int:
+    """Why the packet is refused, by its addresses; -1 if it is not."""
+    l3 = i64(meta[row].l3)
     dst = load32(data, row, l3 + ip4.DST)
-    if MARTIAN[FROM + data[row, l3 + ip4.SRC]] or MARTIAN[dst >> 24]:
+    if MARTIAN[data[row, l3 + ip4.SRC]]:
         return i64(Count.MARTIAN)
-    group = dst >= 0xE0000000 and (dst < 0xF0000000 or dst == 0xFFFFFFFF)
-    if flags & LINK_BROADCAST and not group:
+    group = dst >= ip4.GROUPS and (dst < 0xF0000000 or dst == ip4.BROADCAST)
+    if meta[row].flags & LINK_BROADCAST and not group:
         return i64(Count.LINK_BROADCAST)
     return -1
 
 
 @kernel
-def _trim(meta: Any, row: int, length: int) -> None:
-    """Cut off what follows the IP packet; buffers beyond stay linked, with no bytes in them."""
-    here = min(length, i64(meta[row].end) - i64(meta[row].l3))
-    meta[row].end = i64(meta[row].l3) + here
-    left = length - here
-    meta[row].rest = left
-    for _ in range(meta.size):
-        if not meta[row].flags & CHAINED:
-            return
-        row = i64(meta[row].next)
-        here = min(left, i64(meta[row].end) - i64(meta[row].off))
-        meta[row].end = i64(meta[row].off) + here
-        left -= here
+def _is_for_host(data: Any, meta: Any, row: int, ports: Any) -> bool:
+    """Whether a packet to all on the link is for the host of its port."""
+    l3 = i64(meta[row].l3)
+    dst = load32(data, row, l3 + ip4.DST)
+    if ports[meta[row].rx_port].host == 0 or not meta[row].flags & LINK_BROADCAST:
+        return False
+    if dst >> 8 != ip4.LINK_GROUPS and dst != ip4.BROADCAST:
+        return False
+    return MARTIAN[data[row, l3 + ip4.SRC]] == 0 or load32(data, row, l3 + ip4.SRC) == 0
 
 
 @kernel
-def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any) -> None:
+def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, ports: Any) -> None:
     """Decide about the packets that were set aside."""
     for i in range(idx.size):
         if edge[i] != ASIDE:
             continue
         row = i64(idx[i])
-        reason = _reason(data, meta, row)
+        edge[i] = arcs.EDGE_END
+        reason = _malformed(data, meta, row)
+        if reason < 0:
+            if _is_for_host(data, meta, row, ports):
+                edge[i] = Edge.LOCAL
+            else:
+                reason = _misaddressed(data, meta, row)
         if reason >= 0:
             count[reason] += u64(1)
             meta[row].reason = reason
             edge[i] = Edge.DROP
             continue
-        _trim(meta, row, load16(data, row, i64(meta[row].l3) + ip4.LENGTH))
-        edge[i] = arcs.EDGE_END
+        trim(meta, row, load16(data, row, i64(meta[row].l3) + ip4.LENGTH))
 
 
 @kernel
-def ip4_input(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, features: U64) -> None:
+def ip4_input(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, features: U64, ports: Ports
+) -> None:
     aside = 0
     edge[:] = arcs.EDGE_END
     for i in range(idx.size):
@@ -145,8 +160,7 @@ def ip4_input(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, fea
         odd = (
             (a & u64(0xFF)) ^ u64(0x45)
             | u64(record.flags & (LINK_BROADCAST | CHAINED))
-            | u64(MARTIAN[FROM + i64(np.uint8(b >> u64(32)))])
-            | u64(MARTIAN[i64(np.uint8(c))])
+            | u64(MARTIAN[i64(np.uint8(b >> u64(32)))])
         )
         outside = ((length - ip4.HEADER) | (here - length)) < 0  # one sign bit for two comparisons
         if (odd != u64(0)) | outside | (not ip4.checksum_right(a, b, c)):
@@ -155,7 +169,7 @@ def ip4_input(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, fea
             continue
         record.end = l3 + length
     if aside:
-        _look_closer(data, meta, idx, edge, count)
+        _look_closer(data, meta, idx, edge, count, ports)
     if not arcs.quiet(features):
         for i in range(idx.size):
             if edge[i] == arcs.EDGE_END:

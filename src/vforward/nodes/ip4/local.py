@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ip4-local: packets for the router itself. It answers pings, and says so when nobody listens.
+"""ip4-local: packets for the router itself. It answers pings; the port's host gets what else there is.
 
-RFC 1122 sections 3.2.2.1 (protocol and port unreachable) and 3.2.2.6 (echo); RFC 792. Fragments are
-not put together. A checksum that is still to be completed (CSUM_PARTIAL) is completed here.
+RFC 1122 sections 3.2.2.1 (protocol and port unreachable) and 3.2.2.6 (echo); RFC 792. A port without
+a host: fragments are not put together, and the sender is told that nobody listens. A ping to a group
+is the host's to answer. A ping's checksum that is still to be completed (CSUM_PARTIAL) is completed
+here.
 
-Reads   meta.l3, end, rest, flags, csum_start, csum_off; the IPv4 header; all of an ICMP message
+Reads   meta.l3, end, rest, flags, rx_port, csum_start, csum_off; the IPv4 header; all of a ping
 Writes  the ICMP checksum and meta.flags of a CSUM_PARTIAL message; meta.reason;
         scratch (ICMP type << 8 | code, for packets that leave by ERROR)
 Drops   see Count
@@ -17,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from vforward.graph.node import Labels, Node
-from vforward.jit.be import load16
-from vforward.jit.kernel import kernel
+from vforward.jit.be import load16, load32
+from vforward.jit.kernel import inline, kernel
 from vforward.layout import CSUM_PARTIAL, Counts, Data, Edges, Meta, Rows
 from vforward.packet import icmp4, ip4
 from vforward.packet.checksum import complete, sum_to_end
+from vforward.tables.ports import Ports
 
 
 class Edge(Labels):
@@ -30,6 +33,7 @@ class Edge(Labels):
     ICMP_ECHO = 0, "an echo request: wire to icmp4-echo"
     ERROR = 1, "nobody is here for it: wire to icmp4-error"
     DROP = 2, "see the counters"
+    PUNT = 3, "for the host that stands for the port: wire to host-punt"
 
 
 class Count(Labels):
@@ -58,11 +62,27 @@ def _icmp_reason(data: Any, meta: Any, row: Any, l4: Any) -> Any:
     return -1
 
 
+@inline
+def _is_ping(data: Any, meta: Any, row: Any, l3: Any) -> Any:
+    """Whether it is an echo request to one address, right or wrong."""
+    l4 = l3 + (np.int64(data[row, l3]) & 15) * 4
+    return (
+        data[row, l3 + ip4.PROTOCOL] == ip4.ICMP
+        and np.int64(meta[row].end) >= l4 + icmp4.HEADER
+        and load16(data, row, l4 + icmp4.TYPE) == icmp4.ECHO << 8
+        and not load16(data, row, l3 + ip4.FRAGMENT) & (ip4.MORE_FRAGMENTS | ip4.OFFSET_MASK)
+        and load32(data, row, l3 + ip4.DST) < ip4.GROUPS
+    )
+
+
 @kernel
-def ip4_local(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> None:
+def ip4_local(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, ports: Ports) -> None:
     for i in range(idx.size):
         row = np.int64(idx[i])
         l3 = np.int64(meta[row].l3)
+        if ports[meta[row].rx_port].host != 0 and not _is_ping(data, meta, row, l3):
+            edge[i] = Edge.PUNT
+            continue
         protocol = np.int64(data[row, l3 + ip4.PROTOCOL])
         reason: Any = -1
         edge[i] = Edge.ICMP_ECHO

@@ -4,6 +4,9 @@
 RFC 1812 sections 5.3.1 (TTL) and 4.2.2.9; RFC 1624 (incremental checksum); RFC 1191 (too big with DF).
 Starts the arc of ip4-output features.
 
+A packet that is to be fragmented leaves as if it were forwarded: ip4-fragment starts the arc then.
+A super-frame is as long as its longest segment; one that is too long is not cut up here.
+
 Reads   meta.l3, end, rest, flags, adjacency, gso_size; TTL, checksum
 Writes  TTL, checksum; the link-layer header; meta.off, tx_port, features;
         scratch (what icmp4-error needs), for packets that leave by ERROR
@@ -30,12 +33,13 @@ class Edge(Labels):
 
     DROP = 0, "see the counters"
     ERROR = 1, "the sender is to be told: wire to icmp4-error"
+    FRAGMENT = 2, "longer than the MTU, and may be fragmented: wire to ip4-fragment"
 
 
 class Count(Labels):
     """Reasons."""
 
-    NEEDS_FRAGMENTATION = 0, "longer than the MTU, and may be fragmented, which is not done"
+    SEGMENT_TOO_BIG = 0, "a super-frame without DF whose segments are longer than the MTU"
     EXPIRED = 1, "its TTL ran out; ICMP tells the sender", INFO
     TOO_BIG = 2, "longer than the MTU with DF set; ICMP tells the sender", INFO
 
@@ -58,8 +62,8 @@ def _longest_segment(data: Any, meta: Any, row: int) -> int:
 
 
 @kernel
-def _refuse(data: Any, meta: Any, row: int, count: Any, mtu: int, expired: bool) -> int:
-    """Count and mark a packet that cannot go on. Returns its edge."""
+def _way(data: Any, meta: Any, row: int, count: Any, mtu: int, expired: bool) -> int:
+    """Where a packet goes that cannot go on as it is: counted and marked. Returns its edge."""
     if expired:
         count[Count.EXPIRED] += u64(1)
         meta[row].scratch = EXPIRED_ICMP
@@ -68,9 +72,11 @@ def _refuse(data: Any, meta: Any, row: int, count: Any, mtu: int, expired: bool)
         count[Count.TOO_BIG] += u64(1)
         meta[row].scratch = mtu << 16 | TOO_BIG_ICMP
         return i64(Edge.ERROR)
-    count[Count.NEEDS_FRAGMENTATION] += u64(1)
-    meta[row].reason = Count.NEEDS_FRAGMENTATION
-    return i64(Edge.DROP)
+    if meta[row].flags & GSO:
+        count[Count.SEGMENT_TOO_BIG] += u64(1)
+        meta[row].reason = Count.SEGMENT_TOO_BIG
+        return i64(Edge.DROP)
+    return i64(Edge.FRAGMENT)
 
 
 @inline
@@ -106,13 +112,14 @@ def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacenc
         word = raw_load32(data, row, i64(meta[row].l3) + ip4.TTL)
         forwarded = meta[row].flags & SELF_MADE == 0
         expired = forwarded and word & 0xFF <= 1
+        edge[i] = arcs.EDGE_END
         if expired or longest > i64(to.mtu):
-            edge[i] = _refuse(data, meta, row, count, i64(to.mtu), expired)
-            continue
+            edge[i] = _way(data, meta, row, count, i64(to.mtu), expired)
+            if edge[i] != Edge.FRAGMENT:
+                continue
         if forwarded:
             raw_store32(data, row, i64(meta[row].l3) + ip4.TTL, _decrement(word))
         _rewrite(data, meta, row, i64(meta[row].l3), to)
-        edge[i] = arcs.EDGE_END
 
 
 @kernel

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models of ports: one for each ``type``."""
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
+
+from vforward.control.config_types import (
+    DEFAULT_VRF,
+    PORT_SAYS,
+    Addresses,
+    Host4,
+    Many,
+    Model,
+    OptionalMac,
+    OptionalPath,
+    Tag,
+    VrfName,
+    matching,
+    says,
+    whole,
+)
+
+_EVEN_ABSENT = Field(validate_default=True)
+_INTERFACE = r"(?!\.{1,2}$)[!-.0-9;-~]{1,15}"  # Linux: no blank, slash or colon
+_Interface = Annotated[
+    str, matching(_INTERFACE), says("the name of a Linux interface, 1 to 15 characters")
+]
+_YES_NO = says("true or false")
+
+
+class AnyPort(Model):
+    """What all types of port have."""
+
+    address: Addresses = ()
+    mtu: Annotated[int, whole(68, 65535)] = 1500  # RFC 791 section 3.1
+    vrf: VrfName = DEFAULT_VRF
+    urpf: Annotated[Literal["loose", "strict"] | None, says('"loose" or "strict"')] = None
+
+
+class AfPacketPort(AnyPort):
+    """A Linux interface, through a packet socket with mapped rings."""
+
+    type: Literal["af_packet"]
+    interface: _Interface
+    mac: OptionalMac = None
+    ring_mib: Annotated[int, whole(1, 1024)] = 32
+    promiscuous: Annotated[bool, _YES_NO] = True
+
+
+def _file_needed(write: Path | None, info: ValidationInfo) -> Path | None:
+    if write is None and info.data.get("read", "refused already") is None:
+        msg = "is missing, and so is read: a pcap port needs one of them or both"
+        raise ValueError(msg)
+    return write
+
+
+class PcapPort(AnyPort):
+    """Capture files: one to read packets from, one to write packets to, or both."""
+
+    type: Literal["pcap"]
+    read: OptionalPath = None
+    write: Annotated[OptionalPath, AfterValidator(_file_needed), _EVEN_ABSENT] = None
+    resolution: Annotated[Literal["ns", "us"], says('"ns" or "us"')] = "ns"
+    mac: OptionalMac = None
+
+
+class MemoryPort(AnyPort):
+    """Packets that a program hands over and takes back, through the library."""
+
+    type: Literal["memory"]
+    mac: OptionalMac = None
+
+
+class GeneratorPort(AnyPort):
+    """UDP packets made by the forwarder itself, for benchmarks."""
+
+    type: Literal["generator"]
+    count: Annotated[int | None, whole(1, 2**63 - 1)] = None
+    size: Annotated[int, whole(60, 9000)] = 60
+    flows: Annotated[int, whole(1, 1048576)] = 256
+    src: Host4 = IPv4Address("10.0.1.2")
+    dst: Host4 = IPv4Address("10.0.2.2")
+    dst_mac: OptionalMac = None
+    touch: Annotated[Literal["headers", "whole"], says('"headers" or "whole"')] = "whole"
+    mac: OptionalMac = None
+
+
+class NullPort(AnyPort):
+    """Swallows everything that is sent to it, for benchmarks."""
+
+    type: Literal["null"]
+
+
+def _two_at_most(push: tuple[int, ...]) -> tuple[int, ...]:
+    if len(push) > 2:
+        msg = "has more than two tags"
+        raise ValueError(msg)
+    return push
+
+
+class Rewrite(Model):
+    """What a frame's tags become on its way in; on its way out the same is undone."""
+
+    pop: Annotated[int, whole(0, 2)] = 0
+    push: Annotated[
+        tuple[Tag, ...],
+        Many,
+        AfterValidator(_two_at_most),
+        says('at most two tags, the outer first, each like 100, "dot1q:100" or "dot1ad:100"'),
+    ] = ()
+
+
+class VlanPort(AnyPort):
+    """The packets of one VLAN on another port."""
+
+    type: Literal["vlan"]
+    parent: Annotated[str, PORT_SAYS]
+    vlan: Annotated[int, whole(1, 4094)]
+    inner: Annotated[int | None, whole(1, 4094)] = None
+    dot1ad: Annotated[bool, _YES_NO] = False
+    rewrite: Annotated[
+        Rewrite | None, says("a table like { pop = 1, push = [100] }, with one of these or both")
+    ] = None
+
+    @property
+    def tags(self) -> int:
+        """How many tags its frames carry."""
+        return 1 if self.inner is None else 2
+
+
+class BviPort(AnyPort):
+    """The routed port of a bridge (bridge virtual interface)."""
+
+    type: Literal["bvi"]
+    bridge: Annotated[str, says("the name of a bridge under [bridges]")]
+    mac: OptionalMac = None
+
+
+class TapPort(AnyPort):
+    """A Linux interface that is made, by which the host stands at a port; its addresses are that
+    port's, and its MTU.
+    """
+
+    type: Literal["tap"]
+    interface: _Interface
+    host_of: Annotated[str, PORT_SAYS]
+
+
+Port = (
+    AfPacketPort | PcapPort | MemoryPort | GeneratorPort | NullPort | VlanPort | BviPort | TapPort
+)
+PORT_TYPES: dict[str, type[BaseModel]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(Port)
+}

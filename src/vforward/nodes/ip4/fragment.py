@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ip4-fragment: cut what is longer than the MTU into pieces, each with the link header in front.
+
+RFC 791 section 3.2 (procedure; section 3.1: which options are copied), RFC 1812 section 5.2.6.
+RFC 6864 section 4.2: a router leaves the identification as it is; section 4.3: what the router itself
+sent without one (ICMP errors) gets one here. Starts the arc of ip4-output features.
+
+The packet becomes its own first piece; the others are emitted, all of them or none.
+
+Reads   meta.off (the link header), l3, end, rest, flags, adjacency, tx_port; all of the packet
+Writes  the pieces; of the first: meta.end, rest, next, length, flags and checksum of the header;
+        a CSUM_PARTIAL checksum; features; scratch; reason
+Drops   see Count
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vforward.graph import arcs, emit
+from vforward.graph.node import INFO, Labels, Node
+from vforward.jit.be import load16, store16
+from vforward.jit.intrinsics import address, copy
+from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.layout import (
+    HEADROOM,
+    NIL,
+    SELF_MADE,
+    TRACED,
+    U64,
+    Counts,
+    Data,
+    Edges,
+    Meta,
+    Rows,
+)
+from vforward.memory.buffer import byte_address, packet_bytes
+from vforward.memory.chain import begin_chain
+from vforward.memory.pool import put_one, put_rest, take_one
+from vforward.packet import ip4
+from vforward.packet.checksum import complete, sum_bytes
+from vforward.tables.adjacency import Adjacencies
+
+
+class Edge(Labels):
+    """Ways out, besides those of the arc."""
+
+    DROP = 0, "see the counters"
+
+
+class Count(Labels):
+    """Reasons."""
+
+    MTU_TOO_SMALL = 0, "the MTU has no room for the header and eight bytes"
+    BEYOND_65535 = 1, "a fragment that reaches beyond the longest datagram"
+    NO_BUFFER = 2, "the pool was empty"
+    NO_ROOM = 3, "more pieces than may be made in one round"
+    FRAGMENTS = 4, "fragments made", INFO
+
+
+PROGRAM_END, NO_OPERATION, COPIED = 0, 1, 0x80
+"""Option types of one byte; and the bit of those that every piece has."""
+LONGEST = 65535
+
+
+@kernel
+def _copy_options(data: Any, row: Any, l3: Any, to: Any, at: Any) -> Any:
+    """Copy the options that every piece has to data[to, at], padded; returns how many bytes.
+
+    to NIL: they are only counted. An option whose length is wrong ends the list.
+    """
+    end = l3 + (i64(data[row, l3]) & 15) * 4
+    k = l3 + ip4.HEADER
+    n = i64(0)
+    while k < end and data[row, k] != PROGRAM_END:
+        kind = i64(data[row, k])
+        size = i64(1)
+        if kind != NO_OPERATION:
+            size = i64(data[row, k + 1]) if k + 1 < end else i64(0)
+            if size < 2 or k + size > end:
+                break
+        if kind & COPIED:
+            if to != NIL:
+                for j in range(size):
+                    data[to, at + n + j] = data[row, k + j]
+            n += size
+        k += size
+    while n & 3:
+        if to != NIL:
+            data[to, at + n] = PROGRAM_END
+        n += 1
+    return n
+
+
+@inline
+def _forward(meta: Any, row: Any, at: Any, n: Any) -> Any:
+    """The place (row, off) n bytes behind a place of a packet that has so many."""
+    at += n
+    while at > i64(meta[row].end):
+        at -= i64(meta[row].end)
+        row = i64(meta[row].next)
+        at += i64(meta[row].off)
+    return row, at
+
+
+@kernel
+def _copy_payload(data: Any, meta: Any, source: Any, at: Any, to: Any, to_at: Any, n: Any) -> Any:
+    """Copy n bytes of one packet to another that has room; returns the source's next place."""
+    base = address(data)
+    while n > 0:
+        if at >= i64(meta[source].end):
+            source = i64(meta[source].next)
+            at = i64(meta[source].off)
+            continue
+        if to_at >= i64(meta[to].end):
+            to = i64(meta[to].next)
+            to_at = i64(meta[to].off)
+            continue
+        part = min(n, min(i64(meta[source].end) - at, i64(meta[to].end) - to_at))
+        copy(byte_address(base, to, to_at), byte_address(base, source, at), part)
+        at += part
+        to_at += part
+        n -= part
+    return source, at
+
+
+@kernel
+def _finish(data: Any, row: Any, l3: Any, header: Any, length: Any, fragment: Any) -> None:
+    """Write what pieces' headers do not have in common, and the checksum."""
+    data[row, l3] = 0x40 | header >> 2
+    store16(data, row, l3 + ip4.LENGTH, length)
+    store16(data, row, l3 + ip4.FRAGMENT, fragment)
+    store16(data, row, l3 + ip4.CHECKSUM, 0)
+    store16(data, row, l3 + ip4.CHECKSUM, sum_bytes(data, row, l3, header) ^ 0xFFFF)
+
+
+@kernel
+def _cut(meta: Any, pool: Any, row: Any, end: Any) -> None:
+    """End a packet where so many bytes of its first buffer's start are behind; free what is over."""
+    left = end
+    last = row
+    while left > i64(meta[last].end) - i64(meta[last].off):
+        left -= i64(meta[last].end) - i64(meta[last].off)
+        last = i64(meta[last].next)
+    meta[last].end = i64(meta[last].off) + left
+    put_rest(pool, meta, last)
+    meta[row].rest = end - (i64(meta[row].end) - i64(meta[row].off))
+
+
+@kernel
+def _give_back(meta: Any, pool: Any, piece: Any) -> None:
+    """Give back pieces, each of which names the next by its scratch."""
+    while piece != NIL:
+        following = i64(meta[piece].scratch)
+        put_rest(pool, meta, piece)
+        put_one(pool, piece)
+        piece = following
+
+
+@kernel
+def _take_pieces(meta: Any, pool: Any, n: Any, longest: Any, last: Any, port: Any) -> Any:
+    """Take buffers for n pieces, of which the last has fewer bytes; each names the next by scratch.
+
+    Returns the first, or NIL when the pool ran out; then none was taken.
+    """
+    piece = i64(NIL)
+    for k in range(n):
+        row = take_one(pool)
+        if row == NIL:
+            _give_back(meta, pool, piece)
+            return i64(NIL)
+        meta[row].scratch = piece
+        if not begin_chain(meta, pool, row, longest if k else last, port):
+            put_one(pool, row)
+            _give_back(meta, pool, piece)
+            return i64(NIL)
+        piece = row
+    return piece
+
+
+@kernel
+def _fill(
+    data: Any, meta: Any, row: Any, kept: Any, first: Any, piece: Any, features: Any, emitted: Any
+) -> None:
+    """Write the pieces behind the first, which has so many bytes of payload, and emit them."""
+    off, l3 = i64(meta[row].off), i64(meta[row].l3)
+    link = l3 - off
+    header = ip4.HEADER + kept
+    word = load16(data, row, l3 + ip4.FRAGMENT)
+    start = l3 + (i64(data[row, l3]) & 15) * 4
+    source, at = _forward(meta, row, start, first)
+    offset = ((word & ip4.OFFSET_MASK) << 3) + first
+    base = address(data)
+    while piece != NIL:
+        following = i64(meta[piece].scratch)
+        to = meta[piece]
+        to.l3 = HEADROOM + link
+        to.adjacency, to.tx_port, to.trace = meta[row].adjacency, meta[row].tx_port, meta[row].trace
+        to.flags |= meta[row].flags & np.uint32(SELF_MADE | TRACED)
+        copy(byte_address(base, piece, HEADROOM), byte_address(base, row, off), link + ip4.HEADER)
+        _copy_options(data, row, l3, piece, HEADROOM + link + ip4.HEADER)
+        n = packet_bytes(meta, piece) - link - header
+        source, at = _copy_payload(data, meta, source, at, piece, HEADROOM + link + header, n)
+        more = word & ip4.MORE_FRAGMENTS if following == NIL else ip4.MORE_FRAGMENTS
+        flags = word & ~(ip4.OFFSET_MASK | ip4.MORE_FRAGMENTS) | more
+        _finish(data, piece, HEADROOM + link, header, header + n, flags | offset >> 3)
+        emit.emit(emitted, piece, arcs.begin(meta, piece, features[to.tx_port]))
+        offset += n
+        piece = following
+
+
+@kernel
+def _fragment(
+    data: Any, meta: Any, row: Any, mtu: Any, count: Any, features: Any, pool: Any, emitted: Any
+) -> Any:
+    """Cut one packet. Returns why it could not be done, or -1."""
+    l3 = i64(meta[row].l3)
+    link = l3 - i64(meta[row].off)
+    header = (i64(data[row, l3]) & 15) * 4
+    payload = packet_bytes(meta, row) - link - header
+    word = load16(data, row, l3 + ip4.FRAGMENT)
+    if mtu < header + 8:
+        return i64(Count.MTU_TOO_SMALL)
+    if ((word & ip4.OFFSET_MASK) << 3) + payload > LONGEST:
+        return i64(Count.BEYOND_65535)
+    if payload <= mtu - header:
+        return i64(-1)
+    first = (mtu - header) & ~7
+    kept = _copy_options(data, row, l3, i64(NIL), 0)
+    room = mtu - ip4.HEADER - kept
+    even = room & ~7
+    over = payload - first - room
+    n = 1 + (max(over, 0) + even - 1) // even
+    if emit.room(emitted) < n:
+        return i64(Count.NO_ROOM)
+    headers = link + ip4.HEADER + kept
+    last = payload - first - (n - 1) * even
+    piece = _take_pieces(meta, pool, n, headers + even, headers + last, meta[row].rx_port)
+    if piece == NIL:
+        return i64(Count.NO_BUFFER)
+    complete(data, meta, row)
+    plain = not word & (ip4.OFFSET_MASK | ip4.MORE_FRAGMENTS)
+    if meta[row].flags & SELF_MADE and plain and load16(data, row, l3 + ip4.IDENT) == 0:
+        store16(data, row, l3 + ip4.IDENT, i64(count[Count.FRAGMENTS]) & 0xFFFF)
+    _fill(data, meta, row, kept, first, piece, features, emitted)
+    _cut(meta, pool, row, link + header + first)
+    _finish(data, row, l3, header, header + first, word | ip4.MORE_FRAGMENTS)
+    count[Count.FRAGMENTS] += u64(n + 1)
+    return i64(-1)
+
+
+@kernel
+def ip4_fragment(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
+    adjacencies: Adjacencies, features: U64, pool: U64, emitted: U64,
+) -> None:  # fmt: skip
+    for i in range(idx.size):
+        row = i64(idx[i])
+        mtu = i64(adjacencies[meta[row].adjacency].mtu)
+        reason = _fragment(data, meta, row, mtu, count, features, pool, emitted)
+        if reason >= 0:
+            count[reason] += u64(1)
+            meta[row].reason = reason
+            edge[i] = Edge.DROP
+        else:
+            edge[i] = arcs.begin(meta, row, features[meta[row].tx_port])
+
+
+NODE = Node("ip4-fragment", ip4_fragment, Edge, Count)

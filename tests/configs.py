@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configurations in few words: one line of TOML for each part, and what a message must be."""
+
+import json
+
+import pytest
+
+from vforward.control.config import parse
+from vforward.errors import ConfigError
+
+
+def port(name, more="", kind="memory"):
+    return f'ports.{name} = {{type = "{kind}"{more and ", " + more}}}\n'
+
+
+def vlan(name, more, parent="a"):
+    return port(name, f'parent = "{parent}", {more}', "vlan")
+
+
+def bvi(name, bridge="x", more=""):
+    return port(name, f'bridge = "{bridge}"{more and ", " + more}', "bvi")
+
+
+def tap(name, of, more="", interface="tap0"):
+    return port(name, f'interface = "{interface}", host_of = "{of}"{more and ", " + more}', "tap")
+
+
+def bridge(name, ports, more=""):
+    return f"bridges.{name} = {{ports = [{ports}]{more and ', ' + more}}}\n"
+
+
+def _array(key, items):
+    return f"{key} = [" + ", ".join("{" + item + "}" for item in items) + "]\n"
+
+
+def routes(*items):
+    return _array("routes", items)
+
+
+def route_files(*items):
+    return _array("route_files", items)
+
+
+def neighbors(*items):
+    return _array("neighbors", ['mac = "02:00:00:00:00:02", ' + item for item in items])
+
+
+def crosses(*pairs):
+    return _array("cross_connects", [f"ports = [{pair}]" for pair in pairs])
+
+
+A = port("a", 'address = "10.0.1.1/24"')
+A6 = port("a", 'address = "2001:db8::1/64"')
+B = port("b")
+B6 = port("b", 'address = "2001:db8::1/64"')
+BARE = port("a") + B
+RED = port("r", 'vrf = "red", address = "10.0.1.1/24"')
+
+
+def refusal(text):
+    """The lines of the message with which ``text`` is refused."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "r.toml")
+    return str(caught.value).split("\n")
+
+
+def message(where, what, got, allowed):
+    """One line: ``where`` is the line's number and the key."""
+    return f"r.toml:{where}: {what} (got {got}); allowed: {allowed}"
+
+
+def toml(value):
+    """Write a value as TOML, tables inline."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(toml(item) for item in value) + "]"
+    if isinstance(value, float):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+GOOD = """\
+[forwarder]
+name = "edge-1"
+vector = 64
+buffers = 2048
+idle = "spin"
+core = 3
+icmp_errors_per_second = 50
+mac_table = 8192
+mac_age_s = 16
+neighbors = 100
+
+[ports.lan0]
+type = "af_packet"
+interface = "eth0"
+mac = "02:00:00:00:00:AB"
+address = ["10.0.1.1/24", "10.0.3.1/31", "2001:db8:1::1/64"]
+mtu = 9000
+ring_mib = 8
+promiscuous = false
+
+[ports.file]
+type = "pcap"
+read = "in.pcap"
+write = "/tmp/out.pcap"
+resolution = "us"
+
+[ports.mem]
+type = "memory"
+address = "10.0.2.1/24"
+
+[ports.gen]
+type = "generator"
+count = 1000
+size = 64
+flows = 16
+src = "10.0.1.7"
+dst = "10.0.2.7"
+dst_mac = "02:00:00:00:00:01"
+touch = "headers"
+
+[ports.sink]
+type = "null"
+
+[ports."lan0.7"]
+type = "vlan"
+parent = "lan0"
+vlan = 7
+address = "10.7.0.1/16"
+
+[ports.qinq]
+type = "vlan"
+parent = "lan0"
+vlan = 8
+inner = 9
+dot1ad = true
+rewrite = { pop = 2, push = ["dot1ad:10", 11] }
+
+[ports.irb]
+type = "bvi"
+bridge = "office"
+vrf = "red"
+urpf = "strict"
+
+[ports.host]
+type = "tap"
+interface = "vf0"
+host_of = "mem"
+
+[bridges.office]
+ports = ["sink", { port = "qinq", group = 1 }]
+learn = true
+flood_unknown = true
+flood_broadcast = true
+flood_multicast = true
+forward_reserved = false
+limit = 10
+static = [{ mac = "02:00:00:00:00:03", port = "qinq" }]
+
+[[routes]]
+prefix = "0.0.0.0/0"
+via = "10.0.2.2"
+
+[[routes]]
+prefix = "10.9.0.0/16"
+via = "10.0.1.2"
+port = "lan0"
+
+[[routes]]
+prefix = "10.8.0.0/16"
+port = "mem"
+
+[[routes]]
+prefix = "10.0.0.0/8"
+type = "prohibit"
+metric = 9
+
+[[routes]]
+prefix = "2001:db8:9::/48"
+paths = [{ via = "2001:db8:1::2", weight = 3 }, { via = "fe80::2", port = "lan0" }]
+
+[[routes]]
+prefix = "10.6.0.0/16"
+port = "irb"
+vrf = "red"
+
+[[route_files]]
+file = "/bin/sh"
+
+[[neighbors]]
+address = "10.0.2.2"
+mac = "02:00:00:00:00:02"
+port = "mem"
+
+[[cross_connects]]
+ports = ["file", "gen"]
+"""
