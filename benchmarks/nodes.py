@@ -93,6 +93,7 @@ RX = Node("bench-rx", receive, Rx, kind=Kind.INPUT)
 TX = Node("bench-tx", send, Tx)
 NOTHING = Node("bench-nothing", nothing, Rx)
 
+
 @inline
 def station(number: Any) -> Any:
     """The MAC of a station, u64: 02:00 and 32 bits that are all over the place."""

@@ -79,7 +79,16 @@ PORTS = [
         "statistics": [],
     },
 ]
+MAC = "02:00:00:00:00:02"
 ROUTES = [{"prefix": "10.0.1.0/24", "kind": "connected", "via": "", "port": "lan"}]
+BRIDGES = {
+    "bridges": [{"bridge": "office", "ports": ["a", "b"], "macs": 3, "moves": 1}],
+    "count": 3,
+    "macs": [
+        {"bridge": "office", "mac": MAC, "port": "a", "static": False, "age": 18.8},
+        {"bridge": "office", "mac": MAC, "port": "b", "static": True, "age": None},
+    ],
+}
 NEIGHBORS = [
     {
         "port": "lan",
@@ -110,7 +119,8 @@ def arena(name="fake"):
         control[c.STARTED], control[c.NOW] = HZ, 3 * HZ
         control[c.SLEEPS], control[c.ROUNDS] = 7, 40
         work(made)
-        made.write_document("routes", ROUTES)
+        made.write_document("routes", {"count": 1, "routes": ROUTES})
+        made.write_document("bridges", BRIDGES)
         made.write_document("neighbors", NEIGHBORS)
         about = {"name": name, "pid": os.getpid(), "started": 1.0e9, "tsc_hz": HZ, "vector": 256}
         made.write_document("forwarder", {**about, "config": None, "nodes": NODES, "ports": PORTS})

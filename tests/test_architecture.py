@@ -55,6 +55,7 @@ UNTESTED = {
     "io/port.py": "an interface; each port's test is its test",
     "io/af_packet_rx.py": "test_af_packet.py runs it behind its port",
     "io/af_packet_tx.py": "test_af_packet.py runs it behind its port",
+    "io/tap_rx.py": "test_tap.py runs it behind its port",
 }
 """Files without a mirrored test, and why. (Of __init__.py: they re-export, and are tested here.)"""
 
@@ -66,7 +67,7 @@ OWED = {
 }
 """Files whose tests are still to be written: this set only shrinks."""
 
-LONG = {"tables/fib4.py": 540}
+LONG: dict[str, int] = {}
 """Files beyond LINES_MAX, still to be divided: these numbers only shrink."""
 
 
@@ -131,7 +132,7 @@ def test_the_rule_would_find_a_breach():
     assert not allowed("nodes", "graph.scheduler.run")
     assert not allowed("nodes", "io.port")
     assert not allowed("tables", "graph.node")
-    assert not allowed("rings", "tables.fib4")
+    assert not allowed("rings", "tables.fib")
     assert not allowed("io", "nodes")
     assert not allowed("graph", "control")
 

@@ -33,7 +33,7 @@ def ping(port):
     return port.mac + HOST + b"\x08\0" + ip + bytes.fromhex("0800f7ff00000000")
 
 
-def fails(*_):
+def fails(*_, **__):
     msg = "no room"
     raise ArenaError(msg)
 
@@ -68,7 +68,7 @@ def test_a_name_is_one_forwarders(router):
 def test_a_sub_interface_has_no_longer_packets_than_its_port(router):
     for number, (given, mtu) in enumerate(((None, 1400), (1500, 1400), (1000, 1000)), 1):
         router.add_vlan(f"v{number}", "wan", number, mtu=given)
-        assert router.ports[router.interfaces[f"v{number}"].number]["mtu"] == mtu
+        assert router.interfaces.record(router.interfaces.find(f"v{number}"))["mtu"] == mtu
 
 
 def test_packets_go_through_in_the_caller_and_beside_it(router):
@@ -108,7 +108,7 @@ def test_the_graph_is_fixed_when_it_is_built(router):
     ):
         with pytest.raises(ConfigError, match="built and its edges are fixed; add this before"):
             change()
-    assert list(router.interfaces) == ["lan", "wan", "one", "other"]
+    assert list(router.interfaces.by_name) == ["lan", "wan", "one", "other"]
     assert late._pool is None  # not opened
     router.add_route("10.9.0.0/16", via="10.0.2.9")  # routes may come and go
 

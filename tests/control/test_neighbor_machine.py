@@ -22,7 +22,8 @@ class World:
     """Routing and output in one. What it is told must make sense."""
 
     def __init__(self):
-        self.up, self.stale, self.waiting, self.full = {}, set(), set(), False
+        self.up, self.stale, self.failed = {}, set(), set()
+        self.waiting, self.full = set(), False
         self.asked, self.released = [], []
 
     def neighbor_up(self, port_number, ip, mac):
@@ -30,14 +31,22 @@ class World:
             raise ConfigError("no room")
         self.up[port_number, ip] = mac
         self.stale.discard((port_number, ip))
+        self.failed.discard((port_number, ip))
 
     def neighbor_stale(self, port_number, ip):
         assert (port_number, ip) in self.up
         self.stale.add((port_number, ip))
 
-    def neighbor_down(self, port_number, ip):
-        del self.up[port_number, ip]
+    def neighbor_failed(self, port_number, ip):
+        self.up.pop((port_number, ip), None)
         self.stale.discard((port_number, ip))
+        self.failed.add((port_number, ip))
+
+    def neighbor_down(self, port_number, ip):
+        assert (port_number, ip) in self.up or (port_number, ip) in self.failed
+        self.up.pop((port_number, ip), None)
+        self.stale.discard((port_number, ip))
+        self.failed.discard((port_number, ip))
 
     def request(self, port, ip, mac):
         if ip == NOBODY:
@@ -301,6 +310,9 @@ class Living(RuleBasedStateMachine):
         known = {key: e for key, e in self.machine.entries.items() if e.state in KNOWN}
         assert self.world.up == {key: e.mac for key, e in known.items()}
         assert self.world.stale == {key for key, e in known.items() if e.state is State.STALE}
+        assert self.world.failed == {
+            key for key, e in self.machine.entries.items() if e.state is State.FAILED
+        }
 
     @invariant()
     def what_waits_is_being_asked_for(self):

@@ -56,8 +56,12 @@ class Routing:
         assert (port_number, ip) in self.up
         self.told.append(("stale", port_number, ip))
 
+    def neighbor_failed(self, port_number, ip):
+        self.up.pop((port_number, ip), None)
+        self.told.append(("failed", port_number, ip))
+
     def neighbor_down(self, port_number, ip):
-        del self.up[port_number, ip]
+        self.up.pop((port_number, ip), None)
         self.told.append(("down", port_number, ip))
 
 
@@ -283,7 +287,7 @@ def test_nobody_answers(bench, to, ip, asked, edge):
     bench.hold(to)
     bench.step()
     assert bench.sent() == asked
-    assert bench.routing.told == []
+    assert bench.routing.told == [("failed", LAN, ip), ("down", LAN, ip)]
 
 
 def test_an_answer_during_a_retry_and_one_after_failure(bench):

@@ -131,6 +131,13 @@ def test_routes_are_as_published(view):
     assert view.routes() == fake.ROUTES
 
 
+def test_long_tables_say_how_much_is_left_out(view):
+    view.arena.write_document("routes", {"count": 1_001_001, "routes": fake.ROUTES})
+    assert view.routes()[1:] == [{"prefix": "... and 1,001,000 more"}]
+    assert view.macs() == [*fake.BRIDGES["macs"], {"bridge": "... and 1 more"}]
+    assert view.bridges() == fake.BRIDGES["bridges"]
+
+
 def test_neighbors_have_an_age(arena, view, monkeypatch):
     monkeypatch.setattr(observe.time, "monotonic", lambda: 1002.5)
     known = {key: fake.NEIGHBORS[0][key] for key in ("port", "address", "mac", "state")}

@@ -168,9 +168,7 @@ def check(golden: Golden, vector: int, name: str = "golden") -> None:
 
 
 def _check_step(forwarder: Forwarder, step: Step, where: str) -> None:
-    ports = {
-        i.name: i.port for i in forwarder.interfaces.values() if isinstance(i.port, MemoryPort)
-    }
+    ports = {i.name: i.port for i in forwarder.interfaces if isinstance(i.port, MemoryPort)}
     before = _counters(forwarder)
     for name, burst in groupby(step.given, lambda given: given[0]):
         assert name in ports, f"{where}: no memory port {name!r}"

@@ -52,19 +52,17 @@ def is_multicast(address: int) -> bool:
     return covers(0xE0000000, 4, address)
 
 
-def is_bad_source(src: int) -> bool:
-    """The half of is_martian that is about the source."""
+def is_martian(src: int) -> bool:
+    """RFC 1812 sections 5.3.7 and 4.2.2.11; RFC 6890: sources that no forwarded packet has.
+
+    Such destinations, 0/8 and 127/8, are the routes' to refuse (router.derived_routes).
+    """
     return (
         covers(0x00000000, 8, src)
         or covers(0x7F000000, 8, src)
         or is_multicast(src)
         or covers(0xF0000000, 4, src)  # with 255.255.255.255
     )
-
-
-def is_martian(src: int, dst: int) -> bool:
-    """RFC 1812 sections 5.3.7 and 4.2.2.11; RFC 6890: addresses that no forwarded packet has."""
-    return is_bad_source(src) or covers(0x00000000, 8, dst) or covers(0x7F000000, 8, dst)
 
 
 def malformed(payload: bytes) -> str | None:
@@ -88,7 +86,7 @@ def check(payload: bytes, link_multicast: bool = False) -> str | None:
     if reason:
         return reason
     src, dst = source(payload), destination(payload)
-    if is_martian(src, dst):
+    if is_martian(src):
         return "martian"
     # RFC 1812 section 5.3.4: what came to everybody on the link is not for one host.
     if link_multicast and not is_multicast(dst) and dst != LIMITED_BROADCAST:
@@ -105,7 +103,7 @@ def is_for_host(payload: bytes, link_multicast: bool) -> bool:
         return False
     src, dst = source(payload), destination(payload)
     return (dst == LIMITED_BROADCAST or covers(0xE0000000, 24, dst)) and (
-        src == 0 or not is_bad_source(src)
+        src == 0 or not is_martian(src)
     )
 
 

@@ -211,6 +211,7 @@ def derived_routes(ports: Iterable[Port]) -> list[Route]:
             if n <= 30:  # RFC 3021: a /31 has no broadcast address
                 deaf.append(Route(ip | ~lpm.mask(n) & 0xFFFFFFFF, 32, "blackhole"))
     deaf += [Route(ip4.LIMITED_BROADCAST, 32, "blackhole"), Route(0xE0000000, 4, "blackhole")]
+    deaf += [Route(0, 8, "blackhole"), Route(0x7F000000, 8, "blackhole")]  # RFC 1812 section 5.3.7
     return [*glean, *deaf, *local]
 
 

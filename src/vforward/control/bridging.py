@@ -156,17 +156,16 @@ class Bridging:
         if not domain:
             msg = f"bridge domain {name!r}: there are {bridge.DOMAINS - 1} already, which is all"
             raise ConfigError(msg)
+        settings = settings or Settings()
+        self._refuse_limit(name, settings)
         self._names[domain] = name
         self._domains[domain]["moves"] = 0
-        self.set(domain, settings or Settings())
+        self.set(domain, settings)
         return domain
 
     def set(self, domain: int, settings: Settings) -> None:
         """Change what a domain does. One that learns no more forgets what it has learned."""
-        name = self._name(domain)
-        if settings.limit is not None and not 0 <= settings.limit < bridge.NO_LIMIT:
-            msg = f"bridge domain {name!r}: limit = {settings.limit} is no number of MACs"
-            raise ConfigError(msg)
+        self._refuse_limit(self._name(domain), settings)
         limit = bridge.NO_LIMIT if settings.limit is None else settings.limit
         self._domains[domain]["limit"] = limit
         self._domains[domain]["flags"] = settings.flags
@@ -298,6 +297,12 @@ class Bridging:
             msg = f"there is no bridge domain {domain}"
             raise ConfigError(msg)
         return self._names[domain]
+
+    @staticmethod
+    def _refuse_limit(name: str, settings: Settings) -> None:
+        if settings.limit is not None and not 0 <= settings.limit < bridge.NO_LIMIT:
+            msg = f"bridge domain {name!r}: limit = {settings.limit} is no number of MACs"
+            raise ConfigError(msg)
 
     def _refuse_port(self, domain: int, port: int) -> None:
         name = self._name(domain)

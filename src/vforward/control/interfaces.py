@@ -6,7 +6,7 @@ A number is a port's for the forwarder's life. Interfaces are added before the g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, IPv6Network, ip_interface
 from typing import Any
@@ -75,6 +75,8 @@ class Interfaces:
             "inner-vlans", STACKED_MAX * VIDS, np.uint16
         )
         self.vrfs: dict[str, int] = {"default": 0}
+        self.on_vrf: Callable[[int], None] = lambda _: None
+        """Called with the number of each VRF that is made."""
         self._blocks = 1  # of inner_vlans, in use
 
     @property
@@ -128,7 +130,10 @@ class Interfaces:
         if name not in self.vrfs and len(self.vrfs) >= VRFS_MAX:
             msg = f"VRF {name!r}: there are {VRFS_MAX} already"
             raise ConfigError(msg)
-        return self.vrfs.setdefault(name, len(self.vrfs))
+        if name not in self.vrfs:
+            self.vrfs[name] = len(self.vrfs)
+            self.on_vrf(self.vrfs[name])
+        return self.vrfs[name]
 
     def forget(self, interface: Interface) -> None:
         """Take back the newest interface, which could not be opened."""

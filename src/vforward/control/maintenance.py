@@ -19,7 +19,7 @@ PERIOD_S = 0.25
 class Maintenance:
     """Calls every step each PERIOD_S."""
 
-    def __init__(self, steps: Sequence[Callable[[float], None]]) -> None:
+    def __init__(self, steps: Sequence[Callable[[float], object]]) -> None:
         self._steps = steps
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None

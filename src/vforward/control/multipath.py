@@ -19,6 +19,7 @@ Routes that have the same next hops and the same buckets share a group.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from heapq import heapify, heapreplace
 from typing import Any
 
 import numpy as np
@@ -66,9 +67,13 @@ def assign(old: Owners, was: Weights, weights: Weights) -> Owners:
         held[hop].append(bucket)
         lack[hop] -= total
 
-    for bucket, hop in enumerate(owners):
-        if hop == NOBODY:
-            give(bucket, max(lack, key=lack.__getitem__))
+    neediest = [(-missing, at, hop) for at, (hop, missing) in enumerate(lack.items())]
+    heapify(neediest)
+    for bucket, owner in enumerate(owners):
+        if owner == NOBODY:
+            missing, at, hop = neediest[0]
+            give(bucket, hop)
+            heapreplace(neediest, (missing + total, at, hop))
     growing = [hop for hop in weights if hop not in was]
     if any(was[hop] != weight for hop, weight in weights.items() if hop in was):
         growing = list(weights)
@@ -124,17 +129,11 @@ class Groups:
         """The group of a MULTIPATH adjacency; None for another one."""
         return self._groups.get(number)
 
-    def use(
-        self,
-        weights: Weights,
-        old: int | None = None,
-        hop: Hop | None = None,
-        *,
-        alone: bool = False,
-    ) -> int:
+    def use(self, weights: Weights, old: int | None = None, *, alone: bool = False) -> int:
         """A use of the adjacency of a group of these weights. Raises ConfigError.
 
-        old: the group that its user leaves, or hop: the next hop; flows change as the module says.
+        old: the group that its user leaves; flows change as the module says. (From a single next hop
+        any group is right: what it does not keep is what the others are due.)
         alone: nobody else uses old, so that it may change in place: then a use of it is returned.
         """
         before = self._groups.get(old) if old is not None else None
@@ -143,8 +142,6 @@ class Groups:
         if before is not None:
             owners = self._stretched(before.owners, size_for(weights))
             owners = assign(owners, before.live, live)
-        elif hop is not None and hop in weights:
-            owners = assign((hop,) * size_for(weights), {hop: weights[hop]}, live)
         for group in self._by_weights.get(frozenset(weights.items()), ()):
             if not owners or group.owners == owners:
                 return self._adjacencies.hold(group.number)

@@ -86,6 +86,9 @@ class Routing(Protocol):
     def neighbor_stale(self, port_number: int, ip: int, /) -> None:
         """The next hop, which is up, stays so, but it is to be told when packets go there."""
 
+    def neighbor_failed(self, port_number: int, ip: int, /) -> None:
+        """It does not answer: as neighbor_down, and other paths are better until it is up or down."""
+
     def neighbor_down(self, port_number: int, ip: int, /) -> None:
         """Packets for this next hop must be held from now on."""
 
@@ -202,7 +205,7 @@ class Machine:
     def forget(self, entry: Entry) -> None:
         """Delete a neighbor. Packets that wait for it are undeliverable."""
         del self.entries[entry.port, entry.ip]
-        if entry.state in KNOWN:
+        if entry.state in KNOWN or entry.state is State.FAILED:
             self._routing.neighbor_down(entry.port, entry.ip)
         elif entry.state is State.INCOMPLETE:
             self._incomplete[entry.port] -= 1
@@ -268,10 +271,7 @@ class Machine:
         except Exception as error:
             fault = not isinstance(error, VforwardError)  # else: no room
             log.warning("neighbors: port %d: %s", entry.port, error, exc_info=fault)
-            known = entry.state in KNOWN
             self._fail(entry, now)
-            if known:
-                self._routing.neighbor_down(entry.port, entry.ip)
             return False
         return True
 
@@ -289,6 +289,7 @@ class Machine:
     def _fail(self, entry: Entry, now: float) -> None:
         entry.mac = None
         self._change(entry, State.FAILED, now + self._times.failed_s, now)
+        self._routing.neighbor_failed(entry.port, entry.ip)
         self._output.release(entry.port, entry.ip, False)
 
     def _new(self, port: int, ip: int) -> Entry:

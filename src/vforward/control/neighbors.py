@@ -107,8 +107,8 @@ class NeighborService:
         limits: Limits | None = None,
         seed: int | None = None,
     ) -> None:
-        """limits: further neighbors are not learned, and count as unreachable. seed: of REACHABLE's
-        random lengths, for tests.
+        """limits: what goes beyond is not learned, and counts as unreachable.
+        seed: of REACHABLE's random lengths, for tests.
         """
         self.tables = make_tables(arena, pool)
         self.wake = wake

@@ -245,7 +245,7 @@ class View:
     def routes(self) -> list[dict[str, Any]]:
         """The routes in force: prefix, kind, via, port, metric, vrf; the last may say how many more."""
         found = self.arena.read_document("routes")
-        rows = [_route(row) for row in found["routes"]]
+        rows = list(found["routes"])
         if more := found["count"] - len(rows):
             rows.append({"prefix": f"... and {more:,} more"})
         return rows
@@ -340,18 +340,6 @@ def _port_row(port: dict[str, Any], rx: Moved | None, tx: Moved | None) -> PortR
         tx=tx,
         touched=port.get("touched") or "",
     )
-
-
-def _route(row: dict[str, Any]) -> dict[str, Any]:
-    """A route with its paths as one text: "10.0.1.2 (lan, weight 2), 10.0.2.2 (wan)"."""
-    paths = row.pop("paths")
-    if len(paths) == 1:
-        return {**row, "via": paths[0]["via"], "port": paths[0]["port"]}
-    texts = []
-    for path in paths:
-        weight = f", weight {path['weight']}" if path["weight"] != 1 else ""
-        texts.append(f"{path['via'] or 'on link'} ({path['port']}{weight})")
-    return {**row, "via": ", ".join(texts)}
 
 
 def _neighbor(row: dict[str, Any], now: float) -> dict[str, Any]:

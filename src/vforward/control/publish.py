@@ -24,7 +24,8 @@ from vforward.graph.build import Graph, Member
 from vforward.graph.worker import clock_hz
 
 if TYPE_CHECKING:
-    from vforward.control.forwarder import Forwarder, Interface
+    from vforward.control.forwarder import Forwarder
+    from vforward.control.interfaces import Interface
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +91,10 @@ class Publisher:
 
     def _routes(self) -> None:
         routing, vrfs = self._forwarder.routing, self._forwarder.interfaces.vrfs
-        if False:
+        changes = routing.changes()
+        if changes == self._changes:
             return
+        self._changes = changes
         names = {number: name for name, number in vrfs.items()}
         shown = [dataclasses.asdict(r) for r in routing.routes(limit=ROUTES_SHOWN)]
         for route in shown:

@@ -69,6 +69,7 @@ class RouteTable:
         self, fib: Any, vrf: int, adjacencies: Adjacencies, quiet: Callable[[], bool]
     ) -> None:
         self.vrf, self.bits = vrf, fib.bits
+        self.changes = 0  # of routes, to know whether a listing is still right
         self.entries: dict[Key, tuple[Target, ...]] = {}
         self.hosts: dict[Key, int] = {}  # the host routes: adjacencies
         self._fib, self._adjacencies, self._quiet = fib, adjacencies, quiet
@@ -116,11 +117,12 @@ class RouteTable:
         which: NDArray[Any],
         targets: list[Target],
         between: Any,
-    ) -> tuple[Counter[Target], TableFull | None]:
-        """Enter routes of new prefixes, sorted by key: the i-th leads to ``targets[which[i]]``.
+    ) -> tuple[dict[Target, int], TableFull | None]:
+        """Enter routes, sorted by key: the i-th leads to ``targets[which[i]]``. None is difficult.
 
         prefixes: as the FIB takes them; of one that comes twice the last counts. Returns how many
-        lead to each target, and the error when there was no room: ``done`` are entered then.
+        lead to each target (less than 0: were taken from it), and the error when there was no room:
+        those before ``done`` are entered then.
         """
         lengths = np.fromiter((key & 0xFF for key in keys), np.uint8, len(keys))
         values = np.array([target.number for target in targets], np.uint32)[which]
@@ -130,16 +132,37 @@ class RouteTable:
         except TableFull as full:
             done, error = full.done, full
         new = dict(zip(keys[:done], [targets[i].alone for i in which[:done].tolist()]))
-        self.entries.update(new)
-        for length, n in Counter(key & 0xFF for key in new).items():
+        uses = Counter(alone[0] for alone in new.values())
+        uses.subtract(Counter(old[0] for old in map(self.entries.get, new) if old))
+        for length, n in Counter(key & 0xFF for key in new.keys() - self.entries.keys()).items():
             self._lengths[length] += n
+        self.entries.update(new)
+        self.changes += 1
         for address in self._addresses:
             self._settle(address)
-        return Counter(alone[0] for alone in new.values()), error
+        return uses, error
 
-    def taken(self, keys: Iterable[Key]) -> set[Key]:
-        """Those of the prefixes that have a route or a host route."""
-        return {key for key in keys if key in self.entries or key in self.hosts}
+    def difficult(
+        self, keys: Iterable[Key], which: NDArray[Any], targets: list[Target]
+    ) -> set[Key]:
+        """Those of many routes that are to be put one by one.
+
+        They have a host route or routes of other orders, or a multipath one, whose flows are to stay.
+        """
+        found, order = set(), targets[0].order
+        several = [len(target.hops) > 1 for target in targets]
+        for key, i in zip(keys, which.tolist()):
+            entry = self.entries.get(key)
+            if key in self.hosts or (
+                entry
+                and (
+                    len(entry) > 1
+                    or entry[0].order != order
+                    or (several[i] and len(entry[0].hops) > 1)
+                )
+            ):
+                found.add(key)
+        return found
 
     def in_force(self, limit: int | None = None) -> Iterator[tuple[Key, Target]]:
         """The best routes by prefix, at most limit, without host routes."""
@@ -165,6 +188,7 @@ class RouteTable:
         except TableFull:
             self._enter(key, old or ())
             raise
+        self.changes += 1
         self._recheck(key)
 
     def _enter(self, key: Key, entry: tuple[Target, ...]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -18,7 +19,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vforward.control.adjacencies import is_ip4
-from vforward.control.route_table import CONNECTED_RANK, LOCAL_RANK, Key, Order, key_of
+from vforward.control.route_table import (
+    CONNECTED_RANK,
+    LOCAL_RANK,
+    RANKS,
+    Key,
+    Order,
+    Target,
+    key_of,
+)
 from vforward.errors import ConfigError
 from vforward.tables.addresses import mapped_int
 
@@ -28,10 +37,11 @@ Network = IPv4Network | IPv6Network
 
 BITS = {4: 32, 6: 128}
 ALWAYS: dict[int, tuple[Network, ...]] = {
-    4: (IPv4Network("255.255.255.255/32"), IPv4Network("224.0.0.0/4")),
+    4: tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32"))),
     6: (IPv6Network("ff00::/8"),),
 }
-"""Not routed in any VRF, by IP version: broadcast and multicast."""
+"""Not routed in any VRF, by IP version: broadcast and multicast; what RFC 1812 section 5.3.7 forbids
+(ip4-input does not look at destinations)."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,7 @@ class Route:
 
     prefix: str
     kind: str  # local, connected, via, blackhole, unreachable, prohibit
+    via: str = ""  # the next hops as text: "10.0.1.9", or of several "10.0.1.8*2 10.0.1.9*1"
     paths: tuple[ShownPath, ...] = ()
     port: str = ""  # of local, connected and a single next hop
     metric: int = 0
@@ -121,6 +132,16 @@ def given(port: int, interface: Interface) -> dict[tuple[Key, Order], str]:
         else:
             routes[key_of(int(network.network_address), bits), local] = "local"
     return routes
+
+
+def shown(key: Key, bits: int, vrf: int, target: Target, name: Callable[[int], str]) -> Route:
+    """A route as users see it. name: of ports."""
+    paths = tuple(ShownPath(text_of(hop), name(port), n) for (port, hop), n in target.hops)
+    rank, metric, _ = target.order
+    port = name(target.port) if target.port else ""
+    several = len(paths) > 1
+    via = " ".join(f"{path.via}*{path.weight}" if several else path.via for path in paths)
+    return Route(prefix_of(key, bits), target.kind, via, paths, port, metric, vrf, RANKS[rank])
 
 
 def sorted_keys(

@@ -24,7 +24,6 @@ from vforward.control.multipath import Groups
 from vforward.control.route_table import (
     CONFIGURED_RANK,
     CONNECTED_RANK,
-    RANKS,
     Key,
     Order,
     RouteTable,
@@ -37,14 +36,12 @@ from vforward.control.routes import (
     Network,
     Path,
     Route,
-    ShownPath,
     given,
     is_link_local,
     key_of_prefix,
     native,
-    prefix_of,
+    shown,
     sorted_keys,
-    text_of,
     version_of,
 )
 from vforward.control.targets import Targets
@@ -80,8 +77,7 @@ class Routing:
         self._interfaces: dict[tuple[int, Interface], int] = {}  # -> VRF
         self._targets = Targets(self._adjacencies, self._groups, ports, self._interfaces)
         self._known: dict[tuple[int, int], tuple[int, int]] = {}  # neighbors -> adjacency, VRF
-        for version in (4, 6):
-            self._table(0, version)
+        self.add_vrf(0)
 
     @property
     def adjacencies(self) -> NDArray[Any]:
@@ -102,6 +98,14 @@ class Routing:
     @quiesce.setter
     def quiesce(self, quiesce: Callable[[], bool]) -> None:
         self._adjacencies.quiesce = quiesce
+
+    def add_vrf(self, vrf: int) -> None:
+        """Make a VRF's tables, before a packet is looked up in it; harmless when repeated.
+
+        The first address or route does it too. Raises ConfigError, TableFull.
+        """
+        with self._lock:
+            self._table(vrf, 4)
 
     # What the router's own addresses give.
 
@@ -204,10 +208,9 @@ class Routing:
     ) -> None:
         """Add many routes, each as add does: the i-th to ``ways[which[i]]``, paths or a kind.
 
-        prefixes: integers, for IPv6 u64[n, 2] (high and low halves), without host bits. progress is
-        called now and then with how many are done, with the lock held. Raises ConfigError before
-        anything is changed; TableFull (and ConfigError for want of multipath adjacencies, of prefixes
-        that had routes before): some are added then, and each of them wholly.
+        prefixes: integers, for IPv6 u64[n, 2] (halves), without host bits. progress is called now
+        and then with how many are done, with the lock held. Raises ConfigError before anything is
+        changed; TableFull when some are added (or ConfigError, where multipath routes are replaced).
         """
         whole, order_of, keys = sorted_keys(prefixes, lengths, BITS[version])  # as the FIB sorts
         index = np.asarray(which, np.int64)[order_of]
@@ -243,17 +246,15 @@ class Routing:
                 self._quiet()
             progress(done)
 
-        taken = table.taken(keys)
-        if taken:
-            new = np.fromiter((key not in taken for key in keys), bool, len(keys))
-            single = [(key, int(i)) for key, i in zip(keys, which) if key in taken]
-            keys = [key for key in keys if key not in taken]
-            prefixes, which = prefixes[new], which[new]
-        else:
-            single = []
+        alone = table.difficult(keys, which, targets) if keys else set()
+        single = [(key, int(i)) for key, i in zip(keys, which) if key in alone]
+        if single:
+            rest = np.fromiter((key not in alone for key in keys), bool, len(keys))
+            keys = [key for key in keys if key not in alone]
+            prefixes, which = prefixes[rest], which[rest]
         if keys:
-            entered, full = table.put_many(prefixes, keys, which, targets, between)
-            for target, n in entered.items():
+            uses, full = table.put_many(prefixes, keys, which, targets, between)
+            for target, n in uses.items():
                 self._targets.use(target, n)
             if full is not None:
                 raise TableFull(str(full), full.done) from full
@@ -313,6 +314,11 @@ class Routing:
 
     # For users.
 
+    def changes(self) -> int:
+        """A number that is another one after routes have changed."""
+        with self._lock:
+            return sum(table.changes for table in self._tables.values())
+
     def count(self, vrf: int | None = None) -> int:
         """Prefixes that have a route, without host routes of neighbors."""
         with self._lock:
@@ -325,7 +331,10 @@ class Routing:
             for table in self._shown(vrf):
                 left = None if limit is None else limit - len(found)
                 if left is None or left > 0:
-                    found += [self._route(table, *each) for each in table.in_force(left)]
+                    found += [
+                        shown(key, table.bits, table.vrf, target, self._name)
+                        for key, target in table.in_force(left)
+                    ]
         return found
 
     def reclaim(self) -> None:
@@ -346,32 +355,26 @@ class Routing:
     # Tables.
 
     def _table(self, vrf: int, version: int) -> RouteTable:
-        table = self._tables.get((vrf, version))
-        if table is None:
-            fib = self.fib4 if version == 4 else self.fib6
-            if not 0 <= vrf < fib.n_vrfs:
-                msg = f"VRF {vrf} is not in 0 to {fib.n_vrfs - 1}"
+        if (vrf, version) not in self._tables:
+            if not 0 <= vrf < self.fib4.n_vrfs:
+                msg = f"VRF {vrf} is not in 0 to {self.fib4.n_vrfs - 1}"
                 raise ConfigError(msg)
-            table = RouteTable(fib, vrf, self._adjacencies, self._quiet)
-            for prefix in ALWAYS[version]:
-                target = self._targets.own(table, 0, (CONNECTED_RANK, 0, 0), "blackhole")
-                self._put(table, key_of_prefix(prefix), target)
-            self._tables[vrf, version] = table
+            for family in {4, 6} - {v for of, v in self._tables if of == vrf}:
+                self._tables[vrf, family] = self._new_table(vrf, family)
+        return self._tables[vrf, version]
+
+    def _new_table(self, vrf: int, version: int) -> RouteTable:
+        fib = self.fib4 if version == 4 else self.fib6
+        table = RouteTable(fib, vrf, self._adjacencies, self._quiet)
+        for prefix in ALWAYS[version]:
+            target = self._targets.own(table, 0, (CONNECTED_RANK, 0, 0), "blackhole")
+            self._put(table, key_of_prefix(prefix), target)
         return table
 
     def _shown(self, vrf: int | None) -> Iterator[RouteTable]:
         for (number, _), table in sorted(self._tables.items()):
             if vrf in (None, number):
                 yield table
-
-    def _route(self, table: RouteTable, key: Key, target: Target) -> Route:
-        paths = [
-            ShownPath(text_of(address), self._name(port), weight)
-            for (port, address), weight in target.hops
-        ]
-        name = self._name(target.port) if target.port else ""
-        prefix, (rank, metric, _) = prefix_of(key, table.bits), target.order
-        return Route(prefix, target.kind, tuple(paths), name, metric, table.vrf, RANKS[rank])
 
     def _put(self, table: RouteTable, key: Key, target: Target) -> None:
         """Enter a route. The use of the target that the caller has taken is the route's now."""

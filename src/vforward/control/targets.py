@@ -47,9 +47,16 @@ class Targets:
         return len(self._targets)
 
     def use(self, target: Target, n: int = 1) -> Target:
-        """More uses of a target."""
+        """More uses of a target; less than 0: fewer."""
         self._users[target] += n
+        if not self._users[target]:
+            del self._users[target], self._targets[target.what]
+            self._groups.release(target.number)
         return target
+
+    def unuse(self, target: Target) -> None:
+        """End a use, when no table leads there on its behalf."""
+        self.use(target, -1)
 
     def _target(self, *what: Any) -> Target:
         """A use of a target, for a use of its adjacency."""
@@ -61,12 +68,6 @@ class Targets:
             self._users[target] += 1
             self._groups.release(target.number)
         return target
-
-    def unuse(self, target: Target) -> None:
-        self._users[target] -= 1
-        if not self._users[target]:
-            del self._users[target], self._targets[target.what]
-            self._groups.release(target.number)
 
     def own(self, table: RouteTable, port: int, order: Order, kind: str) -> Target:
         """A use of a target without a next hop. Raises ConfigError."""
@@ -104,10 +105,8 @@ class Targets:
             number = self._adjacencies.hop(hop)
             return self._target(order, "via", number, ((hop, 1),), hop[0], 0)
         hops = tuple(sorted(weights.items()))
-        if old is None or not old.hops:
+        if old is None or len(old.hops) < 2:
             number = self._groups.use(weights)
-        elif len(old.hops) == 1:
-            number = self._groups.use(weights, hop=old.hops[0][0])
         else:
             alone = self._users[old] == self._adjacencies.users(old.number) == 1
             number = self._groups.use(weights, old.number, alone=alone)

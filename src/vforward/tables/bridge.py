@@ -48,7 +48,10 @@ DOMAIN = np.dtype(
         ("bvi", np.uint16),  # port number of its routed interface, 0: none
         ("flags", np.uint8),
         ("now", np.uint8),  # in record 0: the tick, 0 to 31
-        ("rewriting", np.uint8),  # in record 0: 1 when a bridged port takes tags off or puts some on
+        (
+            "rewriting",
+            np.uint8,
+        ),  # in record 0: 1 when a bridged port takes tags off or puts some on
         ("spare", np.uint8, 37),
     ]
 )
@@ -104,9 +107,7 @@ def members_of(domains: NDArray[Any], members: NDArray[np.uint16], domain: int) 
             yield port
 
 
-def add_member(
-    domains: NDArray[Any], members: NDArray[np.uint16], domain: int, port: int
-) -> None:
+def add_member(domains: NDArray[Any], members: NDArray[np.uint16], domain: int, port: int) -> None:
     """Put a port on a domain's list. Raises TableFull."""
     ours = members[domain * MEMBERS_MAX :][:MEMBERS_MAX]
     n = int(domains[domain]["n"])

@@ -24,9 +24,7 @@ Owner       Nobody alone: worker (learn) and control (all else) change entries b
 Complexity  look-up: one bucket, or four when it is not there. The worker writes an entry when it is
             new, has moved, or was last seen in an earlier tick.
 Limits      ports below 1024; one worker.
-
-The multiplier is no secret: who may send from any MAC can fill a bucket, as it can fill the table.
-What bounds that is the limit of its domain.
+        The multiplier is no secret: who may send from any MAC can fill a bucket, or the table.
 """
 
 from __future__ import annotations
@@ -39,6 +37,7 @@ from numpy.typing import NDArray
 from vforward.jit.atomics import compare_swap64, fence, fetch_add64, load_acquire64
 from vforward.jit.intrinsics import address, ctz, prefetch
 from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.jit.vector import any_near, near
 from vforward.memory.arena import Arena
 from vforward.tables import TableFull
 from vforward.tables.bridge import LEARN, count_address
@@ -104,24 +103,15 @@ def _made(x: Any, port: Any, now: Any) -> Any:
 @inline
 def find(table: Any, shift: Any, x: Any) -> Any:
     """The entry of x in its own bucket, or 0."""
-    at = (x >> shift) << u64(3)
     tag = x << u64(8)
-    found = u64(0)
-    for way in range(WAYS):  # no branch
-        entry = table[at + u64(way)]
-        found = entry if (entry ^ tag) < u64(1 << TAG_AT) else found
-    return found
+    entry = near(table, (x >> shift) << u64(3), tag, u64(1 << TAG_AT))
+    return entry if (entry ^ tag) < u64(1 << TAG_AT) else u64(0)
 
 
 @inline
 def is_fresh(table: Any, shift: Any, x: Any, port: Any, now: Any) -> Any:
     """Whether x's own bucket has it with this port, heard in this tick, or static."""
-    at = (x >> shift) << u64(3)
-    wanted = _made(x, port, now)
-    hits = 0
-    for way in range(WAYS):
-        hits |= i64((table[at + u64(way)] ^ wanted) <= u64(STATIC))
-    return hits != 0
+    return any_near(table, (x >> shift) << u64(3), _made(x, port, now), u64(STATIC + 1))
 
 
 @inline
@@ -152,24 +142,23 @@ def _word(table: Any, at: Any) -> Any:
 
 
 @inline
+def _is(entry: Any, x: Any) -> Any:
+    """Whether it is an entry of x."""
+    return (entry != u64(0)) & ((entry ^ x << u64(8)) < u64(1 << TAG_AT))
+
+
+@inline
 def _swap(table: Any, at: Any, old: Any, new: Any) -> Any:
     return compare_swap64(address(table) + 8 * at, old, new)
 
 
 @kernel
-def _locate(table: Any, x: Any, value: Any, start: Any) -> Any:
-    """Index of the start-th or a later slot of x's four buckets that has x's tag, or -1.
-
-    With value 0: that is empty.
-    """
-    tag = x << u64(8)
-    for n in range(start, WAYS * PROBES):
+def _locate(table: Any, x: Any, value: Any) -> Any:
+    """Index of a slot of x's four buckets that has x, or -1. With value 0: of an empty one."""
+    for n in range(WAYS * PROBES):
         at = _bucket(table, x, n >> 3) + (n & 7)
         entry = _word(table, at)
-        if value == 0:
-            if entry == u64(0):
-                return i64(at)
-        elif entry != u64(0) and (entry ^ tag) < u64(1 << TAG_AT):
+        if _is(entry, x) if value else entry == u64(0):
             return i64(at)
     return i64(-1)
 
@@ -177,8 +166,9 @@ def _locate(table: Any, x: Any, value: Any, start: Any) -> Any:
 @kernel
 def find_all(table: Any, x: Any) -> Any:
     """The entry of x wherever it lies, or 0."""
-    at = _locate(table, x, 1, 0)
-    return _word(table, at) if at >= 0 else u64(0)
+    at = _locate(table, x, 1)
+    entry = _word(table, at) if at >= 0 else u64(0)
+    return entry if _is(entry, x) else u64(0)
 
 
 @inline
@@ -203,12 +193,10 @@ def _key_at(table: Any, at: Any, entry: Any) -> Any:
 @kernel
 def _has_twin(table: Any, x: Any, own: Any) -> Any:
     """Whether another slot than own has x's tag."""
-    tag = x << u64(8)
     fence()
     for n in range(WAYS * PROBES):
         at = _bucket(table, x, n >> 3) + (n & 7)
-        entry = _word(table, at)
-        if at != own and entry != u64(0) and (entry ^ tag) < u64(1 << TAG_AT):
+        if at != own and _is(_word(table, at), x):
             return True
     return False
 
@@ -221,19 +209,21 @@ def learn(table: Any, domains: Any, domain: Any, x: Any, port: Any, now: Any) ->
         return i64(OFF)
     new = _made(x, port, now)
     for _ in range(TRIES):  # again, where control was faster
-        at = _locate(table, x, 1, 0)
+        at = _locate(table, x, 1)
         if at >= 0:
             entry = _word(table, at)
+            if not _is(entry, x):
+                continue
             if entry & u64(STATIC):
                 return i64(SAME if port_of(entry) == port else FIXED)
             moved = port_of(entry) != port
-            if entry != u64(0) and (entry == new or _swap(table, at, entry, new)):
+            if entry == new or _swap(table, at, entry, new):
                 record.moves += u64(moved)
                 return i64(MOVED if moved else SAME)
             continue
         if load_acquire64(count_address(domains, domain)) >= u64(record.limit):
             return i64(OVER_LIMIT)
-        at = _locate(table, x, 0, 0)
+        at = _locate(table, x, 0)
         if at < 0:
             return i64(FULL)
         if not _swap(table, at, u64(0), new):
@@ -259,13 +249,12 @@ def _remove(table: Any, domains: Any, at: Any, entry: Any) -> Any:
 @kernel
 def _delete(table: Any, domains: Any, x: Any, but: Any) -> Any:
     """Empty all slots of x, save the one at index but. Returns how many there were."""
-    tag = x << u64(8)
     done = 0
     for n in range(WAYS * PROBES):
         at = _bucket(table, x, n >> 3) + (n & 7)
         for _ in range(TRIES):
             entry = _word(table, at)
-            if at == but or entry == u64(0) or (entry ^ tag) >= u64(1 << TAG_AT):
+            if at == but or not _is(entry, x):
                 break
             if _remove(table, domains, at, entry):
                 done += 1
@@ -278,12 +267,13 @@ def _set_static(table: Any, domains: Any, x: Any, port: Any) -> Any:
     """Returns whether there was room."""
     new = _made(x, port, i64(domains[0].now)) | u64(STATIC)
     while True:
-        at = _locate(table, x, 1, 0)
+        at = _locate(table, x, 1)
         entry = _word(table, at) if at >= 0 else u64(0)
+        if at >= 0 and not _is(entry, x):
+            continue
+        at = at if at >= 0 else _locate(table, x, 0)
         if at < 0:
-            at = _locate(table, x, 0, 0)
-            if at < 0:
-                return False
+            return False
         if _swap(table, at, entry, new):
             if entry != u64(0) and not entry & u64(STATIC):
                 _count(domains, x, -1)
@@ -317,9 +307,9 @@ def _flush(table: Any, domains: Any, domain: Any, port: Any, statics: Any) -> An
     return done
 
 
-@kernel
-def _mixed(domain: Any, mac: Any) -> Any:
-    return mix(u64(mac) << u64(16) | u64(domain) << u64(8))
+def _mixed(domain: int, mac: int) -> np.uint64:
+    """As mix, for Python code."""
+    return np.uint64((mac << 16 | domain << 8) * MULTIPLIER % (1 << 64))
 
 
 class MacTable:
@@ -364,7 +354,7 @@ class MacTable:
 
     def lookup(self, domain: int, mac: int) -> int:
         """The port, as the worker finds it now; 0 when there is none."""
-        return int(port_of(find_all(self.table, _mixed(domain, mac))))
+        return int(port_of(np.uint64(find_all(self.table, _mixed(domain, mac)))))
 
     def tick(self) -> None:
         """A tick later: what is too old goes. Two million entries take some 5 ms."""
@@ -373,8 +363,7 @@ class MacTable:
 
     def entries(self) -> list[Entry]:
         """All that is found now, by domain and MAC."""
-        at = np.flatnonzero(self.table)
-        words = self.table[at]
+        at, words = np.arange(self.table.size), self.table.copy()
         at, words = at[words != 0], words[words != 0]
         high = (at >> self.table.size.bit_length() - 9).astype(np.uint64)
         key = (high << np.uint64(56) | words >> np.uint64(16) << np.uint64(8)) * np.uint64(_INVERSE)
@@ -388,16 +377,14 @@ class MacTable:
 
     def check(self) -> None:
         """Assert all invariants. Only while no worker runs."""
-        at = np.flatnonzero(self.table)
-        seen: set[int] = set()
-        counts = np.zeros(self.domains.size, np.int64)
-        for slot in at.tolist():
+        seen, counts = set(), np.zeros(self.domains.size, np.int64)
+        for slot in np.flatnonzero(self.table).tolist():
             entry = self.table[slot]
-            x = _key_at(self.table, slot, entry)
+            x = np.uint64(_key_at(self.table, slot, entry))
             places = {int(_bucket(self.table, x, probe)) for probe in range(PROBES)}
             assert len(places) == PROBES, "two of a key's buckets are one"
-            assert slot & ~7 in places, f"slot {slot}: an entry outside of its buckets"
-            assert int(x) not in seen, f"slot {slot}: a key that is there twice"
+            assert slot & ~7 in places, f"slot {slot}: outside of its buckets"
+            assert int(x) not in seen, f"slot {slot}: there twice"
             assert port_of(entry), f"slot {slot}: no port"
             seen.add(int(x))
             assert age(entry, self.now) <= PER_AGE, f"slot {slot}: too old"

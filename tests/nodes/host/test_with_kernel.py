@@ -105,7 +105,9 @@ def test_a_program_on_the_host_speaks_with_the_world(own, far):
         graph.wire("rx", "next", "host-input")
         for way, to in {
             **dict.fromkeys(("ip4", "ip6"), "turn"),
-            "reply": "tx", "output": "drop", "drop": "drop",
+            "reply": "tx",
+            "output": "drop",
+            "drop": "drop",
         }.items():
             graph.wire("host-input", way, to)
         graph.wire("turn", "back", "host-punt")

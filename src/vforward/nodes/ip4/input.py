@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip4-input: is it a valid IPv4 packet that a router may take?
 
-RFC 1812 sections 5.2.2 (length, checksum, version, IHL, total length), 5.3.7 (martian addresses)
-and 5.3.4 (link-layer broadcasts). Starts the arc of ip4-input features.
+RFC 1812 sections 5.2.2 (length, checksum, version, IHL, total length), 5.3.7 (martian sources;
+destinations are the routes' to refuse: 0/8 and 127/8 are blackholes in every VRF) and 5.3.4 (link-layer
+broadcasts). Starts the arc of ip4-input features.
 
 What came in a frame to many and never leaves its link, 224.0.0/24 and 255.255.255.255, goes to the
 port's host if it has one, from 0.0.0.0 too (RFC 2131 section 4.1); it takes no part in the features.
@@ -56,16 +57,14 @@ class Count(Labels):
     BAD_IHL = 2, "the header length is below 20"
     BAD_LENGTH = 3, "the total length is below the header's, or beyond the frame's end"
     BAD_CHECKSUM = 4, "the header checksum is wrong"
-    MARTIAN = 5, "source or destination that must not be forwarded"
+    MARTIAN = 5, "source that must not be forwarded"
     LINK_BROADCAST = 6, "a unicast packet in a broadcast or multicast frame"
 
 
-FROM = 256
-MARTIAN = np.zeros(2 * FROM, np.uint8)
-"""By a destination's first byte: 1 where no packet may go (0/8, 127/8). From FROM on, by a source's
-first byte: 1 where none can come from (0/8, 127/8, 224/3)."""
-MARTIAN[[0, 127, FROM, FROM + 127]] = 1
-MARTIAN[FROM + 224 :] = 1
+MARTIAN = np.zeros(256, np.uint8)
+"""By a source's first byte: 1 where none can come from (0/8, 127/8, 224/3)."""
+MARTIAN[[0, 127]] = 1
+MARTIAN[224:] = 1
 
 
 @kernel
@@ -103,7 +102,7 @@ def _misaddressed(data: Any, meta: Any, row: int) -> int:
     """Why the packet is refused, by its addresses; -1 if it is not."""
     l3 = i64(meta[row].l3)
     dst = load32(data, row, l3 + ip4.DST)
-    if MARTIAN[FROM + data[row, l3 + ip4.SRC]] or MARTIAN[dst >> 24]:
+    if MARTIAN[data[row, l3 + ip4.SRC]]:
         return i64(Count.MARTIAN)
     group = dst >= ip4.GROUPS and (dst < 0xF0000000 or dst == ip4.BROADCAST)
     if meta[row].flags & LINK_BROADCAST and not group:
@@ -120,7 +119,7 @@ def _is_for_host(data: Any, meta: Any, row: int, ports: Any) -> bool:
         return False
     if dst >> 8 != ip4.LINK_GROUPS and dst != ip4.BROADCAST:
         return False
-    return MARTIAN[FROM + data[row, l3 + ip4.SRC]] == 0 or load32(data, row, l3 + ip4.SRC) == 0
+    return MARTIAN[data[row, l3 + ip4.SRC]] == 0 or load32(data, row, l3 + ip4.SRC) == 0
 
 
 @kernel
@@ -161,8 +160,7 @@ def ip4_input(
         odd = (
             (a & u64(0xFF)) ^ u64(0x45)
             | u64(record.flags & (LINK_BROADCAST | CHAINED))
-            | u64(MARTIAN[FROM + i64(np.uint8(b >> u64(32)))])
-            | u64(MARTIAN[i64(np.uint8(c))])
+            | u64(MARTIAN[i64(np.uint8(b >> u64(32)))])
         )
         outside = ((length - ip4.HEADER) | (here - length)) < 0  # one sign bit for two comparisons
         if (odd != u64(0)) | outside | (not ip4.checksum_right(a, b, c)):

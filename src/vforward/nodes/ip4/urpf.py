@@ -15,7 +15,7 @@ from vforward.graph import arcs
 from vforward.graph.node import Labels, Node
 from vforward.jit.be import load32
 from vforward.jit.kernel import i64, kernel, u64
-from vforward.layout import U32, Counts, Data, Edges, Meta, Rows
+from vforward.layout import SELF_MADE, U32, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ip4
 from vforward.tables import trie
 from vforward.tables.adjacency import Adjacencies
@@ -45,7 +45,7 @@ def ip4_urpf(
         row = i64(idx[i])
         port = ports[meta[row].rx_port]
         src = load32(data, row, i64(meta[row].l3) + ip4.SRC)
-        if port.urpf != 0 and src != 0:
+        if port.urpf != 0 and src != 0 and not meta[row].flags & SELF_MADE:
             found = trie.lookup4(fib4_root, fib4_nodes, i64(port.vrf), src)
             if not passes(adjacencies, buckets, found, port.urpf, meta[row].rx_port):
                 reason = Count.STRICT if port.urpf == URPF_STRICT else Count.LOOSE

@@ -53,7 +53,8 @@ class Count(Labels):
 
 # Verdicts: a reason, or ~edge, or GO_ON.
 GO_ON = -100
-PAD1, PADN = 0, 1
+PAD1 = 0
+"""The one option without a length."""
 SKIP, DISCARD, TELL, TELL_UNLESS_MULTICAST = 0, 1, 2, 3
 """What an unknown option's two highest bits ask for: RFC 8200 section 4.2."""
 FRAGMENT_BITS = ip6.FRAGMENT_OFFSET | 1
@@ -78,7 +79,7 @@ def _options(data: Any, meta: Any, row: Any, at: Any, end: Any) -> Any:
                 return i64(Count.BAD_EXTENSION)
             size = 2 + i64(data[row, at + 1])
         action = kind >> 6
-        if kind > PADN and action != SKIP:
+        if action != SKIP:
             group = data[row, i64(meta[row].l3) + ip6.DST] == 0xFF
             if action == DISCARD or (action == TELL_UNLESS_MULTICAST and group):
                 return i64(Count.UNKNOWN_OPTION)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from vforward.graph import arcs
 from vforward.graph.node import Labels, Node
 from vforward.jit.kernel import i64, kernel, u64
-from vforward.layout import U32, Counts, Data, Edges, Meta, Rows
+from vforward.layout import SELF_MADE, U32, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ip6
 from vforward.tables import trie
 from vforward.tables.adjacency import Adjacencies
@@ -45,7 +45,8 @@ def ip6_urpf(
         row = i64(idx[i])
         port = ports[meta[row].rx_port]
         high, low = ip6.load_address(data, row, i64(meta[row].l3) + ip6.SRC)
-        if port.urpf != 0 and not (ip6.is_link_local(high) or ip6.is_zero(high, low)):
+        asked = port.urpf != 0 and not meta[row].flags & SELF_MADE
+        if asked and not (ip6.is_link_local(high) or ip6.is_zero(high, low)):
             found = trie.lookup6(fib6_root, fib6_nodes, i64(port.vrf), high, low)
             if not passes(adjacencies, buckets, found, port.urpf, meta[row].rx_port):
                 reason = Count.STRICT if port.urpf == URPF_STRICT else Count.LOOSE

@@ -38,9 +38,7 @@ class Count(Labels):
 
 
 @kernel
-def bvi_input(
-    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, ports: Ports
-) -> None:
+def bvi_input(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, ports: Ports) -> None:
     for i in range(idx.size):
         row = i64(idx[i])
         off, length = i64(meta[row].off), i64(meta[row].end) - i64(meta[row].off)

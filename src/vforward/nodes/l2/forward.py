@@ -122,10 +122,8 @@ def _unicast_reason(rx: Any, tx: Any, same: Any) -> Any:
 
 
 @kernel
-def _unusual(data: Any, meta: Any, row: Any, given: Any, count: Any, tables: Any) -> Any:
-    """All but a frame between two known stations. Returns the edge: DROP if it was given that."""
-    if given == Edge.DROP:
-        return i64(given)
+def _unusual(data: Any, meta: Any, row: Any, count: Any, tables: Any) -> Any:
+    """All but a frame between two known stations. Returns the edge."""
     relay, domains, table = tables
     off = i64(meta[row].off)
     port = i64(meta[row].rx_port)
@@ -205,9 +203,7 @@ def _ask(data: Any, meta: Any, row: Any, relay: Any, table: Any, shift: Any) -> 
 
 
 @inline
-def _is_usual(
-    data: Any, meta: Any, row: Any, relay: Any, table: Any, shift: Any, now: Any
-) -> Any:
+def _is_usual(data: Any, meta: Any, row: Any, relay: Any, table: Any, shift: Any, now: Any) -> Any:
     """Forward a frame whose source needs no learning and whose destination is known. Else 0."""
     record = meta[row]
     off = i64(record.off)
@@ -221,6 +217,23 @@ def _is_usual(
 
 
 @kernel
+def _look_closer(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, first: Any, tables: Any
+) -> None:
+    """Do the frames from the first one on that is not usual. One after the other: the second may be
+    to the station that was learned of the first."""
+    relay, domains, table = tables
+    shift = macs.shift_of(table)
+    now = i64(domains[0].now)
+    for i in range(first, idx.size):
+        if i + AHEAD < idx.size:
+            _ask(data, meta, i64(idx[i + AHEAD]), relay, table, shift)
+        row = i64(idx[i])
+        if edge[i] == Edge.OUTPUT and not _is_usual(data, meta, row, relay, table, shift, now):
+            edge[i] = _unusual(data, meta, row, count, tables)
+
+
+@kernel
 def l2_forward(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
     ports: Ports, relay: Relay, domains: Domains, mac: U64,
@@ -231,20 +244,22 @@ def l2_forward(
         _tags_in(data, meta, idx, edge, count, ports)
     shift = macs.shift_of(mac)
     now = i64(domains[0].now)
-    tables = (relay, domains, mac)
-    # A frame is done with before the next one is looked at: that may be for the station just learned.
+    n = idx.size
+    usual = 0
     if mac.size < macs.LARGE:
-        for i in range(idx.size):
-            if not _is_usual(data, meta, i64(idx[i]), relay, mac, shift, now):
-                edge[i] = _unusual(data, meta, i64(idx[i]), edge[i], count, tables)
+        while usual < n and _is_usual(data, meta, i64(idx[usual]), relay, mac, shift, now):
+            usual += 1
     else:
-        for i in range(min(AHEAD, idx.size)):
+        for i in range(min(AHEAD, n)):
             _ask(data, meta, i64(idx[i]), relay, mac, shift)
-        for i in range(idx.size):
-            if i + AHEAD < idx.size:
-                _ask(data, meta, i64(idx[i + AHEAD]), relay, mac, shift)
-            if not _is_usual(data, meta, i64(idx[i]), relay, mac, shift, now):
-                edge[i] = _unusual(data, meta, i64(idx[i]), edge[i], count, tables)
+        while usual < n:
+            if usual + AHEAD < n:
+                _ask(data, meta, i64(idx[usual + AHEAD]), relay, mac, shift)
+            if not _is_usual(data, meta, i64(idx[usual]), relay, mac, shift, now):
+                break
+            usual += 1
+    if usual < n:
+        _look_closer(data, meta, idx, edge, count, usual, (relay, domains, mac))
     if rewriting:
         _tags_out(data, meta, idx, edge, count, ports)
 
