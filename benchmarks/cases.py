@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks import graph_cases, l2_cases, python_case, start_cases, table_cases
+from benchmarks import fib_cases, graph_cases, l2_cases, python_case, start_cases, table_cases
 from benchmarks.session import Session
 
 
@@ -25,12 +25,17 @@ CASES = {
         Case("ip4-path-512k", "the same with 512 000 /24 routes", graph_cases.ip4_path_512k),
         Case("l2-path", "the bridge's path, 256 per vector, 1 000 MACs", l2_cases.l2_path),
         Case("l2-path-1m", "the same with 1 000 000 MACs at random", l2_cases.l2_path_1m),
+        Case("ip4-path-bgp", "the same with 1 M routes as in the Internet", fib_cases.ip4_path_bgp),
+        Case("ip6-path-200k", "the IPv6 path with 200 000 such routes", fib_cases.ip6_path_200k),
         Case("dispatch", "the scheduler's own cost for a node", graph_cases.dispatch),
         Case("vector-sizes", "ip4-path at 1, 2, 4 ... 256, and a plot", graph_cases.vector_sizes),
         Case("python-baseline", "the same work in Python, by packet", python_case.python_baseline),
         Case("start-warm", "process start to first forwarded packet", start_cases.start_warm),
         Case("start-cold", "compile everything, nothing cached", start_cases.start_cold),
         Case("fib4-lookup", "a route lookup, 512 000 routes", table_cases.fib4_lookup),
+        Case("fib4-churn", "insert and delete under look-ups", fib_cases.fib4_churn),
+        Case("fib4-memory", "memory of 1 M IPv4 routes", fib_cases.fib4_memory),
+        Case("fib4-load", "1 M IPv4 routes from a file", fib_cases.fib4_load),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 FRAME_BYTES = 60
 DST = 14 + 16
+DST6 = 14 + 24
 CHECKSUM = 14 + 10
 OUR_MAC = bytes.fromhex("020000000001")
 THEIR_MAC = bytes.fromhex("020000000099")
@@ -30,6 +31,14 @@ def udp_frame(source: int, destination: int) -> bytes:
     header = bytearray(struct.pack(">BBHHHBBHII", *fields))
     header[10:12] = (header_sum(header) ^ 0xFFFF).to_bytes(2, "big")
     head = OUR_MAC + THEIR_MAC + b"\x08\x00" + header
+    return head + bytes(FRAME_BYTES - len(head))
+
+
+def ip6_frame() -> bytes:
+    """An Ethernet frame to our MAC with an IPv6 packet of 46 bytes: six of zeros, no next header."""
+    header = struct.pack(">IHBB", 6 << 28, FRAME_BYTES - 54, 59, 64)
+    source = bytes.fromhex("20010db8000000000000000000000002")
+    head = OUR_MAC + THEIR_MAC + b"\x86\xdd" + header + source
     return head + bytes(FRAME_BYTES - len(head))
 
 

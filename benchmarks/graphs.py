@@ -8,13 +8,14 @@ scheduler; nothing between the first measured node and the last is left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import nodes
-from benchmarks.frames import CHECKSUM, OUR_MAC, header_sum, udp_frame
+from benchmarks import fib_nodes, nodes, tables
+from benchmarks.frames import CHECKSUM, OUR_MAC, header_sum, ip6_frame, udp_frame
 from vforward.graph import control as c
 from vforward.graph import scheduler
 from vforward.graph.build import Graph
@@ -27,8 +28,12 @@ from vforward.nodes.interface import output as interface_output
 from vforward.nodes.ip4 import input as ip4_input
 from vforward.nodes.ip4 import lookup as ip4_lookup
 from vforward.nodes.ip4 import rewrite as ip4_rewrite
+from vforward.nodes.ip6 import input as ip6_input
+from vforward.nodes.ip6 import lookup as ip6_lookup
+from vforward.nodes.ip6 import rewrite as ip6_rewrite
+from vforward.tables.addresses import ADDRESS
 from vforward.tables.adjacency import ADJACENCY
-from vforward.tables.fib4 import Fib4
+from vforward.tables.fib import Fib, Fib4, Fib6
 from vforward.tables.ports import PORT, ROUTED, VIDS
 
 PORTS = 64
@@ -36,6 +41,7 @@ OUT_PORT = 2
 ADJACENCIES = 8
 BUFFERS = 4096
 IP4_PATH = ["ethernet-input", "ip4-input", "ip4-lookup", "ip4-rewrite", "interface-output"]
+IP6_PATH = ["ethernet-input", "ip6-input", "ip6-lookup", "ip6-rewrite", "interface-output"]
 
 
 class Bench:
@@ -104,23 +110,70 @@ def chain(arena: Arena, node: Node, length: int) -> Bench:
     return Bench(graph, names, np.array([0x0B000000], np.uint32))
 
 
+class Listed(Bench):
+    """The same, with destinations from a list: u32[2**k], or pairs of u64 halves, u64[2**k]."""
+
+    def __init__(self, graph: Graph, measured: Sequence[str], destinations: NDArray[Any]) -> None:
+        ip6 = destinations.dtype == np.uint64
+        frame = ip6_frame() if ip6 else udp_frame(0x0A000002, 0)
+        rest = 0 if ip6 else header_sum(frame[14:CHECKSUM] + frame[CHECKSUM + 2 : 34])
+        self.state = np.array([0, 0, rest], np.uint64)
+        self._rows = graph.pool.take(VECTOR_MAX)
+        graph.add(
+            fib_nodes.RX6 if ip6 else fib_nodes.RX4,
+            rows=self._rows,
+            frame=np.frombuffer(bytearray(frame), np.uint8),
+            state=self.state,
+            **{"destinations6" if ip6 else "destinations": destinations},
+        )
+        self._finish(graph, measured)
+
+
 def ip4_path(arena: Arena, prefixes: NDArray[np.uint32]) -> Bench:
     """The IPv4 path with these /24 routes, each to one of ADJACENCIES neighbors on one port."""
-    graph = Graph(arena, Pool(arena, BUFFERS), PORTS)
-    fib = Fib4(arena)
     n = len(prefixes)
     values = (1 + np.arange(n) % ADJACENCIES).astype(np.uint32)
-    fib.add_many(prefixes, np.full(n, 24, np.uint8), values)
-    graph.tables |= _ports() | {"fib4_root": fib.root, "fib4_blocks": fib.blocks}
-    for module in (ethernet_input, ip4_input, ip4_lookup, ip4_rewrite):
-        graph.add(module.NODE)
+    fib = Fib4(arena)
+    fib.add_many(prefixes, np.full(n, 24, np.uint8), values, between=lambda _done: fib.reclaim())
+    return Bench(_path(arena, fib, ip4_input, ip4_lookup, ip4_rewrite), IP4_PATH, prefixes)
+
+
+def ip4_path_bgp(arena: Arena, routes: int) -> Bench:
+    """The IPv4 path with an Internet's table (benchmarks.tables)."""
+    prefixes, lengths = tables.bgp4(routes)
+    fib = Fib4(arena)
+    values = tables.values(routes)
+    fib.add_many(prefixes, lengths, values, between=lambda _done: fib.reclaim())
+    graph = _path(arena, fib, ip4_input, ip4_lookup, ip4_rewrite)
+    return Listed(graph, IP4_PATH, tables.destinations4(prefixes, lengths))
+
+
+def ip6_path(arena: Arena, routes: int) -> Bench:
+    """The IPv6 path with an Internet's table (benchmarks.tables)."""
+    prefixes, lengths = tables.bgp6(routes)
+    fib = Fib6(arena)
+    halves = np.stack([prefixes, np.zeros_like(prefixes)], axis=1)
+    values = tables.values(routes)
+    fib.add_many(halves, lengths, values, between=lambda _done: fib.reclaim())
+    graph = _path(arena, fib, ip6_input, ip6_lookup, ip6_rewrite)
+    return Listed(graph, IP6_PATH, tables.destinations6(prefixes, lengths))
+
+
+def _path(arena: Arena, fib: Fib, *inner: ModuleType) -> Graph:
+    """ethernet-input, the input, lookup and rewrite nodes of one family, interface-output."""
+    graph = Graph(arena, Pool(arena, BUFFERS), PORTS)
+    graph.tables |= _ports() | fib.tables
+    taken, looked_up, rewritten = [graph.add(module.NODE) for module in (ethernet_input, *inner)][
+        1:
+    ]
     graph.add(interface_output.NODE, edges=["in", "out"])
-    graph.wire("ethernet-input", "ip4", "ip4-input")
-    graph.wire("ip4-lookup", "rewrite", "ip4-rewrite")
+    graph.wire("ethernet-input", taken.removesuffix("-input"), taken)
+    graph.wire(looked_up, "rewrite", rewritten)
     graph.wire("interface-output", "out", nodes.TX.name)
-    graph.arc("ip4-input", starts=["ip4-input"], features=[], end="ip4-lookup")
-    graph.arc("ip4-output", starts=["ip4-rewrite"], features=[], end="interface-output")
-    return Bench(graph, IP4_PATH, prefixes)
+    graph.arc(taken, starts=[taken], features=[], end=looked_up)
+    output = taken.replace("input", "output")
+    graph.arc(output, starts=[rewritten], features=[], end="interface-output")
+    return graph
 
 
 def _ports() -> dict[str, NDArray[Any]]:
@@ -140,4 +193,6 @@ def _ports() -> dict[str, NDArray[Any]]:
         "vlans": np.zeros(PORTS * VIDS, np.uint16),
         "inner_vlans": np.zeros(VIDS, np.uint16),
         "adjacencies": adjacencies,
+        "buckets": np.zeros(1, np.uint32),
+        "addresses": np.zeros(1, ADDRESS),
     }

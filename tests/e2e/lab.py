@@ -1,6 +1,7 @@
-"""Two hosts, each in a namespace, and a forwarder between them; the Linux kernel is the judge.
+"""Hosts, each in a namespace, and a forwarder between them; the Linux kernel is the judge.
 
 h1 eth0 ---- lan [ forwarder ] wan ---- eth0 h2
+                       dmz ---- eth0 h3          where three are asked for
 """
 
 import contextlib
@@ -33,32 +34,57 @@ def until(condition, what, timeout=LONG):
     return found
 
 
+PORTS = ("lan", "wan", "dmz")
+"""The router's interfaces, in the order of the hosts."""
+
+DONE_WITH = {("arp-input", "reply"), ("nd-input", "advertisement"), ("ip6-local", "icmp-ignored")}
+"""Counted as drops, but all is well: answers that end here, and Linux's MLD reports."""
+
+ENDED_INSIDE = (("arp-resolve", "queue-full"), ("nd-resolve", "queue-full"))
+"""Dropped packets that do not get to the node drop: those that made place for others."""
+
+
 @dataclass
 class Lab:
-    """The namespaces; interfaces lan and wan are the router's."""
+    """The namespaces; interfaces lan and wan (and dmz) are the router's."""
 
-    h1: Namespace
-    h2: Namespace
     router: Namespace
+    hosts: list[Namespace]
 
-    def address(self, one: str, other: str) -> None:
+    @property
+    def h1(self) -> Namespace:
+        """The host at lan."""
+        return self.hosts[0]
+
+    @property
+    def h2(self) -> Namespace:
+        """The host at wan."""
+        return self.hosts[1]
+
+    @property
+    def h3(self) -> Namespace:
+        """The host at dmz."""
+        return self.hosts[2]
+
+    def address(self, *addresses: str) -> None:
         """Give the hosts addresses."""
-        self.h1.address("eth0", one)
-        self.h2.address("eth0", other)
+        for host, address in zip(self.hosts, addresses, strict=True):
+            host.address("eth0", address)
 
-    def default_routes(self, one: str, other: str) -> None:
+    def default_routes(self, *ways: str) -> None:
         """Point the hosts to the router."""
-        for host, via in ((self.h1, one), (self.h2, other)):
+        for host, via in zip(self.hosts, ways, strict=True):
             host.run("ip", "route", "add", "default", "via", via)
 
 
 @contextlib.contextmanager
-def lab():
+def lab(hosts=2):
     """Hosts and router, joined, their interfaces up and without addresses."""
-    with namespaces("h1", "router", "h2") as (h1, router, h2):
-        veth(h1, "eth0", router, "lan")
-        veth(h2, "eth0", router, "wan")
-        yield Lab(h1, h2, router)
+    labels = [f"h{n + 1}" for n in range(hosts)]
+    with namespaces("router", *labels) as (router, *made):
+        for host, port in zip(made, PORTS, strict=False):
+            veth(host, "eth0", router, port)
+        yield Lab(router, made)
 
 
 class Routed:
@@ -70,12 +96,18 @@ class Routed:
     def __init__(self, lab: Lab, **options) -> None:
         self.lab, self.h1, self.h2 = lab, lab.h1, lab.h2
         self.forwarder = Forwarder(**options)
-        self.before = [moved(host) for host in (self.h1, self.h2)]
+        self.before = [moved(host) for host in lab.hosts]
 
-    def port(self, name, address=(), **options):
+    @property
+    def h3(self):
+        """The third host."""
+        return self.lab.h3
+
+    def port(self, name, address=(), *, vrf="default", urpf="", **options):
         """Add a port on the interface of that name."""
         with self.lab.router.inside():
-            self.forwarder.add_port(name, AfPacketPort(name, **options), address)
+            port = AfPacketPort(name, **options)
+            self.forwarder.add_port(name, port, address, vrf=vrf, urpf=urpf)
 
     def start(self):
         """Build, start, and look into it."""
@@ -88,7 +120,7 @@ class Routed:
         """Count from zero, when every packet's end is known. but: laws that do not hold."""
         self.settle(but)
         self.view.clear()
-        self.before = [moved(host) for host in (self.h1, self.h2)]
+        self.before = [moved(host) for host in self.lab.hosts]
 
     def close(self):
         """Take it down."""
@@ -103,9 +135,13 @@ class Routed:
             self.forwarder.close()
 
     def drops(self):
-        """Dropped packets by (node, reason), but for ARP replies, which end so."""
+        """Dropped packets by (node, reason), but for those that are DONE_WITH."""
         rows = [(row.node, row.reason, row.count) for row in self.view.errors() if row.drop]
-        return {(a, b): n for a, b, n in rows if (a, b) != ("arp-input", "reply")}
+        return {(a, b): n for a, b, n in rows if (a, b) not in DONE_WITH}
+
+    def packets(self, node):
+        """How many packets a node was given."""
+        return next(row.packets for row in self.view.graph() if row.name == node)
 
     def count(self, node, label):
         """A node's counter."""
@@ -125,20 +161,22 @@ class Routed:
         rows = {row.name: row for row in self.view.graph()}
         errors = self.view.errors()
         nodes = [row for row in errors if row.drop and row.node in rows]
-        made_place = self.count("arp-resolve", "queue-full")
+        made_place = sum(self.count(*counter) for counter in ENDED_INSIDE)
         came = sum(row.packets for row in rows.values() if row.kind == "input")
+        made = sum(row.made for row in rows.values())
         ended = sum(row.ended for row in rows.values())
-        held = rows["arp-resolve"].ended - rows["arp-release"].packets - made_place
+        held = rows["arp-resolve"].ended + rows["nd-resolve"].ended - made_place
         laws = {
-            "all inputs = all ends": came - ended,
+            "all inputs + all made = all ends": came + made - ended,
             "drops = reasons": rows["drop"].packets - sum(r.count for r in nodes) + made_place,
-            "held": held,
+            "held = released": held - rows["neighbor-release"].packets,
         }
         for row in rows.values():
             taken = sum(edge.packets for edge in row.edges) + row.ended
-            laws[f"{row.name}: in = out"] = row.packets - taken
-        hosts = zip((self.h1, self.h2), ("lan", "wan"), self.before, strict=True)
-        for host, port, before in hosts:
+            laws[f"{row.name}: in + made = out"] = row.packets + row.made - taken
+        for host, port, before in zip(self.lab.hosts, PORTS, self.before, strict=False):
+            if f"{port}-rx" not in rows:
+                continue
             lost = sum(r.count for r in errors if r.node == port)
             sent, received = (now - then for now, then in zip(moved(host), before, strict=True))
             laws[f"{port}: sent by the host = received"] = sent - lost - rows[f"{port}-rx"].packets
@@ -167,9 +205,24 @@ def routed(lab, ports, **options):
         raise
 
 
+def ipv6(host, *addresses, via=""):
+    """Switch IPv6 on, when the router counts already what the host then sends of itself."""
+    quiet = ("accept_dad=0", "router_solicitations=0", "accept_ra=0", "disable_ipv6=0")
+    host.run("sysctl", "-qw", *(f"net.ipv6.conf.eth0.{setting}" for setting in quiet))
+    for address in addresses:
+        host.run("ip", "address", "add", address, "dev", "eth0", "nodad")
+    if via:
+        host.run("ip", "-6", "route", "add", "default", "via", via, "dev", "eth0")
+
+
 def ping(host, to, *options):
     """What ping writes; it may fail."""
     return host.run("ping", "-W", "10", *options, to, check=False, timeout=LONG)
+
+
+def family_of(address):
+    """Of the sockets that use an address."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def transfer(sender, receiver, address, octets, port=5000):
@@ -177,9 +230,9 @@ def transfer(sender, receiver, address, octets, port=5000):
     data = np.random.default_rng(octets).bytes(octets)
     arrived = hashlib.sha256()
     with receiver.inside():
-        server = socket.create_server((address, port))
+        server = socket.create_server((address, port), family=family_of(address))
     with sender.inside():
-        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        client = socket.socket(family_of(address), socket.SOCK_STREAM)
 
     def serve():
         server.settimeout(LONG)
@@ -210,9 +263,9 @@ def transfer(sender, receiver, address, octets, port=5000):
 def udp_pair(one, other, address, port=6000):
     """Two UDP sockets: one is connected to the other, which is bound to address."""
     with one.inside():
-        a = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        a = socket.socket(family_of(address), socket.SOCK_DGRAM)
     with other.inside():
-        b = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        b = socket.socket(family_of(address), socket.SOCK_DGRAM)
     with a, b:
         for s in (a, b):
             s.settimeout(LONG)

@@ -33,6 +33,7 @@ from vforward.nodes import CATALOG
 from vforward.testing import packets
 
 OURS, THEIRS = "10.0.1.1", "10.0.1.2"
+OURS6, THEIRS6 = "2001:db8::1", "2001:db8::2"
 THEIR_MAC = "02:00:00:00:00:02"
 PRIVILEGED = (af_packet_rx.NODE, af_packet_tx.NODE, tap_rx.NODE, tap.TX)
 RUNTIME = "VFORWARD_RUNTIME_DIR"
@@ -55,10 +56,10 @@ def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> 
         return len(forwarder.graph.members) + len(CATALOG) + len(PRIVILEGED) + 2
 
     with _helper(), _aside() as directory, Forwarder("compile", buffers=1024) as forwarder:
-        memory = _add_ports(forwarder, directory)
+        memory, switched = _add_ports(forwarder, directory)
         forwarder.build(step)
         step("packets")
-        _exercise(forwarder, memory)
+        _exercise(forwarder, memory, switched)
         for node in (*CATALOG, *PRIVILEGED):
             step(node.name)
             _compile(node)
@@ -123,8 +124,8 @@ def _aside() -> Iterator[Path]:
                 os.environ[RUNTIME] = before
 
 
-def _add_ports(forwarder: Forwarder, directory: Path) -> MemoryPort:
-    memory = forwarder.add_port("memory", MemoryPort(), f"{OURS}/24")
+def _add_ports(forwarder: Forwarder, directory: Path) -> tuple[MemoryPort, MemoryPort]:
+    memory = forwarder.add_port("memory", MemoryPort(), (f"{OURS}/24", f"{OURS6}/64"))
     capture = directory / "in.pcap"
     write_frames(capture, [_echo_request(bytes(6))])
     forwarder.add_port("pcap", PcapPort(read=capture, write=_writable(directory)), "10.0.2.1/24")
@@ -132,8 +133,14 @@ def _add_ports(forwarder: Forwarder, directory: Path) -> MemoryPort:
     forwarder.add_port("null", NullPort(), "10.0.4.1/24")
     forwarder.add_vlan("vlan", "memory", 7, "10.0.5.1/24")
     forwarder.add_route("10.1.0.0/16", via=THEIRS)
+    forwarder.add_route("2001:db8:1::/48", paths=[(THEIRS6, None, 1), ("2001:db8::3", None, 2)])
+    forwarder.delete_route("10.1.0.0/16")
+    switched = forwarder.add_port("switched", MemoryPort())
+    forwarder.add_bridge("bridge")
+    forwarder.add_to_bridge("bridge", "switched")
+    forwarder.add_bvi("bvi", "bridge", "10.0.6.1/24")
     forwarder.add_neighbor("10.0.4.2", packets.mac_bytes(THEIR_MAC), "null")
-    return memory
+    return memory, switched
 
 
 def _writable(directory: Path) -> Path | None:
@@ -150,8 +157,8 @@ def _echo_request(to: bytes, size: int = 56) -> bytes:
     return packets.eth(to, THEIR_MAC, 0x0800, ip)
 
 
-def _exercise(forwarder: Forwarder, memory: MemoryPort) -> None:
-    """Pings, long ones too, to ourselves; ARP both ways; a packet that waits for its neighbor."""
+def _exercise(forwarder: Forwarder, memory: MemoryPort, switched: MemoryPort) -> None:
+    """Pings, long ones too, to ourselves; ARP and ND; a packet that waits for its neighbor."""
     mac = memory.mac
     waits = packets.ip4(THEIRS, "10.0.1.9", 17, packets.udp(THEIRS, "10.0.1.9", 1, 2))
     request = packets.arp_request(THEIR_MAC, THEIRS, OURS)
@@ -163,8 +170,21 @@ def _exercise(forwarder: Forwarder, memory: MemoryPort) -> None:
             packets.eth(mac, THEIR_MAC, 0x0800, waits),
         ]
     )
+    many = "33:33:ff:00:00:01"
+    asks = packets.neighbor_solicitation(THEIRS6, "ff02::1:ff00:1", OURS6, THEIR_MAC)
+    ping = packets.icmp6_echo(THEIRS6, OURS6, 1, 1)
+    memory.send(
+        [
+            packets.eth(
+                many, THEIR_MAC, 0x86DD, packets.ip6(THEIRS6, "ff02::1:ff00:1", 58, asks, hops=255)
+            ),
+            packets.eth(mac, THEIR_MAC, 0x86DD, packets.ip6(THEIRS6, OURS6, 58, ping)),
+        ]
+    )
+    switched.send([packets.eth(b"\xff" * 6, THEIR_MAC, 0x0806, request)])
     forwarder.run_until_idle()
     memory.received()
+    switched.received()
 
 
 def _compile(node: Node) -> None:

@@ -24,7 +24,8 @@ from vforward.graph.build import Graph, Member
 from vforward.graph.worker import clock_hz
 
 if TYPE_CHECKING:
-    from vforward.control.forwarder import Forwarder, Interface
+    from vforward.control.forwarder import Forwarder
+    from vforward.control.interfaces import Interface
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 
 from vforward.control import compile as compiling
 from vforward.control import config as models
+from vforward.control.assembly import Tags
 from vforward.control.bridging import Settings
-from vforward.control.forwarder import Forwarder, Tags
+from vforward.control.forwarder import Forwarder
 from vforward.errors import ConfigError, KernelError
 from vforward.graph import control as c
 from vforward.io.af_packet import AfPacketPort

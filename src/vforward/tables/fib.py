@@ -67,6 +67,8 @@ def _apply(
             leaf = i64(0)
             if there:
                 leaf = rib.cover(routes, counts, vrf, high, low, length)
+        if vrf:
+            nodes[1] = 1
         if op.add or there:
             if not changes.change(
                 root, nodes, retired, work, stack, state, vrf, high, low, length, leaf
@@ -145,6 +147,12 @@ class Fib:
     def tables(self) -> dict[str, NDArray[Any]]:
         """The arrays by the names of the kernels' parameters."""
         return {f"{self.name}_root": self.root, f"{self.name}_nodes": self.nodes}
+
+    def use_vrf(self, vrf: int) -> None:
+        """Say that a port is in this VRF. To be called before it is: readers skip what is not used."""
+        self._refuse(0, 0, vrf)
+        if vrf:
+            self.nodes[1] = 1
 
     def add(self, prefix: int, length: int, value: int, vrf: int = 0) -> None:
         """Add a route, or give it a new value. Raises TableFull, and changes nothing then."""
@@ -231,7 +239,7 @@ class Fib:
         return int(self._state[ROUTES])
 
     def memory(self) -> int:
-        """Bytes taken: VRFs' roots, all lines that were ever used, the routes, the list of what is retired."""
+        """Bytes taken: VRFs' roots, all lines ever used, the routes, the list of what is retired."""
         roots = 1 + int(self._counts[1:].any(axis=1).sum())
         lines = int(self._state[TOP]) * trie.WORDS * 4
         return (4 << trie.ROOT_BITS) * roots + lines + self._rib.nbytes + 4 * self.retired

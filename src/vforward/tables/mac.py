@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from vforward.jit.atomics import compare_swap64, fence, fetch_add64, load_acquire64
 from vforward.jit.intrinsics import address, ctz, prefetch
 from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.jit.vector import any_near, near
 from vforward.memory.arena import Arena
 from vforward.tables import TableFull
 from vforward.tables.bridge import LEARN, count_address
@@ -102,24 +103,15 @@ def _made(x: Any, port: Any, now: Any) -> Any:
 @inline
 def find(table: Any, shift: Any, x: Any) -> Any:
     """The entry of x in its own bucket, or 0."""
-    at = (x >> shift) << u64(3)
     tag = x << u64(8)
-    found = u64(0)
-    for way in range(WAYS):  # no branch
-        entry = table[at + u64(way)]
-        found = entry if (entry ^ tag) < u64(1 << TAG_AT) else found
-    return found
+    entry = near(table, (x >> shift) << u64(3), tag, u64(1 << TAG_AT))
+    return entry if (entry ^ tag) < u64(1 << TAG_AT) else u64(0)
 
 
 @inline
 def is_fresh(table: Any, shift: Any, x: Any, port: Any, now: Any) -> Any:
     """Whether x's own bucket has it with this port, heard in this tick, or static."""
-    at = (x >> shift) << u64(3)
-    wanted = _made(x, port, now)
-    hits = 0
-    for way in range(WAYS):
-        hits |= i64((table[at + u64(way)] ^ wanted) <= u64(STATIC))
-    return hits != 0
+    return any_near(table, (x >> shift) << u64(3), _made(x, port, now), u64(STATIC + 1))
 
 
 @inline

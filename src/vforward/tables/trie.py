@@ -5,15 +5,18 @@
 
     root   u32[n_vrfs << 16]    entry of VRF << 16 | a
     nodes  u32[n_lines * 16]    lines of 64 bytes; a node is 1 to 17 of them, and answers for 8 bits
-                                more; line 0 is none: its first word says how many are in use
+                                more; line 0 is none: word 0 says how many are in use,
+                                word 1 whether there are other VRFs than 0
 
     entry     0 llllllll vvvvvvvvvvvvvvvvvvvvvvv   leaf: prefix length + 1, and the route's value;
                                                    0: no route, value 0
-              1 nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn    child: number of a node's first line
+              1 d nnnnnnnnnnnnnnnnnnnnnnnnnnnnnn  child: number of a node's first line; d: it is dense
 
     node      words 0..7    bit b is set where a run of equal entries begins at slot b; bit 0 always is
               word 8        byte k: how many runs begin before slot 64 * k
               words 9..     one entry for each run: seven of them in the node's first line
+    dense     256 entries and nothing else: of nodes with runs for nearly all slots, and of all nodes
+              while there are few, since it takes half of the instructions
 
 A leaf is the longest prefix of every address that leads to it, so a lookup compares nothing: it
 reads an entry, the node that it names, and the entry at the rank of the next 8 bits, and so on.
@@ -25,7 +28,8 @@ Owner   One writer (tables.fib). Any number of readers. A node does not change o
         anew when no reader can be in it anymore.
 
 In a kernel, ``lookup4`` and ``lookup6``; or, where ``is_large`` says that nodes lie outside of the
-first levels of cache, pass by pass over the vector: ``begin``, then ``step`` once for each level.
+first levels of cache, pass by pass over the vector: ``first`` and ``fetch``, then for each level
+``place`` and a prefetch of that word, and ``at`` in the next pass; or ``step`` at once.
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ from vforward.jit.intrinsics import popcount, prefetch
 from vforward.jit.kernel import BOUNDSCHECK, i64, inline, u64
 
 CHILD = 1 << 31
-LINE = CHILD - 1
+DENSE = 1 << 30
+LINE = DENSE - 1
 """The bits of a child entry that name a line."""
 LENGTH = 23
 """Where a leaf's length + 1 begins."""
@@ -70,6 +75,12 @@ def is_large(nodes: Any) -> Any:
 
 
 @inline
+def has_vrfs(nodes: Any) -> Any:
+    """Whether ports are in other VRFs than 0: asked once per vector."""
+    return i64(load_acquire32(address_of(nodes) + 4)) != 0
+
+
+@inline
 def first(root: Any, vrf: Any, index: Any) -> Any:
     """The root's entry for the first 16 bits of an address."""
     at = vrf << ROOT_BITS | index
@@ -84,17 +95,30 @@ def fetch(nodes: Any, entry: Any) -> None:
 
 
 @inline
-def step(nodes: Any, entry: Any, slot: Any) -> Any:
-    """The entry of a slot of the node that a child entry names."""
+def place(nodes: Any, entry: Any, slot: Any) -> Any:
+    """Which word of nodes is the entry of a slot of the node that a child entry names."""
     line = (entry & LINE) * WORDS
+    if entry & DENSE:
+        return line + slot
     _check(nodes, line)
     node = address_of(nodes) + 4 * line
-    part = slot >> 6
-    begun = load_acquire64(node + 8 * part) << u64(~slot & 63)
-    before = i64(load_acquire32(node + 4 * RANKS)) >> 8 * part & 0xFF
-    rank = before + popcount(begun)  # at least 1: the run at slot 0
-    _check(nodes, line + RANKS + rank)
-    return i64(load_acquire32(node + 4 * RANKS + 4 * rank))
+    part = slot >> 6 << 3
+    begun = load_acquire64(node + part) << u64(~slot & 63)
+    before = i64(load_acquire32(node + 4 * RANKS)) >> part & 0xFF
+    return line + RANKS + before + popcount(begun)  # at least 1 begun: the run at slot 0
+
+
+@inline
+def at(nodes: Any, word: Any) -> Any:
+    """The entry at a word that place gave."""
+    _check(nodes, word)
+    return i64(load_acquire32(address_of(nodes) + 4 * word))
+
+
+@inline
+def step(nodes: Any, entry: Any, slot: Any) -> Any:
+    """The entry of a slot of the node that a child entry names."""
+    return at(nodes, place(nodes, entry, slot))
 
 
 @inline

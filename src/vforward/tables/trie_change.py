@@ -11,7 +11,7 @@ Those are slots of one node, whose runs change: it is made anew. Nodes below it 
 wholly in P. There the one leaf that is not longer than the node's own depth is replaced in place.
 
     state i64[]         counters, and for each size of node the first free one (whose word 0 names the next)
-    retired u32[lines]  nodes out of use, oldest first: a reader may still be in them
+    retired u32[lines]  nodes out of use (their entries), oldest first: a reader may still be in them
     work u32[]          a node's 256 slots, the way down, the nodes made by this change
 
 Nothing is published before all new nodes are there, so a change for which there is no room is none.
@@ -27,7 +27,9 @@ from vforward.jit.intrinsics import popcount
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.tables.trie import (
     CHILD,
+    DENSE,
     ENTRIES,
+    LARGE,
     LENGTH,
     LINE,
     LINES_MAX,
@@ -35,6 +37,7 @@ from vforward.tables.trie import (
     ROOT_BITS,
     SLOTS,
     WORDS,
+    place,
 )  # fmt: skip
 
 # state
@@ -45,6 +48,9 @@ STATE_WORDS = FREE + LINES_MAX + 1
 
 LEVELS = 15
 """Of nodes: IPv6 has 112 bits below the root; and one for the root's entry."""
+DENSE_LINES = SLOTS // WORDS
+RUNS_MAX = 200
+"""Nodes of more runs are dense."""
 # work
 MADE_AT = SLOTS
 SLOT_AT = MADE_AT + LEVELS
@@ -97,17 +103,30 @@ def _allocate(nodes: Any, state: Any, n: Any) -> Any:
 
 
 @inline
-def free(nodes: Any, state: Any, line: Any) -> None:
-    """Let a node's lines be used anew."""
-    n = _lines(_runs(nodes, line))
+def free(nodes: Any, state: Any, node: Any) -> None:
+    """Let a node's lines be used anew. node: its entry; what is above LINE and DENSE does not matter."""
+    line = node & LINE
+    n = i64(DENSE_LINES)
+    if not node & DENSE:
+        n = _lines(_runs(nodes, line))
     state[USED] -= n
     _push(nodes, state, line, n)
 
 
+@inline
+def _retire(retired: Any, state: Any, node: Any) -> None:
+    retired[state[RETIRED]] = node
+    state[RETIRED] += 1
+
+
 @kernel
-def _expand(nodes: Any, line: Any, work: Any) -> None:
+def _expand(nodes: Any, node: Any, work: Any) -> None:
     """A node's entries by slot."""
-    at = line * WORDS
+    at = (node & LINE) * WORDS
+    if node & DENSE:
+        for i in range(SLOTS):
+            work[i] = nodes[at + i]
+        return
     entry = at + RANKS
     for w in range(8):
         bits = i64(nodes[at + w])
@@ -124,10 +143,19 @@ def _build(nodes: Any, state: Any, work: Any) -> Any:
         runs += work[i] != work[i - 1]
     if runs == 1:
         return i64(work[0])
-    line = _allocate(nodes, state, _lines(runs))
+    dense = i64(0)
+    if runs > RUNS_MAX or state[USED] + DENSE_LINES <= LARGE:
+        dense = i64(DENSE)
+    line = _allocate(nodes, state, DENSE_LINES if dense else _lines(runs))
     if line == 0:
         return i64(-1)
+    work[MADE_AT + state[MADE]] = dense | line
+    state[MADE] += 1
     at = line * WORDS
+    if dense:
+        for i in range(SLOTS):
+            nodes[at + i] = work[i]
+        return CHILD | dense | line
     entry = at + ENTRIES
     nodes[entry] = work[0]
     ranks = i64(0)
@@ -143,30 +171,39 @@ def _build(nodes: Any, state: Any, work: Any) -> Any:
             bits |= begins << b
         nodes[at + w] = bits
     nodes[at + RANKS] = ranks
-    work[MADE_AT + state[MADE]] = line
-    state[MADE] += 1
     return CHILD | line
 
 
 @inline
-def _where(nodes: Any, line: Any, slot: Any) -> Any:
+def _where(nodes: Any, node: Any, slot: Any) -> Any:
     """The address of a slot's entry in a node."""
-    at = line * WORDS
-    rank = i64(nodes[at + RANKS]) >> 8 * (slot >> 6) & 0xFF
-    for w in range(slot >> 6 << 1, slot >> 5):
-        rank += popcount(u64(nodes[at + w]))
-    rank += popcount(u64(nodes[at + (slot >> 5)]) << u64(63 - (slot & 31)))
-    return address_of(nodes) + 4 * (at + RANKS + rank)
+    return address_of(nodes) + 4 * place(nodes, node, slot)
 
 
 @inline
-def _alone(nodes: Any, line: Any, slot: Any) -> Any:
-    """Whether a slot is a run of its own."""
+def _alone(nodes: Any, node: Any, slot: Any) -> Any:
+    """Whether no other slot has its entry from the same word."""
+    if node & DENSE:
+        return True
     after = slot + 1
-    at = line * WORDS
+    at = (node & LINE) * WORDS
     if i64(nodes[at + (slot >> 5)]) >> (slot & 31) & 1 == 0:
         return False
     return after == SLOTS or i64(nodes[at + (after >> 5)]) >> (after & 31) & 1 == 1
+
+
+@inline
+def _first(node: Any) -> Any:
+    """The first word of a node that is an entry."""
+    return (node & LINE) * WORDS + (0 if node & DENSE else ENTRIES)
+
+
+@inline
+def _end(nodes: Any, node: Any) -> Any:
+    """The word behind a node's last entry."""
+    if node & DENSE:
+        return (node & LINE) * WORDS + SLOTS
+    return (node & LINE) * WORDS + ENTRIES + _runs(nodes, node & LINE)
 
 
 @inline
@@ -180,12 +217,11 @@ def _publish(where: Any, entry: Any) -> None:
 
 
 @kernel
-def _paint(nodes: Any, line: Any, below: Any, leaf: Any, stack: Any) -> None:
+def _paint(nodes: Any, node: Any, below: Any, leaf: Any, stack: Any) -> None:
     """Put leaf over all entries less than below in a node and in those under it, in place."""
     base = address_of(nodes)
     depth = 0
-    at = line * WORDS + ENTRIES
-    end = at + _runs(nodes, line)
+    at, end = _first(node), _end(nodes, node)
     while True:
         while at < end:
             entry = i64(nodes[at])
@@ -195,8 +231,7 @@ def _paint(nodes: Any, line: Any, below: Any, leaf: Any, stack: Any) -> None:
             elif entry & CHILD:
                 stack[2 * depth], stack[2 * depth + 1] = at, end
                 depth += 1
-                at = (entry & LINE) * WORDS + ENTRIES
-                end = at + _runs(nodes, entry & LINE)
+                at, end = _first(entry), _end(nodes, entry)
         if depth == 0:
             return
         depth -= 1
@@ -257,23 +292,23 @@ def change(
             if entry < below:
                 _publish(at, leaf)
             elif entry & CHILD:
-                _paint(nodes, entry & LINE, below, leaf, stack)
+                _paint(nodes, entry, below, leaf, stack)
         return True
-    # The way down: way[k] is the node at depth 16 + 8 * k, slot k is taken in it.
+    # The way down: way[k] names the node at depth 16 + 8 * k, slot k is taken in it.
     way = stack
     state[MADE] = 0
     were = state[RETIRED]
     depth, k = ROOT_BITS, 0
     entry = _load(where)
     while entry & CHILD and length > depth + 8:
-        way[k] = entry & LINE
+        way[k] = entry
         work[SLOT_AT + k] = byte(high, low, depth)
         entry = _load(_where(nodes, way[k], i64(work[SLOT_AT + k])))
         depth += 8
         k += 1
     node = i64(0)
     if entry & CHILD:
-        node = entry & LINE
+        node = entry
         _expand(nodes, node, work)
         slot = byte(high, low, depth)
         changed = False
@@ -283,8 +318,7 @@ def change(
                 work[i] = leaf
         if changed:
             entry = _build(nodes, state, work)
-            retired[state[RETIRED]] = node
-            state[RETIRED] += 1
+            _retire(retired, state, node)
     elif entry >= below or entry == leaf:
         return True
     else:
@@ -300,8 +334,7 @@ def change(
             _expand(nodes, parent, work)
             work[slot] = entry
             entry = _build(nodes, state, work)
-            retired[state[RETIRED]] = parent
-            state[RETIRED] += 1
+            _retire(retired, state, parent)
             k -= 1
         if entry < 0:
             _undo(nodes, state, work, were)
@@ -315,16 +348,16 @@ def change(
 
 @inline
 def _paint_slots(
-    nodes: Any, line: Any, slot: Any, n: Any, below: Any, leaf: Any, stack: Any
+    nodes: Any, node: Any, slot: Any, n: Any, below: Any, leaf: Any, stack: Any
 ) -> None:
     """Paint the nodes that n slots of a node name."""
     if n == 1:
-        entry = _load(_where(nodes, line, slot))
+        entry = _load(_where(nodes, node, slot))
         if entry & CHILD:
-            _paint(nodes, entry & LINE, below, leaf, stack)
+            _paint(nodes, entry, below, leaf, stack)
         return
     for i in range(slot, slot + n):
-        if _alone(nodes, line, i):
-            entry = _load(_where(nodes, line, i))
+        if _alone(nodes, node, i):
+            entry = _load(_where(nodes, node, i))
             if entry & CHILD:
-                _paint(nodes, entry & LINE, below, leaf, stack)
+                _paint(nodes, entry, below, leaf, stack)

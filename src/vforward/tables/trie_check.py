@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from vforward.tables import trie
 from vforward.tables.trie_change import FREE, TOP, USED
@@ -16,18 +19,24 @@ def check(root: Any, nodes: Any, state: Any, retired: Any, routes: Routes, bits:
     seen: dict[int, int] = {}  # first line of a linked node -> its lines
     for vrf, of_vrf in routes.items():
         words = root[vrf << trie.ROOT_BITS : vrf + 1 << trie.ROOT_BITS]
-        top = _slots(of_vrf, 0, trie.ROOT_BITS, bits, 0)
+        top = np.zeros(1 << trie.ROOT_BITS, np.int64)
+        for slot, n, leaf in _painted(of_vrf, 0, trie.ROOT_BITS, bits):
+            top[slot : slot + n] = leaf
         below: dict[int, list[tuple[int, int, int]]] = {}
         for route in of_vrf:
             if route[1] > trie.ROOT_BITS:
                 below.setdefault(route[0] >> bits - trie.ROOT_BITS, []).append(route)
-        for index in set(below) | set(top) | set((words != 0).nonzero()[0].tolist()):
-            leaf = top.get(index, 0)
-            _same(nodes, int(words[index]), _node(below.get(index, []), 16, bits, leaf), seen)
+        plain = np.ones(1 << trie.ROOT_BITS, bool)
+        plain[list(below)] = False
+        assert (words == top)[plain].all(), f"VRF {vrf}: the root is wrong"
+        for index, inner in below.items():
+            wanted = _node(inner, trie.ROOT_BITS, bits, int(top[index]))
+            _same(nodes, int(words[index]), wanted, seen)
     lines = [line for first, n in seen.items() for line in range(first, first + n)]
     used = len(lines)
-    for first in retired.tolist():
-        n = _lines(len(_entries(nodes, first)[1]))
+    for node in retired.tolist():
+        first = node & trie.LINE
+        n = _lines(nodes, node)
         used += n
         lines += range(first, first + n)
     assert used == state[USED] == nodes[0], f"{used} lines in use, counted as {state[USED]}"
@@ -39,25 +48,23 @@ def check(root: Any, nodes: Any, state: Any, retired: Any, routes: Routes, bits:
     assert sorted(lines) == list(range(1, state[TOP])), "a line is lost, or in two places"
 
 
-def _slots(
-    routes: list[tuple[int, int, int]], depth: int, n: int, bits: int, leaf: int
-) -> dict[int, int]:
-    """The leaves of the slots that routes of depth to depth + n bits cover, in a node at depth."""
-    found: dict[int, int] = {}
+def _painted(
+    routes: list[tuple[int, int, int]], depth: int, n: int, bits: int
+) -> Iterator[tuple[int, int, int]]:
+    """(first slot, how many, leaf) of routes that end in depth to depth + n bits, shortest first."""
     for prefix, length, value in sorted(routes, key=lambda route: route[1]):
         if length <= depth + n:
             slot = prefix >> bits - depth - n & (1 << n) - 1
-            for i in range(slot, slot + (1 << depth + n - length)):
-                found[i] = length + 1 << trie.LENGTH | value
-    return found
+            yield slot, 1 << depth + n - length, length + 1 << trie.LENGTH | value
 
 
 def _node(routes: list[tuple[int, int, int]], depth: int, bits: int, leaf: int) -> Any:
     """What a slot should be: a leaf, or the list of 256 of them. All routes lie in the slot."""
     if not routes:
         return leaf
-    found = _slots(routes, depth, 8, bits, leaf)
-    slots: list[Any] = [found.get(i, leaf) for i in range(trie.SLOTS)]
+    slots: list[Any] = [leaf] * trie.SLOTS
+    for slot, n, painted in _painted(routes, depth, 8, bits):
+        slots[slot : slot + n] = [painted] * n
     below: dict[int, list[tuple[int, int, int]]] = {}
     for route in routes:
         if route[1] > depth + 8:
@@ -79,8 +86,11 @@ def _entries(nodes: Any, line: int) -> tuple[list[int], list[int]]:
     return starts, nodes[first : first + len(starts)].tolist()
 
 
-def _lines(runs: int) -> int:
-    return -(-(trie.ENTRIES + runs) // trie.WORDS)
+def _lines(nodes: Any, node: int) -> int:
+    """How many lines a node takes."""
+    if node & trie.DENSE:
+        return trie.SLOTS // trie.WORDS
+    return -(-(trie.ENTRIES + len(_entries(nodes, node & trie.LINE)[1])) // trie.WORDS)
 
 
 def _same(nodes: Any, entry: int, wanted: Any, seen: dict[int, int]) -> None:
@@ -90,13 +100,18 @@ def _same(nodes: Any, entry: int, wanted: Any, seen: dict[int, int]) -> None:
     assert entry & trie.CHILD, f"leaf {entry:#x} where a node should be"
     line = entry & trie.LINE
     assert line not in seen, f"node {line} is linked twice"
-    starts, entries = _entries(nodes, line)
-    seen[line] = _lines(len(entries))
-    should = [
-        i
-        for i in range(trie.SLOTS)
-        if i == 0 or wanted[i] != wanted[i - 1] or isinstance(wanted[i], list)
-    ]
-    assert starts == should, f"node {line}: runs at {starts}, not {should}"
+    seen[line] = _lines(nodes, entry)
+    if entry & trie.DENSE:
+        at = line * trie.WORDS
+        starts, entries = list(range(trie.SLOTS)), nodes[at : at + trie.SLOTS].tolist()
+    else:
+        starts, entries = _entries(nodes, line)
+        should = [i for i in range(trie.SLOTS) if _begins(wanted, i)]
+        assert starts == should, f"node {line}: runs at {starts}, not {should}"
     for start, inner in zip(starts, entries, strict=True):
         _same(nodes, inner, wanted[start], seen)
+
+
+def _begins(wanted: list[Any], i: int) -> bool:
+    """Whether slot i differs from the one before it; two nodes always do."""
+    return i == 0 or isinstance(wanted[i], list) or wanted[i] != wanted[i - 1]

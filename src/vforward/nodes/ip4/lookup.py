@@ -17,6 +17,7 @@ from typing import Any
 
 from vforward.graph.node import INFO, Labels, Node
 from vforward.jit.be import load32
+from vforward.jit.intrinsics import prefetch
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import U32, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ip4
@@ -24,6 +25,13 @@ from vforward.packet.flow_hash import hash4
 from vforward.tables import trie
 from vforward.tables.adjacency import Adjacencies, Way
 from vforward.tables.ports import Ports
+
+UNUSUAL = Way.DROP & Way.ERROR & Way.MULTIPATH
+"""A bit that the other ways do not have."""
+assert UNUSUAL > (Way.REWRITE | Way.RESOLVE | Way.LOCAL | Way.NOTIFY)
+
+ON, WORD = 1 << 62, (1 << 40) - 1
+"""Between the passes, in scratch: a leaf; or ON, the word of an entry << 8, and the last 8 bits."""
 
 
 class Edge(Labels):
@@ -48,36 +56,34 @@ class Count(Labels):
     )
 
 
+@inline
+def _way(meta: Any, row: Any, found: Any, adjacencies: Any) -> Any:
+    """Note the adjacency that was found. Returns its way."""
+    meta[row].adjacency = found
+    return i64(adjacencies[found].edge)
+
+
 @kernel
 def _unusual(
-    data: Any, meta: Any, row: int, found: int, count: Any, adjacencies: Any, buckets: Any
-) -> int:
-    """The edge for an adjacency that is to none or to several neighbors."""
-    if adjacencies[found].edge == Way.MULTIPATH:
-        flow = hash4(data, row, i64(meta[row].l3), i64(meta[row].end))
-        meta[row].hash = flow
-        found = i64(buckets[i64(adjacencies[found].first) + (flow & i64(adjacencies[found].mask))])
-        meta[row].adjacency = found
-    way = i64(adjacencies[found].edge)
-    if way == Way.DROP:
-        count[Count.BLACKHOLE] += u64(1)
-        meta[row].reason = Count.BLACKHOLE
-    elif way == Way.ERROR:
-        count[Count.UNREACHABLE] += u64(1)
-        meta[row].scratch = adjacencies[found].icmp
-    return way
-
-
-@inline
-def _leave(
-    data: Any, meta: Any, row: Any, found: Any, count: Any, adjacencies: Any, buckets: Any
-) -> Any:
-    """Note the adjacency that was found. Returns its edge."""
-    meta[row].adjacency = found
-    way = i64(adjacencies[found].edge)
-    if way >= Way.DROP:
-        way = _unusual(data, meta, row, i64(found), count, adjacencies, buckets)
-    return way
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacencies: Any, buckets: Any
+) -> None:
+    """Look after packets that go to none or to one of several neighbors."""
+    for i in range(idx.size):
+        if edge[i] < Way.DROP:
+            continue
+        row = i64(idx[i])
+        if edge[i] == Way.MULTIPATH:
+            several = adjacencies[meta[row].adjacency]
+            flow = hash4(data, row, i64(meta[row].l3), i64(meta[row].end))
+            meta[row].hash = flow
+            found = i64(buckets[i64(several.first) + (flow & i64(several.mask))])
+            edge[i] = _way(meta, row, found, adjacencies)
+        if edge[i] == Way.DROP:
+            count[Count.BLACKHOLE] += u64(1)
+            meta[row].reason = Count.BLACKHOLE
+        elif edge[i] == Way.ERROR:
+            count[Count.UNREACHABLE] += u64(1)
+            meta[row].scratch = adjacencies[meta[row].adjacency].icmp
 
 
 @kernel
@@ -85,11 +91,13 @@ def ip4_lookup(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
     fib4_root: U32, fib4_nodes: U32, adjacencies: Adjacencies, buckets: U32, ports: Ports,
 ) -> None:  # fmt: skip
+    ways = 0
+    vrfs = trie.has_vrfs(fib4_nodes)
     if trie.is_large(fib4_nodes):
         for i in range(idx.size):
             row = i64(idx[i])
             dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
-            vrf = i64(ports[meta[row].rx_port].vrf)
+            vrf = i64(ports[meta[row].rx_port].vrf) if vrfs else 0
             entry = trie.first(fib4_root, vrf, dst >> 16)
             trie.fetch(fib4_nodes, entry)
             meta[row].scratch = u64(entry) << u64(32) | u64(dst)
@@ -98,17 +106,34 @@ def ip4_lookup(
             begun = i64(meta[row].scratch)
             entry = begun >> 32 & 0xFFFFFFFF
             if entry & trie.CHILD:
-                entry = trie.step(fib4_nodes, entry, begun >> 8 & 0xFF)
+                word = trie.place(fib4_nodes, entry, begun >> 8 & 0xFF)
+                prefetch(fib4_nodes, word)
+                meta[row].scratch = u64(ON | word << 8 | begun & 0xFF)
+            else:
+                meta[row].scratch = u64(entry)
+        for i in range(idx.size):
+            row = i64(idx[i])
+            entry = i64(meta[row].scratch)
+            if entry & ON:
+                slot = entry & 0xFF
+                entry = trie.at(fib4_nodes, entry >> 8 & WORD)
                 if entry & trie.CHILD:
-                    entry = trie.step(fib4_nodes, entry, begun & 0xFF)
+                    entry = trie.step(fib4_nodes, entry, slot)
             found = trie.value(entry)
-            edge[i] = _leave(data, meta, row, found, count, adjacencies, buckets)
+            way = _way(meta, row, found, adjacencies)
+            edge[i] = way
+            ways |= way
     else:
         for i in range(idx.size):
             row = i64(idx[i])
             dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
-            found = trie.lookup4(fib4_root, fib4_nodes, ports[meta[row].rx_port].vrf, dst)
-            edge[i] = _leave(data, meta, row, found, count, adjacencies, buckets)
+            vrf = i64(ports[meta[row].rx_port].vrf) if vrfs else 0
+            found = trie.lookup4(fib4_root, fib4_nodes, vrf, dst)
+            way = _way(meta, row, found, adjacencies)
+            edge[i] = way
+            ways |= way
+    if ways & UNUSUAL:
+        _unusual(data, meta, idx, edge, count, adjacencies, buckets)
 
 
 NODE = Node("ip4-lookup", ip4_lookup, Edge, Count)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ip6-lookup: the longest prefix that matches the destination names an adjacency.
 
-RFC 4291 section 2.4 and RFC 4632 section 5.1 (longest match), in the VRF of the port that the packet came by. The adjacency
+RFC 4632 section 5.1 (longest match), in the VRF of the port that the packet came by. The adjacency
 says by which edge to go on; one with several next hops names them, and the flow hash picks one
 (RFC 2992).
 
@@ -27,6 +27,10 @@ from vforward.tables.ports import Ports
 DST = 24
 """Where the destination address begins (RFC 8200 section 3)."""
 
+UNUSUAL = Way.DROP & Way.ERROR & Way.MULTIPATH
+"""A bit that the other ways do not have."""
+assert UNUSUAL > (Way.REWRITE | Way.RESOLVE | Way.LOCAL | Way.NOTIFY)
+
 
 class Edge(Labels):
     """Ways out; adjacencies hold these numbers."""
@@ -50,36 +54,34 @@ class Count(Labels):
     )
 
 
+@inline
+def _way(meta: Any, row: Any, found: Any, adjacencies: Any) -> Any:
+    """Note the adjacency that was found. Returns its way."""
+    meta[row].adjacency = found
+    return i64(adjacencies[found].edge)
+
+
 @kernel
 def _unusual(
-    data: Any, meta: Any, row: int, found: int, count: Any, adjacencies: Any, buckets: Any
-) -> int:
-    """The edge for an adjacency that is to none or to several neighbors."""
-    if adjacencies[found].edge == Way.MULTIPATH:
-        flow = hash6(data, row, i64(meta[row].l3), i64(meta[row].end))
-        meta[row].hash = flow
-        found = i64(buckets[i64(adjacencies[found].first) + (flow & i64(adjacencies[found].mask))])
-        meta[row].adjacency = found
-    way = i64(adjacencies[found].edge)
-    if way == Way.DROP:
-        count[Count.BLACKHOLE] += u64(1)
-        meta[row].reason = Count.BLACKHOLE
-    elif way == Way.ERROR:
-        count[Count.UNREACHABLE] += u64(1)
-        meta[row].scratch = adjacencies[found].icmp
-    return way
-
-
-@inline
-def _leave(
-    data: Any, meta: Any, row: Any, found: Any, count: Any, adjacencies: Any, buckets: Any
-) -> Any:
-    """Note the adjacency that was found. Returns its edge."""
-    meta[row].adjacency = found
-    way = i64(adjacencies[found].edge)
-    if way >= Way.DROP:
-        way = _unusual(data, meta, row, i64(found), count, adjacencies, buckets)
-    return way
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacencies: Any, buckets: Any
+) -> None:
+    """Look after packets that go to none or to one of several neighbors."""
+    for i in range(idx.size):
+        if edge[i] < Way.DROP:
+            continue
+        row = i64(idx[i])
+        if edge[i] == Way.MULTIPATH:
+            several = adjacencies[meta[row].adjacency]
+            flow = hash6(data, row, i64(meta[row].l3), i64(meta[row].end))
+            meta[row].hash = flow
+            found = i64(buckets[i64(several.first) + (flow & i64(several.mask))])
+            edge[i] = _way(meta, row, found, adjacencies)
+        if edge[i] == Way.DROP:
+            count[Count.BLACKHOLE] += u64(1)
+            meta[row].reason = Count.BLACKHOLE
+        elif edge[i] == Way.ERROR:
+            count[Count.UNREACHABLE] += u64(1)
+            meta[row].scratch = adjacencies[meta[row].adjacency].icmp
 
 
 @kernel
@@ -87,13 +89,16 @@ def ip6_lookup(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
     fib6_root: U32, fib6_nodes: U32, adjacencies: Adjacencies, buckets: U32, ports: Ports,
 ) -> None:  # fmt: skip
+    ways = 0
+    vrfs = trie.has_vrfs(fib6_nodes)
     if trie.is_large(fib6_nodes):
         # Level by level. Until the last pass edge is the list of packets that are still on the way.
         left = 0
         for i in range(idx.size):
             row = i64(idx[i])
             high = load64(data, row, i64(meta[row].l3) + DST)
-            entry = trie.first(fib6_root, i64(ports[meta[row].rx_port].vrf), i64(high >> u64(48)))
+            vrf = i64(ports[meta[row].rx_port].vrf) if vrfs else 0
+            entry = trie.first(fib6_root, vrf, i64(high >> u64(48)))
             trie.fetch(fib6_nodes, entry)
             meta[row].adjacency = entry
             edge[left] = i
@@ -114,15 +119,21 @@ def ip6_lookup(
         for i in range(idx.size):
             row = i64(idx[i])
             found = trie.value(i64(meta[row].adjacency))
-            edge[i] = _leave(data, meta, row, found, count, adjacencies, buckets)
+            way = _way(meta, row, found, adjacencies)
+            edge[i] = way
+            ways |= way
     else:
         for i in range(idx.size):
             row = i64(idx[i])
             l3 = i64(meta[row].l3)
             high, low = load64(data, row, l3 + DST), load64(data, row, l3 + DST + 8)
-            vrf = ports[meta[row].rx_port].vrf
+            vrf = i64(ports[meta[row].rx_port].vrf) if vrfs else 0
             found = trie.lookup6(fib6_root, fib6_nodes, vrf, high, low)
-            edge[i] = _leave(data, meta, row, found, count, adjacencies, buckets)
+            way = _way(meta, row, found, adjacencies)
+            edge[i] = way
+            ways |= way
+    if ways & UNUSUAL:
+        _unusual(data, meta, idx, edge, count, adjacencies, buckets)
 
 
 NODE = Node("ip6-lookup", ip6_lookup, Edge, Count)

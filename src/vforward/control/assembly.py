@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a forwarder is put together from, by name, before its graph is built.
+
+Routes and neighbors may be added while it runs, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import NamedTuple, TypeVar
+
+from vforward.control.bridging import Bridging, Settings, Tag, rewrite
+from vforward.control.interfaces import Given, Interface, Interfaces, is_link_local, link_local
+from vforward.control.neighbors import NeighborService
+from vforward.control.router_graph import BVI_EDGE
+from vforward.control.routes import Path
+from vforward.control.routing import Routing
+from vforward.errors import ConfigError
+from vforward.io.port import Port, default_mac
+from vforward.io.tap import TapPort
+from vforward.memory.pool import Pool
+from vforward.packet import ethernet as eth
+from vforward.tables.addresses import mapped_int
+
+P = TypeVar("P", bound=Port)
+Host = str | IPv4Address | IPv6Address
+Prefix = str | IPv4Network | IPv6Network
+
+
+class Tags(NamedTuple):
+    """How a frame's tags change on its way in; on its way out the same is undone.
+
+    pop: how many come off, None: all that its port knows. push: (EtherType, VLAN id) of those that
+    are put on then, the outer first.
+    """
+
+    pop: int | None
+    push: tuple[tuple[int, int], ...] = ()
+
+
+class Assembly:
+    """Interfaces, bridges, routes and neighbors. A Forwarder is one, with a graph and a worker."""
+
+    pool: Pool
+    interfaces: Interfaces
+    routing: Routing
+    bridging: Bridging
+    neighbors: NeighborService
+    _bridges: dict[str, int]
+    _stack: ExitStack
+    _built = False
+
+    def add_port(
+        self, name: str, port: P, address: Given = (), *, vrf: str = "default", urpf: str = ""
+    ) -> P:
+        """Open a port and give it addresses ("10.0.1.1/24", "2001:db8::1/64"). Returns it.
+
+        vrf: whose routes its packets take. urpf: "loose" or "strict" (RFC 3704). Raises ConfigError
+        (name or address in use; built already), PortError.
+        """
+        self._not_built(f"port {name}")
+        kind = type(port).__name__
+        interface = self.interfaces.new(name, kind, address, vrf=vrf, urpf=urpf)
+        self._stack.callback(port.close)
+        try:
+            port.open(interface.number, self.pool)
+        except BaseException:
+            self.interfaces.forget(interface)
+            raise
+        interface.port = port
+        self._up(interface, port.mac, port.mtu)
+        return port
+
+    def add_vlan(
+        self,
+        name: str,
+        parent: str,
+        vlan: int,
+        address: Given = (),
+        mtu: int | None = None,
+        *,
+        inner: int = 0,
+        dot1ad: bool = False,
+        vrf: str = "default",
+        urpf: str = "",
+    ) -> None:
+        """Add a sub-interface: the packets of one VLAN (1 to 4094) on a port.
+
+        inner: the second tag (QinQ). dot1ad: the outer tag is 802.1ad's. mtu: the port's if not
+        given, and never more than that. Raises ConfigError.
+        """
+        self._not_built(f"port {name}")
+        on = self.interfaces.find(parent)
+        interface = self.interfaces.new(name, "vlan", address, vrf=vrf, urpf=urpf)
+        try:
+            self.interfaces.lay_vlan(interface, parent, vlan, inner, dot1ad=dot1ad)
+        except BaseException:
+            self.interfaces.forget(interface)
+            raise
+        assert on.port is not None
+        self._up(interface, on.port.mac, min(mtu or on.port.mtu, on.port.mtu))
+
+    def add_bridge(self, name: str, settings: Settings | None = None) -> None:
+        """Add a bridge domain. Raises ConfigError."""
+        self._not_built(f"bridge {name}")
+        self._bridges[name] = self.bridging.add_domain(name, settings)
+
+    def add_to_bridge(
+        self, bridge: str, port: str, group: int = 0, tags: Tags | None = None
+    ) -> None:
+        """Put a port or sub-interface without addresses in a bridge. Raises ConfigError.
+
+        group: split-horizon group, 0: none. tags: how they change, see Tags; a sub-interface's own
+        come off if not given.
+        """
+        self._not_built(f"bridge {bridge}")
+        interface = self._layer2(f"bridge {bridge}", port)
+        self._change_tags(interface, tags or Tags(None))
+        self.bridging.add_member(self._bridge(bridge), interface.number, group)
+        self.interfaces.bridge(interface, bridge)
+
+    def add_bvi(
+        self,
+        name: str,
+        bridge: str,
+        address: Given = (),
+        *,
+        mac: bytes | None = None,
+        mtu: int = 1500,
+        vrf: str = "default",
+        urpf: str = "",
+    ) -> None:
+        """Add the routed interface of a bridge. Raises ConfigError."""
+        self._not_built(f"port {name}")
+        domain = self._bridge(bridge)
+        interface = self.interfaces.new(name, "bvi", address, vrf=vrf, urpf=urpf)
+        self._up(interface, mac or default_mac(interface.number), mtu)
+        self.interfaces.bvi(interface, bridge)
+        self.bridging.set_bvi(domain, interface.number)
+
+    def add_static_mac(self, bridge: str, mac: bytes, port: str) -> None:
+        """Bind a MAC to a port of a bridge for good. Raises ConfigError, TableFull."""
+        number = self.interfaces.find(port).number
+        self.bridging.add_static(self._bridge(bridge), int.from_bytes(mac, "big"), number)
+
+    def cross_connect(
+        self, one: str, other: str, tags: tuple[Tags | None, Tags | None] = (None, None)
+    ) -> None:
+        """Let each of two ports send what the other receives. Raises ConfigError.
+
+        tags: how they change, by port; nothing changes if not given.
+        """
+        what = f"cross connect {one} - {other}"
+        self._not_built(what)
+        a, b = (self._layer2(what, name) for name in (one, other))
+        if a is b:
+            msg = f"{what}: a port cannot be its own peer"
+            raise ConfigError(msg)
+        for interface, change in zip((a, b), tags, strict=True):
+            self._change_tags(interface, change or Tags(0))
+        self.interfaces.cross_connect(a, b)
+
+    def add_host(self, name: str, tap: str, of: str, *, routes: bool = True) -> None:
+        """Let the host stand at a routed port's side, by a TAP interface that has its addresses.
+
+        What comes to the router's own addresses and is no ping goes there, and what the host sends
+        there is routed. tap: the Linux interface's name. routes: the host's replies from these
+        addresses leave by the TAP. Raises ConfigError, PortError.
+        """
+        self._not_built(f"port {name}")
+        there = self.interfaces.find(of)
+        record = self.interfaces.record(there)
+        mac = int(record["mac"]).to_bytes(6, "big")
+        port = TapPort(
+            tap, mac=mac, mtu=int(record["mtu"]), addresses=there.addresses, host_routes=routes
+        )
+        self.add_port(name, port)
+        self.interfaces.host(self.interfaces.find(name), there)
+
+    def add_route(
+        self,
+        prefix: Prefix,
+        *,
+        via: Host | None = None,
+        port: str | None = None,
+        kind: str = "",
+        paths: Iterable[tuple[Host | None, str | None, int]] = (),
+        metric: int = 0,
+        vrf: str = "default",
+    ) -> None:
+        """Route a prefix via a next hop, out of a port, over paths, or nowhere.
+
+        paths: (via, port, weight) of each. kind: "blackhole", "unreachable", "prohibit", "local".
+        Of routes to one prefix the lowest metric counts. Raises ConfigError.
+        """
+        given = [*paths] or ([] if kind else [(via, port, 1)])
+        self.routing.add(
+            ip_network(prefix),
+            paths=[
+                Path(
+                    None if hop is None else ip_address(hop),
+                    None if out is None else self.interfaces.find(out).number,
+                    weight,
+                )
+                for hop, out, weight in given
+            ],
+            kind=kind,
+            metric=metric,
+            vrf=self.interfaces.vrf(vrf),
+        )
+
+    def delete_route(
+        self, prefix: Prefix, *, metric: int | None = None, vrf: str = "default"
+    ) -> None:
+        """Take a route away. Raises KeyError when there is none."""
+        self.routing.delete(ip_network(prefix), metric=metric, vrf=self.interfaces.vrf(vrf))
+
+    def add_neighbor(self, address: Host, mac: bytes, port: str) -> None:
+        """Tell a neighbor's MAC, which is then never asked for. Raises ConfigError."""
+        ip = ip_address(address)
+        number = int(ip) if ip.version == 6 else mapped_int(int(ip))
+        self.neighbors.add_static(self.interfaces.find(port).number, number, mac)
+
+    def _not_built(self, what: str) -> None:
+        if self._built:
+            msg = f"{what}: the graph is built and its edges are fixed; add this before build"
+            raise ConfigError(msg)
+
+    def _bridge(self, name: str) -> int:
+        if name not in self._bridges:
+            msg = f"no bridge named {name!r}; there are: {', '.join(self._bridges) or 'none'}"
+            raise ConfigError(msg)
+        return self._bridges[name]
+
+    def _change_tags(self, interface: Interface, tags: Tags) -> None:
+        own = [(eth.QINQ if interface.dot1ad else eth.VLAN, interface.vlan)]
+        own += [(eth.VLAN, interface.inner)]
+        match = [Tag(*tag) for tag in own if tag[1]]
+        push = [Tag(*tag) for tag in tags.push]
+        self.bridging.set_tags(interface.number, rewrite(match, tags.pop, push))
+
+    def _layer2(self, what: str, name: str) -> Interface:
+        """The interface that is to switch frames. Raises ConfigError."""
+        interface = self.interfaces.find(name)
+        if interface.addresses or interface.peer or interface.bridge:
+            msg = (
+                f"{what}: {name} cannot be in it: a port that switches frames has no addresses, "
+                "and is in one bridge or cross connect only"
+            )
+            raise ConfigError(msg)
+        return interface
+
+    def _up(self, interface: Interface, mac: bytes, mtu: int) -> None:
+        names = [name for name, _ in self.interfaces.real()]
+        on = interface.parent or interface.name
+        output = names.index(on) + BVI_EDGE + 1 if on in names else BVI_EDGE
+        if any(a.version == 6 for a in interface.addresses):
+            if not any(is_link_local(a) for a in interface.addresses):
+                interface.addresses += (link_local(mac),)
+        self.interfaces.up(interface, mac, mtu, output)
+        for address in interface.addresses:
+            self.routing.connect(interface.number, address)
+            self.neighbors.add_address(interface.number, address)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a forwarder is put together from: records that nodes read, and what is refused."""
+
+from ipaddress import ip_interface
+
+import numpy as np
+import pytest
+
+from vforward.control.assembly import Tags
+from vforward.control.forwarder import Forwarder
+from vforward.errors import ConfigError
+from vforward.io.memory import MemoryPort
+from vforward.packet import ethernet as eth
+from vforward.tables.addresses import OURS, halves, mapped_int, standing
+from vforward.tables.ports import BRIDGED, BVI, CROSS_CONNECTED, NO_MAC, ROUTED
+
+MAC = b"\x02\0\0\0\0\x63"
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with Forwarder("test", buffers=1024) as forwarder:
+        yield forwarder
+
+
+def record(made, name):
+    return made.interfaces.record(made.interfaces.find(name))
+
+
+def test_an_ipv6_address_brings_a_link_local_one(made):
+    made.add_port("a", MemoryPort(mac=MAC), ["10.0.1.1/24", "2001:db8::1/64"])
+    made.add_port("b", MemoryPort(), ["2001:db8:1::1/64", "fe80::7/64"])
+    made.add_port("c", MemoryPort(), "10.0.2.1/24")
+    addresses = {i.name: [str(a) for a in i.addresses] for i in made.interfaces}
+    assert addresses == {
+        "a": ["10.0.1.1/24", "2001:db8::1/64", "fe80::ff:fe00:63/64"],
+        "b": ["2001:db8:1::1/64", "fe80::7/64"],
+        "c": ["10.0.2.1/24"],
+    }
+    table = made.neighbors.tables["addresses"]
+    for interface in made.interfaces:
+        for address in interface.addresses:
+            ip = int(ip_interface(address).ip)
+            high, low = map(np.uint64, halves(mapped_int(ip) if address.version == 4 else ip))
+            assert standing(table, interface.number, high, low) == OURS
+    assert record(made, "a")["address"] == 0x0A000101
+
+
+def test_vrfs_keep_their_routes_apart(made):
+    made.add_port("a", MemoryPort(), "10.0.1.1/24")
+    made.add_port("b", MemoryPort(), "10.0.1.1/24", vrf="red", urpf="strict")
+    made.add_route("10.9.0.0/16", via="10.0.1.2")
+    made.add_route("10.9.0.0/16", kind="blackhole", vrf="red", metric=5)
+    shown = {(r.vrf, r.prefix): r for r in made.routing.routes()}
+    assert shown[0, "10.9.0.0/16"].port == "a"
+    assert shown[1, "10.9.0.0/16"].kind == "blackhole"
+    assert (record(made, "b")["vrf"], record(made, "b")["urpf"]) == (1, 2)
+    made.delete_route("10.9.0.0/16", vrf="red")
+    assert (1, "10.9.0.0/16") not in {(r.vrf, r.prefix) for r in made.routing.routes()}
+    with pytest.raises(KeyError):
+        made.delete_route("10.9.0.0/16", vrf="red")
+
+
+def test_a_bridge_takes_ports_sub_interfaces_and_a_routed_interface(made):
+    for name in "abt":
+        made.add_port(name, MemoryPort())
+    made.add_vlan("t.10", "t", 10)
+    made.add_vlan("t.20", "t", 20, inner=30, dot1ad=True)
+    made.add_bridge("office")
+    made.add_to_bridge("office", "a", group=4)
+    made.add_to_bridge("office", "t.10")
+    made.add_to_bridge("office", "t.20", tags=Tags(1, ((eth.VLAN, 40),)))
+    made.add_bvi("irb", "office", "10.0.3.1/24", mac=MAC)
+    made.add_static_mac("office", b"\x02\0\0\0\0\x01", "a")
+    assert [record(made, n)["mode"] for n in ("a", "t", "t.10")] == [BRIDGED, ROUTED, BRIDGED]
+    assert (record(made, "a")["filter"], record(made, "irb")["mode"]) == (NO_MAC, BVI)
+    tags = [record(made, n) for n in ("a", "t.10", "t.20")]
+    assert [(t["in_pop"], t["in_push"], t["out_pop"], t["out_push"]) for t in tags] == [
+        (0, 0, 0, 0), (1, 0, 0, 1), (1, 1, 1, 1),
+    ]  # fmt: skip
+    assert tags[2]["in_tags"][0] == eth.VLAN << 16 | 40
+    assert tags[2]["out_tags"][0] == eth.QINQ << 16 | 20
+    known = {(k.mac, k.port, k.static) for k in made.bridging.entries()}
+    irb = made.interfaces.find("irb").number
+    assert known == {(1 << 41 | 1, 1, True), (int.from_bytes(MAC, "big"), irb, True)}
+    assert {i.name: i.bridge for i in made.interfaces if i.bridge} == dict.fromkeys(
+        ("a", "t.10", "t.20", "irb"), "office"
+    )
+
+
+def test_cross_connects_leave_tags_alone_unless_told(made):
+    for name in "ab":
+        made.add_port(name, MemoryPort())
+    made.add_vlan("a.5", "a", 5)
+    made.cross_connect("a.5", "b", (Tags(1), None))
+    assert [record(made, n)["mode"] for n in ("a.5", "b")] == [CROSS_CONNECTED] * 2
+    assert (record(made, "a.5")["in_pop"], record(made, "a.5")["out_push"]) == (1, 1)
+    assert record(made, "b")["peer"] == made.interfaces.find("a.5").number
+
+
+def test_what_is_refused(made):
+    made.add_port("a", MemoryPort(), "10.0.1.1/24")
+    made.add_port("b", MemoryPort())
+    made.add_port("c", MemoryPort())
+    made.add_bridge("office")
+    made.add_to_bridge("office", "b")
+    for change, message in (
+        (lambda: made.add_to_bridge("office", "a"), "a cannot be in it"),
+        (lambda: made.add_to_bridge("office", "b"), "one bridge or cross connect only"),
+        (lambda: made.cross_connect("b", "c"), "cross connect b - c: b cannot be in it"),
+        (lambda: made.cross_connect("c", "c"), "its own peer"),
+        (lambda: made.add_to_bridge("ofice", "c"), "no bridge named 'ofice'; there are: office"),
+        (lambda: made.add_bvi("irb", "none"), "no bridge named 'none'"),
+        (lambda: made.add_bridge("office"), "there is one already"),
+        (
+            lambda: made.add_to_bridge("office", "c", tags=Tags(1)),
+            "pop = 1, but the frames carry 0",
+        ),
+        (lambda: made.add_route("10.9.0.0/16", via="10.7.0.1"), "next hop without a route"),
+        (lambda: made.add_vlan("v", "a", 4095), "VLAN ids are 1 to 4094"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            change()
+    assert {i.name for i in made.interfaces} == {"a", "b", "c"}
