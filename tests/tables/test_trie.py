@@ -43,5 +43,5 @@ def test_passes_and_single_look_ups_agree():
             assert one_by_one(fib.root, fib.nodes, asked, single) == (large, False)
             in_passes(fib.root, fib.nodes, asked, passes)
             assert (single == passes).all()
-            assert single.any()
+        assert single.any()
         del fib

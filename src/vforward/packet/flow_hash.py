@@ -37,8 +37,8 @@ def _mix(word: Any) -> Any:
 
 @inline
 def _has_ports(protocol: Any) -> Any:
-    return (  # noqa: SIM109 (a tuple would be searched)
-        protocol == TCP
+    return (
+        protocol == TCP  # noqa: SIM109 (a tuple would be searched)
         or protocol == UDP
         or protocol == SCTP
         or protocol == DCCP
