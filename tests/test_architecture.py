@@ -67,7 +67,7 @@ OWED = {
 }
 """Files whose tests are still to be written: this set only shrinks."""
 
-LONG = {"tables/fib4.py": 540}
+LONG: dict[str, int] = {}
 """Files beyond LINES_MAX, still to be divided: these numbers only shrink."""
 
 
@@ -132,7 +132,7 @@ def test_the_rule_would_find_a_breach():
     assert not allowed("nodes", "graph.scheduler.run")
     assert not allowed("nodes", "io.port")
     assert not allowed("tables", "graph.node")
-    assert not allowed("rings", "tables.fib4")
+    assert not allowed("rings", "tables.fib")
     assert not allowed("io", "nodes")
     assert not allowed("graph", "control")
 

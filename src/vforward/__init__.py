@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vforward.io.null import NullPort
     from vforward.io.pcap import PcapPort
     from vforward.io.port import Port
+    from vforward.io.tap import TapPort
     from vforward.jit.kernel import inline, kernel
     from vforward.memory.arena import Arena
     from vforward.memory.pool import Pool
@@ -54,6 +55,7 @@ _HOME = {
     "PcapPort": "io.pcap",
     "Pool": "memory.pool",
     "Port": "io.port",
+    "TapPort": "io.tap",
     "Worker": "graph.worker",
     "inline": "jit.kernel",
     "kernel": "jit.kernel",

@@ -37,13 +37,8 @@ def _mix(word: Any) -> Any:
 
 @inline
 def _has_ports(protocol: Any) -> Any:
-    return (
-        protocol == TCP  # noqa: SIM109 (a tuple would be searched)
-        or protocol == UDP
-        or protocol == SCTP
-        or protocol == DCCP
-        or protocol == UDP_LITE
-    )
+    found = (protocol == TCP) | (protocol == UDP) | (protocol == SCTP)
+    return found | (protocol == DCCP) | (protocol == UDP_LITE)
 
 
 @kernel

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPv6 addresses as a port sees them: a link-local one counts on its link, others in their VRF.
+"""Addresses as a port sees them: an IPv6 link-local one counts on its link, others in their VRF.
 
 RFC 4007 section 6 (zones), RFC 4443 section 2.2 (source addresses of errors). Look-ups read all of
 tables.addresses.

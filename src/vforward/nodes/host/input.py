@@ -27,6 +27,7 @@ from vforward.packet import arp, icmp6, ip4, ip6
 from vforward.packet import ethernet as eth
 from vforward.tables.addresses import Addresses, mapped
 from vforward.tables.ports import Ports
+from vforward.tables.scope import is_ours
 
 
 class Edge(Labels):
@@ -59,17 +60,6 @@ ND_HOPS = 255
 
 
 @kernel
-def _is_own(addresses: Any, ports: Any, vrf: Any, high: Any, low: Any) -> bool:
-    """Whether an address is one of the router's in a VRF."""
-    for k in range(addresses.size):
-        record = addresses[k]
-        if record.port != 0 and record.high == high and record.low == low:
-            if ports[record.port].vrf == vrf:
-                return True
-    return False
-
-
-@kernel
 def _send_back(data: Any, meta: Any, row: Any, mac: Any) -> int:
     """The frame, whose content is an answer now, goes to where it came from."""
     off = i64(meta[row].off)
@@ -82,7 +72,7 @@ def _send_back(data: Any, meta: Any, row: Any, mac: Any) -> int:
 
 
 @kernel
-def _arp(data: Any, meta: Any, row: Any, mac: Any, vrf: Any, tables: Any) -> int:
+def _arp(data: Any, meta: Any, row: Any, mac: Any, peer: Any, tables: Any) -> int:
     """Answer a request in place. Returns the edge, or the reason as a negative number."""
     addresses, ports = tables
     l3 = i64(meta[row].l3)
@@ -94,7 +84,7 @@ def _arp(data: Any, meta: Any, row: Any, mac: Any, vrf: Any, tables: Any) -> int
     sender = load32(data, row, l3 + arp.SENDER_IP)
     target = load32(data, row, l3 + arp.TARGET_IP)
     request = load16(data, row, l3 + arp.OPERATION) == arp.REQUEST
-    if not request or sender == 0 or _is_own(addresses, ports, vrf, u64(0), mapped(target)):
+    if not request or sender == 0 or is_ours(addresses, ports, peer, u64(0), mapped(target)):
         return ~i64(Count.NOT_ANSWERED)
     asker = load64(data, row, l3 + arp.SENDER_MAC) >> u64(16)
     store16(data, row, l3 + arp.OPERATION, arp.REPLY)
@@ -106,7 +96,7 @@ def _arp(data: Any, meta: Any, row: Any, mac: Any, vrf: Any, tables: Any) -> int
 
 
 @kernel
-def _solicitation(data: Any, meta: Any, row: Any, mac: Any, vrf: Any, tables: Any) -> int:
+def _solicitation(data: Any, meta: Any, row: Any, mac: Any, peer: Any, tables: Any) -> int:
     """Answer a neighbor solicitation in place. Returns as _arp."""
     addresses, ports = tables
     l3 = i64(meta[row].l3)
@@ -124,7 +114,7 @@ def _solicitation(data: Any, meta: Any, row: Any, mac: Any, vrf: Any, tables: An
     asker_high, asker_low = ip6.load_address(data, row, l3 + ip6.SRC)
     if ip6.is_zero(asker_high, asker_low) or ip6.is_link_local(high):
         return ~i64(Count.NOT_ANSWERED)
-    if _is_own(addresses, ports, vrf, high, low):
+    if is_ours(addresses, ports, peer, high, low):
         return ~i64(Count.NOT_ANSWERED)
     store32(data, row, l3 + ip6.VERSION_CLASS_FLOW, 6 << 28)
     store16(data, row, l3 + ip6.LENGTH, NA_LENGTH)
@@ -170,7 +160,7 @@ def _way(data: Any, meta: Any, row: Any, tables: Any) -> int:
     kind = load16(data, row, off + eth.TYPE)
     proxy = port.mac ^ u64(eth.LOCAL_BIT)
     if kind == eth.ARP:
-        return _arp(data, meta, row, proxy, port.vrf, tables)
+        return _arp(data, meta, row, proxy, peer, tables)
     if kind != eth.IP4 and kind != eth.IP6:
         return ~i64(Count.UNKNOWN_ETHERTYPE)
     if end - l3 < (ip4.HEADER if kind == eth.IP4 else ip6.HEADER):
@@ -178,16 +168,16 @@ def _way(data: Any, meta: Any, row: Any, tables: Any) -> int:
     icmp = kind == eth.IP6 and data[row, l3 + ip6.NEXT_HEADER] == ip6.ICMP6
     if icmp and end > l3 + ip6.HEADER:
         if data[row, l3 + ip6.HEADER + icmp6.TYPE] == icmp6.SOLICITATION:
-            return _solicitation(data, meta, row, proxy, port.vrf, tables)
+            return _solicitation(data, meta, row, proxy, peer, tables)
     group = load64(data, row, off + eth.DST) >> u64(16) & u64(eth.GROUP_BIT)
     if group:
         meta[row].tx_port = peer
     elif kind == eth.IP4:
-        if _is_own(addresses, ports, port.vrf, u64(0), mapped(load32(data, row, l3 + ip4.DST))):
+        if is_ours(addresses, ports, peer, u64(0), mapped(load32(data, row, l3 + ip4.DST))):
             return ~i64(Count.TO_OWN)
     else:
         high, low = ip6.load_address(data, row, l3 + ip6.DST)
-        if _is_own(addresses, ports, port.vrf, high, low):
+        if is_ours(addresses, ports, peer, high, low):
             return ~i64(Count.TO_OWN)
         if ip6.is_link_local(high):
             return ~i64(Count.LINK_LOCAL)
