@@ -6,7 +6,8 @@ Routes and neighbors may be added while it runs, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from ipaddress import (
     IPv4Address,
@@ -18,6 +19,7 @@ from ipaddress import (
 )
 from typing import NamedTuple, TypeVar
 
+from vforward.control import route_file
 from vforward.control.bridging import Bridging, Settings, Tag, rewrite
 from vforward.control.interfaces import Given, Interface, Interfaces, is_link_local, link_local
 from vforward.control.neighbors import NeighborService
@@ -217,6 +219,23 @@ class Assembly:
             metric=metric,
             vrf=self.interfaces.vrf(vrf),
         )
+
+    def add_route_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        via: Host | None = None,
+        vrf: str = "default",
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> int:
+        """Add the routes of a text file, see control.route_file. Returns how many lines there are.
+
+        via: the next hop of lines that name none. progress: how many are done, and of how many; what
+        it raises ends this halfway, and the forwarder has to be closed. Raises ConfigError, TableFull.
+        """
+        hop = None if via is None else ip_address(via)
+        number = self.interfaces.vrf(vrf)
+        return route_file.load(self.routing, path, vrf=number, via=hop, progress=progress)
 
     def delete_route(
         self, prefix: Prefix, *, metric: int | None = None, vrf: str = "default"
