@@ -66,11 +66,13 @@ ROUTER = f"""
 [ports.lan]
 type = "af_packet"
 interface = "lan"
+mac = "{LAN_MAC.hex(":")}"
 address = "{LAN}/24"
 
 [ports.wan]
 type = "af_packet"
 interface = "wan"
+mac = "{WAN_MAC.hex(":")}"
 address = "{WAN}/24"
 
 [[neighbors]]
@@ -214,6 +216,7 @@ def _rows(
             touched=0,
             offered=round(offered),
             busy_cpus=round(statistics.median(each.turn.busy for each in all_of), 2),
+            foreign_cpus=round(statistics.median(each.turn.foreign for each in all_of), 2),
             sent=[each.turn.sent for each in all_of],
             taken=[each.turn.taken for each in all_of],
             arrived=[each.turn.arrived for each in all_of],

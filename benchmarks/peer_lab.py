@@ -36,6 +36,7 @@ SIZE = 60
 TTL = 64
 PORT = 5001
 LAN_MAC, WAN_MAC, NEXT_MAC = (bytes.fromhex(f"02000000000{n}") for n in (2, 3, 9))
+"""Of the router, whoever it is, and of its next hop."""
 LAN, WAN, NEXT_HOP = "10.1.0.1", "10.2.0.1", "10.2.0.9"
 NETS = 16
 """Routed networks 10.9.0.0/24, 10.9.1.0/24 ..., all behind NEXT_HOP."""
@@ -44,6 +45,7 @@ RISE_S = 0.3
 WAIT_S = 5.0
 QUIET_S = 0.05
 BLOCK = 1 << 20
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Moved(NamedTuple):
@@ -64,6 +66,8 @@ class Turn:
     """Packets per second that h1 sent."""
     busy: float
     """CPUs that were busy, of the whole machine."""
+    foreign: float
+    """CPUs that were busy with processes that have nothing to do with it."""
     sent: int
     """By the sender's own account, from its start to its end; as are the others."""
     taken: int
@@ -80,9 +84,8 @@ class Lab:
         self.directory = directory
         cpus = sorted(os.sched_getaffinity(0))
         self.sender_cpu, self.forwarder_cpu = cpus[0], cpus[-1]
-        for host, name, mac in ((h1, "lan", LAN_MAC), (h2, "wan", WAN_MAC)):
+        for host, name in ((h1, "lan"), (h2, "wan")):
             veth(host, "eth0", m, name)
-            m.run("ip", "link", "set", "dev", name, "address", mac.hex(":"))
 
     def hosts(self, *addresses: tuple[str, str]) -> None:
         """Give h1 and h2 an address and, if it is not "", a default gateway."""
@@ -106,9 +109,11 @@ class Lab:
         try:
             self._await_frames(sender, before[0].sent)
             time.sleep(RISE_S)
+            others = _others()
             start, sent, arrived, idle = self._look()
             time.sleep(seconds)
             now, sent_now, arrived_now, idle_now = self._look()
+            others_now = _others()
         finally:
             sender.terminate()
             said, _ = sender.communicate()
@@ -123,6 +128,7 @@ class Lab:
             rate=(arrived_now - arrived) / passed,
             offered=(sent_now - sent) / passed,
             busy=(os.cpu_count() or 1) - (idle_now - idle) / passed,
+            foreign=sum(s - others.get(pid, 0.0) for pid, s in others_now.items()) / passed,
             sent=total,
             taken=after[0].sent + after[0].dropped - before[0].sent - before[0].dropped,
             arrived=after[1].received - before[1].received,
@@ -237,21 +243,27 @@ class Lab:
 
     @contextlib.contextmanager
     def router(self) -> Iterator[None]:
-        """Linux's IPv4 forwarding, without netfilter rules and without rp_filter."""
-        for interface, own in (("lan", LAN), ("wan", WAN)):
+        """Linux's IPv4 forwarding, without netfilter rules and without rp_filter.
+
+        The interfaces have the router's MACs only meanwhile. Otherwise m's kernel would look at the
+        IP header of all that vforward gets, at the expense of the sender.
+        """
+        for interface, own, mac in (("lan", LAN, LAN_MAC), ("wan", WAN, WAN_MAC)):
+            self.m.run("ip", "link", "set", "dev", interface, "address", mac.hex(":"))
             self._sysctl(f"conf/{interface}/rp_filter", 0)
             self.m.address(interface, f"{own}/24")
         self._sysctl("conf/all/rp_filter", 0)
         self._sysctl("ip_forward", 1)
-        mac = ("lladdr", NEXT_MAC.hex(":"), "nud", "permanent")
-        self.m.run("ip", "neigh", "add", NEXT_HOP, *mac, "dev", "wan")
+        known = ("lladdr", NEXT_MAC.hex(":"), "nud", "permanent")
+        self.m.run("ip", "neigh", "add", NEXT_HOP, *known, "dev", "wan")
         for prefix in prefixes():
             self.m.run("ip", "route", "add", prefix, "via", NEXT_HOP)
         try:
             yield
         finally:
             self._sysctl("ip_forward", 0)
-            for interface in ("lan", "wan"):
+            for interface, other in (("lan", "02:00:00:00:01:02"), ("wan", "02:00:00:00:01:03")):
+                self.m.run("ip", "link", "set", "dev", interface, "address", other)
                 self.m.run("ip", "address", "flush", "dev", interface)
                 self.m.run("ip", "neigh", "flush", "dev", interface, "nud", "all")
 
@@ -338,7 +350,21 @@ def moved(host: Namespace, interface: str = "eth0") -> Moved:
 def _idle() -> float:
     """Seconds that the machine's CPUs were idle, since it started."""
     words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return (int(words[4]) + int(words[5])) / os.sysconf("SC_CLK_TCK")
+    return (int(words[4]) + int(words[5])) / _TICKS
+
+
+def _others() -> dict[str, float]:
+    """CPU seconds of each process but this one, its children, and the kernel's soft interrupts."""
+    spent = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit():
+                name, _, rest = (entry / "stat").read_text().rpartition(")")
+                words = rest.split()  # state, parent ...
+                ours = os.getpid() in (int(entry.name), int(words[1]))
+                if not ours and "(ksoftirqd" not in name:
+                    spent[entry.name] = (int(words[11]) + int(words[12])) / _TICKS
+    return spent
 
 
 def _comes(one: socket.socket, other: socket.socket, sent: bytes) -> bool:

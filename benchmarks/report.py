@@ -16,7 +16,9 @@ from rich.table import Table
 from benchmarks.cases import CASES
 from benchmarks.session import Session
 
-REMARKS = ("layout", "cpu_s", "knee", "plot", "missing", "offered", "busy_cpus", "note")
+REMARKS = ("layout", "cpu_s", "knee", "plot", "offered", "busy_cpus", "foreign_cpus")
+NOTES = ("missing", "note")
+"""Sentences: they stand below the table."""
 
 
 def unknown(names: Sequence[str]) -> list[str]:
@@ -78,7 +80,11 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
             str(row["rejected"]),
             _remarks(row),
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for row in rows:
+        for note in (row[key] for key in NOTES if key in row):
+            console.print(f"{row['case']}: {note}", highlight=False, markup=False)
 
 
 def _remarks(row: dict[str, Any]) -> str:
