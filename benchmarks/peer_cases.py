@@ -18,11 +18,12 @@ A ratio is the median of those of the rounds, so that a neighbor who comes and g
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.harness import Measured, missing, repeat, row, whole
+from benchmarks.harness import missing, repeat, row, whole
 from benchmarks.peer_lab import (
     FLOWS,
     LAN,
@@ -49,6 +50,8 @@ SHARE = 10
 """A turn's UDP and its TCP take this part of a case's time each: 2 seconds."""
 LIMITED = 0.98
 """Who forwards this part of what is offered is limited by the sender."""
+FOREIGN = 0.12
+"""More of a CPU than this for other programs: the turn was disturbed."""
 KERNEL, STEERED, OURS, SENDER = "kernel", "kernel-rps", "vforward", "sender"
 BRIDGE = """
 [ports.lan]
@@ -88,7 +91,7 @@ class Job(NamedTuple):
     """What is to be done, and by whom."""
 
     case: str
-    what: str
+    peer: str
     there: list[bytes]  # frames that h1 sends
     wanted: list[bytes]  # the same as they come to h2
     back: list[bytes]  # frames that h2 sends before
@@ -113,7 +116,14 @@ def bridge_peers(session: Session) -> Iterator[dict[str, Any]]:
     yield from _compare(
         session,
         Job(
-            "bridge-peers", "bridged", there, there, back, hosts, BRIDGE, lambda where: where.bridge
+            "bridge-peers",
+            "Linux bridge",
+            there,
+            there,
+            back,
+            hosts,
+            BRIDGE,
+            lambda where: where.bridge,
         ),
     )
 
@@ -126,7 +136,16 @@ def router_peers(session: Session) -> Iterator[dict[str, Any]]:
     hosts = (("10.1.0.2", LAN), ("10.2.0.2", WAN))
     yield from _compare(
         session,
-        Job("router-peers", "routed", there, wanted, [], hosts, ROUTER, lambda where: where.router),
+        Job(
+            "router-peers",
+            "Linux IPv4 forwarding",
+            there,
+            wanted,
+            [],
+            hosts,
+            ROUTER,
+            lambda where: where.router,
+        ),
     )
 
 
@@ -140,7 +159,6 @@ def _compare(session: Session, job: Job) -> Iterator[dict[str, Any]]:
         return
     with lab() as where:
         where.hosts(*job.hosts)
-        unable = _unable_to_steer(where)
         kernel = job.kernel(where)
         contenders: dict[str, Callable[[], Forwards]] = {
             SENDER: where.nobody,
@@ -148,7 +166,7 @@ def _compare(session: Session, job: Job) -> Iterator[dict[str, Any]]:
             STEERED: lambda: where.steered(kernel),
             OURS: lambda: where.ours(job.config),
         }
-        if unable:
+        if unable := _unable_to_steer(where):
             del contenders[STEERED]
         found: dict[str, list[Found]] = {name: [] for name in contenders}
         seconds = session.limit_s / SHARE
@@ -159,15 +177,15 @@ def _compare(session: Session, job: Job) -> Iterator[dict[str, Any]]:
                     found[name].append(_turn(where, job, name, seconds))
             return [found[OURS][-1].turn.rate]
 
-        over_all = repeat(
-            turns, session.gauge, ROUNDS, lambda n: session.progress(job.case, n, ROUNDS)
-        )
-        shared = over_all.disturbed
-        cpus = f"sender on CPU {where.sender_cpu}, worker and RPS on {where.forwarder_cpu}"
-    yield from _rows(session, job, found, shared, cpus)
+        def progress(done: int) -> None:
+            session.progress(job.case, done, ROUNDS)
+
+        disturbed = repeat(turns, session.gauge, ROUNDS, progress).disturbed
+    disturbed |= any(each.turn.foreign > FOREIGN for turns in found.values() for each in turns)
+    yield from _rows(session, job, where, found, disturbed)
     if unable:
         yield missing(f"{job.case}-{STEERED}", "packets/s", session.gauge, unable)
-    yield from _ratios(session, job, found, shared)
+    yield from _ratios(session, job, found, disturbed)
 
 
 def _impossible() -> str:
@@ -195,48 +213,51 @@ def _turn(where: Lab, job: Job, name: str, seconds: float) -> Found:
 
 
 def _rows(
-    session: Session, job: Job, found: dict[str, list[Found]], disturbed: bool, cpus: str
+    session: Session, job: Job, where: Lab, found: dict[str, list[Found]], disturbed: bool
 ) -> Iterator[dict[str, Any]]:
-    def measured(figures: list[float]) -> Measured:
-        return whole(figures, session.gauge, disturbed=disturbed)
-
-    sent = f"{SIZE + 4}-byte UDP in {FLOWS} flows, sendmmsg from one process"
-    for name, all_of in found.items():
-        rates = [each.turn.offered if name == SENDER else each.turn.rate for each in all_of]
-        offered = statistics.median(each.turn.offered for each in all_of)
-        note = f"{sent}, {cpus}; nobody forwards" if name == SENDER else f"{sent}, {job.what}"
-        if name != SENDER and statistics.median(rates) >= LIMITED * offered:
-            note += "; limited by the sender" + _whose(name)
+    notes = _notes(job, where)
+    for name, turns in found.items():
+        rates = [each.turn.offered if name == SENDER else each.turn.rate for each in turns]
+        offered = statistics.median(each.turn.offered for each in turns)
+        limited = name != SENDER and statistics.median(rates) >= LIMITED * offered
         yield row(
             f"{job.case}-{name}",
-            measured(rates),
+            whole(rates, session.gauge, disturbed=disturbed),
             "packets/s",
             vector=VECTOR_MAX if name == OURS else 0,
-            packets=sum(each.turn.arrived for each in all_of) // len(all_of),
+            packets=sum(each.turn.arrived for each in turns) // len(turns),
             touched=0,
             offered=round(offered),
-            busy_cpus=round(statistics.median(each.turn.busy for each in all_of), 2),
-            foreign_cpus=round(statistics.median(each.turn.foreign for each in all_of), 2),
-            sent=[each.turn.sent for each in all_of],
-            taken=[each.turn.taken for each in all_of],
-            arrived=[each.turn.arrived for each in all_of],
-            note=note,
+            busy_cpus=round(statistics.median(each.turn.busy for each in turns), 2),
+            foreign_cpus=round(statistics.median(each.turn.foreign for each in turns), 2),
+            sent=[each.turn.sent for each in turns],
+            taken=[each.turn.taken for each in turns],
+            arrived=[each.turn.arrived for each in turns],
+            note=notes[name] + ("; limited by the sender" if limited else ""),
         )
-    for name, all_of in found.items():
+    for name, turns in found.items():
         if name != SENDER:
             yield row(
                 f"{job.case}-{name}-tcp",
-                measured([each.bits / 1e9 for each in all_of]),
+                whole([each.bits / 1e9 for each in turns], session.gauge, disturbed=disturbed),
                 "Gbit/s",
                 vector=VECTOR_MAX if name == OURS else 0,
                 packets=0,
                 touched=0,
-                note=f"one connection, veth's default offloads, {job.what}",
+                note="one TCP connection, veth's default offloads, its ends on any CPU",
             )
 
 
-def _whose(name: str) -> str:
-    return ", whose CPU does all the work" if name == KERNEL else ""
+def _notes(job: Job, where: Lab) -> dict[str, str]:
+    sender, worker = where.sender_cpu, where.forwarder_cpu
+    sent = f"{SIZE + 4}-byte UDP in {FLOWS} flows, by sendmmsg of one process on CPU {sender}"
+    machine = f"{len(os.sched_getaffinity(0))} CPUs are shared by sender, kernel and forwarder"
+    return {
+        SENDER: f"{sent}; nobody forwards; {machine}",
+        KERNEL: f"{job.peer}, all of it on the sender's CPU",
+        STEERED: f"{job.peer} on CPU {worker}, steered there by the receiving interfaces (RPS)",
+        OURS: f"vforward run, its worker on CPU {worker}; the sender's fills the receive ring",
+    }
 
 
 def _ratios(
@@ -247,12 +268,10 @@ def _ratios(
         job.case: lambda each: each.turn.rate,
     }
     for case, figure in figures.items():
-        kernels = {
-            name: [figure(f) for f in found[name]] for name in (KERNEL, STEERED) if name in found
-        }
-        best = max(kernels, key=lambda name: statistics.median(kernels[name]))
-        ours = [figure(each) for each in found[OURS]]
-        ratios = [mine / theirs for mine, theirs in zip(ours, kernels[best], strict=True)]
+        by_name = {name: [figure(each) for each in turns] for name, turns in found.items()}
+        kernels = [name for name in (KERNEL, STEERED) if name in found]
+        best = max(kernels, key=lambda name: statistics.median(by_name[name]))
+        ratios = [ours / theirs for ours, theirs in zip(by_name[OURS], by_name[best], strict=True)]
         yield row(
             case,
             whole(ratios, session.gauge, disturbed=disturbed),
