@@ -112,7 +112,7 @@ def bench():
 @pytest.fixture
 def small(monkeypatch):
     """A FIB whose lines run out."""
-    monkeypatch.setattr(module, "Fib4", lambda arena: Fib4(arena, max_lines=32))
+    monkeypatch.setattr(module, "Fib4", lambda arena: Fib4(arena, max_lines=160))
     return Bench()
 
 

@@ -96,7 +96,7 @@ class Routed:
     def __init__(self, lab: Lab, **options) -> None:
         self.lab, self.h1, self.h2 = lab, lab.h1, lab.h2
         self.forwarder = Forwarder(**options)
-        self.before = [moved(host) for host in lab.hosts]
+        self.before = self._moved()
 
     @property
     def h3(self):
@@ -118,9 +118,18 @@ class Routed:
 
     def clear(self, but=()):
         """Count from zero, when every packet's end is known. but: laws that do not hold."""
-        self.settle(but)
-        self.view.clear()
-        self.before = [moved(host) for host in self.lab.hosts]
+
+        def cleared():
+            before = self._moved()
+            self.settle(but)
+            self.view.clear()
+            self.before = self._moved()
+            return self.before == before  # or the hosts sent something meanwhile, as they may
+
+        until(cleared, "the hosts are never quiet")
+
+    def _moved(self):
+        return [moved(host) for host in self.lab.hosts]
 
     def close(self):
         """Take it down."""
@@ -184,10 +193,20 @@ class Routed:
         return {law: n for law, n in laws.items() if n}
 
 
+def mac_of(host):
+    """The MAC of a host's eth0."""
+    return _link(host)["address"]
+
+
 def moved(host):
     """Frames that a host's eth0 has sent and received."""
-    (link,) = json.loads(host.run("ip", "-j", "-s", "link", "show", "dev", "eth0"))
+    link = _link(host)
     return link["stats64"]["tx"]["packets"], link["stats64"]["rx"]["packets"]
+
+
+def _link(host):
+    (link,) = json.loads(host.run("ip", "-j", "-s", "link", "show", "dev", "eth0"))
+    return link
 
 
 @contextlib.contextmanager
