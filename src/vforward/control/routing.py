@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vforward.control.adjacencies import Adjacencies
+from vforward.control.adjacencies import PATIENCE, Adjacencies
 from vforward.control.multipath import Groups
 from vforward.control.route_table import (
     CONFIGURED_RANK,
@@ -49,7 +49,6 @@ from vforward.errors import ConfigError
 from vforward.memory.arena import Arena
 from vforward.tables import TableFull
 from vforward.tables.fib import Fib4, Fib6
-
 
 class Routing:
     """The writer of the FIBs and the adjacencies. Any thread may call any method.
@@ -127,7 +126,7 @@ class Routing:
                     self._remove(table, key, order)
                 raise
             self._interfaces[port, interface] = vrf
-            self.reclaim()
+            self.reclaim(PATIENCE)
 
     def disconnect(self, port: int, interface: Interface) -> None:
         """Take an address off a port. Configured routes stay, also those via its prefix.
@@ -146,7 +145,7 @@ class Routing:
                 if table.find(key, order) is not None:
                     self._remove(table, key, order)
             del self._interfaces[port, interface]
-            self.reclaim()
+            self.reclaim(PATIENCE)
 
     # Configured routes.
 
@@ -178,7 +177,7 @@ class Routing:
                 what = f"route {prefix}" + (f" of VRF {vrf}" if vrf else "")
                 target = self._targets.via(table, order, paths, what, old=table.find(key, order))
             self._put(table, key, target)
-            self.reclaim()
+            self.reclaim(PATIENCE)
 
     def delete(self, prefix: Network, *, metric: int | None = None, vrf: int = 0) -> None:
         """Delete a configured route; without a metric the one with the lowest.
@@ -192,7 +191,7 @@ class Routing:
             if not orders:
                 raise KeyError(str(prefix))
             self._remove(table, key, orders[0])
-            self.reclaim()
+            self.reclaim(PATIENCE)
 
     def add_many(
         self,
@@ -229,7 +228,7 @@ class Routing:
             finally:
                 for target in targets:
                     self._targets.unuse(target)
-                self.reclaim()
+                self.reclaim(PATIENCE)
 
     def _add_many(
         self,
@@ -337,10 +336,10 @@ class Routing:
                     ]
         return found
 
-    def reclaim(self) -> None:
-        """Free what is out of use; waits for a quiet point. What cannot be freed now is kept."""
+    def reclaim(self, least: int = 1) -> None:
+        """Free what is out of use, if it is so much, at a quiet point. What cannot be freed is kept."""
         with self._lock:
-            if self.fib4.retired or self.fib6.retired or self._adjacencies.waiting:
+            if self.fib4.retired + self.fib6.retired + self._adjacencies.waiting >= least:
                 self._quiet()
 
     def _quiet(self) -> bool:
@@ -397,4 +396,4 @@ class Routing:
             self._table(vrf, version_of(address)).forget(port, native(address))
         self._adjacencies.leave(number)
         self._adjacencies.release(number)
-        self.reclaim()
+        self.reclaim(PATIENCE)
