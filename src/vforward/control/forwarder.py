@@ -173,8 +173,11 @@ class Forwarder(Assembly):
         if self._publisher is not None:
             self._publisher.stop()
 
-    def known_neighbors(self) -> list[dict[str, Any]]:
-        """The neighbors, for users: port, address, mac, state, and since when, in seconds."""
+    def known_neighbors(self, most: int | None = None) -> list[dict[str, Any]]:
+        """The neighbors, for users: port, address, mac, state, and since when, in seconds.
+
+        At most so many of them, the first by port and address.
+        """
         return [
             {
                 "port": self.interfaces.name_of(n.port),
@@ -183,7 +186,7 @@ class Forwarder(Assembly):
                 "state": n.state.value,
                 "since": round(n.since, 3),
             }
-            for n in self.neighbors.entries()
+            for n in self.neighbors.entries(most)
         ]
 
     def close(self) -> None:
