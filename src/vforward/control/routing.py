@@ -50,6 +50,7 @@ from vforward.memory.arena import Arena
 from vforward.tables import TableFull
 from vforward.tables.fib import Fib4, Fib6
 
+
 class Routing:
     """The writer of the FIBs and the adjacencies. Any thread may call any method.
 
