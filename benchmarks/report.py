@@ -16,6 +16,10 @@ from rich.table import Table
 from benchmarks.cases import CASES
 from benchmarks.session import Session
 
+REMARKS = ("layout", "cpu_s", "knee", "plot", "offered", "busy_cpus", "foreign_cpus")
+NOTES = ("missing", "note")
+"""Sentences: they stand below the table."""
+
 
 def unknown(names: Sequence[str]) -> list[str]:
     """Those of the names that are no case."""
@@ -69,19 +73,23 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
         table.add_row(
             row["case"],
             str(row["vector"]),
-            f"{row['value']:g}",
+            "-" if row["value"] is None else f"{row['value']:g}",
             row["unit"],
             f"{row['spread']:.1%}",
             str(row["runs"]),
             str(row["rejected"]),
             _remarks(row),
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for row in rows:
+        for note in (row[key] for key in NOTES if key in row):
+            console.print(f"{row['case']}: {note}", highlight=False, markup=False)
 
 
 def _remarks(row: dict[str, Any]) -> str:
     remarks = [f"{name} {value:g}" for name, value in row.get("nodes", {}).items()]
-    remarks += [f"{key} {row[key]}" for key in ("layout", "cpu_s", "knee", "plot") if key in row]
+    remarks += [f"{key} {row[key]}" for key in REMARKS if key in row]
     if row["disturbed"]:
         remarks.insert(0, "DISTURBED: the core was shared all the time")
     return ", ".join(remarks)

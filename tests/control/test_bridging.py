@@ -65,6 +65,8 @@ def test_a_domain():
         Known("other", MAC, 4, False, 0),
     ]
     assert bridging.counters() == {"lan": Counters(0, 0), "other": Counters(1, 0)}
+    assert bridging.count() == 3
+    assert [bridging.entries(n) for n in range(4)] == [bridging.entries()[:n] for n in range(4)]
     bridging.delete(lan, MAC)
     with pytest.raises(KeyError):
         bridging.delete(lan, MAC)

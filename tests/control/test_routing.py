@@ -646,6 +646,12 @@ def test_many_routes_in_too_little_room(small):
     assert small.free() == free
 
 
+@pytest.mark.parametrize("prefix", ["127.1.0.0/16", "0.0.0.0/8", "224.0.0.5/32", "ff02::/16"])
+def test_what_is_never_routed_cannot_be(bench, prefix):
+    with pytest.raises(ConfigError, match=f"route {prefix}: .* is not routed"):
+        bench.routing.add(net(prefix), kind="blackhole")
+
+
 def test_routes_are_listed_by_vrf_family_and_prefix(bench):
     listed = bench.routing.routes()
     assert [r.prefix for r in listed if ":" not in r.prefix] == [

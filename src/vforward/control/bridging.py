@@ -237,11 +237,15 @@ class Bridging:
         """Forget what was learned, in a domain, at a port (0: any). Returns how many MACs."""
         return self._macs.flush(domain, port)
 
-    def entries(self) -> list[Known]:
-        """All MACs, by domain."""
+    def count(self) -> int:
+        """How many MACs all domains know, static ones too."""
+        return int(np.count_nonzero(self._macs.table))
+
+    def entries(self, most: int | None = None) -> list[Known]:
+        """The MACs, by domain; at most so many, the first of them."""
         return [
             Known(self._names[e.domain], e.mac, e.port, e.static, e.age * self._tick_s)
-            for e in self._macs.entries()
+            for e in self._macs.entries(most)
             if e.domain in self._names
         ]
 

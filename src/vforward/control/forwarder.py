@@ -114,6 +114,9 @@ class Forwarder(Assembly):
         )
         real = self.interfaces.real()
         lay_out(self.graph, real)
+        if self.interfaces.ports["host"].any():
+            for _, port in real:  # the addresses are Linux's too, on all of its interfaces
+                port.mute()
         for interface in self.interfaces:
             if interface.urpf:
                 for family in ("ip4", "ip6"):
@@ -170,8 +173,11 @@ class Forwarder(Assembly):
         if self._publisher is not None:
             self._publisher.stop()
 
-    def known_neighbors(self) -> list[dict[str, Any]]:
-        """The neighbors, for users: port, address, mac, state, and since when, in seconds."""
+    def known_neighbors(self, most: int | None = None) -> list[dict[str, Any]]:
+        """The neighbors, for users: port, address, mac, state, and since when, in seconds.
+
+        At most so many of them, the first by port and address.
+        """
         return [
             {
                 "port": self.interfaces.name_of(n.port),
@@ -180,7 +186,7 @@ class Forwarder(Assembly):
                 "state": n.state.value,
                 "since": round(n.since, 3),
             }
-            for n in self.neighbors.entries()
+            for n in self.neighbors.entries(most)
         ]
 
     def close(self) -> None:

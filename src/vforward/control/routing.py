@@ -6,8 +6,7 @@ connected before configured, and among configured ones the lowest metric (contro
 via a next hop shares that neighbor's adjacency, so a neighbor that comes or goes changes one record,
 not its routes (control.adjacencies). Several next hops share flows by weight (control.multipath).
 
-IPv6 link-local prefixes are in no FIB: what is sent there does not leave the link (RFC 4291 section
-2.5.6). A link-local next hop works where its port is given.
+IPv6 link-local prefixes are in no FIB (RFC 4291 section 2.5.6). Such a next hop needs its port.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ from vforward.control.routes import (
     is_link_local,
     key_of_prefix,
     native,
+    routable_key,
     shown,
     sorted_keys,
     version_of,
@@ -170,7 +170,7 @@ class Routing:
         nothing is changed then.
         """
         with self._lock:
-            table, key = self._table(vrf, prefix.version), key_of_prefix(prefix)
+            table, key = self._table(vrf, prefix.version), routable_key(prefix)
             order = (CONFIGURED_RANK, metric, 0)
             if kind:
                 target = self._targets.own(table, 0, order, kind)
