@@ -342,7 +342,7 @@ class Bench:
             assert self.forwarder.neighbors.delete(port, wide(self.at.hop(hop)))
 
 
-@pytest.mark.parametrize(("version", "changes"), [(4, 10_000), (6, 4_000)])
+@pytest.mark.parametrize(("version", "changes"), [(4, 5_000), (6, 2_000)])
 def test_nothing_is_lost_or_misrouted(tmp_path, monkeypatch, version, changes):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
     bench = Bench(version)
