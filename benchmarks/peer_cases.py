@@ -255,7 +255,7 @@ def _notes(job: Job, where: Lab) -> dict[str, str]:
     return {
         SENDER: f"{sent}; nobody forwards; {machine}",
         KERNEL: f"{job.peer}, all of it on the sender's CPU",
-        STEERED: f"{job.peer} on CPU {worker}, steered there by the receiving interfaces (RPS); the sender waits for it",
+        STEERED: f"{job.peer} on CPU {worker}, by receive packet steering; the sender waits for it",
         OURS: f"vforward run, its worker on CPU {worker}; the sender's fills the receive ring",
     }
 
