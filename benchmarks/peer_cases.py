@@ -49,7 +49,7 @@ ROUNDS = 5
 SHARE = 10
 """A turn's UDP and its TCP take this part of a case's time each: 2 seconds."""
 LIMITED = 0.98
-"""Who forwards this part of what is offered is limited by the sender."""
+"""When vforward forwards this part of what is offered, it is limited by the sender."""
 FOREIGN = 0.12
 """More of a CPU than this for other programs: the turn was disturbed."""
 KERNEL, STEERED, OURS, SENDER = "kernel", "kernel-rps", "vforward", "sender"
@@ -219,7 +219,7 @@ def _rows(
     for name, turns in found.items():
         rates = [each.turn.offered if name == SENDER else each.turn.rate for each in turns]
         offered = statistics.median(each.turn.offered for each in turns)
-        limited = name != SENDER and statistics.median(rates) >= LIMITED * offered
+        limited = name == OURS and statistics.median(rates) >= LIMITED * offered
         yield row(
             f"{job.case}-{name}",
             whole(rates, session.gauge, disturbed=disturbed),
@@ -255,7 +255,7 @@ def _notes(job: Job, where: Lab) -> dict[str, str]:
     return {
         SENDER: f"{sent}; nobody forwards; {machine}",
         KERNEL: f"{job.peer}, all of it on the sender's CPU",
-        STEERED: f"{job.peer} on CPU {worker}, steered there by the receiving interfaces (RPS)",
+        STEERED: f"{job.peer} on CPU {worker}, by receive packet steering; the sender waits for it",
         OURS: f"vforward run, its worker on CPU {worker}; the sender's fills the receive ring",
     }
 

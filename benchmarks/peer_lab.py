@@ -33,6 +33,7 @@ from vforward.testing.namespaces import Namespace, namespaces, veth
 FLOWS = 256
 SIZE = 60
 """Bytes of a frame: 64 with its FCS."""
+PROTOCOL = 14 + 9
 TTL = 64
 PORT = 5001
 LAN_MAC, WAN_MAC, NEXT_MAC = (bytes.fromhex(f"02000000000{n}") for n in (2, 3, 9))
@@ -172,13 +173,13 @@ class Lab:
             other.settimeout(WAIT_S)
             for number, (frame, expected) in enumerate(zip(there, wanted, strict=True)):
                 one.send(frame)
-                came = other.recv(2048)
+                came = _datagram(other)
                 if came != expected:
                     msg = f"of frame {number} came {came.hex()}, not {expected.hex()}"
                     raise Failed(msg)
             time.sleep(QUIET_S)
             if more := _drain(other):
-                msg = f"{more} frames came twice"
+                msg = f"{more} frames more came than were sent"
                 raise Failed(msg)
 
     def tcp(self, address: str, seconds: float) -> float:
@@ -369,10 +370,17 @@ def _others() -> dict[str, float]:
 def _comes(one: socket.socket, other: socket.socket, sent: bytes) -> bool:
     one.send(sent)
     try:
-        other.recv(2048)
+        _datagram(other)
     except TimeoutError:
         return False
     return True
+
+
+def _datagram(receiver: socket.socket) -> bytes:
+    """The next frame with a UDP datagram: a TCP connection of the last turn may still say goodbye."""
+    while (came := receiver.recv(2048))[PROTOCOL] != packets.PROTO_UDP:
+        pass
+    return came
 
 
 def _drain(receiver: socket.socket) -> int:
@@ -380,7 +388,7 @@ def _drain(receiver: socket.socket) -> int:
     receiver.setblocking(False)
     taken = 0
     with contextlib.suppress(BlockingIOError):
-        while receiver.recv(2048):
+        while _datagram(receiver):
             taken += 1
     return taken
 
