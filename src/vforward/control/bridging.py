@@ -8,7 +8,7 @@
     ...
     due = bridging.step(time.monotonic())      # and again when that is due
 
-One thread calls it; the worker may be running.
+One thread changes it and one calls step; any may ask. The worker may be running.
 """
 
 from __future__ import annotations
@@ -243,17 +243,18 @@ class Bridging:
 
     def entries(self, most: int | None = None) -> list[Known]:
         """The MACs, by domain; at most so many, the first of them."""
+        names = self._names.copy()
         return [
-            Known(self._names[e.domain], e.mac, e.port, e.static, e.age * self._tick_s)
+            Known(names[e.domain], e.mac, e.port, e.static, e.age * self._tick_s)
             for e in self._macs.entries(most)
-            if e.domain in self._names
+            if e.domain in names
         ]
 
     def counters(self) -> dict[str, Counters]:
         """By name of the domain."""
         return {
             name: Counters(*(int(self._domains[domain][field]) for field in ("count", "moves")))
-            for domain, name in self._names.items()
+            for domain, name in self._names.copy().items()
         }
 
     def step(self, now: float) -> float:

@@ -137,9 +137,11 @@ class Interfaces:
         return self.vrfs[name]
 
     def forget(self, interface: Interface) -> None:
-        """Take back the newest interface, which could not be opened."""
+        """Take back the newest interface, which could not be opened or brought up."""
         del self.by_name[interface.name], self._names[interface.number]
         self.ports[interface.number] = np.zeros(1, PORT)
+        for table in (self.vlans, self.inner_vlans):
+            table[table == interface.number] = 0
 
     def up(self, interface: Interface, mac: bytes, mtu: int, output: int) -> None:
         """Route what comes in here for this MAC; send what leaves by interface-output's edge."""

@@ -76,6 +76,8 @@ class Publisher:
 
     def start(self) -> None:
         """Refresh every PERIOD_S from now on, or as often as takes SHARE of the time."""
+        if self._thread is not None:
+            return
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
