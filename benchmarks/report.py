@@ -16,6 +16,11 @@ from rich.table import Table
 from benchmarks.cases import CASES
 from benchmarks.session import Session
 
+REMARKS = (
+    "layout", "cpu_s", "knee", "plot", "what", "mebibytes", "least", "ratio", "pages", "missing",
+)  # fmt: skip
+"""Keys of what some rows have besides, that a table shows."""
+
 
 def unknown(names: Sequence[str]) -> list[str]:
     """Those of the names that are no case."""
@@ -69,7 +74,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
         table.add_row(
             row["case"],
             str(row["vector"]),
-            f"{row['value']:g}",
+            "-" if row["value"] is None else f"{row['value']:g}",
             row["unit"],
             f"{row['spread']:.1%}",
             str(row["runs"]),
@@ -81,7 +86,8 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
 
 def _remarks(row: dict[str, Any]) -> str:
     remarks = [f"{name} {value:g}" for name, value in row.get("nodes", {}).items()]
-    remarks += [f"{key} {row[key]}" for key in ("layout", "cpu_s", "knee", "plot") if key in row]
+    remarks += [f"{name} {value:g} x" for name, value in row.get("ratios", {}).items()]
+    remarks += [f"{key} {row[key]}" for key in REMARKS if key in row]
     if row["disturbed"]:
         remarks.insert(0, "DISTURBED: the core was shared all the time")
     return ", ".join(remarks)
