@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from benchmarks import (
+    dpdk_cases,
     fib_cases,
     graph_cases,
     l2_cases,
@@ -46,6 +47,7 @@ CASES = {
         Case("fib4-load", "1 M IPv4 routes from a file", fib_cases.fib4_load),
         Case("bridge-peers", "against the Linux bridge, on veth pairs", peer_cases.bridge_peers),
         Case("router-peers", "against Linux's IPv4 forwarding", peer_cases.router_peers),
+        Case("fib-peers", "our route tables beside DPDK's, if installed", dpdk_cases.fib_peers),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }

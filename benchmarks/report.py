@@ -16,7 +16,11 @@ from rich.table import Table
 from benchmarks.cases import CASES
 from benchmarks.session import Session
 
-REMARKS = ("layout", "cpu_s", "knee", "plot", "offered", "busy_cpus", "foreign_cpus")
+REMARKS = (
+    "layout", "cpu_s", "knee", "plot", "what", "mebibytes", "least", "ratio", "pages",
+    "offered", "busy_cpus", "foreign_cpus",
+)  # fmt: skip
+"""Keys of what some rows have besides, that a table shows."""
 NOTES = ("missing", "note")
 """Sentences: they stand below the table."""
 
@@ -89,6 +93,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
 
 def _remarks(row: dict[str, Any]) -> str:
     remarks = [f"{name} {value:g}" for name, value in row.get("nodes", {}).items()]
+    remarks += [f"{name} {value:g} x" for name, value in row.get("ratios", {}).items()]
     remarks += [f"{key} {row[key]}" for key in REMARKS if key in row]
     if row["disturbed"]:
         remarks.insert(0, "DISTURBED: the core was shared all the time")
