@@ -148,6 +148,20 @@ def test_closed_ports_of_the_router(net):
             probe.recv(100)
 
 
+def test_an_unknown_next_header(net):
+    """Parameter problem: Linux gives it as EPROTO, and has looked where the pointer points."""
+    with net.h1.inside():
+        probe = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 200)
+    with probe:
+        probe.settimeout(10)
+        probe.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+        probe.connect((LAN, 0))
+        probe.send(b"12345678")
+        with pytest.raises(OSError) as raised:
+            probe.recv(100)
+        assert raised.value.errno in (errno.EPROTO, errno.ENOPROTOOPT)
+
+
 def test_nobody_has_the_address(net):
     said = ping(net.h1, "2001:db8:2::77", "-c1")
     assert f"From {LAN} icmp_seq=1 Destination unreachable: Address unreachable" in said
