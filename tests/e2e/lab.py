@@ -245,7 +245,11 @@ def ipv6(host, *addresses, via=""):
 
 
 def ping(host, to, *options):
-    """What ping writes; it may fail."""
+    """What ping writes; it may fail.
+
+    -cN -lN sends N at once. It then waits a second for those that are missing; with -i, only as long
+    as that, which on a busy machine is too short.
+    """
     return host.run("ping", "-W", "10", *options, to, check=False, timeout=LONG)
 
 

@@ -147,7 +147,7 @@ def net(tmp_path):
 def state(router):
     """What Linux has in the router's namespace, besides counters."""
     links = json.loads(router.run("ip", "-j", "link", "show"))
-    told = [router.run("ip", what, "show") for what in ("address", "rule")]
+    told = [router.run("ip", "-o", what, "show") for what in ("address", "rule")]
     told += [router.run("ip", "route", "show", "table", "all")]
     told += [router.run("sysctl", f"net.ipv4.conf.{port}.rp_filter") for port in ("lan", "wan")]
     return sorted(link["ifname"] for link in links), told
@@ -171,7 +171,7 @@ def test_all_at_once(net, runtime):
 def _forwards(net):
     for to in (H2, H2_6, H3, ANYCAST, "203.0.113.1", LAN, LAN6, OFFICE, OFFICE6):
         assert "1 received" in ping(net.h1, to, "-c1"), to
-    assert "2 received" in ping(net.h1, H3, "-c2", "-i0.05", "-s4000", "-Mdont")
+    assert "2 received" in ping(net.h1, H3, "-c2", "-l2", "-s4000", "-Mdont")
     assert "mtu = 1400" in ping(net.h1, H3, "-c1", "-s1400", "-Mdo")
     assert "Packet filtered" in ping(net.h1, "198.51.100.1", "-c1")
     transfer(net.h1, net.h2, H2, 3_000_000)

@@ -64,7 +64,7 @@ def test_arp_and_ping_between_all(net):
     forget(net)
     hosts = zip(net.lab.hosts, (H1, H2, H3), strict=True)
     for (one, _), (_, address) in itertools.permutations(hosts, 2):
-        said = ping(one, address, "-c3", "-i0.01")
+        said = ping(one, address, "-c3", "-l3")
         assert "3 received" in said
         assert "ttl=64" in said, "a bridge takes no hop"
     seen = net.h1.run("ip", "neigh", "show", H3)
@@ -78,7 +78,7 @@ def test_arp_and_ping_between_all(net):
 def test_known_destinations_are_not_flooded(net):
     assert "1 received" in ping(net.h1, H2, "-c1")
     net.clear()
-    assert "100 received" in ping(net.h1, H2, "-c100", "-i0.002")
+    assert "100 received" in ping(net.h1, H2, "-c100", "-l100")
     net.settle()
     assert heard(net, net.h3) <= 6, "perhaps of ARP, but no echo"
     assert heard(net, net.h2) >= 100
@@ -108,7 +108,7 @@ def test_reserved_groups_stay_on_their_link(net):
 
 
 def test_fragments(net):
-    assert "3 received" in ping(net.h1, H3, "-c3", "-i0.01", "-s", "20000")
+    assert "3 received" in ping(net.h1, H3, "-c3", "-l3", "-s", "20000")
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -133,9 +133,9 @@ def test_stations_that_move(net):
         net.h1.run("ip", "link", "set", "dev", "eth0", "address", other)
         net.h3.run("ip", "link", "set", "dev", "eth0", "address", one)
         forget(net)
-        assert "3 received" in ping(net.h2, H1, "-c3", "-i0.01")
-        assert "3 received" in ping(net.h2, H3, "-c3", "-i0.01")
-        assert "3 received" in ping(net.h1, H3, "-c3", "-i0.01")
+        assert "3 received" in ping(net.h2, H1, "-c3", "-l3")
+        assert "3 received" in ping(net.h2, H3, "-c3", "-l3")
+        assert "3 received" in ping(net.h1, H3, "-c3", "-l3")
         assert where(net)[other] == "lan"
         assert where(net)[one] == "dmz"
         assert net.count("l2-forward", "moved") == 2
@@ -154,8 +154,8 @@ def test_split_horizon():
         for port, group in (("lan", 0), ("wan", 1), ("dmz", 1)):
             net.forwarder.add_to_bridge("office", port, group)
         net.start()
-        assert "2 received" in ping(net.h1, H2, "-c2", "-i0.01")
-        assert "2 received" in ping(net.h3, H1, "-c2", "-i0.01")
+        assert "2 received" in ping(net.h1, H2, "-c2", "-l2")
+        assert "2 received" in ping(net.h3, H1, "-c2", "-l2")
         assert "0 received" in ping(net.h2, H3, "-c1", "-W1"), "ARP is not flooded to it"
         net.settle()
         assert net.drops() == {}

@@ -49,20 +49,20 @@ def test_the_router_asks_through_the_bridge(net, to):
 @pytest.mark.parametrize("own", [OFFICE, OFFICE6], ids=["4", "6"])
 def test_ping_of_the_bvi(net, own):
     for host in (net.h1, net.h2):
-        assert "3 received" in ping(host, own, "-c3", "-i0.01", "-s1400")
+        assert "3 received" in ping(host, own, "-c3", "-l3", "-s1400")
 
 
 @pytest.mark.parametrize("to", [H3, H3_6], ids=["4", "6"])
 def test_ping_out_of_the_bridge(net, to):
     for host in (net.h1, net.h2):
-        said = ping(host, to, "-c3", "-i0.01")
+        said = ping(host, to, "-c3", "-l3")
         assert "3 received" in said
         assert "ttl=63" in said, "a router takes a hop"
 
 
 @pytest.mark.parametrize("to", [H2, H2_6], ids=["4", "6"])
 def test_ping_inside_of_the_bridge(net, to):
-    said = ping(net.h1, to, "-c3", "-i0.01")
+    said = ping(net.h1, to, "-c3", "-l3")
     assert "3 received" in said
     assert "ttl=64" in said, "a bridge takes none"
 
@@ -75,8 +75,8 @@ def test_errors_come_from_the_bvi(net):
 
 @pytest.mark.parametrize("size", [4000, 60_000])
 def test_fragments_both_ways(net, size):
-    assert "2 received" in ping(net.h1, H3, "-c2", "-i0.05", f"-s{size}")
-    assert "2 received" in ping(net.h3, H1, "-c2", "-i0.05", f"-s{size}")
+    assert "2 received" in ping(net.h1, H3, "-c2", "-l2", f"-s{size}")
+    assert "2 received" in ping(net.h3, H1, "-c2", "-l2", f"-s{size}")
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -95,7 +95,7 @@ def test_a_route_via_a_host_in_the_bridge(net):
     net.h2.run("ip", "address", "add", "192.0.2.1/32", "dev", "lo")
     net.forwarder.add_route("192.0.2.0/24", via=H2)
     try:
-        assert "3 received" in ping(net.h3, "192.0.2.1", "-c3", "-i0.01")
+        assert "3 received" in ping(net.h3, "192.0.2.1", "-c3", "-l3")
     finally:
         net.forwarder.delete_route("192.0.2.0/24")
         net.h2.run("ip", "address", "del", "192.0.2.1/32", "dev", "lo")

@@ -54,8 +54,8 @@ def test_a_client_of_the_router(net, address):
     """Whom it calls answers to the TAP's address, which Linux chooses."""
     there = net.h1 if address in (H1, NEAR6) else net.h2
     own = {H1: LAN, H2: WAN, NEAR6: LAN6, FAR6: WAN6}[address]
-    assert "2 received" in ping(net.lab.router, address, "-c2", "-i0.01", "-s1400")
-    assert "2 received" in ping(net.lab.router, address, "-c2", "-i0.01", "-s4000", "-I", own)
+    assert "2 received" in ping(net.lab.router, address, "-c2", "-l2", "-s1400")
+    assert "2 received" in ping(net.lab.router, address, "-c2", "-l2", "-s4000", "-I", own)
     transfer(net.lab.router, there, address, 3_000_000)
 
 
@@ -146,8 +146,8 @@ def test_ipv6_both_ways(net):
 
 def test_the_router_answers_pings_itself_and_forwards_as_before(net):
     before = net.view.graph()
-    assert "2 received" in ping(net.h1, LAN, "-c2", "-i0.01")
-    assert "2 received" in ping(net.h1, H2, "-c2", "-i0.01")
+    assert "2 received" in ping(net.h1, LAN, "-c2", "-l2")
+    assert "2 received" in ping(net.h1, H2, "-c2", "-l2")
     punted = {row.name: row.packets for row in net.view.graph()}["host-punt"]
     assert punted == {row.name: row.packets for row in before}["host-punt"]
 

@@ -34,7 +34,7 @@ def test_a_sender_that_forbids_fragments_is_told(net):
 def test_what_may_be_fragmented_is(net, size):
     """The host puts together what the router has cut, fragments of fragments too, and answers."""
     assert "1 received" in ping(net.h1, H2, "-c1")  # so many fragments do not wait for an address
-    assert "2 received" in ping(net.h1, H2, "-c2", "-i0.05", "-Mdont", f"-s{size}")
+    assert "2 received" in ping(net.h1, H2, "-c2", "-l2", "-Mdont", f"-s{size}")
     net.settle()
     assert net.drops() == {}
     assert net.count("ip4-fragment", "fragments") >= 4

@@ -207,7 +207,7 @@ def test_a_route_to_the_router_itself(net):
     """kind "local": an address of no port, and the router answers."""
     net.forwarder.add_route("192.0.2.1/32", kind="local")
     try:
-        assert "2 received" in ping(net.h1, "192.0.2.1", "-c2", "-i0.01")
+        assert "2 received" in ping(net.h1, "192.0.2.1", "-c2", "-l2")
     finally:
         net.forwarder.delete_route("192.0.2.1/32")
 
@@ -299,7 +299,7 @@ def test_the_same_addresses_in_two_vrfs():
             ipv6(host, f"{own}/64", via=via)
         for one, other in ((h1, h2), (h3, h4)):
             for to, own in ((H2, LAN), (H2_6, LAN6)):
-                assert "3 received" in ping(one, to, "-c3", "-i0.2")
+                assert "3 received" in ping(one, to, "-c3", "-l3")
                 assert "1 received" in ping(one, own, "-c1")
             transfer(one, other, H2, 3_000_000)
             transfer(other, one, H1_6, 3_000_000)

@@ -77,4 +77,4 @@ def test_other_vlans_are_not_let_in(net, station):
 
 
 def test_ping_of_the_vlans_address_from_the_other_side(net):
-    assert "2 received" in ping(net.h2, VLAN, "-c2", "-i0.01")
+    assert "2 received" in ping(net.h2, VLAN, "-c2", "-l2")
