@@ -69,6 +69,7 @@ class Interfaces:
 
     def __init__(self, arena: Arena) -> None:
         self.by_name: dict[str, Interface] = {}
+        self._names: dict[int, str] = {}
         self.ports: NDArray[Any] = arena.make("ports", PORTS_MAX, PORT)
         self.vlans: NDArray[np.uint16] = arena.make("vlans", PORTS_MAX * VIDS, np.uint16)
         self.inner_vlans: NDArray[np.uint16] = arena.make(
@@ -89,7 +90,7 @@ class Interfaces:
 
     def name_of(self, number: int) -> str:
         """The name of a number that is an interface's."""
-        return next(i.name for i in self if i.number == number)
+        return self._names[number]
 
     def record(self, interface: Interface) -> Any:
         """The interface's PORT record."""
@@ -122,7 +123,7 @@ class Interfaces:
         record = self.record(interface)
         record["filter"], record["parent"] = NO_MAC, number
         record["vrf"], record["urpf"] = self.vrf(vrf), URPF[urpf]
-        self.by_name[name] = interface
+        self.by_name[name], self._names[number] = interface, name
         return interface
 
     def vrf(self, name: str) -> int:
@@ -136,9 +137,11 @@ class Interfaces:
         return self.vrfs[name]
 
     def forget(self, interface: Interface) -> None:
-        """Take back the newest interface, which could not be opened."""
-        del self.by_name[interface.name]
+        """Take back the newest interface, which could not be opened or brought up."""
+        del self.by_name[interface.name], self._names[interface.number]
         self.ports[interface.number] = np.zeros(1, PORT)
+        for table in (self.vlans, self.inner_vlans):
+            table[table == interface.number] = 0
 
     def up(self, interface: Interface, mac: bytes, mtu: int, output: int) -> None:
         """Route what comes in here for this MAC; send what leaves by interface-output's edge."""
