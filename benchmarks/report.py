@@ -16,6 +16,14 @@ from rich.table import Table
 from benchmarks.cases import CASES
 from benchmarks.session import Session
 
+REMARKS = (
+    "layout", "cpu_s", "knee", "plot", "what", "mebibytes", "least", "ratio", "pages",
+    "offered", "busy_cpus", "foreign_cpus",
+)  # fmt: skip
+"""Keys of what some rows have besides, that a table shows."""
+NOTES = ("missing", "note")
+"""Sentences: they stand below the table."""
+
 
 def unknown(names: Sequence[str]) -> list[str]:
     """Those of the names that are no case."""
@@ -69,19 +77,24 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
         table.add_row(
             row["case"],
             str(row["vector"]),
-            f"{row['value']:g}",
+            "-" if row["value"] is None else f"{row['value']:g}",
             row["unit"],
             f"{row['spread']:.1%}",
             str(row["runs"]),
             str(row["rejected"]),
             _remarks(row),
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for row in rows:
+        for note in (row[key] for key in NOTES if key in row):
+            console.print(f"{row['case']}: {note}", highlight=False, markup=False)
 
 
 def _remarks(row: dict[str, Any]) -> str:
     remarks = [f"{name} {value:g}" for name, value in row.get("nodes", {}).items()]
-    remarks += [f"{key} {row[key]}" for key in ("layout", "cpu_s", "knee", "plot") if key in row]
+    remarks += [f"{name} {value:g} x" for name, value in row.get("ratios", {}).items()]
+    remarks += [f"{key} {row[key]}" for key in REMARKS if key in row]
     if row["disturbed"]:
         remarks.insert(0, "DISTURBED: the core was shared all the time")
     return ", ".join(remarks)

@@ -120,6 +120,12 @@ DO = {
             "uplink2": ["ARP who-has 192.0.2.5"],
         }),
     ],
+    "full-table": [
+        ("lan", ip4_to("8.8.8.8"), {"transit1": ["ARP who-has 192.0.2.1"]}),
+        ("lan", ip4_to("198.51.100.1"), {"transit2": ["ARP who-has 192.0.2.5"]}),
+        ("lan", ip4_to("203.0.113.1"), {}),
+        ("lan", ip6_to("2001:db8:9::1"), {"transit1": ["ND who-has 2001:db8:ffff::1"]}),
+    ],
     "host": [
         ("lan", ip4_to("10.0.1.1"), {"lan-host": ["IPv4 10.0.1.9 > 10.0.1.1 ttl 64 UDP"]}),
         ("lan", ip4_to("192.0.2.2"), {"lan-host": ["IPv4 10.0.1.9 > 192.0.2.2 ttl 64 UDP"]}),

@@ -14,6 +14,7 @@ from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import kernel
 from vforward.layout import Counts, Data, Edges, Meta, Rows
 from vforward.memory.arena import Arena
+from vforward.tables.adjacency import Way
 
 bench_command.report()  # makes `benchmarks` importable
 
@@ -87,7 +88,8 @@ def test_every_packet_goes_through_the_ip4_path(arena):
 
 
 def test_a_packet_that_goes_astray_is_noticed(arena):
-    bench = graphs.ip4_path(arena, np.array([0x7F000000], np.uint32))
+    bench = graphs.ip4_path(arena, np.array([0x0B000000], np.uint32))
+    bench.graph.tables["adjacencies"]["edge"] = Way.RESOLVE
     with pytest.raises(AssertionError, match="not all went the whole way"):
         bench.run(8, 1)
 
@@ -169,7 +171,7 @@ def test_cases_are_listed_and_an_unknown_one_is_refused(capsys):
     bench_command.bench([], list_only=True)
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == [name for name, _ in report.listing()]
-    assert listed[:3] == ["ip4-path", "ip4-path-512k", "dispatch"]
+    assert listed[:3] == ["ip4-path", "ip4-path-512k", "l2-path"]
     with pytest.raises(SystemExit) as stop:
         bench_command.bench(["ip4-path", "nonsense"])
     assert stop.value.code == 2

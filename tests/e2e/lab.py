@@ -17,6 +17,7 @@ import numpy as np
 from vforward.control import observe
 from vforward.control.forwarder import Forwarder
 from vforward.io.af_packet import AfPacketPort
+from vforward.memory.arena import Arena
 from vforward.testing.namespaces import Namespace, namespaces, veth
 
 LONG = 60  # seconds: of what ends at once, unless something is wrong
@@ -34,7 +35,7 @@ def until(condition, what, timeout=LONG):
     return found
 
 
-PORTS = ("lan", "wan", "dmz")
+PORTS = ("lan", "wan", "dmz", "ext")
 """The router's interfaces, in the order of the hosts."""
 
 DONE_WITH = {("arp-input", "reply"), ("nd-input", "advertisement"), ("ip6-local", "icmp-ignored")}
@@ -46,7 +47,7 @@ ENDED_INSIDE = (("arp-resolve", "queue-full"), ("nd-resolve", "queue-full"))
 
 @dataclass
 class Lab:
-    """The namespaces; interfaces lan and wan (and dmz) are the router's."""
+    """The namespaces; interfaces lan and wan (and dmz, ext) are the router's."""
 
     router: Namespace
     hosts: list[Namespace]
@@ -122,9 +123,17 @@ class Routed:
         def cleared():
             before = self._moved()
             self.settle(but)
+            names = [f"{name}-cleared" for name in observe.COUNTED]
+            counted = {name: self.view.arena.open(name).copy() for name in names}
             self.view.clear()
-            self.before = self._moved()
-            return self.before == before  # or the hosts sent something meanwhile, as they may
+            now = self._moved()
+            if now == before:
+                self.before = now
+                return True
+            with Arena.attach(self.forwarder.name) as arena:  # a host sent something meanwhile
+                for name, content in counted.items():
+                    arena.open(name, writable=True)[:] = content
+            return False
 
         until(cleared, "the hosts are never quiet")
 
@@ -227,7 +236,8 @@ def routed(lab, ports, **options):
 def ipv6(host, *addresses, via=""):
     """Switch IPv6 on, when the router counts already what the host then sends of itself."""
     quiet = ("accept_dad=0", "router_solicitations=0", "accept_ra=0", "disable_ipv6=0")
-    host.run("sysctl", "-qw", *(f"net.ipv6.conf.eth0.{setting}" for setting in quiet))
+    settings = [f"net.ipv6.conf.eth0.{setting}" for setting in quiet]
+    host.run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=0", *settings)
     for address in addresses:
         host.run("ip", "address", "add", address, "dev", "eth0", "nodad")
     if via:

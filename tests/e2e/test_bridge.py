@@ -9,7 +9,7 @@ import pytest
 
 from e2e.lab import lab, mac_of, ping, routed, transfer, until
 from e2e.station import MAC, Station
-from vforward.control.forwarder import Tags
+from vforward.control.assembly import Tags
 from vforward.testing import packets as pk
 from vforward.testing.namespaces import offloads
 
@@ -196,7 +196,7 @@ def test_a_tagged_station_in_a_bridge(trunk):
     net, station = trunk
     router = station.resolve(STATION, H2)
     assert router.hex(":") == mac_of(net.h2)
-    for number, size in enumerate((0, 56, 1400, 1468)):
+    for number, size in enumerate((0, 56, 1400, 1464)):
         content = os.urandom(size)
         packet = pk.ip4(STATION, H2, 1, pk.icmp_echo(1, number, content))
         station.send(router, pk.ETH_IP4, packet)

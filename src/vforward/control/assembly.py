@@ -21,7 +21,7 @@ from ipaddress import (
 from typing import NamedTuple, TypeVar
 
 from vforward.control import route_file
-from vforward.control.bridging import Bridging, Settings, Tag, rewrite
+from vforward.control.bridging import BridgeSettings, Bridging, Tag, rewrite
 from vforward.control.interfaces import Given, Interface, Interfaces, is_link_local, link_local
 from vforward.control.neighbors import NeighborService
 from vforward.control.router_graph import BVI_EDGE
@@ -116,7 +116,7 @@ class Assembly:
             self._up(interface, on.port.mac, min(mtu or on.port.mtu, on.port.mtu))
             undo.pop_all()
 
-    def add_bridge(self, name: str, settings: Settings | None = None) -> None:
+    def add_bridge(self, name: str, settings: BridgeSettings | None = None) -> None:
         """Add a bridge domain. Raises ConfigError."""
         self._not_built(f"bridge {name}")
         self._bridges[name] = self.bridging.add_domain(name, settings)

@@ -2,7 +2,7 @@
 """Bridging: the control side of the switch. Domains, their members, MACs, ageing, tags.
 
     bridging = Bridging(arena, ports)
-    lan = bridging.add_domain("lan", Settings(limit=1000))
+    lan = bridging.add_domain("lan", BridgeSettings(limit=1000))
     bridging.add_member(lan, 3)
     graph.tables |= bridging.tables
     ...
@@ -34,7 +34,7 @@ PUSHABLE = (eth.VLAN, eth.QINQ)
 
 
 @dataclass(frozen=True)
-class Settings:
+class BridgeSettings:
     """What a bridge domain does. limit: of learned MACs; None: what the table has room for."""
 
     learn: bool = True
@@ -146,7 +146,7 @@ class Bridging:
         self._due: float | None = None
         self.tables: dict[str, NDArray[Any]] = {**shared, "mac": self._macs.table}
 
-    def add_domain(self, name: str, settings: Settings | None = None) -> int:
+    def add_domain(self, name: str, settings: BridgeSettings | None = None) -> int:
         """Make a bridge domain; returns its number. Raises ConfigError."""
         if name in self._names.values():
             msg = f"bridge domain {name!r}: there is one already"
@@ -156,14 +156,14 @@ class Bridging:
         if not domain:
             msg = f"bridge domain {name!r}: there are {bridge.DOMAINS - 1} already, which is all"
             raise ConfigError(msg)
-        settings = settings or Settings()
+        settings = settings or BridgeSettings()
         self._refuse_limit(name, settings)
         self._names[domain] = name
         self._domains[domain]["moves"] = 0
         self.set(domain, settings)
         return domain
 
-    def set(self, domain: int, settings: Settings) -> None:
+    def set(self, domain: int, settings: BridgeSettings) -> None:
         """Change what a domain does. One that learns no more forgets what it has learned."""
         self._refuse_limit(self._name(domain), settings)
         limit = bridge.NO_LIMIT if settings.limit is None else settings.limit
@@ -304,7 +304,7 @@ class Bridging:
         return self._names[domain]
 
     @staticmethod
-    def _refuse_limit(name: str, settings: Settings) -> None:
+    def _refuse_limit(name: str, settings: BridgeSettings) -> None:
         if settings.limit is not None and not 0 <= settings.limit < bridge.NO_LIMIT:
             msg = f"bridge domain {name!r}: limit = {settings.limit} is no number of MACs"
             raise ConfigError(msg)

@@ -123,6 +123,9 @@ class Forwarder(Assembly):
         )
         real = self.interfaces.real()
         lay_out(self.graph, real)
+        if self.interfaces.ports["host"].any():
+            for _, port in real:  # the addresses are Linux's too, on all of its interfaces
+                port.mute()
         for interface in self.interfaces:
             if interface.urpf:
                 for family in ("ip4", "ip6"):

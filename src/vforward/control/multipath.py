@@ -116,6 +116,7 @@ class Groups:
         self._groups: dict[int, Group] = {}
         self._by_weights: dict[frozenset[tuple[Hop, int]], list[Group]] = {}
         self._free: list[tuple[int, int]] = [(0, n)]  # ranges: first, size
+        self._left: set[int] = set()  # that routes have left since the last quiet point
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -145,9 +146,16 @@ class Groups:
         for group in self._by_weights.get(frozenset(weights.items()), ()):
             if not owners or group.owners == owners:
                 return self._adjacencies.hold(group.number)
+        alone = alone and old not in self._left
         if before is not None and alone and len(owners) == len(before.owners):
             return self._change(before, weights, owners)
         return self._make(weights, owners or assign((NOBODY,) * size_for(weights), {}, live))
+
+    def left(self, number: int) -> None:
+        """A route has left the group; until a quiet point its packets may still ask the buckets."""
+        if number in self._groups and number not in self._left:
+            self._left.add(number)
+            self._adjacencies.at_quiet(lambda: self._left.discard(number))
 
     def release(self, number: int) -> None:
         """End a use of a group, or of any other adjacency."""

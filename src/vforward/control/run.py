@@ -17,7 +17,7 @@ from functools import partial
 from vforward.control import compile as compiling
 from vforward.control import config as models
 from vforward.control.assembly import Tags
-from vforward.control.bridging import Settings
+from vforward.control.bridging import BridgeSettings
 from vforward.control.forwarder import Forwarder
 from vforward.errors import ConfigError, KernelError
 from vforward.graph import control as c
@@ -185,7 +185,7 @@ def _report(loading: Callable[[int, int, str], None], name: str, done: int, tota
 
 def _fill_bridges(forwarder: Forwarder, config: models.Config) -> None:
     for name, bridge in config.bridges.items():
-        settings = Settings(
+        settings = BridgeSettings(
             learn=bridge.learn,
             flood_unknown=bridge.flood_unknown,
             flood_broadcast=bridge.flood_broadcast,

@@ -165,6 +165,7 @@ def summary(config: Config) -> str:
     counted = (
         (len(config.ports), "port"),
         (len(config.routes), "route"),
+        (len(config.route_files), "route file"),
         (len(config.neighbors), "neighbor"),
         (len(config.bridges), "bridge"),
         (len(config.cross_connects), "cross connect"),
