@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a forwarder is put together from: records that nodes read, and what is refused."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_interface
 
 import numpy as np
@@ -201,3 +203,30 @@ def test_there_is_an_adjacency_for_each_neighbor(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
     with Forwarder("many", buffers=1024, neighbors=100_000) as forwarder:
         assert forwarder.routing.adjacencies.size > 100_000
+
+
+def test_a_vrf_for_which_there_is_no_room_is_none(made, monkeypatch):
+    def full(_):
+        msg = "no room"
+        raise TableFull(msg, 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made.interfaces, "on_vrf", full)
+        for _ in range(2):
+            with pytest.raises(TableFull, match="no room"):
+                made.add_port("r", MemoryPort(), vrf="red")
+    assert list(made.interfaces.vrfs) == ["default"]
+    made.add_route("10.9.0.0/16", kind="blackhole", vrf="blue")
+    assert made.interfaces.vrfs == {"default": 0, "blue": 1}
+
+
+def test_vrfs_that_threads_name_at_once_have_numbers_of_their_own(made):
+    names = [f"v{n}" for n in range(40)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            numbers = list(pool.map(made.interfaces.vrf, names))
+    finally:
+        sys.setswitchinterval(before)
+    assert sorted(numbers) == list(range(1, 41))

@@ -669,3 +669,14 @@ def test_routes_are_listed_by_vrf_family_and_prefix(bench):
     shown = next(r for r in bench.routing.routes() if r.prefix == "10.0.1.9/32")
     assert (shown.via, shown.port, shown.source) == ("10.0.2.9", "wan", "configured")
     assert bench.routing.changes() != before
+
+
+def test_who_has_failed_is_told_where_packets_go_other_ways(bench):
+    hop = LAN, ip("10.0.1.1")
+    assert not bench.routing.neighbor_failed(*hop)
+    bench.routing.add(net("10.5.0.0/16"), paths=via("10.0.1.1", "10.0.1.2"))
+    assert bench.routing.neighbor_failed(*hop)
+    assert bench.routing.neighbor_failed(*hop)
+    bench.routing.delete(net("10.5.0.0/16"))
+    assert not bench.routing.neighbor_failed(*hop)
+    bench.routing.neighbor_down(*hop)

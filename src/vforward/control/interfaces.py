@@ -6,6 +6,7 @@ A number is a port's for the forwarder's life. Interfaces are added before the g
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, IPv6Network, ip_interface
@@ -79,6 +80,7 @@ class Interfaces:
         self.on_vrf: Callable[[int], None] = lambda _: None
         """Called with the number of each VRF that is made."""
         self._blocks = 1  # of inner_vlans, in use
+        self._lock = threading.Lock()  # of vrfs
 
     @property
     def tables(self) -> dict[str, NDArray[Any]]:
@@ -127,14 +129,19 @@ class Interfaces:
         return interface
 
     def vrf(self, name: str) -> int:
-        """The number of a VRF, which is made when it is first named. Raises ConfigError."""
-        if name not in self.vrfs and len(self.vrfs) >= VRFS_MAX:
-            msg = f"VRF {name!r}: there are {VRFS_MAX} already"
-            raise ConfigError(msg)
-        if name not in self.vrfs:
-            self.vrfs[name] = len(self.vrfs)
-            self.on_vrf(self.vrfs[name])
-        return self.vrfs[name]
+        """The number of a VRF, which is made when it is first named. Raises ConfigError, TableFull."""
+        with self._lock:  # routes come from any thread, and each may name one first
+            if name not in self.vrfs:
+                if len(self.vrfs) >= VRFS_MAX:
+                    msg = f"VRF {name!r}: there are {VRFS_MAX} already"
+                    raise ConfigError(msg)
+                self.vrfs[name] = len(self.vrfs)
+                try:
+                    self.on_vrf(self.vrfs[name])
+                except BaseException:
+                    del self.vrfs[name]
+                    raise
+            return self.vrfs[name]
 
     def forget(self, interface: Interface) -> None:
         """Take back the newest interface, which could not be opened or brought up."""

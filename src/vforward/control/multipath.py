@@ -168,15 +168,15 @@ class Groups:
         taken = group.first, len(group.owners)
         self._adjacencies.at_quiet(lambda: self._give_back(*taken))
 
-    def set_failed(self, hop: Hop, failed: bool) -> None:
-        """Leave a next hop out, or let it in again, in all groups."""
-        if (hop in self.failed) == failed:
-            return
+    def set_failed(self, hop: Hop, failed: bool) -> bool:
+        """Leave a next hop out, or let it in again, in all groups. Returns whether it is in any."""
+        changes = (hop in self.failed) != failed
         (self.failed.add if failed else self.failed.discard)(hop)
-        for group in self._groups.values():
-            if hop in group.weights:
-                live = self._live(group.weights)
-                self._set(group, assign(group.owners, group.live, live), live)
+        having = [group for group in self._groups.values() if hop in group.weights]
+        for group in having if changes else ():
+            live = self._live(group.weights)
+            self._set(group, assign(group.owners, group.live, live), live)
+        return bool(having)
 
     def _live(self, weights: Weights) -> Weights:
         live = {hop: weight for hop, weight in weights.items() if hop not in self.failed}

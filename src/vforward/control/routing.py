@@ -305,12 +305,12 @@ class Routing:
                 self._forget(port, address)
             self._groups.set_failed((port, address), failed=False)
 
-    def neighbor_failed(self, port: int, address: int) -> None:
-        """As neighbor_down, and multipath routes do without it until it is up, or down again."""
+    def neighbor_failed(self, port: int, address: int) -> bool:
+        """As neighbor_down, and multipath routes do without it until up or down: True if any does."""
         with self._lock:
             if (port, address) in self._known:
                 self._forget(port, address)
-            self._groups.set_failed((port, address), failed=True)
+            return self._groups.set_failed((port, address), failed=True)
 
     # For users.
 
