@@ -97,9 +97,9 @@ def fetch(nodes: Any, entry: Any) -> None:
 @inline
 def place(nodes: Any, entry: Any, slot: Any) -> Any:
     """Which word of nodes is the entry of a slot of the node that a child entry names."""
-    line = (entry & LINE) * WORDS
     if entry & DENSE:
-        return line + slot
+        return (entry - (CHILD | DENSE)) * WORDS + slot
+    line = (entry - CHILD) * WORDS
     _check(nodes, line)
     node = address_of(nodes) + 4 * line
     part = slot >> 6 << 3

@@ -93,7 +93,7 @@ def ip4_lookup(
 ) -> None:  # fmt: skip
     ways = 0
     vrfs = trie.has_vrfs(fib4_nodes)
-    if trie.is_large(fib4_nodes):
+    if trie.is_large(fib4_nodes) or vrfs:  # so that one lookup at a time knows no VRFs: 0.5 clocks
         for i in range(idx.size):
             row = i64(idx[i])
             dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
@@ -127,8 +127,7 @@ def ip4_lookup(
         for i in range(idx.size):
             row = i64(idx[i])
             dst = load32(data, row, i64(meta[row].l3) + ip4.DST)
-            vrf = i64(ports[meta[row].rx_port].vrf) if vrfs else 0
-            found = trie.lookup4(fib4_root, fib4_nodes, vrf, dst)
+            found = trie.lookup4(fib4_root, fib4_nodes, 0, dst)
             way = _way(meta, row, found, adjacencies)
             edge[i] = way
             ways |= way
