@@ -11,6 +11,7 @@ from benchmarks import (
     fib_cases,
     graph_cases,
     l2_cases,
+    peer_cases,
     python_case,
     start_cases,
     table_cases,
@@ -44,6 +45,8 @@ CASES = {
         Case("fib4-churn", "insert and delete under look-ups", fib_cases.fib4_churn),
         Case("fib4-memory", "memory of 1 M IPv4 routes", fib_cases.fib4_memory),
         Case("fib4-load", "1 M IPv4 routes from a file", fib_cases.fib4_load),
+        Case("bridge-peers", "against the Linux bridge, on veth pairs", peer_cases.bridge_peers),
+        Case("router-peers", "against Linux's IPv4 forwarding", peer_cases.router_peers),
         Case("fib-peers", "our route tables beside DPDK's, if installed", dpdk_cases.fib_peers),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )

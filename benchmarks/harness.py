@@ -121,6 +121,11 @@ def repeat(
     return _summary(np.array(figures, float), gauge, rejected=0, disturbed=disturbed)
 
 
+def whole(figures: Sequence[float], gauge: Reading, *, disturbed: bool) -> Measured:
+    """Figures that were measured elsewhere, none set aside."""
+    return _summary(np.array(figures, float)[:, None], gauge, rejected=0, disturbed=disturbed)
+
+
 def _evaluate(figures: NDArray[Any], readings: NDArray[Any], gauge: Reading) -> Measured:
     quiet = np.array([not gauge.disturbed(r) for r in readings])  # by the best value of the end
     quiet = np.convolve(quiet, np.ones(STREAK), "same") == STREAK
@@ -169,6 +174,13 @@ def row(
         **more,
         **machine(),
     }
+
+
+def missing(case: str, unit: str, gauge: Reading, why: str) -> dict[str, Any]:
+    """A row without a figure, for what cannot be measured here."""
+    nothing = Measured(0.0, [], 0.0, 0, 0, disturbed=False, gauge=gauge.best)
+    made = row(case, nothing, unit, vector=0, packets=0, touched=0, missing=why)
+    return {**made, "value": None}
 
 
 def _rounded(value: float) -> float:

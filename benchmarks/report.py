@@ -17,9 +17,12 @@ from benchmarks.cases import CASES
 from benchmarks.session import Session
 
 REMARKS = (
-    "layout", "cpu_s", "knee", "plot", "what", "mebibytes", "least", "ratio", "pages", "missing",
+    "layout", "cpu_s", "knee", "plot", "what", "mebibytes", "least", "ratio", "pages",
+    "offered", "busy_cpus", "foreign_cpus",
 )  # fmt: skip
 """Keys of what some rows have besides, that a table shows."""
+NOTES = ("missing", "note")
+"""Sentences: they stand below the table."""
 
 
 def unknown(names: Sequence[str]) -> list[str]:
@@ -81,7 +84,11 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
             str(row["rejected"]),
             _remarks(row),
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for row in rows:
+        for note in (row[key] for key in NOTES if key in row):
+            console.print(f"{row['case']}: {note}", highlight=False, markup=False)
 
 
 def _remarks(row: dict[str, Any]) -> str:

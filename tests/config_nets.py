@@ -153,7 +153,7 @@ def _add_routes(draw, net):
             "both": via | {"port": name},
             "port": {"port": name},
             "type": {"type": draw(st.sampled_from(["blackhole", "local"]))},
-            "paths": {"paths": [via, {"port": name, "weight": 7}]},
+            "paths": {"paths": [via, via | {"port": name, "weight": 7}]},
         }
         route = {"prefix": prefix(version, draw(st.integers(0, 1))), "vrf": vrf, "metric": i}
         net.lists["routes"].append(route | ways[form])

@@ -11,6 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vforward.control.assembly import Tags
+    from vforward.control.bridging import BridgeSettings
     from vforward.control.forwarder import Forwarder
     from vforward.errors import (
         ArenaError,
@@ -43,6 +45,7 @@ _HOME = {
     **dict.fromkeys(_ERRORS, "errors"),
     "AfPacketPort": "io.af_packet",
     "Arena": "memory.arena",
+    "BridgeSettings": "control.bridging",
     "Forwarder": "control.forwarder",
     "GeneratorPort": "io.generator",
     "Graph": "graph.build",
@@ -55,6 +58,7 @@ _HOME = {
     "PcapPort": "io.pcap",
     "Pool": "memory.pool",
     "Port": "io.port",
+    "Tags": "control.assembly",
     "TapPort": "io.tap",
     "Worker": "graph.worker",
     "inline": "jit.kernel",

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a forwarder is put together from: records that nodes read, and what is refused."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_interface
 
 import numpy as np
@@ -11,6 +13,7 @@ from vforward.control.forwarder import Forwarder
 from vforward.errors import ConfigError
 from vforward.io.memory import MemoryPort
 from vforward.packet import ethernet as eth
+from vforward.tables import TableFull
 from vforward.tables.addresses import OURS, halves, mapped_int, standing
 from vforward.tables.ports import BRIDGED, BVI, CROSS_CONNECTED, NO_MAC, ROUTED
 
@@ -119,7 +122,111 @@ def test_what_is_refused(made):
         ),
         (lambda: made.add_route("10.9.0.0/16", via="10.7.0.1"), "next hop without a route"),
         (lambda: made.add_vlan("v", "a", 4095), "VLAN ids are 1 to 4094"),
+        (
+            lambda: made.add_port("d", MemoryPort(), "10.0.1.1/16"),
+            "port d: 10.0.1.1 is an address of a already",
+        ),
+        (lambda: made.add_vlan("v", "a", 5, "10.0.1.1/24"), "is an address of a already"),
+        (lambda: made.add_bvi("irb", "office", "10.0.1.1/24"), "is an address of a already"),
+        (lambda: made.add_host("h", "vf-h", "b"), "port h: b can have no host"),
+        (lambda: made.add_route("10.9.0.1/16", via="10.0.1.2"), "route 10.9.0.1/16: .*host bits"),
+        (lambda: made.add_route("10.9.0.0/16", via="10.0.1"), "route 10.9.0.0/16: '10.0.1' does"),
+        (lambda: made.delete_route("10.9.0.0.0/16"), "route 10.9.0.0.0/16: "),
+        (lambda: made.add_neighbor("10.0.1", MAC, "a"), "neighbor 10.0.1 of port a: "),
+        (
+            lambda: made.add_neighbor("10.0.1.2", b"\xff" * 6, "a"),
+            "neighbor 10.0.1.2 of port a: ff:ff:ff:ff:ff:ff is no station's MAC",
+        ),
+        (lambda: made.add_route_file("/dev/null", via="x"), "routes of /dev/null: 'x' does"),
     ):
         with pytest.raises(ConfigError, match=message):
             change()
     assert {i.name for i in made.interfaces} == {"a", "b", "c"}
+
+
+def test_a_bridge_has_one_routed_interface(made):
+    made.add_bridge("office")
+    made.add_bvi("irb", "office", "10.0.3.1/24")
+    with pytest.raises(ConfigError, match="port second: bridge office has irb as its routed"):
+        made.add_bvi("second", "office", "10.0.4.1/24")
+    assert made.bridging.tables["domains"][1]["bvi"] == made.interfaces.find("irb").number
+
+
+def test_a_port_has_one_host(made):
+    made.add_port("a", MemoryPort(), "10.0.1.1/24")
+    record(made, "a")["host"] = 7
+    with pytest.raises(ConfigError, match="port h: a can have no host"):
+        made.add_host("h", "vf-h", "a")
+
+
+def test_what_does_not_come_up_leaves_nothing(made, monkeypatch):
+    made.add_port("a", MemoryPort(), "10.0.1.1/24")
+    before = made.routing.routes()
+    add, closed = made.neighbors.add_address, []
+
+    def full(number, address):
+        if str(address) == "10.0.3.1/24":
+            msg = "no room"
+            raise TableFull(msg, 0)
+        add(number, address)
+
+    class Seen(MemoryPort):
+        def close(self):
+            closed.append(self)
+            super().close()
+
+    monkeypatch.setattr(made.neighbors, "add_address", full)
+    two = ("10.0.2.1/24", "10.0.3.1/24")
+    for change in (
+        lambda: made.add_port("b", Seen(), two),
+        lambda: made.add_vlan("b", "a", 5, two),
+        lambda: made.add_vlan("b", "a", 5, two, inner=6),
+    ):
+        with pytest.raises(TableFull, match="no room"):
+            change()
+        assert list(made.interfaces.by_name) == ["a"]
+        assert made.routing.routes() == before
+        assert set(made.neighbors.tables["addresses"]["port"]) == {0, 1}
+        assert not (made.interfaces.vlans == 2).any()
+        assert not made.interfaces.inner_vlans.any()
+    assert len(closed) == 1
+    monkeypatch.undo()
+
+
+def test_deleting_a_route_makes_no_vrf(made):
+    with pytest.raises(KeyError, match="of VRF nosuch"):
+        made.delete_route("10.9.0.0/16", vrf="nosuch")
+    assert list(made.interfaces.vrfs) == ["default"]
+
+
+def test_there_is_an_adjacency_for_each_neighbor(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with Forwarder("many", buffers=1024, neighbors=100_000) as forwarder:
+        assert forwarder.routing.adjacencies.size > 100_000
+
+
+def test_a_vrf_for_which_there_is_no_room_is_none(made, monkeypatch):
+    def full(_):
+        msg = "no room"
+        raise TableFull(msg, 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made.interfaces, "on_vrf", full)
+        for _ in range(2):
+            with pytest.raises(TableFull, match="no room"):
+                made.add_port("r", MemoryPort(), vrf="red")
+    assert list(made.interfaces.vrfs) == ["default"]
+    made.add_route("10.9.0.0/16", kind="blackhole", vrf="blue")
+    assert made.interfaces.vrfs == {"default": 0, "blue": 1}
+
+
+def test_vrfs_that_threads_name_at_once_have_numbers_of_their_own(made):
+    names = [f"v{n}" for n in range(40)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            numbers = list(pool.map(made.interfaces.vrf, names))
+    finally:
+        sys.setswitchinterval(before)
+    assert sorted(numbers) == list(range(1, 41))

@@ -11,10 +11,10 @@ from nodes.network import Heap
 from oracles import bridge as oracle
 from vforward.control.bridging import (
     AGE_S,
+    BridgeSettings,
     Bridging,
     Counters,
     Known,
-    Settings,
     Tag,
     rewrite,
 )
@@ -49,7 +49,7 @@ def learn(bridging: Bridging, domain: int, address: int, port: int) -> int:
 
 def test_a_domain():
     bridging = new()
-    lan, other = bridging.add_domain("lan"), bridging.add_domain("other", Settings(limit=1))
+    lan, other = bridging.add_domain("lan"), bridging.add_domain("other", BridgeSettings(limit=1))
     for port in (3, 1, 2):
         bridging.add_member(lan, port)
     bridging.add_member(other, 4, 7)
@@ -65,6 +65,8 @@ def test_a_domain():
         Known("other", MAC, 4, False, 0),
     ]
     assert bridging.counters() == {"lan": Counters(0, 0), "other": Counters(1, 0)}
+    assert bridging.count() == 3
+    assert [bridging.entries(n) for n in range(4)] == [bridging.entries()[:n] for n in range(4)]
     bridging.delete(lan, MAC)
     with pytest.raises(KeyError):
         bridging.delete(lan, MAC)
@@ -137,7 +139,7 @@ def test_a_domain_that_learns_no_more_forgets():
     lan = bridging.add_domain("lan")
     bridging.add_member(lan, 1)
     learn(bridging, lan, MAC, 1)
-    bridging.set(lan, Settings(learn=False))
+    bridging.set(lan, BridgeSettings(learn=False))
     assert bridging.entries() == []
     assert learn(bridging, lan, MAC, 1) == mac.OFF
 
@@ -151,9 +153,9 @@ def test_settings_are_bits():
         ("flood_multicast", bridge.FLOOD_MULTICAST),
         ("forward_reserved", bridge.FORWARD_RESERVED),
     ):
-        usual = Settings().flags
-        assert Settings(**{setting: not usual & bit}).flags == usual ^ bit
-    assert bridging.tables["domains"]["flags"][bridging.add_domain("x")] == Settings().flags
+        usual = BridgeSettings().flags
+        assert BridgeSettings(**{setting: not usual & bit}).flags == usual ^ bit
+    assert bridging.tables["domains"]["flags"][bridging.add_domain("x")] == BridgeSettings().flags
 
 
 def test_the_worker_looks_for_tags_only_where_some_change():
@@ -207,7 +209,7 @@ def test_what_is_refused():
         ("'other': port 1 is not in it", lambda: bridging.add_static(other, MAC, 1)),
         ("ffffffffffff is no station", lambda: bridging.add_static(lan, 0xFFFFFFFFFFFF, 1)),
         ("000000000000 is no station", lambda: bridging.add_static(lan, 0, 1)),
-        ("limit = -1", lambda: bridging.add_domain("bad", Settings(limit=-1))),
+        ("limit = -1", lambda: bridging.add_domain("bad", BridgeSettings(limit=-1))),
         ("1025 ports", lambda: new(1025)),
         ("7 entries", lambda: new(entries=7)),
         ("ageing time 1", lambda: new(age_s=1)),

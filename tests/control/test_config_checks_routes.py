@@ -190,8 +190,15 @@ CASES = [
         "an address in 10.0.1.0/24",
     ),
     (
-        A + routes(P + 'paths = [{via = "10.0.1.2"}, {port = "b"}]'),
-        "2: routes[0].paths[1].port",
+        A + routes(P + 'paths = [{via = "10.0.1.2"}, {port = "a"}]'),
+        "2: routes[0].paths[1].via",
+        "is missing: each of several paths needs a next hop",
+        "nothing",
+        "a host, with or without port beside it",
+    ),
+    (
+        A + routes(P + 'paths = [{port = "b"}]'),
+        "2: routes[0].paths[0].port",
         "names a port that does not exist",
         '"b"',
         '"a"',
@@ -294,7 +301,8 @@ GOOD = [
     A + RED + routes(P + 'port = "a"', P + 'port = "r", vrf = "red"'),
     A + routes(P6 + 'type = "local"', P + 'type = "prohibit"'),
     A6 + routes(P6 + 'via = "2001:db8::2"', P6 + 'via = "fe80::2", port = "a", metric = 1'),
-    A + routes(P + 'paths = [{via = "10.0.1.2", weight = 255}, {port = "a"}]'),
+    A + routes(P + 'paths = [{via = "10.0.1.2", weight = 255}, {via = "10.0.1.3", port = "a"}]'),
+    A + routes(P + 'paths = [{port = "a"}]'),
     A + RED + route_files('file = "/bin/sh", via = "10.0.1.2", vrf = "red"'),
     A6 + neighbors('address = "2001:db8::2", port = "a"', 'address = "fe80::2", port = "a"'),
 ]

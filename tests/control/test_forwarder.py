@@ -1,5 +1,6 @@
 """The forwarder: what it refuses, what it leaves behind, and a packet through it."""
 
+import threading
 import time
 
 import pytest
@@ -50,7 +51,9 @@ def test_a_failed_one_leaves_nothing(monkeypatch, part):
     Forwarder("test", buffers=1024).close()  # the lock is free again
 
 
-@pytest.mark.parametrize("options", [{"vector": 0}, {"vector": 257}, {"buffers": 1023}])
+@pytest.mark.parametrize(
+    "options", [{"vector": 0}, {"vector": 257}, {"buffers": 1023}, {"neighbors": 0}]
+)
 def test_options_out_of_range(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         Forwarder("test", **options)
@@ -125,3 +128,32 @@ def test_a_port_that_does_not_open_is_not_there():
         with pytest.raises(ConfigError, match=r"port lan: .*10\.0\.1\.1/24"):
             router.add_port("lan", MemoryPort(), "10.0.1.1.1/24")
         router.add_port("lan", MemoryPort(), "10.0.1.1/24")
+
+
+def test_stop_ends_everything_also_when_a_port_fails(router, monkeypatch):
+    router.build()
+    began = []
+    for service in ("neighbors", "worker"):
+        start = getattr(router, service).start
+        monkeypatch.setattr(
+            getattr(router, service),
+            "start",
+            lambda service=service, start=start: (began.append(service), start()),
+        )
+    router.start()
+    assert began == ["neighbors", "worker"]  # its bell is set before it is rung
+    router._maintenance.start()  # a second thread there is not
+    router._publisher.start()
+    names = ("worker", "neighbors", "maintenance", "publisher")
+    running = [thread.name for thread in threading.enumerate()]
+    assert [running.count(name) for name in names] == [1, 1, 1, 1]
+
+    def full():
+        msg = "the disk is full"
+        raise OSError(msg)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(router.lan, "flush", full)
+        with pytest.raises(OSError, match="the disk is full"):
+            router.stop()
+    assert not {thread.name for thread in threading.enumerate()}.intersection(names)

@@ -25,6 +25,7 @@ class World:
         self.up, self.stale, self.failed = {}, set(), set()
         self.waiting, self.full = set(), False
         self.asked, self.released = [], []
+        self.diverted = False
 
     def neighbor_up(self, port_number, ip, mac):
         if self.full:
@@ -41,6 +42,7 @@ class World:
         self.up.pop((port_number, ip), None)
         self.stale.discard((port_number, ip))
         self.failed.add((port_number, ip))
+        return self.diverted
 
     def neighbor_down(self, port_number, ip):
         assert (port_number, ip) in self.up or (port_number, ip) in self.failed
@@ -461,3 +463,35 @@ def test_limits_are_kept_told_at_once_and_counted():
     machine.advance(8.0)
     machine.resolve(1, 3, 8.0)
     assert machine.entries[1, 3].state is State.INCOMPLETE
+
+
+def test_who_failed_is_asked_anew_while_packets_go_other_ways():
+    world = World()
+    machine = Machine(world, world, Times(), Limits(), lambda: 0.5)
+    world.diverted = True
+    machine.resolve(1, 1, 0.0)
+    for now in (1.0, 2.0, 3.0):
+        machine.advance(now)
+    assert machine.entries[1, 1].state is State.FAILED
+    assert len(world.asked) == 3
+    for n in (1, 2, 3):
+        machine.advance(3.0 + 5 * n)
+        assert world.asked[3:] == [(1, 1, None)] * n
+        assert world.failed == {(1, 1)}  # its share stays with the others
+    machine.learn(1, 1, MACS[0], SOLICITED, 19.0)
+    assert (world.up, world.failed) == ({(1, 1): MACS[0]}, set())
+    assert machine.entries[1, 1].state is State.REACHABLE
+
+
+@pytest.mark.parametrize("ip", [1, NOBODY])
+def test_who_failed_is_forgotten_when_it_matters_no_more(ip):
+    world = World()
+    machine = Machine(world, world, Times(), Limits(), lambda: 0.5)
+    world.diverted = True
+    machine.resolve(1, ip, 0.0)
+    for now in (1.0, 2.0, 3.0):
+        machine.advance(now)
+    world.diverted = ip == NOBODY  # nobody to ask from
+    machine.advance(9.0)
+    assert machine.entries == {}
+    assert world.failed == set()

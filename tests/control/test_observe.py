@@ -136,13 +136,16 @@ def test_long_tables_say_how_much_is_left_out(view):
     assert view.routes()[1:] == [{"prefix": "... and 1,001,000 more"}]
     assert view.macs() == [*fake.BRIDGES["macs"], {"bridge": "... and 1 more"}]
     assert view.bridges() == fake.BRIDGES["bridges"]
+    view.arena.write_document("neighbors", {"count": 16_001, "neighbors": fake.NEIGHBORS})
+    assert view.neighbors()[1:] == [{"address": "... and 16,000 more"}]
 
 
 def test_neighbors_have_an_age(arena, view, monkeypatch):
     monkeypatch.setattr(observe.time, "monotonic", lambda: 1002.5)
     known = {key: fake.NEIGHBORS[0][key] for key in ("port", "address", "mac", "state")}
     assert view.neighbors() == [{**known, "age": 2.5}]
-    arena.write_document("neighbors", [{**known, "state": "static", "since": 0}])
+    static = {**known, "state": "static", "since": 0}
+    arena.write_document("neighbors", {"count": 1, "neighbors": [static]})
     assert view.neighbors() == [{**known, "state": "static", "age": None}]
 
 

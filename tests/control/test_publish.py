@@ -1,8 +1,11 @@
 """What a forwarder publishes of itself, read back as `vforward show` reads it."""
 
+import threading
+import time
+
 import pytest
 
-from vforward.control import observe
+from vforward.control import observe, publish
 from vforward.control.forwarder import Forwarder
 from vforward.io.generator import GeneratorPort
 from vforward.io.memory import MemoryPort
@@ -49,3 +52,77 @@ def test_routes_and_neighbors_when_they_change(router):
         after = [route["prefix"] for route in view.routes()]
         assert sorted(after) == sorted([*before, "10.9.0.0/16"])
         assert [(n["address"], n["state"]) for n in view.neighbors()] == [("10.0.1.9", "static")]
+
+
+def test_of_large_tables_the_first_and_how_many_there_are(router, monkeypatch):
+    for table in ("NEIGHBORS_SHOWN", "MACS_SHOWN", "ROUTES_SHOWN"):
+        monkeypatch.setattr(publish, table, 2)
+    domain = router.bridging.add_domain("office")
+    router.bridging.add_member(domain, 9)
+    for n in range(5, 0, -1):
+        router.add_neighbor(f"10.0.1.{n + 1}", b"\2\0\0\0\0\x63", "lan")
+        router.bridging.add_static(domain, 1 << 41 | n, 9)
+    router.interfaces._names[9] = "switched"
+    router._publisher.refresh()
+    with observe.attach("test") as view:
+        first = [row["address"] for row in view.neighbors()]
+        assert first == ["10.0.1.2", "10.0.1.3", "... and 3 more"]
+        macs = [row.get("mac", row["bridge"]) for row in view.macs()]
+        assert macs == ["02:00:00:00:00:01", "02:00:00:00:00:02", "... and 3 more"]
+
+
+def test_a_refresh_that_takes_long_comes_seldom(router, monkeypatch):
+    monkeypatch.setattr(publish, "PERIOD_S", 0.001)
+    pauses, enough = [], threading.Event()
+
+    class Event(threading.Event):
+        def wait(self, timeout=None):
+            pauses.append(timeout)
+            if len(pauses) == 3:
+                enough.set()
+            return super().wait(0.001)
+
+    def slow():
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    publisher = router._publisher
+    publisher._stopping = Event()
+    monkeypatch.setattr(publisher, "refresh", slow)
+    publisher.start()
+    assert enough.wait(20)
+    publisher.stop()
+    assert pauses[0] == 0.001
+    assert pauses[1] >= 0.02 / publish.SHARE
+
+
+def test_routes_that_could_not_be_published_are_published_later(router, monkeypatch):
+    routing, routes = router.routing, router.routing.routes
+    router.add_route("10.9.0.0/16", kind="blackhole")
+
+    def fails(**_):
+        msg = "now not"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(routing, "routes", fails)
+    with pytest.raises(RuntimeError, match="now not"):
+        router._publisher.refresh()
+    monkeypatch.setattr(routing, "routes", routes)
+    router._publisher.refresh()
+    with observe.attach("test") as view:
+        assert "10.9.0.0/16" in [row["prefix"] for row in view.routes()]
+
+
+def test_a_vrf_made_while_routes_are_listed(router, monkeypatch):
+    routing, routes = router.routing, router.routing.routes
+
+    def late(**options):
+        router.add_route("10.9.0.0/16", kind="blackhole", vrf="red")
+        return routes(**options)
+
+    router.add_route("10.8.0.0/16", kind="blackhole")
+    monkeypatch.setattr(routing, "routes", late)
+    router._publisher.refresh()
+    with observe.attach("test") as view:
+        assert ("10.9.0.0/16", "red") in [(row["prefix"], row["vrf"]) for row in view.routes()]

@@ -17,6 +17,7 @@ import numpy as np
 from vforward.control import observe
 from vforward.control.forwarder import Forwarder
 from vforward.io.af_packet import AfPacketPort
+from vforward.memory.arena import Arena
 from vforward.testing.namespaces import Namespace, namespaces, veth
 
 LONG = 60  # seconds: of what ends at once, unless something is wrong
@@ -34,7 +35,7 @@ def until(condition, what, timeout=LONG):
     return found
 
 
-PORTS = ("lan", "wan", "dmz")
+PORTS = ("lan", "wan", "dmz", "ext")
 """The router's interfaces, in the order of the hosts."""
 
 DONE_WITH = {("arp-input", "reply"), ("nd-input", "advertisement"), ("ip6-local", "icmp-ignored")}
@@ -46,7 +47,7 @@ ENDED_INSIDE = (("arp-resolve", "queue-full"), ("nd-resolve", "queue-full"))
 
 @dataclass
 class Lab:
-    """The namespaces; interfaces lan and wan (and dmz) are the router's."""
+    """The namespaces; interfaces lan and wan (and dmz, ext) are the router's."""
 
     router: Namespace
     hosts: list[Namespace]
@@ -96,7 +97,7 @@ class Routed:
     def __init__(self, lab: Lab, **options) -> None:
         self.lab, self.h1, self.h2 = lab, lab.h1, lab.h2
         self.forwarder = Forwarder(**options)
-        self.before = [moved(host) for host in lab.hosts]
+        self.before = self._moved()
 
     @property
     def h3(self):
@@ -118,9 +119,26 @@ class Routed:
 
     def clear(self, but=()):
         """Count from zero, when every packet's end is known. but: laws that do not hold."""
-        self.settle(but)
-        self.view.clear()
-        self.before = [moved(host) for host in self.lab.hosts]
+
+        def cleared():
+            before = self._moved()
+            self.settle(but)
+            names = [f"{name}-cleared" for name in observe.COUNTED]
+            counted = {name: self.view.arena.open(name).copy() for name in names}
+            self.view.clear()
+            now = self._moved()
+            if now == before:
+                self.before = now
+                return True
+            with Arena.attach(self.forwarder.name) as arena:  # a host sent something meanwhile
+                for name, content in counted.items():
+                    arena.open(name, writable=True)[:] = content
+            return False
+
+        until(cleared, "the hosts are never quiet")
+
+    def _moved(self):
+        return [moved(host) for host in self.lab.hosts]
 
     def close(self):
         """Take it down."""
@@ -184,10 +202,20 @@ class Routed:
         return {law: n for law, n in laws.items() if n}
 
 
+def mac_of(host):
+    """The MAC of a host's eth0."""
+    return _link(host)["address"]
+
+
 def moved(host):
     """Frames that a host's eth0 has sent and received."""
-    (link,) = json.loads(host.run("ip", "-j", "-s", "link", "show", "dev", "eth0"))
+    link = _link(host)
     return link["stats64"]["tx"]["packets"], link["stats64"]["rx"]["packets"]
+
+
+def _link(host):
+    (link,) = json.loads(host.run("ip", "-j", "-s", "link", "show", "dev", "eth0"))
+    return link
 
 
 @contextlib.contextmanager
@@ -208,7 +236,8 @@ def routed(lab, ports, **options):
 def ipv6(host, *addresses, via=""):
     """Switch IPv6 on, when the router counts already what the host then sends of itself."""
     quiet = ("accept_dad=0", "router_solicitations=0", "accept_ra=0", "disable_ipv6=0")
-    host.run("sysctl", "-qw", *(f"net.ipv6.conf.eth0.{setting}" for setting in quiet))
+    settings = [f"net.ipv6.conf.eth0.{setting}" for setting in quiet]
+    host.run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=0", *settings)
     for address in addresses:
         host.run("ip", "address", "add", address, "dev", "eth0", "nodad")
     if via:
@@ -216,7 +245,11 @@ def ipv6(host, *addresses, via=""):
 
 
 def ping(host, to, *options):
-    """What ping writes; it may fail."""
+    """What ping writes; it may fail.
+
+    -cN -lN sends N at once. It then waits a second for those that are missing; with -i, only as long
+    as that, which on a busy machine is too short.
+    """
     return host.run("ping", "-W", "10", *options, to, check=False, timeout=LONG)
 
 

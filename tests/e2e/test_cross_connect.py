@@ -2,7 +2,7 @@
 
 import pytest
 
-from e2e.lab import lab, ping, routed, transfer
+from e2e.lab import lab, mac_of, ping, routed, transfer
 from vforward.testing.namespaces import offloads
 
 pytestmark = pytest.mark.root
@@ -20,14 +20,14 @@ def net():
 
 
 def test_arp_and_ping(net):
-    assert "10 received" in ping(net.h1, H2, "-c10", "-i0.01")
+    assert "10 received" in ping(net.h1, H2, "-c10", "-l10")
     seen = net.h1.run("ip", "neighbor", "show", H2)
-    assert net.h2.run("cat", "/sys/class/net/eth0/address").strip() in seen or "lladdr" in seen
+    assert mac_of(net.h2) in seen
     assert "ttl=64" in ping(net.h2, H1, "-c1"), "a wire takes no hop"
 
 
 def test_fragments(net):
-    assert "3 received" in ping(net.h1, H2, "-c3", "-i0.01", "-s", "20000")
+    assert "3 received" in ping(net.h1, H2, "-c3", "-l3", "-s", "20000")
 
 
 @pytest.mark.parametrize("on", [True, False])

@@ -72,7 +72,7 @@ def left(runtime):
 def test_a_signal_leaves_nothing(net, runtime, number):
     with daemon(net) as process:
         assert left(runtime) == ["e2e"]
-        assert "5 received" in ping(net.h1, H2, "-c5", "-i0.01")
+        assert "5 received" in ping(net.h1, H2, "-c5", "-l5")
         process.send_signal(number)
         assert process.wait(20) == 0, process.log.read_text()
         assert "Traceback" not in process.log.read_text()
@@ -81,13 +81,13 @@ def test_a_signal_leaves_nothing(net, runtime, number):
 
 def test_after_kill_the_next_one_of_that_name_goes_on(net, runtime):
     with daemon(net) as process:
-        assert "2 received" in ping(net.h1, H2, "-c2", "-i0.01")
+        assert "2 received" in ping(net.h1, H2, "-c2", "-l2")
         process.kill()
         process.wait()
         assert left(runtime) == ["e2e"]
         assert show_fails("show", "runtime", "-n", "e2e")
     with daemon(net) as process:
-        assert "2 received" in ping(net.h1, H2, "-c2", "-i0.01")
+        assert "2 received" in ping(net.h1, H2, "-c2", "-l2")
         process.terminate()
         assert process.wait(20) == 0, process.log.read_text()
     assert left(runtime) == []
@@ -126,7 +126,7 @@ def test_show_and_trace_while_it_forwards(net):
 def test_an_interface_that_goes_down_and_up(net):
     """Its packets are dropped and counted meanwhile; nothing else happens."""
     with daemon(net) as process:
-        assert "2 received" in ping(net.h1, H2, "-c2", "-i0.01")
+        assert "2 received" in ping(net.h1, H2, "-c2", "-l2")
         net.router.run("ip", "link", "set", "dev", "wan", "down")
         assert "0 received" in ping(net.h1, H2, "-c2", "-i0.01", "-W1")
         net.router.run("ip", "link", "set", "dev", "wan", "up")

@@ -7,36 +7,97 @@ import threading
 
 import pytest
 
-from e2e.lab import LONG, ping, routed, transfer, until
+from e2e.lab import LONG, ipv6, lab, ping, routed, transfer, until
 
 pytestmark = pytest.mark.root
 
 LAN, WAN, H1, H2 = "10.1.0.1", "10.2.0.1", "10.1.0.2", "10.2.0.2"
-LAN6, WAN6, FAR6 = "2001:db8:1::1", "2001:db8:2::1", "2001:db8:2::2"
+LAN6, WAN6 = "2001:db8:1::1", "2001:db8:2::1"
+NEAR6, FAR6 = "2001:db8:1::2", "2001:db8:2::2"
+OSPF, ALL_SPF_ROUTERS = 89, "224.0.0.5"
 
 
-@pytest.fixture
-def net(place):
-    place.address(f"{H1}/24", f"{H2}/24")
-    place.default_routes(LAN, WAN)
-    for host, own, via in ((place.h1, "2001:db8:1::2", LAN6), (place.h2, FAR6, WAN6)):
-        host.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=0")
-        host.run("ip", "address", "add", f"{own}/64", "dev", "eth0", "nodad")
-        host.run("ip", "-6", "route", "add", "default", "via", via)
+@pytest.fixture(scope="module")
+def whole():
     ports = {"lan": ((f"{LAN}/24", f"{LAN6}/64"), {}), "wan": ((f"{WAN}/24", f"{WAN6}/64"), {})}
-    with routed(place, ports) as made:
+    with lab() as place, routed(place, ports) as made:
+        place.address(f"{H1}/24", f"{H2}/24")
+        place.default_routes(LAN, WAN)
         with place.router.inside():
             made.forwarder.add_host("lan-host", "host0", "lan")
             made.forwarder.add_host("wan-host", "host1", "wan")
         made.start()
+        ipv6(place.h1, f"{NEAR6}/64", via=LAN6)
+        ipv6(place.h2, f"{FAR6}/64", via=WAN6)
         yield made
 
 
-@pytest.mark.parametrize("address", [LAN, WAN])
+@pytest.fixture
+def net(whole):
+    """The router, which after each test has accounted for every packet."""
+    whole.clear()
+    yield whole
+    whole.settle()
+
+
+@pytest.mark.parametrize("address", [LAN, WAN, LAN6, WAN6])
 def test_a_server_of_the_router_from_both_sides(net, address):
     """From its own link, and from the other: by one TAP, and back by the other."""
     for port, client in ((5001, net.h1), (5002, net.h2)):
-        transfer(client, net.lab.router, address, 300_000, port)
+        before = net.packets("host-punt")
+        transfer(client, net.lab.router, address, 3_000_000, port)
+        assert net.packets("host-punt") > before + 10, "nothing came to Linux but by the TAP"
+
+
+@pytest.mark.parametrize("address", [H1, H2, NEAR6, FAR6])
+def test_a_client_of_the_router(net, address):
+    """Whom it calls answers to the TAP's address, which Linux chooses."""
+    there = net.h1 if address in (H1, NEAR6) else net.h2
+    own = {H1: LAN, H2: WAN, NEAR6: LAN6, FAR6: WAN6}[address]
+    assert "2 received" in ping(net.lab.router, address, "-c2", "-l2", "-s1400")
+    assert "2 received" in ping(net.lab.router, address, "-c2", "-l2", "-s4000", "-I", own)
+    transfer(net.lab.router, there, address, 3_000_000)
+
+
+@pytest.mark.parametrize("own", [LAN, WAN])
+def test_the_first_hop_of_a_traceroute_is_the_host(net, own):
+    """The router's own packets take no hop of it: TTL 1 is enough for a neighbor."""
+    with net.lab.router.inside():
+        probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with probe:
+        probe.settimeout(10)
+        probe.bind((own, 0))
+        probe.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+        probe.connect((H2, 33434))
+        probe.send(b"who is there")
+        with pytest.raises(ConnectionRefusedError):
+            probe.recv(100)
+
+
+def test_a_routing_protocol_both_ways(net):
+    """Hellos of OSPF's kind: protocol 89 to 224.0.0.5, by raw sockets, with a TTL of 1."""
+    group = socket.inet_aton(ALL_SPF_ROUTERS)
+    ends = []
+    for where, own in ((net.h1, H1), (net.lab.router, LAN)):
+        with where.inside():
+            end = socket.socket(socket.AF_INET, socket.SOCK_RAW, OSPF)
+        interface = socket.inet_aton(own)
+        end.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group + interface)
+        end.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
+        end.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+        end.settimeout(LONG)
+        ends.append(end)
+    host, router = ends
+    with host, router:
+        for sender, own, receiver in ((host, H1, router), (router, LAN, host)):
+            sender.sendto(b"hello of " + own.encode(), (ALL_SPF_ROUTERS, 0))
+            packet, who = receiver.recvfrom(1000)
+            assert packet[20:] == b"hello of " + own.encode()
+            assert (packet[8], who[0]) == (1, own)
+            receiver.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                receiver.recv(1000)  # it comes once
+            receiver.settimeout(LONG)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +146,8 @@ def test_ipv6_both_ways(net):
 
 def test_the_router_answers_pings_itself_and_forwards_as_before(net):
     before = net.view.graph()
-    assert "2 received" in ping(net.h1, LAN, "-c2", "-i0.01")
-    assert "2 received" in ping(net.h1, H2, "-c2", "-i0.01")
+    assert "2 received" in ping(net.h1, LAN, "-c2", "-l2")
+    assert "2 received" in ping(net.h1, H2, "-c2", "-l2")
     punted = {row.name: row.packets for row in net.view.graph()}["host-punt"]
     assert punted == {row.name: row.packets for row in before}["host-punt"]
 

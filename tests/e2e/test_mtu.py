@@ -1,18 +1,21 @@
-"""A way out that takes no more than 1400 bytes, between hosts that send 1500."""
+"""A way out that takes no more than 1280 bytes, between hosts that send 1500."""
+
+import socket
 
 import pytest
 
-from e2e.lab import lab, ping, routed, transfer
+from e2e.lab import lab, ping, routed, transfer, udp_pair
 
 pytestmark = pytest.mark.root
 
+IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
 LAN, WAN, H1, H2 = "10.1.0.1", "10.2.0.1", "10.1.0.2", "10.2.0.2"
 
 
 @pytest.fixture
 def net():
     with lab() as place:
-        ports = {"lan": f"{LAN}/24", "wan": (f"{WAN}/24", {"mtu": 1400})}
+        ports = {"lan": f"{LAN}/24", "wan": (f"{WAN}/24", {"mtu": 1280})}
         with routed(place, ports) as made:
             place.address(f"{H1}/24", f"{H2}/24")
             place.default_routes(LAN, WAN)
@@ -21,19 +24,36 @@ def net():
 
 
 def test_a_sender_that_forbids_fragments_is_told(net):
-    assert "1 received" in ping(net.h1, H2, "-c1", "-Mdo", "-s1372")
-    said = ping(net.h1, H2, "-c1", "-Mdo", "-s1373")
-    assert f"From {LAN} icmp_seq=1 Frag needed and DF set (mtu = 1400)" in said
+    assert "1 received" in ping(net.h1, H2, "-c1", "-Mdo", "-s1252")
+    said = ping(net.h1, H2, "-c1", "-Mdo", "-s1253")
+    assert f"From {LAN} icmp_seq=1 Frag needed and DF set (mtu = 1280)" in said
+    assert "mtu 1280" in net.h1.run("ip", "route", "get", H2)
 
 
-@pytest.mark.parametrize("size", [1373, 1472, 2746, 8000, 65507])
+@pytest.mark.parametrize("size", [1253, 1472, 2506, 8000, 65507])
 def test_what_may_be_fragmented_is(net, size):
     """The host puts together what the router has cut, fragments of fragments too, and answers."""
     assert "1 received" in ping(net.h1, H2, "-c1")  # so many fragments do not wait for an address
-    assert "2 received" in ping(net.h1, H2, "-c2", "-i0.05", "-Mdont", f"-s{size}")
+    assert "2 received" in ping(net.h1, H2, "-c2", "-l2", "-Mdont", f"-s{size}")
     net.settle()
     assert net.drops() == {}
     assert net.count("ip4-fragment", "fragments") >= 4
+
+
+@pytest.mark.parametrize("size", [1253, 8000, 30_000, 60_000, 65_507])
+def test_datagrams_arrive_whole(net, size):
+    """The host cuts at 1500, the router each piece again; the kernel at the other end joins them."""
+    with udp_pair(net.h1, net.h2, H2) as (a, b):
+        a.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+        a.send(b"hello")  # so many fragments do not wait for an address
+        assert b.recv(100) == b"hello"
+        for n in range(3):
+            sent = bytes((n + i) % 251 for i in range(size))
+            a.send(sent)
+            assert b.recv(1 << 16) == sent
+    net.settle()
+    assert net.drops() == {}
+    assert net.count("ip4-fragment", "fragments") >= 3 * (size // 1280)
 
 
 def test_options_of_fragments(net):

@@ -24,7 +24,7 @@ def test_settings(place, options):
         assert "1 received" in ping(
             net.h1, H2, "-c1"
         )  # alone, as 8 packets may wait for a neighbor
-        assert "10 received" in ping(net.h1, H2, "-c10", "-i0.01", "-s", "4000")
+        assert "10 received" in ping(net.h1, H2, "-c10", "-l10", "-s", "4000")
         transfer(net.h1, net.h2, H2, 20_000_000)
         transfer(net.h2, net.h1, H1, 20_000_000)
 

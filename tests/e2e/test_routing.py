@@ -38,27 +38,27 @@ def net(whole):
 def test_ping_both_ways(net):
     # First one alone: on a busy machine more than the 8 packets that may wait for a neighbor would.
     assert "1 received" in ping(net.h1, H2, "-c1")
-    assert "20 received" in ping(net.h1, H2, "-c20", "-i0.01")
-    assert "20 received" in ping(net.h2, H1, "-c20", "-i0.01")
+    assert "20 received" in ping(net.h1, H2, "-c20", "-l20")
+    assert "20 received" in ping(net.h2, H1, "-c20", "-l20")
     assert net.drops() == {}
 
 
 @pytest.mark.parametrize("size", [0, 1, 17, 18, 1471, 1472])
 def test_ping_of_any_size_that_fits(net, size):
-    assert "3 received" in ping(net.h1, H2, "-c3", "-i0.01", "-s", str(size))
+    assert "3 received" in ping(net.h1, H2, "-c3", "-l3", "-s", str(size))
 
 
 @pytest.mark.parametrize("size", [1473, 4000, 65507])
 def test_ping_in_fragments(net, size):
-    assert "3 received" in ping(net.h1, H2, "-c3", "-i0.05", "-s", str(size))
-    assert "3 received" in ping(net.h2, H1, "-c3", "-i0.05", "-s", str(size))
+    assert "3 received" in ping(net.h1, H2, "-c3", "-l3", "-s", str(size))
+    assert "3 received" in ping(net.h2, H1, "-c3", "-l3", "-s", str(size))
     assert net.drops() == {}
 
 
 @pytest.mark.parametrize("own", [LAN, WAN])
 def test_ping_of_the_router(net, own):
     for host in (net.h1, net.h2):
-        assert "3 received" in ping(host, own, "-c3", "-i0.01", "-s", "1472")
+        assert "3 received" in ping(host, own, "-c3", "-l3", "-s", "1472")
 
 
 def test_ping_flood(net):
@@ -67,7 +67,7 @@ def test_ping_flood(net):
 
 def test_ping_with_record_route(net):
     """IP options go across; the router does not have to add itself to them."""
-    assert "2 received" in ping(net.h1, H2, "-c2", "-i0.01", "-T", "tsonly")
+    assert "2 received" in ping(net.h1, H2, "-c2", "-l2", "-T", "tsonly")
 
 
 def test_ttl_runs_out_at_the_router(net):

@@ -74,8 +74,10 @@ def test_what_an_address_sends_is_routed_by_its_table(place, text):
     found = host.run("ip", version, "route", "get", far, "from", str(interface.ip))
     assert "dev d0" in found
     assert "default" not in host.run("ip", version, "route", "show")  # the main table's
+    netlink.delete_rule(interface.ip, TABLE + 1)  # another one's
+    assert f"from {interface.ip} lookup {TABLE}" in host.run("ip", version, "rule", "show")
     for _ in range(2):
-        netlink.delete_rule(interface.ip)
+        netlink.delete_rule(interface.ip, TABLE)
         netlink.delete_default_route(index, interface.version, TABLE)
     assert str(interface.ip) not in host.run("ip", version, "rule", "show")
     assert "default" not in host.run(

@@ -8,7 +8,7 @@ two things in it are bent.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,14 @@ def others(port: int) -> list[IPv6Address]:
         for address in there.own
         if not address.is_link_local
     ]
+
+
+def anycast(port: int) -> list[IPv6Address]:
+    """The subnet-router anycast addresses that a port knows: RFC 4291 section 2.6.1, RFC 6164."""
+    vrf = PORTS[port - 1].vrf
+    own = [pair for there in PORTS if there.vrf == vrf for pair in there.addresses]
+    nets = [IPv6Network(pair, strict=False) for pair in own if pair[1] < 127]
+    return [n.network_address for n in nets if n.network_address not in known(port)]
 
 
 def speaker(port: int, to: IPv6Address) -> IPv6Address | None:

@@ -90,13 +90,15 @@ def speaker(
     return mine[0] if mine else None
 
 
-def echo_reply(packet: bytes, speak: IPv6Address | None) -> bytes:
-    """Answer an echo request (section 4.2), without extension headers. speak: for multicast.
+def echo_reply(packet: bytes, speak: IPv6Address | None, *, anycast: bool = False) -> bytes:
+    """Answer an echo request (section 4.2), without extension headers.
+
+    speak: for what was sent to a group, or to an anycast address (section 2.2b).
 
     The checksum is changed by RFC 1624 equation 3, which is what a fresh sum gives.
     """
     asked, asker = ip6.destination(packet), ip6.source(packet)
-    src = speak if asked.is_multicast else asked
+    src = speak if asked.is_multicast or anycast else asked
     assert src is not None
     message = packet[ip6.walk(packet).offset :]
     return header(src, asker, len(message)) + with_checksum(

@@ -119,7 +119,9 @@ def receive(
             return Result("bad-source")
     elif is_group(source) or is_mapped(source):
         return Result("bad-source")
-    if target not in ours:  # section 7.2.3
+    prefixes = [ip >> 128 - n << 128 - n for ip, n in addresses if ip >> 118 != 0xFE80 >> 6]
+    anycast = target in prefixes and target not in ours and source != 0
+    if target not in ours and not anycast:  # section 7.2.3
         return Result("not-for-us")
     if source in ours:
         return Result("address-conflict")
@@ -129,7 +131,8 @@ def receive(
     if source == 0:  # section 7.2.4
         reply = advertisement(mac, target, ALL_NODES, ROUTER | OVERRIDE)
         return Result("", None, group_mac(ALL_NODES), reply)
-    reply = advertisement(mac, target, source, ROUTER | SOLICITED | OVERRIDE)
+    override = 0 if anycast else OVERRIDE  # section 7.2.7
+    reply = advertisement(mac, target, source, ROUTER | SOLICITED | override)
     return Result("", ("OA", source, link) if link else None, link or link_source, reply)
 
 

@@ -15,7 +15,9 @@ KINDS = {
     "unreachable": {4: ("error", 3, 1), 6: ("error", 1, 3)},
     "prohibit": {4: ("error", 3, 13), 6: ("error", 1, 1)},
 }
-NEVER = tuple(ip_network(n) for n in ("255.255.255.255/32", "224.0.0.0/4", "ff00::/8"))
+NEVER = tuple(
+    map(ip_network, ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "ff00::/8"))
+)
 
 
 @dataclass

@@ -7,11 +7,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from vforward.layout import NIL
+from vforward.layout import META, NIL
 from vforward.tables import held as table
 from vforward.tables.addresses import halves, mapped_int
 
 LIMIT = 20
+PLAIN = np.zeros(4096, META)
+"""Packets of one buffer. Chains: nodes/neighbor/test_hold."""
 TOP = 2**128 - 1
 IPS = [mapped_int(n) for n in (0, 1, 2, 3, 2**32 - 1)] + [0, 1, 1 << 64, 2 << 64, TOP, TOP ^ 1]
 
@@ -42,7 +44,7 @@ class Holding(RuleBasedStateMachine):
             if slot == 0:
                 assert len(self.model) >= table.WINDOW
                 return
-            assert table.has_room(self.held) == (self.total < LIMIT)
+            assert table.has_room(self.held, 1) == (self.total < LIMIT)
             if self.total >= LIMIT:
                 return
             queue = self.model[port, ip] = deque()
@@ -51,7 +53,7 @@ class Holding(RuleBasedStateMachine):
             oldest = queue.popleft()
         row, self.next_row = self.next_row, self.next_row + 1
         queue.append(row)
-        assert table.append(self.held, slot, *hop, row) == oldest
+        assert table.append(self.held, PLAIN, slot, *hop, row) == oldest
 
     @rule(data=st.data())
     def release(self, data):
@@ -66,7 +68,7 @@ class Holding(RuleBasedStateMachine):
     def emit(self, n):
         for _ in range(n):
             expected = self.released.popleft() if self.released else NIL
-            assert table.pop_oldest(self.held, 0) == expected
+            assert table.pop_oldest(self.held, PLAIN, 0) == expected
 
     @invariant()
     def it_is_the_model(self):
@@ -92,6 +94,6 @@ def test_neighboring_addresses_spread():
         for i in range(512):
             hop = (1, *map(np.uint64, halves((0x20010DB8 << 96) + i * step)))
             if slot := int(table.probe(held, *hop)):
-                table.append(held, slot, *hop, i)
+                table.append(held, PLAIN, slot, *hop, i)
         table.check(held)
         assert table.held_packets(held) >= 128

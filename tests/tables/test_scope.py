@@ -4,7 +4,7 @@ import pytest
 
 from nodes import network6 as net
 from nodes.network6 import ADDRESSES, N_PORTS, PORTS, a
-from vforward.tables.scope import NOBODY, is_ours, speaker
+from vforward.tables.scope import NOBODY, is_anycast, is_ours, speaker
 
 HALF = (1 << 64) - 1
 
@@ -18,6 +18,17 @@ def test_is_ours(port):
         high, low = int(address) >> 64, int(address) & HALF
         found = is_ours(net.addresses(), net.ports(), port, net.np.uint64(high), net.np.uint64(low))
         assert bool(found) == (address in net.known(port)), address
+
+
+@pytest.mark.parametrize("port", range(1, N_PORTS))
+def test_is_anycast(port):
+    known = net.anycast(port)
+    assert known
+    every = {to for other in range(1, N_PORTS) for to in net.anycast(other)}
+    for address in {*every, *ADDRESSES, a("2001:db8:1:0:1::"), a("2001:db8:4::"), a("::")}:
+        high, low = net.np.uint64(int(address) >> 64), net.np.uint64(int(address) & HALF)
+        found = is_anycast(net.addresses(), net.ports(), port, high, low)
+        assert bool(found) == (address in known), address
 
 
 @pytest.mark.parametrize("port", range(1, N_PORTS))

@@ -38,6 +38,8 @@ FIXED = {
     PROHIBIT6: (Way.ERROR, 1, 1),
 }
 RESERVED = max(FIXED)
+PATIENCE = 1
+"""How much may be out of use before a change frees it: a quiet point is 0.2 ms and more to wait for."""
 
 Hop = tuple[int, int]
 
@@ -71,9 +73,9 @@ class Adjacencies:
         return len(self._free)
 
     @property
-    def waiting(self) -> bool:
-        """Whether something waits for a quiet point to be freed."""
-        return bool(self._later)
+    def waiting(self) -> int:
+        """How much waits for a quiet point to be freed."""
+        return len(self._later)
 
     def at_quiet(self, what: Callable[[], None]) -> None:
         """Do something when no worker uses anymore what it reads now."""

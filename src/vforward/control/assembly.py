@@ -6,8 +6,10 @@ Routes and neighbors may be added while it runs, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -18,7 +20,8 @@ from ipaddress import (
 )
 from typing import NamedTuple, TypeVar
 
-from vforward.control.bridging import Bridging, Settings, Tag, rewrite
+from vforward.control import route_file
+from vforward.control.bridging import BridgeSettings, Bridging, Tag, rewrite
 from vforward.control.interfaces import Given, Interface, Interfaces, is_link_local, link_local
 from vforward.control.neighbors import NeighborService
 from vforward.control.router_graph import BVI_EDGE
@@ -30,8 +33,11 @@ from vforward.io.tap import TapPort
 from vforward.memory.pool import Pool
 from vforward.packet import ethernet as eth
 from vforward.tables.addresses import mapped_int
+from vforward.tables.ports import BVI, ROUTED
 
 P = TypeVar("P", bound=Port)
+G = TypeVar("G")
+R = TypeVar("R")
 Host = str | IPv4Address | IPv6Address
 Prefix = str | IPv4Network | IPv6Network
 
@@ -70,14 +76,15 @@ class Assembly:
         self._not_built(f"port {name}")
         kind = type(port).__name__
         interface = self.interfaces.new(name, kind, address, vrf=vrf, urpf=urpf)
-        self._stack.callback(port.close)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.interfaces.forget, interface)
+            self._refuse_addresses(interface)
+            undo.callback(port.close)
             port.open(interface.number, self.pool)
-        except BaseException:
-            self.interfaces.forget(interface)
-            raise
-        interface.port = port
-        self._up(interface, port.mac, port.mtu)
+            interface.port = port
+            self._up(interface, port.mac, port.mtu)
+            self._stack.callback(port.close)
+            undo.pop_all()
         return port
 
     def add_vlan(
@@ -101,15 +108,15 @@ class Assembly:
         self._not_built(f"port {name}")
         on = self.interfaces.find(parent)
         interface = self.interfaces.new(name, "vlan", address, vrf=vrf, urpf=urpf)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.interfaces.forget, interface)
+            self._refuse_addresses(interface)
             self.interfaces.lay_vlan(interface, parent, vlan, inner, dot1ad=dot1ad)
-        except BaseException:
-            self.interfaces.forget(interface)
-            raise
-        assert on.port is not None
-        self._up(interface, on.port.mac, min(mtu or on.port.mtu, on.port.mtu))
+            assert on.port is not None
+            self._up(interface, on.port.mac, min(mtu or on.port.mtu, on.port.mtu))
+            undo.pop_all()
 
-    def add_bridge(self, name: str, settings: Settings | None = None) -> None:
+    def add_bridge(self, name: str, settings: BridgeSettings | None = None) -> None:
         """Add a bridge domain. Raises ConfigError."""
         self._not_built(f"bridge {name}")
         self._bridges[name] = self.bridging.add_domain(name, settings)
@@ -142,8 +149,18 @@ class Assembly:
         """Add the routed interface of a bridge. Raises ConfigError."""
         self._not_built(f"port {name}")
         domain = self._bridge(bridge)
+        for other in self.interfaces:
+            if other.kind == "bvi" and other.bridge == bridge:
+                msg = (
+                    f"port {name}: bridge {bridge} has {other.name} as its routed interface already"
+                )
+                raise ConfigError(msg)
         interface = self.interfaces.new(name, "bvi", address, vrf=vrf, urpf=urpf)
-        self._up(interface, mac or default_mac(interface.number), mtu)
+        with ExitStack() as undo:
+            undo.callback(self.interfaces.forget, interface)
+            self._refuse_addresses(interface)
+            self._up(interface, mac or default_mac(interface.number), mtu)
+            undo.pop_all()
         self.interfaces.bvi(interface, bridge)
         self.bridging.set_bvi(domain, interface.number)
 
@@ -179,6 +196,9 @@ class Assembly:
         self._not_built(f"port {name}")
         there = self.interfaces.find(of)
         record = self.interfaces.record(there)
+        if record["mode"] not in (ROUTED, BVI) or record["host"]:
+            msg = f"port {name}: {of} can have no host: it is no routed port, or has one already"
+            raise ConfigError(msg)
         mac = int(record["mac"]).to_bytes(6, "big")
         port = TapPort(
             tap, mac=mac, mtu=int(record["mtu"]), addresses=there.addresses, host_routes=routes
@@ -202,12 +222,13 @@ class Assembly:
         paths: (via, port, weight) of each. kind: "blackhole", "unreachable", "prohibit", "local".
         Of routes to one prefix the lowest metric counts. Raises ConfigError.
         """
+        what = f"route {prefix}"
         given = [*paths] or ([] if kind else [(via, port, 1)])
         self.routing.add(
-            ip_network(prefix),
+            _parsed(what, ip_network, prefix),
             paths=[
                 Path(
-                    None if hop is None else ip_address(hop),
+                    None if hop is None else _parsed(what, ip_address, hop),
                     None if out is None else self.interfaces.find(out).number,
                     weight,
                 )
@@ -218,17 +239,40 @@ class Assembly:
             vrf=self.interfaces.vrf(vrf),
         )
 
+    def add_route_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        via: Host | None = None,
+        vrf: str = "default",
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> int:
+        """Add the routes of a text file, see control.route_file. Returns how many lines there are.
+
+        via: the next hop of lines that name none. progress: how many are done, and of how many; what
+        it raises ends this halfway, and the forwarder has to be closed. Raises ConfigError, TableFull.
+        """
+        hop = None if via is None else _parsed(f"routes of {path}", ip_address, via)
+        number = self.interfaces.vrf(vrf)
+        return route_file.load(self.routing, path, vrf=number, via=hop, progress=progress)
+
     def delete_route(
         self, prefix: Prefix, *, metric: int | None = None, vrf: str = "default"
     ) -> None:
-        """Take a route away. Raises KeyError when there is none."""
-        self.routing.delete(ip_network(prefix), metric=metric, vrf=self.interfaces.vrf(vrf))
+        """Take a route away. Raises KeyError when there is none, ConfigError."""
+        what = f"route {prefix}"
+        if vrf not in self.interfaces.vrfs:
+            raise KeyError(f"{what} of VRF {vrf}")
+        number = self.interfaces.vrfs[vrf]
+        self.routing.delete(_parsed(what, ip_network, prefix), metric=metric, vrf=number)
 
     def add_neighbor(self, address: Host, mac: bytes, port: str) -> None:
         """Tell a neighbor's MAC, which is then never asked for. Raises ConfigError."""
-        ip = ip_address(address)
+        what = f"neighbor {address} of port {port}"
+        ip = _parsed(what, ip_address, address)
         number = int(ip) if ip.version == 6 else mapped_int(int(ip))
-        self.neighbors.add_static(self.interfaces.find(port).number, number, mac)
+        at = self.interfaces.find(port).number
+        _parsed(what, partial(self.neighbors.add_static, at, number), mac)
 
     def _not_built(self, what: str) -> None:
         if self._built:
@@ -259,6 +303,19 @@ class Assembly:
             raise ConfigError(msg)
         return interface
 
+    def _refuse_addresses(self, interface: Interface) -> None:
+        """Raise ConfigError where another port of the VRF has the same one, save on its own link."""
+        for other in self.interfaces:
+            if other is interface or other.vrf != interface.vrf:
+                continue
+            used = {address.ip for address in other.addresses if not is_link_local(address)}
+            for address in interface.addresses:
+                if address.ip in used:
+                    msg = (
+                        f"port {interface.name}: {address.ip} is an address of {other.name} already"
+                    )
+                    raise ConfigError(msg)
+
     def _up(self, interface: Interface, mac: bytes, mtu: int) -> None:
         names = [name for name, _ in self.interfaces.real()]
         on = interface.parent or interface.name
@@ -267,6 +324,19 @@ class Assembly:
             if not any(is_link_local(a) for a in interface.addresses):
                 interface.addresses += (link_local(mac),)
         self.interfaces.up(interface, mac, mtu, output)
-        for address in interface.addresses:
-            self.routing.connect(interface.number, address)
-            self.neighbors.add_address(interface.number, address)
+        with ExitStack() as undo:
+            for address in interface.addresses:
+                self.routing.connect(interface.number, address)
+                undo.callback(self.routing.disconnect, interface.number, address)
+                self.neighbors.add_address(interface.number, address)
+                undo.callback(self.neighbors.delete_address, interface.number, address)
+            undo.pop_all()
+
+
+def _parsed(what: str, parse: Callable[[G], R], given: G) -> R:
+    """What parse makes of it. Raises ConfigError where that is a ValueError."""
+    try:
+        return parse(given)
+    except ValueError as error:
+        msg = f"{what}: {error}"
+        raise ConfigError(msg) from None

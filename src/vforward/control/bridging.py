@@ -2,13 +2,13 @@
 """Bridging: the control side of the switch. Domains, their members, MACs, ageing, tags.
 
     bridging = Bridging(arena, ports)
-    lan = bridging.add_domain("lan", Settings(limit=1000))
+    lan = bridging.add_domain("lan", BridgeSettings(limit=1000))
     bridging.add_member(lan, 3)
     graph.tables |= bridging.tables
     ...
     due = bridging.step(time.monotonic())      # and again when that is due
 
-One thread calls it; the worker may be running.
+One thread changes it and one calls step; any may ask. The worker may be running.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PUSHABLE = (eth.VLAN, eth.QINQ)
 
 
 @dataclass(frozen=True)
-class Settings:
+class BridgeSettings:
     """What a bridge domain does. limit: of learned MACs; None: what the table has room for."""
 
     learn: bool = True
@@ -146,7 +146,7 @@ class Bridging:
         self._due: float | None = None
         self.tables: dict[str, NDArray[Any]] = {**shared, "mac": self._macs.table}
 
-    def add_domain(self, name: str, settings: Settings | None = None) -> int:
+    def add_domain(self, name: str, settings: BridgeSettings | None = None) -> int:
         """Make a bridge domain; returns its number. Raises ConfigError."""
         if name in self._names.values():
             msg = f"bridge domain {name!r}: there is one already"
@@ -156,14 +156,14 @@ class Bridging:
         if not domain:
             msg = f"bridge domain {name!r}: there are {bridge.DOMAINS - 1} already, which is all"
             raise ConfigError(msg)
-        settings = settings or Settings()
+        settings = settings or BridgeSettings()
         self._refuse_limit(name, settings)
         self._names[domain] = name
         self._domains[domain]["moves"] = 0
         self.set(domain, settings)
         return domain
 
-    def set(self, domain: int, settings: Settings) -> None:
+    def set(self, domain: int, settings: BridgeSettings) -> None:
         """Change what a domain does. One that learns no more forgets what it has learned."""
         self._refuse_limit(self._name(domain), settings)
         limit = bridge.NO_LIMIT if settings.limit is None else settings.limit
@@ -237,19 +237,24 @@ class Bridging:
         """Forget what was learned, in a domain, at a port (0: any). Returns how many MACs."""
         return self._macs.flush(domain, port)
 
-    def entries(self) -> list[Known]:
-        """All MACs, by domain."""
+    def count(self) -> int:
+        """How many MACs all domains know, static ones too."""
+        return int(np.count_nonzero(self._macs.table))
+
+    def entries(self, most: int | None = None) -> list[Known]:
+        """The MACs, by domain; at most so many, the first of them."""
+        names = self._names.copy()
         return [
-            Known(self._names[e.domain], e.mac, e.port, e.static, e.age * self._tick_s)
-            for e in self._macs.entries()
-            if e.domain in self._names
+            Known(names[e.domain], e.mac, e.port, e.static, e.age * self._tick_s)
+            for e in self._macs.entries(most)
+            if e.domain in names
         ]
 
     def counters(self) -> dict[str, Counters]:
         """By name of the domain."""
         return {
             name: Counters(*(int(self._domains[domain][field]) for field in ("count", "moves")))
-            for domain, name in self._names.items()
+            for domain, name in self._names.copy().items()
         }
 
     def step(self, now: float) -> float:
@@ -299,7 +304,7 @@ class Bridging:
         return self._names[domain]
 
     @staticmethod
-    def _refuse_limit(name: str, settings: Settings) -> None:
+    def _refuse_limit(name: str, settings: BridgeSettings) -> None:
         if settings.limit is not None and not 0 <= settings.limit < bridge.NO_LIMIT:
             msg = f"bridge domain {name!r}: limit = {settings.limit} is no number of MACs"
             raise ConfigError(msg)

@@ -109,8 +109,14 @@ def run(
         sys.stdout.flush()
 
     with tables.Bar("compiling") as bar:
-        shown = str(file.absolute())
-        daemon.run(wanted, bar.report, ready, file=shown, exit_when_idle=exit_when_idle)
+        daemon.run(
+            wanted,
+            functools.partial(bar.report, title="compiling"),
+            ready,
+            loading=functools.partial(bar.report, title="loading routes"),
+            file=str(file.absolute()),
+            exit_when_idle=exit_when_idle,
+        )
 
 
 @_command

@@ -74,6 +74,10 @@ def _hops(draft: Draft, i: int, route: Route) -> Iterator[Problem]:
             what = f"is the same way as {dotted(first)}"
             yield Problem(hop.path, what, "different paths; more packets for one: a larger weight")
             continue
+        if hop.via is None and len(hops) > 1:
+            what = "is missing: each of several paths needs a next hop"
+            yield Problem((*hop.path, "via"), what, "a host, with or without port beside it")
+            continue
         wrong = list(_out_of(draft, hop, route))
         yield from wrong
         if hop.via is None or wrong:

@@ -42,6 +42,10 @@ from vforward.tables import rate_limit
 BUFFERS_MIN = 1024
 """With fewer, the worker's cache could hold all of them, and nobody could ask for a neighbor."""
 
+NEXT_HOPS = 49152
+"""Adjacencies for next hops and groups of them, besides one for each neighbor."""
+NEIGHBORS_MAX = 1 << 20
+
 
 class Forwarder(Assembly):
     """See the module. Ports and wiring are given first, then build, then packets.
@@ -72,13 +76,18 @@ class Forwarder(Assembly):
         if buffers < BUFFERS_MIN:
             msg = f"buffers is {buffers}; at least {BUFFERS_MIN}"
             raise ConfigError(msg)
+        if not 1 <= neighbors <= NEIGHBORS_MAX:
+            msg = f"neighbors is {neighbors}; allowed: 1 to {NEIGHBORS_MAX}"
+            raise ConfigError(msg)
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"
         with ExitStack() as stack:  # closed here if there is no room for all of it
             self.arena = stack.enter_context(Arena.create(self.name))
             self.pool = Pool(self.arena, buffers)
             self.interfaces = Interfaces(self.arena)
             ports = self.interfaces.ports
-            self.routing = Routing(self.arena, ports, self.interfaces.name_of)
+            self.routing = Routing(
+                self.arena, ports, self.interfaces.name_of, n_adjacencies=NEXT_HOPS + neighbors
+            )
             self.interfaces.on_vrf = self.routing.add_vrf
             self.bridging = Bridging(self.arena, ports, entries=mac_table, age_s=mac_age_s)
             self.graph = Graph(self.arena, self.pool, PORTS_MAX)
@@ -114,6 +123,9 @@ class Forwarder(Assembly):
         )
         real = self.interfaces.real()
         lay_out(self.graph, real)
+        if self.interfaces.ports["host"].any():
+            for _, port in real:  # the addresses are Linux's too, on all of its interfaces
+                port.mute()
         for interface in self.interfaces:
             if interface.urpf:
                 for family in ("ip4", "ip6"):
@@ -140,9 +152,9 @@ class Forwarder(Assembly):
         """Start the worker and the services. Raises VforwardError when they run already."""
         assert self.worker is not None, "build comes before start"
         assert self._publisher is not None
-        self.worker.start()
         self._stack.callback(self.stop)
-        self.neighbors.start()
+        self.neighbors.start()  # first: the worker reads where to ring without a lock
+        self.worker.start()
         self._maintenance.start()
         self._publisher.start()
 
@@ -161,17 +173,21 @@ class Forwarder(Assembly):
 
     def stop(self) -> None:
         """Stop the worker and the services; ports flush. Harmless when repeated."""
-        if self.worker is not None:
-            self.worker.stop()
-        self.neighbors.stop()
-        self._maintenance.stop()
-        for _, port in self.interfaces.real():
-            port.flush()
-        if self._publisher is not None:
-            self._publisher.stop()
+        with ExitStack() as rest:  # the last one first; none is left out when another fails
+            if self._publisher is not None:
+                rest.callback(self._publisher.stop)
+            for _, port in self.interfaces.real():
+                rest.callback(port.flush)
+            rest.callback(self._maintenance.stop)
+            rest.callback(self.neighbors.stop)
+            if self.worker is not None:
+                rest.callback(self.worker.stop)
 
-    def known_neighbors(self) -> list[dict[str, Any]]:
-        """The neighbors, for users: port, address, mac, state, and since when, in seconds."""
+    def known_neighbors(self, most: int | None = None) -> list[dict[str, Any]]:
+        """The neighbors, for users: port, address, mac, state, and since when, in seconds.
+
+        At most so many of them, the first by port and address.
+        """
         return [
             {
                 "port": self.interfaces.name_of(n.port),
@@ -180,7 +196,7 @@ class Forwarder(Assembly):
                 "state": n.state.value,
                 "since": round(n.since, 3),
             }
-            for n in self.neighbors.entries()
+            for n in self.neighbors.entries(most)
         ]
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ A number is a port's for the forwarder's life. Interfaces are added before the g
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, IPv6Network, ip_interface
@@ -69,6 +70,7 @@ class Interfaces:
 
     def __init__(self, arena: Arena) -> None:
         self.by_name: dict[str, Interface] = {}
+        self._names: dict[int, str] = {}
         self.ports: NDArray[Any] = arena.make("ports", PORTS_MAX, PORT)
         self.vlans: NDArray[np.uint16] = arena.make("vlans", PORTS_MAX * VIDS, np.uint16)
         self.inner_vlans: NDArray[np.uint16] = arena.make(
@@ -78,6 +80,7 @@ class Interfaces:
         self.on_vrf: Callable[[int], None] = lambda _: None
         """Called with the number of each VRF that is made."""
         self._blocks = 1  # of inner_vlans, in use
+        self._lock = threading.Lock()  # of vrfs
 
     @property
     def tables(self) -> dict[str, NDArray[Any]]:
@@ -89,7 +92,7 @@ class Interfaces:
 
     def name_of(self, number: int) -> str:
         """The name of a number that is an interface's."""
-        return next(i.name for i in self if i.number == number)
+        return self._names[number]
 
     def record(self, interface: Interface) -> Any:
         """The interface's PORT record."""
@@ -122,23 +125,30 @@ class Interfaces:
         record = self.record(interface)
         record["filter"], record["parent"] = NO_MAC, number
         record["vrf"], record["urpf"] = self.vrf(vrf), URPF[urpf]
-        self.by_name[name] = interface
+        self.by_name[name], self._names[number] = interface, name
         return interface
 
     def vrf(self, name: str) -> int:
-        """The number of a VRF, which is made when it is first named. Raises ConfigError."""
-        if name not in self.vrfs and len(self.vrfs) >= VRFS_MAX:
-            msg = f"VRF {name!r}: there are {VRFS_MAX} already"
-            raise ConfigError(msg)
-        if name not in self.vrfs:
-            self.vrfs[name] = len(self.vrfs)
-            self.on_vrf(self.vrfs[name])
-        return self.vrfs[name]
+        """The number of a VRF, which is made when it is first named. Raises ConfigError, TableFull."""
+        with self._lock:  # routes come from any thread, and each may name one first
+            if name not in self.vrfs:
+                if len(self.vrfs) >= VRFS_MAX:
+                    msg = f"VRF {name!r}: there are {VRFS_MAX} already"
+                    raise ConfigError(msg)
+                self.vrfs[name] = len(self.vrfs)
+                try:
+                    self.on_vrf(self.vrfs[name])
+                except BaseException:
+                    del self.vrfs[name]
+                    raise
+            return self.vrfs[name]
 
     def forget(self, interface: Interface) -> None:
-        """Take back the newest interface, which could not be opened."""
-        del self.by_name[interface.name]
+        """Take back the newest interface, which could not be opened or brought up."""
+        del self.by_name[interface.name], self._names[interface.number]
         self.ports[interface.number] = np.zeros(1, PORT)
+        for table in (self.vlans, self.inner_vlans):
+            table[table == interface.number] = 0
 
     def up(self, interface: Interface, mac: bytes, mtu: int, output: int) -> None:
         """Route what comes in here for this MAC; send what leaves by interface-output's edge."""

@@ -31,6 +31,8 @@ class Maintenance:
 
     def start(self) -> None:
         """Call them from a thread until stop."""
+        if self._thread is not None:
+            return
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
         self._thread.start()

@@ -116,6 +116,7 @@ class Groups:
         self._groups: dict[int, Group] = {}
         self._by_weights: dict[frozenset[tuple[Hop, int]], list[Group]] = {}
         self._free: list[tuple[int, int]] = [(0, n)]  # ranges: first, size
+        self._left: set[int] = set()  # that routes have left since the last quiet point
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -145,9 +146,16 @@ class Groups:
         for group in self._by_weights.get(frozenset(weights.items()), ()):
             if not owners or group.owners == owners:
                 return self._adjacencies.hold(group.number)
+        alone = alone and old not in self._left
         if before is not None and alone and len(owners) == len(before.owners):
             return self._change(before, weights, owners)
         return self._make(weights, owners or assign((NOBODY,) * size_for(weights), {}, live))
+
+    def left(self, number: int) -> None:
+        """A route has left the group; until a quiet point its packets may still ask the buckets."""
+        if number in self._groups and number not in self._left:
+            self._left.add(number)
+            self._adjacencies.at_quiet(lambda: self._left.discard(number))
 
     def release(self, number: int) -> None:
         """End a use of a group, or of any other adjacency."""
@@ -160,15 +168,15 @@ class Groups:
         taken = group.first, len(group.owners)
         self._adjacencies.at_quiet(lambda: self._give_back(*taken))
 
-    def set_failed(self, hop: Hop, failed: bool) -> None:
-        """Leave a next hop out, or let it in again, in all groups."""
-        if (hop in self.failed) == failed:
-            return
+    def set_failed(self, hop: Hop, failed: bool) -> bool:
+        """Leave a next hop out, or let it in again, in all groups. Returns whether it is in any."""
+        changes = (hop in self.failed) != failed
         (self.failed.add if failed else self.failed.discard)(hop)
-        for group in self._groups.values():
-            if hop in group.weights:
-                live = self._live(group.weights)
-                self._set(group, assign(group.owners, group.live, live), live)
+        having = [group for group in self._groups.values() if hop in group.weights]
+        for group in having if changes else ():
+            live = self._live(group.weights)
+            self._set(group, assign(group.owners, group.live, live), live)
+        return bool(having)
 
     def _live(self, weights: Weights) -> Weights:
         live = {hop: weight for hop, weight in weights.items() if hop not in self.failed}

@@ -11,10 +11,12 @@ section 2.3.2.1 asks for the time-out and the unicast poll. An address is 128 bi
       failed --> forgotten, 5 s later
 
 (*) 0.5 to 1.5 times that (section 6.3.2). A MAC that nobody asked for makes a neighbor stale. 60 s is
-Linux's gc_staletime; "failed", not of the RFC, is Linux's too: who did not answer is not asked again
-at once. Packets for a next hop that is incomplete wait in the worker's table; when it has a MAC or
-has failed they are released. RFC 6583 asks for limits: of a port's incomplete neighbors, which a scan
-of its prefix makes, and of neighbors that come without our asking, which leave room for the others.
+Linux's gc_staletime; "failed", not of the RFC, is Linux's too: who did not answer is not asked again at
+once. A failed one that multipath routes do without is asked each 5 s, and not forgotten: forgotten it
+would have its share of the packets again, and they would wait in vain. Packets for a next hop that is
+incomplete wait in the worker's table; when it has a MAC or has failed they are released. RFC 6583 asks
+for limits: of a port's incomplete neighbors, which a scan of its prefix makes, and of neighbors that
+come without our asking, which leave room for the others.
 """
 
 from __future__ import annotations
@@ -86,8 +88,11 @@ class Routing(Protocol):
     def neighbor_stale(self, port_number: int, ip: int, /) -> None:
         """The next hop, which is up, stays so, but it is to be told when packets go there."""
 
-    def neighbor_failed(self, port_number: int, ip: int, /) -> None:
-        """It does not answer: as neighbor_down, and other paths are better until it is up or down."""
+    def neighbor_failed(self, port_number: int, ip: int, /) -> bool:
+        """It does not answer: as neighbor_down, and other paths are better until it is up or down.
+
+        Returns whether there are such paths, so that no packet would ask for it. May come again.
+        """
 
     def neighbor_down(self, port_number: int, ip: int, /) -> None:
         """Packets for this next hop must be held from now on."""
@@ -225,6 +230,8 @@ class Machine:
             self._arm(entry, entry.due)
         elif entry.state is State.REACHABLE and entry.mac is not None:
             self._settle(entry, entry.mac, State.STALE, now)
+        elif entry.state is State.FAILED and self._asked_anew(entry):
+            self._arm(entry, now + self._times.failed_s)
         elif entry.state in (State.FAILED, State.STALE):
             self.forget(entry)
         else:
@@ -232,6 +239,11 @@ class Machine:
                 entry.tries = 0
                 self._change(entry, State.PROBE, None, now)
             self._ask(entry, now)
+
+    def _asked_anew(self, entry: Entry) -> bool:
+        """Ask who has failed where packets go other ways until it answers, and would not ask."""
+        diverted = self._routing.neighbor_failed(entry.port, entry.ip)
+        return diverted and self._output.request(entry.port, entry.ip, None)
 
     def _ask(self, entry: Entry, now: float) -> None:
         """Send one more request, or give up."""

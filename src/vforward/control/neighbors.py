@@ -7,6 +7,7 @@ worker  <-- releases, inject (frames) service   what becomes of packets; request
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import random
@@ -127,11 +128,18 @@ class NeighborService:
 
     # What users do.
 
-    def entries(self) -> list[Neighbor]:
-        """All neighbors, by port and address."""
+    def entries(self, most: int | None = None) -> list[Neighbor]:
+        """The neighbors, by port and address; at most so many, the first of them."""
         with self._lock:
-            found = sorted(self._machine.entries.items())
-            return [Neighbor(e.port, e.ip, e.mac, e.state, e.since) for _, e in found]
+            keys = list(self._machine.entries)
+        keys = sorted(keys) if most is None else heapq.nsmallest(most, keys)  # others may go on
+        with self._lock:
+            found = [e for e in map(self._machine.entries.get, keys) if e is not None]
+            return [Neighbor(e.port, e.ip, e.mac, e.state, e.since) for e in found]
+
+    def count(self) -> int:
+        """How many neighbors there are."""
+        return len(self._machine.entries)
 
     @property
     def refused(self) -> int:

@@ -263,9 +263,16 @@ class View:
         return rows
 
     def neighbors(self) -> list[dict[str, Any]]:
-        """The neighbors: port, address, mac, state, age (s; None: configured)."""
+        """The neighbors: port, address, mac, state, age (s; None: configured).
+
+        The last row may say how many more there are.
+        """
         now = time.monotonic()  # one clock for all processes
-        return [_neighbor(row, now) for row in self.arena.read_document("neighbors")]
+        found = self.arena.read_document("neighbors")
+        rows = [_neighbor(row, now) for row in found["neighbors"]]
+        if more := found["count"] - len(rows):
+            rows.append({"address": f"... and {more:,} more"})
+        return rows
 
     def clear(self) -> None:
         """Count from zero from now on. The worker's own counters are left alone."""

@@ -3,8 +3,9 @@
 
 forwarder   once: nodes, edges, counters, ports (see describe)
 routes      when they change: how many there are, and the first ROUTES_SHOWN
-neighbors   when they change
-bridges     when they change: domains with their ports, and the first MACS_SHOWN MACs
+neighbors   when they change: how many there are, and the first NEIGHBORS_SHOWN
+bridges     when they change: domains with their ports, how many MACs there are, and the first
+            MACS_SHOWN
 drops       u64[n_ports, DROPS]: what ports know of frames that never reached the graph, in the
             order of the port's "statistics"; *-cleared: what ``clear`` copied, for readers to subtract
 """
@@ -31,7 +32,10 @@ log = logging.getLogger(__name__)
 
 DROPS = 4
 PERIOD_S = 0.25
+SHARE = 0.05
+"""Of the time, that large tables may take to be looked through."""
 ROUTES_SHOWN = 2000
+NEIGHBORS_SHOWN = 2000
 MACS_SHOWN = 2000
 
 
@@ -65,11 +69,15 @@ class Publisher:
                 values = list(interface.port.statistics().values())[:DROPS]
                 self._drops[interface.number, : len(values)] = values
         self._routes()
-        self._document("neighbors", forwarder.known_neighbors())
+        neighbors = forwarder.known_neighbors(NEIGHBORS_SHOWN)
+        count = max(forwarder.neighbors.count(), len(neighbors))
+        self._document("neighbors", {"count": count, "neighbors": neighbors})
         self._document("bridges", bridges(forwarder))
 
     def start(self) -> None:
-        """Refresh every PERIOD_S from now on."""
+        """Refresh every PERIOD_S from now on, or as often as takes SHARE of the time."""
+        if self._thread is not None:
+            return
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
@@ -83,23 +91,26 @@ class Publisher:
             self.refresh()
 
     def _run(self) -> None:
-        while not self._stopping.wait(PERIOD_S):
+        pause = PERIOD_S
+        while not self._stopping.wait(pause):
+            before = time.thread_time()
             try:
                 self.refresh()
             except Exception:  # must not end with it
                 log.exception("publisher: a refresh failed")
+            pause = max(PERIOD_S, (time.thread_time() - before) / SHARE)
 
     def _routes(self) -> None:
-        routing, vrfs = self._forwarder.routing, self._forwarder.interfaces.vrfs
+        routing, interfaces = self._forwarder.routing, self._forwarder.interfaces
         changes = routing.changes()
         if changes == self._changes:
             return
-        self._changes = changes
-        names = {number: name for name, number in vrfs.items()}
         shown = [dataclasses.asdict(r) for r in routing.routes(limit=ROUTES_SHOWN)]
+        names = {number: name for name, number in [*interfaces.vrfs.items()]}  # after their routes
         for route in shown:
             route["vrf"] = names[route["vrf"]]
         self._document("routes", {"count": routing.count(), "routes": shown})
+        self._changes = changes  # last: what failed is tried again
 
     def _document(self, name: str, content: Any) -> None:
         if self._last.get(name) != content:
@@ -138,7 +149,7 @@ def bridges(forwarder: Forwarder) -> dict[str, Any]:
         {"bridge": name, "ports": members.get(name, []), "macs": n.learned, "moves": n.moves}
         for name, n in bridging.counters().items()
     ]
-    known = bridging.entries()[:MACS_SHOWN]
+    known = bridging.entries(MACS_SHOWN)
     macs = [
         {
             "bridge": m.domain,
@@ -149,7 +160,7 @@ def bridges(forwarder: Forwarder) -> dict[str, Any]:
         }
         for m in known
     ]
-    return {"bridges": domains, "count": len(known), "macs": macs}
+    return {"bridges": domains, "count": max(bridging.count(), len(macs)), "macs": macs}
 
 
 def _node(graph: Graph, member: Member) -> dict[str, Any]:

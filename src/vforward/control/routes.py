@@ -81,6 +81,18 @@ def key_of_prefix(prefix: Network) -> Key:
     return key_of(int(prefix.network_address), prefix.prefixlen)
 
 
+def routable_key(prefix: Network) -> Key:
+    """The same, of a prefix that users may route. Raises ConfigError."""
+    for never in ALWAYS[prefix.version]:
+        if prefix.subnet_of(never):  # type: ignore[arg-type]
+            msg = (
+                f"route {prefix}: {never} is not routed (RFC 1812 section 5.3.7, RFC 4291 section "
+                "2.7): remove the route"
+            )
+            raise ConfigError(msg)
+    return key_of_prefix(prefix)
+
+
 def prefix_of(key: Key, bits: int) -> str:
     """A table's key as text."""
     address = IPv4Address(key >> 8) if bits == 32 else IPv6Address(key >> 8)

@@ -6,8 +6,7 @@ connected before configured, and among configured ones the lowest metric (contro
 via a next hop shares that neighbor's adjacency, so a neighbor that comes or goes changes one record,
 not its routes (control.adjacencies). Several next hops share flows by weight (control.multipath).
 
-IPv6 link-local prefixes are in no FIB: what is sent there does not leave the link (RFC 4291 section
-2.5.6). A link-local next hop works where its port is given.
+IPv6 link-local prefixes are in no FIB (RFC 4291 section 2.5.6). Such a next hop needs its port.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vforward.control.adjacencies import Adjacencies
+from vforward.control.adjacencies import PATIENCE, Adjacencies
 from vforward.control.multipath import Groups
 from vforward.control.route_table import (
     CONFIGURED_RANK,
@@ -40,6 +39,7 @@ from vforward.control.routes import (
     is_link_local,
     key_of_prefix,
     native,
+    routable_key,
     shown,
     sorted_keys,
     version_of,
@@ -127,7 +127,7 @@ class Routing:
                     self._remove(table, key, order)
                 raise
             self._interfaces[port, interface] = vrf
-            self.reclaim()
+            self.reclaim(PATIENCE)
 
     def disconnect(self, port: int, interface: Interface) -> None:
         """Take an address off a port. Configured routes stay, also those via its prefix.
@@ -146,7 +146,7 @@ class Routing:
                 if table.find(key, order) is not None:
                     self._remove(table, key, order)
             del self._interfaces[port, interface]
-            self.reclaim()
+            self.reclaim(PATIENCE)
 
     # Configured routes.
 
@@ -170,7 +170,7 @@ class Routing:
         nothing is changed then.
         """
         with self._lock:
-            table, key = self._table(vrf, prefix.version), key_of_prefix(prefix)
+            table, key = self._table(vrf, prefix.version), routable_key(prefix)
             order = (CONFIGURED_RANK, metric, 0)
             if kind:
                 target = self._targets.own(table, 0, order, kind)
@@ -178,7 +178,7 @@ class Routing:
                 what = f"route {prefix}" + (f" of VRF {vrf}" if vrf else "")
                 target = self._targets.via(table, order, paths, what, old=table.find(key, order))
             self._put(table, key, target)
-            self.reclaim()
+            self.reclaim(PATIENCE)
 
     def delete(self, prefix: Network, *, metric: int | None = None, vrf: int = 0) -> None:
         """Delete a configured route; without a metric the one with the lowest.
@@ -192,7 +192,7 @@ class Routing:
             if not orders:
                 raise KeyError(str(prefix))
             self._remove(table, key, orders[0])
-            self.reclaim()
+            self.reclaim(PATIENCE)
 
     def add_many(
         self,
@@ -229,7 +229,7 @@ class Routing:
             finally:
                 for target in targets:
                     self._targets.unuse(target)
-                self.reclaim()
+                self.reclaim(PATIENCE)
 
     def _add_many(
         self,
@@ -305,12 +305,12 @@ class Routing:
                 self._forget(port, address)
             self._groups.set_failed((port, address), failed=False)
 
-    def neighbor_failed(self, port: int, address: int) -> None:
-        """As neighbor_down, and multipath routes do without it until it is up, or down again."""
+    def neighbor_failed(self, port: int, address: int) -> bool:
+        """As neighbor_down, and multipath routes do without it until up or down: True if any does."""
         with self._lock:
             if (port, address) in self._known:
                 self._forget(port, address)
-            self._groups.set_failed((port, address), failed=True)
+            return self._groups.set_failed((port, address), failed=True)
 
     # For users.
 
@@ -337,10 +337,10 @@ class Routing:
                     ]
         return found
 
-    def reclaim(self) -> None:
-        """Free what is out of use; waits for a quiet point. What cannot be freed now is kept."""
+    def reclaim(self, least: int = 1) -> None:
+        """Free what is out of use, if it is so much, at a quiet point. What cannot be freed is kept."""
         with self._lock:
-            if self.fib4.retired or self.fib6.retired or self._adjacencies.waiting:
+            if self.fib4.retired + self.fib6.retired + self._adjacencies.waiting >= least:
                 self._quiet()
 
     def _quiet(self) -> bool:
@@ -397,4 +397,4 @@ class Routing:
             self._table(vrf, version_of(address)).forget(port, native(address))
         self._adjacencies.leave(number)
         self._adjacencies.release(number)
-        self.reclaim()
+        self.reclaim(PATIENCE)

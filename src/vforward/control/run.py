@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from vforward.control import compile as compiling
 from vforward.control import config as models
 from vforward.control.assembly import Tags
-from vforward.control.bridging import Settings
+from vforward.control.bridging import BridgeSettings
 from vforward.control.forwarder import Forwarder
 from vforward.errors import ConfigError, KernelError
 from vforward.graph import control as c
@@ -33,10 +34,14 @@ IDLE_ROUNDS = 3
 """Rounds that must have been empty besides: on a busy machine the worker may not have run."""
 
 
-def from_config(config: models.Config) -> Forwarder:
+def from_config(
+    config: models.Config, loading: Callable[[int, int, str], None] = lambda *_: None
+) -> Forwarder:
     """A forwarder with all that the configuration names, ready to build.
 
-    Raises ConfigError, ArenaError, PortError, ShimMissing; then nothing is left behind.
+    loading: called while files of routes are loaded, with how many routes are done, how many there
+    are, and the file's name. Raises ConfigError, ArenaError, PortError, ShimMissing; then nothing is
+    left behind.
     """
     settings = config.forwarder
     _check_core(settings.core)
@@ -52,7 +57,7 @@ def from_config(config: models.Config) -> Forwarder:
         neighbors=settings.neighbors,
     )
     try:
-        _fill(forwarder, config)
+        _fill(forwarder, config, loading)
     except BaseException:
         forwarder.close()
         raise
@@ -64,15 +69,16 @@ def run(
     progress: Callable[[int, int, str], None] = lambda *_: None,
     ready: Callable[[], None] = lambda: None,
     *,
+    loading: Callable[[int, int, str], None] = lambda *_: None,
     file: str | None = None,
     exit_when_idle: bool = False,
 ) -> None:
     """Forward as configured until SIGTERM or SIGINT comes. Main thread only.
 
     progress: called while kernels compile, with how many are done, how many there are, and the
-    next one's name. ready: called when packets are forwarded. file: where the configuration is
-    from, to be shown. exit_when_idle: ends also when no packet has come for IDLE_S. Raises as
-    from_config, and KernelError.
+    next one's name. loading: see from_config. ready: called when packets are forwarded. file: where
+    the configuration is from, to be shown. exit_when_idle: ends also when no packet has come for
+    IDLE_S. Raises as from_config, and KernelError.
     """
     with _signals() as stop:
 
@@ -81,10 +87,15 @@ def run(
                 raise _Stopped
             progress(done, total, name)
 
+        def load_step(done: int, total: int, name: str) -> None:
+            if stop.is_set():
+                raise _Stopped
+            loading(done, total, name)
+
         try:
             if not compiling.is_complete():  # all of it, so that nothing compiles on a packet's way
                 compiling.compile_all(step)
-            with from_config(config) as forwarder:
+            with from_config(config, load_step) as forwarder:
                 _build(forwarder, step, file)
                 forwarder.start()
                 _await_start(forwarder)
@@ -95,7 +106,7 @@ def run(
 
 
 class _Stopped(Exception):
-    """A signal came while kernels compiled."""
+    """A signal came while kernels compiled or routes were loaded."""
 
 
 @contextmanager
@@ -119,7 +130,9 @@ def _check_core(core: int | None) -> None:
         raise ConfigError(msg)
 
 
-def _fill(forwarder: Forwarder, config: models.Config) -> None:
+def _fill(
+    forwarder: Forwarder, config: models.Config, loading: Callable[[int, int, str], None]
+) -> None:
     ports = config.ports
     for name, port in ports.items():
         if not isinstance(port, models.VlanPort | models.BviPort | models.TapPort):
@@ -145,6 +158,13 @@ def _fill(forwarder: Forwarder, config: models.Config) -> None:
     for pair in config.cross_connects:
         one, other = pair.ports
         forwarder.cross_connect(one, other, (_tags(ports[one]), _tags(ports[other])))
+    for file in config.route_files:  # before the routes that stand in the configuration: those win
+        forwarder.add_route_file(
+            file.file,
+            vrf=file.vrf,
+            via=file.via,
+            progress=partial(_report, loading, file.file.name),
+        )
     for route in config.routes:
         forwarder.add_route(
             route.prefix,
@@ -159,9 +179,13 @@ def _fill(forwarder: Forwarder, config: models.Config) -> None:
         forwarder.add_neighbor(neighbor.address, neighbor.mac.packed, neighbor.port)
 
 
+def _report(loading: Callable[[int, int, str], None], name: str, done: int, total: int) -> None:
+    loading(done, total, name)
+
+
 def _fill_bridges(forwarder: Forwarder, config: models.Config) -> None:
     for name, bridge in config.bridges.items():
-        settings = Settings(
+        settings = BridgeSettings(
             learn=bridge.learn,
             flood_unknown=bridge.flood_unknown,
             flood_broadcast=bridge.flood_broadcast,

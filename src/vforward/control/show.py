@@ -165,6 +165,7 @@ def summary(config: Config) -> str:
     counted = (
         (len(config.ports), "port"),
         (len(config.routes), "route"),
+        (len(config.route_files), "route file"),
         (len(config.neighbors), "neighbor"),
         (len(config.bridges), "bridge"),
         (len(config.cross_connects), "cross connect"),
@@ -183,8 +184,12 @@ class Bar:
         self._last = time.monotonic()
         self._bar: Any = None
 
-    def report(self, done: int, total: int, name: str) -> None:
-        """Say how many steps are done, how many there are, and what is next."""
+    def report(self, done: int, total: int, name: str, title: str = "") -> None:
+        """Say how many steps are done, how many there are, and what is next.
+
+        title: of what is done from now on, where that is something else.
+        """
+        self._title = title or self._title
         if self._bar is None and sys.stderr.isatty():
             self._bar = _new_bar()
             self._bar.start()

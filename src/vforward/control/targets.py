@@ -49,6 +49,8 @@ class Targets:
     def use(self, target: Target, n: int = 1) -> Target:
         """More uses of a target; less than 0: fewer."""
         self._users[target] += n
+        if n < 0:
+            self._groups.left(target.number)
         if not self._users[target]:
             del self._users[target], self._targets[target.what]
             self._groups.release(target.number)

@@ -7,7 +7,8 @@ virtio_net_hdr on both sockets, or TCP between hosts with offloads on does not g
 
 The interface should have no IP address: the host's own stack sees the same frames, would answer
 them as well, and costs the sender time. It must be up; a port neither sets it up nor changes it,
-but for promiscuous mode while it is open. VLAN tags, which the kernel takes off, are put back.
+but for promiscuous mode, and io.own_stack where that is asked for, while it is open. VLAN tags,
+which the kernel takes off, are put back.
 
 Slots: as small as a frame of the interface's MTU allows (2 KiB at 1500), so that ring_mib holds
 many; longer frames (64 KB super-frames) wait in the socket's queue, which takes as much again, or
@@ -37,6 +38,7 @@ from vforward.graph.node import Node
 from vforward.io import af_packet_rx as rx
 from vforward.io import af_packet_tx as tx
 from vforward.io import linux, shim
+from vforward.io.own_stack import OwnStack
 from vforward.io.port import Port, Tables
 from vforward.layout import VECTOR_MAX
 from vforward.memory.pool import Pool
@@ -84,6 +86,7 @@ class AfPacketPort(Port):
         self._socket = np.zeros(tx.SOCKET_WORDS, np.uint64)
         self._ring_full = 0
         self._lock = threading.Lock()
+        self._own_stack: OwnStack | None = None
         self._keep: list[NDArray[np.generic]] = []  # arrays that are known by address only
 
     def open(self, number: int, pool: Pool) -> None:
@@ -95,6 +98,7 @@ class AfPacketPort(Port):
                 self._open_rx(number, index, interface_mtu)
                 self._open_tx(index)
             self._fit_mtu(interface_mtu)
+            self._own_stack = OwnStack(self.interface)
         except BaseException:
             self.close()
             raise
@@ -122,8 +126,14 @@ class AfPacketPort(Port):
                 _take_error(self._fds[0])
             return {"kernel-ring-full": self._ring_full}
 
+    def mute(self) -> None:
+        assert self._own_stack is not None, "not open"
+        self._own_stack.mute()
+
     def close(self) -> None:
         self.statistics()
+        if self._own_stack is not None:
+            self._own_stack.close()
         with self._lock:
             fds, self._fds = self._fds, []
             (where, size), self._mapped = self._mapped, (0, 0)

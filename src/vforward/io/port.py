@@ -80,6 +80,9 @@ class Port(ABC):
         """Drops that the graph cannot see (a kernel's full ring), by reason. Any thread."""
         return {}
 
+    def mute(self) -> None:  # noqa: B027 most ports are nobody else's
+        """Keep the host's own IP stack out of what comes in here: it has the router's addresses."""
+
     def flush(self) -> None:  # noqa: B027 most ports buffer nothing
         """Write out what is buffered. Called when the worker has stopped."""
 

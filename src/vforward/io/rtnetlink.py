@@ -93,10 +93,11 @@ class RtNetlink:
         flags = linux.NLM_F_CREATE | linux.NLM_F_EXCL
         self._ask(linux.RTM_NEWRULE, flags, _rule(source, linux.FR_ACT_TO_TBL), attributes)
 
-    def delete_rule(self, source: Address) -> None:
-        """Take away the rule for an address, if it is there."""
+    def delete_rule(self, source: Address, table: int = 0) -> None:
+        """Take away the rule for an address, if it is there. table: only if it names that one."""
+        attributes = _source(source) | ({linux.FRA_TABLE: _u32(table)} if table else {})
         with contextlib.suppress(OSError):
-            self._ask(linux.RTM_DELRULE, 0, _rule(source, 0), _source(source))
+            self._ask(linux.RTM_DELRULE, 0, _rule(source, 0), attributes)
 
     def _address(self, kind: int, flags: int, index: int, interface: Interface) -> None:
         length = interface.network.prefixlen

@@ -230,5 +230,5 @@ class TapPort(Port):
     def _disown(self, interface: Interface) -> None:
         assert self._netlink is not None, "not open"
         if self.host_routes:
-            self._netlink.delete_rule(interface.ip)
+            self._netlink.delete_rule(interface.ip, self.table)  # another TAP's may be there
         self._netlink.delete_address(self._index, interface)

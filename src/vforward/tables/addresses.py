@@ -78,16 +78,6 @@ def standing(addresses: Any, port: Any, high: Any, low: Any) -> Any:
     return found
 
 
-@kernel
-def is_own(addresses: Any, high: Any, low: Any) -> bool:
-    """Whether an address is any port's."""
-    for i in range(addresses.size):
-        record = addresses[i]
-        if record.port != 0 and record.high == high and record.low == low:
-            return True
-    return False
-
-
 def halves(ip: int) -> tuple[int, int]:
     """The high and the low half of a 128-bit address."""
     return ip >> 64, ip & HALF

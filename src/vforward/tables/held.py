@@ -4,7 +4,7 @@
     held  HELD[1 + n], n a power of two
 
     record 0     word, high, low   the release in hand    rows, first, n   what is left to emit of it
-                 total packets in the table               limit  how many there may be
+                 total buffers of the packets in the table    limit  how many there may be
     record 1..n  word  USED | port, 0: free   high, low   the next hop, see tables.addresses
                  rows, first, n   the queue, oldest at first
 
@@ -26,8 +26,8 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vforward.jit.kernel import inline, kernel
-from vforward.layout import NIL, ArrayOf
+from vforward.jit.kernel import i64, inline, kernel
+from vforward.layout import CHAINED, NIL, ArrayOf
 
 QUEUE = 7
 WINDOW = 8
@@ -89,14 +89,24 @@ def probe(held: Any, port: Any, high: Any, low: Any) -> Any:
     return free
 
 
-@inline
-def has_room(held: Any) -> Any:
-    """Whether one more packet may wait."""
-    return held[0].total < held[0].limit
+@kernel
+def buffers(meta: Any, row: Any) -> Any:
+    """How many buffers a packet takes, empty ones at its end included."""
+    n = i64(1)
+    while meta[row].flags & CHAINED and n < meta.size:
+        row = i64(meta[row].next)
+        n += 1
+    return n
 
 
 @inline
-def pop_oldest(held: Any, slot: Any) -> Any:
+def has_room(held: Any, n: Any) -> Any:
+    """Whether one more packet, of n buffers, may wait."""
+    return i64(held[0].total) + n <= i64(held[0].limit)
+
+
+@inline
+def pop_oldest(held: Any, meta: Any, slot: Any) -> Any:
     """Take the oldest packet out of a queue; NIL when it is empty."""
     n = np.int64(held[slot].n)
     if n == 0:
@@ -104,20 +114,22 @@ def pop_oldest(held: Any, slot: Any) -> Any:
     first = np.int64(held[slot].first)
     held[slot].first = (first + 1) % QUEUE
     held[slot].n = n - 1
-    held[0].total -= np.uint32(1)
-    return np.int64(held[slot].rows[first])
+    row = np.int64(held[slot].rows[first])
+    held[0].total -= np.uint32(buffers(meta, row))
+    return row
 
 
 @kernel
-def append(held: Any, slot: Any, port: Any, high: Any, low: Any, row: Any) -> Any:
+def append(held: Any, meta: Any, slot: Any, port: Any, high: Any, low: Any, row: Any) -> Any:
     """Put a packet behind those of the slot, which probe gave for the next hop.
 
     Where there is no room the slot's oldest packet makes place: returns its row, otherwise NIL.
-    The caller has checked has_room for a free slot.
+    The caller has checked has_room for a free slot, and for a packet of several buffers.
     """
     oldest = np.int64(NIL)
-    if held[slot].n == QUEUE or not has_room(held):
-        oldest = pop_oldest(held, slot)
+    n_buffers = buffers(meta, row)
+    if held[slot].n == QUEUE or not has_room(held, n_buffers):
+        oldest = pop_oldest(held, meta, slot)
     record = held[slot]
     record.word = word_of(port)
     record.high = high
@@ -125,7 +137,7 @@ def append(held: Any, slot: Any, port: Any, high: Any, low: Any, row: Any) -> An
     n = np.int64(record.n)
     record.rows[(np.int64(record.first) + n) % QUEUE] = row
     record.n = n + 1
-    held[0].total += np.uint32(1)
+    held[0].total += np.uint32(n_buffers)
     return oldest
 
 
@@ -150,7 +162,7 @@ def items_for(slots: int = SLOTS) -> int:
 
 
 def prepare(held: NDArray[Any], limit: int) -> NDArray[Any]:
-    """Empty a table that may hold so many packets in all. Returns it."""
+    """Empty a table that may hold so many buffers in all. Returns it."""
     held[:] = np.zeros(1, HELD)
     held[0]["limit"] = limit
     return held
@@ -158,7 +170,7 @@ def prepare(held: NDArray[Any], limit: int) -> NDArray[Any]:
 
 def held_packets(held: NDArray[Any]) -> int:
     """How many packets wait in the table, those of a release in hand included."""
-    return int(held[0]["total"])
+    return int(held["n"].sum())
 
 
 def held_rows(held: NDArray[Any]) -> list[int]:
@@ -184,4 +196,5 @@ def check(held: NDArray[Any]) -> None:
         assert held[slot][["word", "high", "low"]] == np.array((word, high, low), used.dtype), (
             "a next hop is out of its window"
         )
-    assert int(held["n"].sum()) == held_packets(held) <= int(held[0]["limit"])
+    assert held_packets(held) <= int(held[0]["total"]) <= int(held[0]["limit"])
+    assert held_packets(held) or not held[0]["total"]

@@ -361,8 +361,8 @@ class MacTable:
         self.domains[0]["now"] = (self.now + 1) % TICKS
         _sweep(self.table, self.domains, self.now)
 
-    def entries(self) -> list[Entry]:
-        """All that is found now, by domain and MAC."""
+    def entries(self, most: int | None = None) -> list[Entry]:
+        """What is found now, by domain and MAC; at most so many, the first of them."""
         at, words = np.arange(self.table.size), self.table.copy()
         at, words = at[words != 0], words[words != 0]
         high = (at >> self.table.size.bit_length() - 9).astype(np.uint64)
@@ -372,6 +372,9 @@ class MacTable:
         ports = (words >> np.uint64(PORT_AT)).astype(np.int64) & PORT_MASK
         domains = key >> np.uint64(8) & np.uint64(0xFF)
         columns = (domains, key >> np.uint64(16), ports, static, ages)
+        if most is not None and most < words.size:
+            first = np.argpartition(domains << np.uint64(48) | columns[1], most)[:most]
+            columns = tuple(column[first] for column in columns)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         return sorted(Entry(*row) for row in rows)
 

@@ -32,6 +32,28 @@ def is_ours(addresses: Any, ports: Any, port: Any, high: Any, low: Any) -> bool:
 
 
 @kernel
+def is_anycast(addresses: Any, ports: Any, port: Any, high: Any, low: Any) -> bool:
+    """Whether an address is the subnet-router anycast address of a prefix of the port's VRF, and not
+    somebody's own: RFC 4291 section 2.6.1; RFC 6164 section 5 (a /127 has none)."""
+    if low & u64(1) or is_ours(addresses, ports, port, high, low):
+        return False
+    for k in range(addresses.size):
+        record = addresses[k]
+        at, length = i64(record.port), i64(record.length)
+        if at == 0 or not 0 < length < 127 or ports[at].vrf != ports[port].vrf:
+            continue
+        upper, lower = record.high, record.low
+        if length <= 64:
+            upper = upper >> u64(64 - length) << u64(64 - length)
+            lower = u64(0)
+        else:
+            lower = lower >> u64(128 - length) << u64(128 - length)
+        if upper == high and lower == low:
+            return True
+    return False
+
+
+@kernel
 def speaker(addresses: Any, ports: Any, port: Any, link: Any) -> Any:
     """The record of the address to speak from to who sent to a port, or NOBODY. The first of a rank.
 

@@ -210,3 +210,21 @@ def test_what_is_refused_for_another_reason_is_not_counted_against_the_limit():
     result = run_node(NODE, packets, meta=prepare, tables=tables)
     assert result.counted == {"icmp-bad-source": 2}
     assert result.edges == ["drop", "drop", "reply"]
+
+
+def test_what_is_ours_in_another_vrf_is_a_sender_in_this_one():
+    """Two VRFs may have the same addresses (RFC 4364): a customer's is not the router's."""
+    table = ports().copy()
+    table["vrf"][1:] = 1
+    table["vrf"][1] = 0  # the port that has all addresses, see own_addresses
+    ours = Ip4Spec(b"", 17, OURS[0], ip("8.8.8.8")).build()
+
+    def prepare(record, i):
+        record["scratch"], record["rx_port"] = 11 << 8, 1 + i
+
+    senders = table["address"][1:3].tolist()
+    assert all(senders)
+    result = run_both(NODE, [ours] * 2, meta=prepare, tables={"ports": table})
+    assert result.edges == ["drop", "reply"]
+    assert result.reason(0) == "icmp-bad-source"
+    assert result.frames[1] == icmp4.error(ours, senders[1], 11, 0)

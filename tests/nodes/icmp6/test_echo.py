@@ -12,6 +12,7 @@ from vforward.nodes.icmp6.echo import NODE
 from vforward.packet.ip6 import HEADER
 
 PEER_MAC = net.mac(0x99)
+SUBNETS = tuple(dict.fromkeys(to for port in range(1, N_PORTS) for to in net.anycast(port)))
 
 
 def compare(requests, flags=0):
@@ -29,14 +30,15 @@ def compare(requests, flags=0):
     for i, (packet, port) in enumerate(requests):
         to = icmp6.ip6.source(packet)
         speak = net.speaker(port, to)
-        if icmp6.ip6.destination(packet).is_multicast and speak is None:
+        asked = icmp6.ip6.destination(packet)
+        if speak is None and (asked.is_multicast or asked in net.anycast(port)):
             assert (result.edges[i], result.reason(i)) == ("drop", "no-address")
             assert result.frames[i] == frames[i]
             continue
-        reply = icmp6.echo_reply(packet, speak)
+        reply = icmp6.echo_reply(packet, speak, anycast=asked in net.anycast(port))
         record = result.meta[i]
         assert record["flags"] & SELF_MADE
-        if to.is_link_local:
+        if to.is_link_local or asked.is_link_local:
             link = net.link_header(port, PEER_MAC)
             assert (result.edges[i], result.frames[i]) == ("link", link + reply)
             assert record["tx_port"] == port
@@ -57,7 +59,7 @@ def requests(draw):
     packet = echo(
         draw(st.sampled_from((bytes(4), b"\xff" * 4, b"\0\1\0\2abc", bytes(range(60))))),
         src=draw(st.sampled_from(net.GLOBAL + net.LINK)),
-        dst=draw(st.sampled_from((*net.OWN, a("ff02::1"), a("ff02::1:ff00:1")))),
+        dst=draw(st.sampled_from((*net.OWN, *SUBNETS, a("ff02::1"), a("ff02::1:ff00:1")))),
         hops=draw(st.integers(0, 255)),
         flow=draw(st.sampled_from((0, 0xFFFFFFF))),
         headers=draw(st.sampled_from(([], [], *([e] for e in net.EXTENSIONS[:5])))),
@@ -96,6 +98,20 @@ def test_groups_are_answered_by_an_address_of_the_ports():
     spoke = [frame[8:24] for frame in result.frames[:3]]
     assert spoke == [a(t).packed for t in ("2001:db8:1::1", "2001:db8:4::1", "2001:db8:1::1")]
     assert result.frames[3][14 + 8 : 14 + 24] == a("fe80::1").packed
+
+
+def test_a_subnets_anycast_address_does_not_answer_itself():
+    """RFC 4443 section 2.2(b)."""
+    subnet = echo(src=a("2001:db8::9"), dst=a("2001:db8:1::"))
+    result = compare([(subnet, port) for port in (LAN, net.SUB, net.IN_VRF)])
+    spoke = [frame[8:24] for frame in result.frames]
+    assert spoke == [a(t).packed for t in ("2001:db8:1::1", "2001:db8:2::1", "2001:db8:1::")]
+
+
+def test_what_a_link_local_address_says_stays_on_the_link():
+    """RFC 4291 section 2.5.6: no route leads there, whoever asked."""
+    result = compare([(echo(src=a("2001:db8:1::9"), dst=a("fe80::1")), LAN)])
+    assert result.edges == ["link"]
 
 
 def test_flags():

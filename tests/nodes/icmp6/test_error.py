@@ -196,6 +196,18 @@ def test_what_is_at_the_buffers_end():
     assert result.frames == [icmp6.error(packet, net.speaker(LAN, net.GLOBAL[0]), 3, 0)]
 
 
+def test_who_has_but_a_link_local_address_speaks_on_the_link():
+    """RFC 4291 section 2.5.6: what comes from it is not routed."""
+    table = net.ports().copy()
+    table["vrf"][net.STACKED] = 9
+    packet = Ip6Spec(b"", src=net.GLOBAL[0]).build()
+    cases = [(packet, (1, 0, 0), False, net.STACKED)]
+    frame = net.link_header(net.STACKED, net.mac(1), PEER_MAC) + packet
+    result = net.run_both(NODE, [frame], meta=prepare_as(cases), tables={"ports": table})
+    link = net.link_header(net.STACKED, PEER_MAC)
+    assert result.out == {"link": [link + icmp6.error(packet, a("fe80::3"), 1, 0, 0)]}
+
+
 def test_each_sender_has_a_limit_of_its_own():
     """At one error per hour and a burst of 3: what is refused for other reasons costs nothing."""
     table = np.zeros(rate_limit.items_for(64), np.uint64)

@@ -196,6 +196,24 @@ def test_a_partial_checksum_is_completed():
     assert not any(result.meta["flags"] & CSUM_PARTIAL)
 
 
+@pytest.mark.parametrize("place", [(0, 0), (0, 9), (16, 4), (-14, 14), (19, 0)])
+def test_a_partial_checksum_does_not_change_the_header(place):
+    """A virtual machine says where its checksum is; in the header, it would change the length."""
+    body = b"\xb0\xff" + bytes(3000)  # whose sum's complement says: 60 bytes of header
+    packet = Ip4Spec(body, 17, ip("10.0.0.9"), ip("8.8.8.8")).build()
+
+    def prepare(record, i):
+        record["flags"] |= CSUM_PARTIAL
+        record["csum_start"], record["csum_off"] = HEADROOM + 14 + place[0], place[1]
+        record["adjacency"] = 0
+
+    frame = link_header(14) + packet
+    result = run_both(NODE, [frame], l3=14, meta=prepare, tables={"adjacencies": to(600)})
+    (pieces,) = pieces_of(result, [(packet, 600)])
+    assert pieces == [link_header(14) + piece for piece in ip4.fragment(packet, 600)]
+    assert not any(result.meta["flags"] & CSUM_PARTIAL)
+
+
 def test_what_the_router_sent_without_an_identification_gets_one():
     """RFC 6864 section 4.3: else two ICMP errors' pieces could be put together as one."""
     packets = [packet_of(100, ident=0), packet_of(100, ident=0), packet_of(100, ident=9)]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nodes.network import Heap
 from oracles import bridge as oracle
-from vforward.control.bridging import Bridging, Settings, Tag, rewrite
+from vforward.control.bridging import BridgeSettings, Bridging, Tag, rewrite
 from vforward.tables.ports import BRIDGED, BVI, NO_MAC, PORT
 
 BVI_MAC = bytes.fromhex("02000000bb01")
@@ -86,7 +86,7 @@ def build(
     reference = oracle.Bridge(given, {n: oracle.Domain(**vars(d)) for n, d in domains.items()})
     for number, domain in sorted(reference.domains.items()):
         domain.members, domain.moves = [], 0
-        settings = Settings(
+        settings = BridgeSettings(
             domain.learn, domain.flood_unknown, domain.flood_broadcast, domain.flood_multicast,
             domain.forward_reserved, domain.limit,
         )  # fmt: skip

@@ -92,7 +92,7 @@ def compare(packets, port=1, vector=256, tags=None):
 
 
 interesting = st.sampled_from(
-    [OWN, OWN, OWN, LOCAL, HOP, LOCAL_HOP, FAR, 0, V4, PREFIX | 0x4321]
+    [OWN, OWN, OWN, PREFIX, LOCAL, HOP, LOCAL_HOP, FAR, 0, V4, PREFIX | 0x4321]
     + [oracle.solicited_node(OWN), oracle.ALL_NODES, OWN ^ 1 << 64, 2**128 - 1]
 )
 macs = st.sampled_from([PEER, PEER, OTHER, bytes(6), b"\xff" * 6, b"\x01\0\0\0\0\1"])
@@ -104,6 +104,20 @@ options = st.one_of(
     st.sampled_from([b"\x0e\x01" + bytes(6), b"\x01", b"\x01\x01\x02", b"\x05\x03" + bytes(22)]),
     st.binary(max_size=20),
 )
+
+
+def test_the_subnets_anycast_address_is_the_routers():
+    """RFC 4291 section 2.6.1; not to who would have it for himself (RFC 4862 section 5.4.3)."""
+    asked = [oracle.solicitation(PEER, source, PREFIX) for source in (HOP, LOCAL_HOP)]
+    nobody = oracle.packet(
+        0, oracle.solicited_node(PREFIX), 135, bytes(4) + PREFIX.to_bytes(16, "big")
+    )
+    local = oracle.solicitation(PEER, HOP, 0xFE80 << 112)
+    compare([*asked, nobody, local])
+    result, _ = run([*asked, nobody, local])
+    assert result.edges == ["reply", "reply", "drop", "drop"]
+    said = 14 + 40 + 4
+    assert {frame[said] for frame in result.frames[:2]} == {oracle.ROUTER | oracle.SOLICITED}
 
 
 @st.composite

@@ -1,9 +1,11 @@
 """Holding, as both families' nodes do it: one table, one queue for each next hop. See test_resolve too."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vforward.layout import BUF_ROOM
 from vforward.nodes.arp import resolve as arp_resolve
 from vforward.nodes.nd import resolve as nd_resolve
 from vforward.nodes.neighbor import events as ev
@@ -68,6 +70,35 @@ def test_both_families_share_a_next_hops_queue(given_calls, limit):
     assert sorted(rows) == sorted(row for queue in model.values() for row in queue)
     pool.check(held=rows)
     assert pool.free == pool.size - len(rows)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_what_may_wait_is_counted_in_buffers(node):
+    """Else those who send super-frames to nobody could have the whole pool held."""
+    tables, pool = make_tables(40), heap_pool(256)
+    size = 16 * BUF_ROOM
+
+    def hold(hop, *lengths):
+        def prepare(record, _):
+            record["adjacency"] = hop
+
+        result = run_node(node, [bytes(n) for n in lengths], tables=tables, meta=prepare, pool=pool)
+        dropped = [row for row, edge in zip(result.rows, result.edges) if edge == "drop"]
+        pool.put(np.array(dropped, np.uint32))
+        table.check(tables["held"])
+        held = table.held_rows(tables["held"])
+        pool.check(held=held)
+        assert pool.size - pool.free == int(tables["held"][0]["total"]) <= 40
+        return result.edges, result.counted
+
+    assert hold(0, size, size, size) == (["held", "held", "drop"], {"table-full": 1})
+    assert hold(1, size) == (["drop"], {"table-full": 1})
+    assert hold(0, *[60] * 5) == (["held"] * 5, {})
+    assert hold(0, 60) == (["held"], {"queue-full": 1})  # which was one of the long ones
+    assert pool.size - pool.free == 22
+    assert hold(1, size, 60, 60) == (["held"] * 3, {})
+    assert hold(1, 60) == (["held"], {"queue-full": 1})  # there is no room, so its oldest goes
+    assert pool.size - pool.free == 25
 
 
 def test_its_reasons_are_drops():

@@ -37,7 +37,8 @@ class Bench:
         self.pool.meta["flags"][rows], self.pool.meta["rest"][rows] = 0, 0
         hop = (port, *map(np.uint64, halves(ip)))
         for row in rows:
-            table.append(self.held, int(table.probe(self.held, *hop)), *hop, row)
+            slot = int(table.probe(self.held, *hop))
+            table.append(self.held, self.pool.meta, slot, *hop, row)
         return rows.tolist()
 
     def release(self, port, ip, outcome):
@@ -120,6 +121,7 @@ def test_chains_stay_whole():
     meta[row]["flags"] |= CHAINED
     meta[row]["next"], meta[row]["rest"] = following, 5
     meta[following]["flags"], meta[following]["off"], meta[following]["end"] = 0, 138, 143
+    bench.held[0]["total"] += 1  # as if it had been a chain when it was held
     bench.release(1, 7, ev.FORWARD)
     assert bench.poll(256) == [(row, "ip6")]
     assert bench.pool.free == bench.pool.size

@@ -35,10 +35,11 @@ from vforward.layout import (
 from vforward.memory.pool import put_rest
 from vforward.packet import icmp4, ip4
 from vforward.packet.checksum import fold, sum_bytes
-from vforward.tables.addresses import Addresses, is_own, mapped
+from vforward.tables.addresses import Addresses, mapped
 from vforward.tables.adjacency import REWRITE_MAX
 from vforward.tables.ports import Ports
 from vforward.tables.rate_limit import allow, key_of
+from vforward.tables.scope import is_ours
 
 
 class Edge(Labels):
@@ -54,7 +55,7 @@ class Count(Labels):
     ICMP_ABOUT_ICMP = 0, "it is an ICMP error itself, or of an unknown type"
     ICMP_ABOUT_FRAGMENT = 1, "a fragment other than the first"
     ICMP_ABOUT_BROADCAST = 2, "it was sent to many, by its link or IP destination"
-    ICMP_BAD_SOURCE = 3, "its source address is none, or one of ours"
+    ICMP_BAD_SOURCE = 3, "its source address is none, or one of ours in the VRF"
     ICMP_NO_ADDRESS = 4, "the port it came from has no address to speak from"
     NO_HEADROOM = 5, "no room for the error in front of it"
     RATE_LIMITED = 6, "too many errors of late, in all or to this address"
@@ -70,7 +71,7 @@ TTL_PROTOCOL = 64 << 8 | ip4.ICMP
 
 @kernel
 def _reason(
-    data: Any, meta: Any, row: Any, addresses: Any, sender: Any, limits: Any, now: Any
+    data: Any, meta: Any, row: Any, ports: Any, addresses: Any, sender: Any, limits: Any, now: Any
 ) -> Any:
     """Why nothing is said about the packet; -1 if an error is to be sent."""
     l3 = np.int64(meta[row].l3)
@@ -87,7 +88,8 @@ def _reason(
     if meta[row].flags & LINK_BROADCAST or dst >> 28 == 0xE or dst == 0xFFFFFFFF:
         return np.int64(Count.ICMP_ABOUT_BROADCAST)
     src = load32(data, row, l3 + ip4.SRC)
-    if src == 0 or is_own(addresses, np.uint64(0), mapped(src)):
+    port = np.int64(meta[row].rx_port)
+    if src == 0 or is_ours(addresses, ports, port, np.uint64(0), mapped(src)):
         return np.int64(Count.ICMP_BAD_SOURCE)
     if sender == 0:
         return np.int64(Count.ICMP_NO_ADDRESS)
@@ -130,7 +132,7 @@ def icmp4_error(
     for i in range(idx.size):
         row: Any = np.int64(idx[i])
         sender = np.int64(ports[meta[row].rx_port].address)
-        reason = _reason(data, meta, row, addresses, sender, icmp_limits, now)
+        reason = _reason(data, meta, row, ports, addresses, sender, icmp_limits, now)
         if reason >= 0:
             count[reason] += np.uint64(1)
             meta[row].reason = reason

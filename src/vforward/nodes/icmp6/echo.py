@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """icmp6-echo: turn an echo request into its reply, in place.
 
-RFC 4443 section 4.2; RFC 1624 (incremental checksum). Extension headers are not repeated.
+RFC 4443 sections 2.2 (a group's or anycast address does not answer) and 4.2; RFC 4291 section 2.5.6
+(what a link-local address says stays on the link); RFC 1624 (incremental checksum). Extension headers
+are not repeated.
 
 Reads   meta.l3, l4, off, end, rest, rx_port, flags; an echo request whose checksum ip6-local has
         found right; the link-layer header
@@ -25,21 +27,21 @@ from vforward.packet import icmp6, ip6
 from vforward.packet.checksum import sum_bytes, update16
 from vforward.tables.addresses import Addresses
 from vforward.tables.ports import Ports
-from vforward.tables.scope import NOBODY, speaker
+from vforward.tables.scope import NOBODY, is_anycast, speaker
 
 
 class Edge(Labels):
     """Ways out."""
 
     REPLY = 0, "the reply: wire through a queue to ip6-lookup"
-    LINK = 1, "the reply to a link-local address, with its link header: wire to interface-output"
+    LINK = 1, "to or from a link-local address, with its link header: wire to interface-output"
     DROP = 2, "see the counters"
 
 
 class Count(Labels):
     """Reasons."""
 
-    NO_ADDRESS = 0, "asked a group, and the port has no address to speak from"
+    NO_ADDRESS = 0, "asked a group or anycast address, and the port has none to speak from"
 
 
 VERSION_CLASS_FLOW = 0x60000000
@@ -88,11 +90,13 @@ def icmp6_echo(
     for i in range(idx.size):
         row = i64(idx[i])
         l3 = i64(meta[row].l3)
+        port = i64(meta[row].rx_port)
         source, _ = ip6.load_address(data, row, l3 + ip6.SRC)
+        high, low = ip6.load_address(data, row, l3 + ip6.DST)
         link = ip6.is_link_local(source)
         mine = i64(NOBODY)
-        if data[row, l3 + ip6.DST] == 0xFF:
-            mine = speaker(addresses, ports, i64(meta[row].rx_port), link)
+        if ip6.is_multicast(high) or is_anycast(addresses, ports, port, high, low):
+            mine = speaker(addresses, ports, port, link)
             if mine == NOBODY:
                 count[Count.NO_ADDRESS] += u64(1)
                 meta[row].reason = Count.NO_ADDRESS
@@ -101,7 +105,7 @@ def icmp6_echo(
         mac = sender_mac(data, meta, row)
         _reply(data, meta, row, addresses, mine)
         edge[i] = Edge.REPLY
-        if link:
+        if link or ip6.is_link_local(high):
             put_link_header(data, meta, row, ports, mac)
             edge[i] = Edge.LINK
 

@@ -47,7 +47,7 @@ class Edge(Labels):
     """Ways out."""
 
     REPLY = 0, "the error: wire through a queue to ip6-lookup"
-    LINK = 1, "the error to a link-local address, with its link header: wire to interface-output"
+    LINK = 1, "to or from a link-local address, with its link header: wire to interface-output"
     DROP = 2, "see the counters"
 
 
@@ -149,7 +149,7 @@ def icmp6_error(
         mac = sender_mac(data, meta, row)
         _write(data, meta, row, addresses[mine])
         edge[i] = Edge.REPLY
-        if link:
+        if link or ip6.is_link_local(addresses[mine].high):
             put_link_header(data, meta, row, ports, mac)
             edge[i] = Edge.LINK
 

@@ -25,6 +25,7 @@ from vforward.jit.be import load16, store16
 from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
+    CSUM_PARTIAL,
     HEADROOM,
     NIL,
     SELF_MADE,
@@ -240,7 +241,10 @@ def _fragment(
     piece = _take_pieces(meta, pool, n, headers + even, headers + last, meta[row].rx_port)
     if piece == NIL:
         return i64(Count.NO_BUFFER)
-    complete(data, meta, row)
+    # Only a checksum behind the header: in it, a virtual machine would have us change its length.
+    if i64(meta[row].csum_start) >= l3 + header:
+        complete(data, meta, row)
+    meta[row].flags = meta[row].flags & ~np.uint32(CSUM_PARTIAL)
     plain = not word & (ip4.OFFSET_MASK | ip4.MORE_FRAGMENTS)
     if meta[row].flags & SELF_MADE and plain and load16(data, row, l3 + ip4.IDENT) == 0:
         store16(data, row, l3 + ip4.IDENT, i64(count[Count.FRAGMENTS]) & 0xFFFF)

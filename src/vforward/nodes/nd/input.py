@@ -3,8 +3,10 @@
 
 RFC 4861 sections 7.1 (validity), 7.2.3, 7.2.4 (solicitations and their answers), 7.2.5
 (advertisements, which are the control plane's to judge); RFC 4862 section 5.4.3 (solicitations from
-:: are duplicate address detection, and answered to all nodes); RFC 5942 section 3 (that somebody
-speaks does not put it on the link: its prefix does). The answer is made in the message's buffer.
+:: are duplicate address detection, and answered to all nodes); RFC 4291 section 2.6.1 (a subnet's
+anycast address is the router's; RFC 4861 section 7.2.7: another router's answer may stand); RFC 5942
+section 3 (that somebody speaks does not put it on the link: its prefix does). The answer is made in
+the message's buffer.
 
 Reads   meta.off (the Ethernet header), l3, l4, end, rx_port; an ICMPv6 message of type 133 to 137,
         whose checksum and hop limit (255) ip6-local has found right
@@ -26,8 +28,9 @@ from vforward.layout import CHAINED, SELF_MADE, TRACED, U64, Counts, Data, Edges
 from vforward.nodes.neighbor import events as ev
 from vforward.packet import ethernet as eth
 from vforward.packet import icmp6, ip6, nd
-from vforward.tables.addresses import ELSEWHERE, MAPPED, OURS, Addresses, standing
+from vforward.tables.addresses import ELSEWHERE, MAPPED, ON_LINK, OURS, Addresses, standing
 from vforward.tables.ports import Ports
+from vforward.tables.scope import is_anycast
 
 
 class Edge(Labels):
@@ -116,14 +119,27 @@ def _fault(data: Any, meta: Any, row: Any, mac: Any) -> Any:
 
 
 @kernel
-def _unanswered(data: Any, meta: Any, row: Any, addresses: Any) -> Any:
+def _is_anycast(data: Any, meta: Any, row: Any, ports: Any, addresses: Any) -> bool:
+    """Whether the target is the subnet-router anycast address of one of the port's prefixes."""
+    port = i64(meta[row].rx_port)
+    high, low = ip6.load_address(data, row, i64(meta[row].l4) + nd.TARGET)
+    if ip6.is_link_local(high) or standing(addresses, port, high, low) != ON_LINK:
+        return False
+    return is_anycast(addresses, ports, port, high, low)
+
+
+@kernel
+def _unanswered(data: Any, meta: Any, row: Any, ports: Any, addresses: Any) -> Any:
     """Why a valid solicitation is not to be answered; -1: it is."""
     l3, l4 = i64(meta[row].l3), i64(meta[row].l4)
     port = meta[row].rx_port
+    source_high, source_low = ip6.load_address(data, row, l3 + ip6.SRC)
     high, low = ip6.load_address(data, row, l4 + nd.TARGET)
     if standing(addresses, port, high, low) != OURS:
-        return i64(Count.NOT_FOR_US)
-    high, low = ip6.load_address(data, row, l3 + ip6.SRC)
+        duplicate = ip6.is_zero(source_high, source_low)  # asks whether it may use the address
+        if duplicate or not _is_anycast(data, meta, row, ports, addresses):
+            return i64(Count.NOT_FOR_US)
+    high, low = source_high, source_low
     its = standing(addresses, port, high, low)
     if its == OURS:
         return i64(Count.ADDRESS_CONFLICT)
@@ -133,16 +149,19 @@ def _unanswered(data: Any, meta: Any, row: Any, addresses: Any) -> Any:
 
 
 @kernel
-def _answer(data: Any, meta: Any, row: Any, port: Any, asker: Any) -> None:
-    """Make the answer to a solicitation: RFC 4861 sections 4.4, 7.2.4. asker: its MAC, 0: not said."""
+def _answer(data: Any, meta: Any, row: Any, port: Any, asker: Any, override: Any) -> None:
+    """Make the answer to a solicitation: RFC 4861 sections 4.4, 7.2.4. asker: its MAC, 0: not said.
+
+    override: the flag, or 0.
+    """
     l3 = i64(meta[row].l3)
     high, low = ip6.load_address(data, row, i64(meta[row].l4) + nd.TARGET)
     to_high, to_low = ip6.load_address(data, row, l3 + ip6.SRC)
-    flags = nd.ROUTER | nd.SOLICITED | nd.OVERRIDE
+    flags = nd.ROUTER | nd.SOLICITED | override
     to = asker
     if ip6.is_zero(to_high, to_low):
         to_high, to_low, to = ALL_NODES_HIGH, ALL_NODES_LOW, ALL_NODES_MAC
-        flags = nd.ROUTER | nd.OVERRIDE
+        flags = nd.ROUTER | override
     elif to == 0:
         to = i64(load64(data, row, i64(meta[row].off) + eth.SRC) >> u64(16))
     l4 = l3 + ip6.HEADER
@@ -178,7 +197,7 @@ def _short(data: Any, meta: Any, row: Any) -> Any:
 
 
 @kernel
-def _hear(data: Any, meta: Any, row: Any, addresses: Any, events: Any) -> Any:
+def _hear(data: Any, meta: Any, row: Any, ports: Any, addresses: Any, events: Any) -> Any:
     """Judge a message, and tell the control plane of its sender.
 
     Returns the reason to drop it or -1, its sender's MAC or 0, and whether control was (1), could
@@ -202,7 +221,7 @@ def _hear(data: Any, meta: Any, row: Any, addresses: Any, events: Any) -> Any:
         ours = standing(addresses, port, high, low) == OURS
         reason = i64(Count.ADDRESS_CONFLICT if ours else Count.ADVERTISEMENT)
     elif reason < 0:
-        reason = _unanswered(data, meta, row, addresses)
+        reason = _unanswered(data, meta, row, ports, addresses)
         high, low = ip6.load_address(data, row, l3 + ip6.SRC)
     told = 0
     if reason == Count.ADVERTISEMENT or (reason < 0 and mac > 0):
@@ -218,12 +237,14 @@ def nd_input(
     wake = False
     for i in range(idx.size):
         row = i64(idx[i])
-        reason, mac, told = _hear(data, meta, row, addresses, events)
+        reason, mac, told = _hear(data, meta, row, ports, addresses, events)
         wake |= told > 0
         if told < 0:
             count[Count.EVENTS_FULL] += u64(1)
         if reason < 0:
-            _answer(data, meta, row, ports[meta[row].rx_port], mac)
+            anycast = _is_anycast(data, meta, row, ports, addresses)
+            override = i64(0 if anycast else nd.OVERRIDE)
+            _answer(data, meta, row, ports[meta[row].rx_port], mac, override)
             edge[i] = Edge.REPLY
         else:
             count[reason] += u64(1)

@@ -25,14 +25,14 @@ class Count(Labels):
     """Reasons."""
 
     QUEUE_FULL = 0, "was held, the oldest of its next hop's, and had to make place; freed here"
-    TABLE_FULL = 1, "as many packets or next hops wait as may"
+    TABLE_FULL = 1, "as many packets, by their buffers, or next hops wait as may"
     EVENTS_FULL = 2, "the control plane is too slow to be told of its next hop"
 
 
 @inline
-def _refusal(held: Any, slot: Any, events: Any, port: Any, high: Any, low: Any) -> Any:
-    """Why the first packet of a next hop cannot be held, or -1, and then control is told of it."""
-    if slot == 0 or not table.has_room(held):
+def _refusal(held: Any, slot: Any, n: Any, events: Any, port: Any, high: Any, low: Any) -> Any:
+    """Why the first packet (of n buffers) of a next hop cannot be held, or -1: control is told."""
+    if slot == 0 or not table.has_room(held, n):
         return np.int64(Count.TABLE_FULL)
     if not ev.post(events, ev.RESOLVE, 0, port, high, low, u64(0)):
         return np.int64(Count.EVENTS_FULL)
@@ -48,13 +48,17 @@ def hold(meta: Any, row: Any, port: Any, high: Any, low: Any, tables: Any) -> An
     count, held, events, pool = tables
     slot = table.probe(held, port, high, low)
     first = slot == 0 or held[slot].n == 0
+    n = table.buffers(meta, row)
+    reason = np.int64(-1)
     if first:
-        reason = _refusal(held, slot, events, port, high, low)
-        if reason >= 0:
-            count[reason] += u64(1)
-            meta[row].reason = reason
-            return np.int64(Edge.DROP), False
-    oldest = table.append(held, slot, port, high, low, row)
+        reason = _refusal(held, slot, n, events, port, high, low)
+    elif n > 1 and not table.has_room(held, n):  # the oldest may have less
+        reason = np.int64(Count.TABLE_FULL)
+    if reason >= 0:
+        count[reason] += u64(1)
+        meta[row].reason = reason
+        return np.int64(Edge.DROP), False
+    oldest = table.append(held, meta, slot, port, high, low, row)
     if oldest != NIL:
         count[Count.QUEUE_FULL] += u64(1)
         if meta[oldest].flags & CHAINED:

@@ -50,7 +50,7 @@ def neighbor_release(
     words = view(address(held), ev.RELEASE_WORDS, np.uint64)  # of record 0: the release in hand
     n = 0
     while n < idx.size:
-        row = table.pop_oldest(held, 0)
+        row = table.pop_oldest(held, meta, 0)
         if row == NIL:
             if pop(releases, words, ev.RELEASE_WORDS) < ev.RELEASE_WORDS:
                 break
