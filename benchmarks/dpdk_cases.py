@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from benchmarks import tables
 from benchmarks.fib_cases import ROUTES4, ROUTES6
-from benchmarks.harness import Measured, repeat, row
+from benchmarks.harness import Measured, missing, repeat, row
 from benchmarks.session import Session, arena
 from benchmarks.table_cases import VECTORS, look_up
 from vforward.jit.intrinsics import cycles
@@ -112,7 +112,7 @@ def _ratios(
 ) -> dict[str, Any]:
     """The last row: IPv4 against DPDK's fastest, and each against each."""
     if not theirs[4]:
-        return _missing(session, CASE, "x", "nothing of DPDK's ran with our routes")
+        return missing(CASE, "x", session.gauge, "nothing of DPDK's ran with our routes")
     best = min(theirs[4], key=lambda name: theirs[4][name])
     disturbed = any(made["disturbed"] for made in ours.values())
     ratio = ours[4]["value"] / theirs[4][best]
@@ -262,18 +262,11 @@ def _theirs(session: Session, peer: Peer, directory: Path) -> dict[str, Any]:
     try:
         found = repeat(run, session.gauge, TIMES, lambda n: session.progress(name, n, TIMES))
     except NoFigureError as error:
-        return _missing(session, name, UNIT, f"{peer.program}: {error}")
+        return missing(name, UNIT, session.gauge, f"{peer.program}: {error}")
     return row(
         name, found, UNIT, vector=64, packets=0, touched=0, what=peer.what, least=min(figures),
         pages="2 MiB" if huge else "4 KiB",
     )  # fmt: skip
-
-
-def _missing(session: Session, case: str, unit: str, why: str) -> dict[str, Any]:
-    """A row without a figure."""
-    nothing = Measured(0.0, [], 0.0, 0, 0, disturbed=False, gauge=session.gauge.best)
-    empty = row(case, nothing, unit, vector=0, packets=0, touched=0)
-    return empty | {"value": None, "missing": why}
 
 
 def huge_pages(meminfo: str, mebibytes: int) -> bool:

@@ -232,8 +232,8 @@ def test_what_is_wrong_is_named_with_its_key_and_line(text, where, what, got, al
 def test_what_routes_mean():
     text = A6 + RED
     text += routes(
-        'prefix = "::/0", metric = 4294967295, paths = [{via = "2001:db8::2"}, {port = "a"}, '
-        '{via = "fe80::2", port = "a", weight = 255}]',
+        'prefix = "::/0", metric = 4294967295, paths = [{via = "2001:db8::2"}, '
+        '{via = "2001:db8::3", port = "a"}, {via = "fe80::2", port = "a", weight = 255}]',
         P + 'type = "local", vrf = "red"',
     )
     text += route_files('file = "/bin/sh", vrf = "red", via = "10.0.1.2"', 'file = "/bin/sh"')
@@ -243,7 +243,7 @@ def test_what_routes_mean():
     assert (many.via, many.port, many.type) == (None, None, None)
     assert [(path.via, path.port, path.weight) for path in many.paths] == [
         (IPv6Address("2001:db8::2"), None, 1),
-        (None, "a", 1),
+        (IPv6Address("2001:db8::3"), "a", 1),
         (IPv6Address("fe80::2"), "a", 255),
     ]
     assert (local.type, local.vrf, local.paths, local.metric) == ("local", "red", None, 0)

@@ -59,6 +59,7 @@ class Routing:
     def neighbor_failed(self, port_number, ip):
         self.up.pop((port_number, ip), None)
         self.told.append(("failed", port_number, ip))
+        return False
 
     def neighbor_down(self, port_number, ip):
         self.up.pop((port_number, ip), None)
@@ -287,7 +288,8 @@ def test_nobody_answers(bench, to, ip, asked, edge):
     bench.hold(to)
     bench.step()
     assert bench.sent() == asked
-    assert bench.routing.told == [("failed", LAN, ip), ("down", LAN, ip)]
+    # Asked again whether others go without it, before it is forgotten.
+    assert bench.routing.told == [("failed", LAN, ip)] * 2 + [("down", LAN, ip)]
 
 
 def test_an_answer_during_a_retry_and_one_after_failure(bench):

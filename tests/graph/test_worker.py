@@ -3,6 +3,7 @@
 
 import os
 import time
+from threading import Thread
 
 import pytest
 
@@ -91,6 +92,17 @@ def test_it_stops_and_starts_again(rig):
     rig.worker.stop()
     rig.worker.stop()
     assert rig.control[c.STATE] == c.STOPPED
+
+
+def test_a_quiet_point_waits_for_a_run_in_another_thread(rig):
+    worker = rig.worker
+    with worker._inline:  # as run_until_idle does
+        found = []
+        asker = Thread(target=lambda: found.append(worker.quiesce(0.05)))
+        asker.start()
+        asker.join(20)
+    assert found == [False]
+    assert worker.quiesce(0.05)
 
 
 def test_no_second_thread_is_on_the_plan(rig):

@@ -63,6 +63,7 @@ class Worker:
         self._control[c.SPIN_ROUNDS] = PATIENCE_ROUNDS if poll else 0
         self._core = core
         self._thread: threading.Thread | None = None
+        self._inline = threading.RLock()  # held while another's thread runs rounds
 
     def prepare(self) -> None:
         """Compile the function in which the thread will live, if that is not done. Moves no packet.
@@ -93,7 +94,8 @@ class Worker:
         """
         self._alone("run_until_idle")
         self._control[c.COMMAND] = c.RUN
-        scheduler.run(self._words, True)
+        with self._inline:
+            scheduler.run(self._words, True)
 
     def wake(self) -> None:
         """Make a sleeping worker look around. Harmless when closed."""
@@ -120,6 +122,10 @@ class Worker:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.0001)
+        # A run in the caller's thread is a round to wait for as well.
+        if not self._inline.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return False
+        self._inline.release()
         return True
 
     def stop(self) -> None:

@@ -14,7 +14,10 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vforward.jit.intrinsics import address, copy
+from vforward.jit.kernel import i64, inline
 from vforward.layout import ArrayOf
+from vforward.memory.buffer import byte_address
 
 REWRITE_MAX = 24
 """Room for an Ethernet header with two tags, right-aligned: it ends where the IP header begins."""
@@ -53,3 +56,12 @@ Adjacencies = Annotated[NDArray[Any], ArrayOf(ADJACENCY)]
 
 NO_ROUTE = 0
 """The adjacency of a destination that no route covers."""
+
+
+@inline
+def put_header(data: Any, meta: Any, row: Any, l3: Any, to: Any) -> None:
+    """Put an adjacency's link-layer header in front of the network header, and name its port."""
+    record = meta[row]
+    copy(byte_address(address(data), row, l3 - REWRITE_MAX), address(to.rewrite), REWRITE_MAX)
+    record.off = l3 - i64(to.rewrite_len)
+    record.tx_port = to.tx_port

@@ -126,10 +126,12 @@ def lookup4(root: Any, nodes: Any, vrf: Any, address: Any) -> Any:
     """The value of the longest prefix that covers an IPv4 address in a VRF; 0 when none does. u32."""
     a = i64(address) & 0xFFFFFFFF
     entry = first(root, i64(vrf), a >> 16)
-    if entry & CHILD:
+    if entry >= CHILD | DENSE:  # the usual one where there are few routes
+        entry = at(nodes, (entry - (CHILD | DENSE)) * WORDS + (a >> 8 & 0xFF))
+    elif entry & CHILD:
         entry = step(nodes, entry, a >> 8 & 0xFF)
-        if entry & CHILD:
-            entry = step(nodes, entry, a & 0xFF)
+    if entry & CHILD:
+        entry = step(nodes, entry, a & 0xFF)
     return value(entry)
 
 

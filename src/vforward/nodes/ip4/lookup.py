@@ -93,7 +93,7 @@ def ip4_lookup(
 ) -> None:  # fmt: skip
     ways = 0
     vrfs = trie.has_vrfs(fib4_nodes)
-    if trie.is_large(fib4_nodes) or vrfs:  # so that one lookup at a time knows no VRFs: 0.5 clocks
+    if trie.is_large(fib4_nodes) or vrfs:  # one lookup at a time knows no VRFs
         for i in range(idx.size):
             row = i64(idx[i])
             dst = load32(data, row, i64(meta[row].l3) + ip4.DST)

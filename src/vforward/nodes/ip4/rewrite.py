@@ -20,12 +20,10 @@ from typing import Any
 from vforward.graph import arcs
 from vforward.graph.node import INFO, Labels, Node
 from vforward.jit.be import load16, raw_load32, raw_store32
-from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import CHAINED, EDGE_HELD, GSO, SELF_MADE, U64, Counts, Data, Edges, Meta, Rows
-from vforward.memory.buffer import byte_address
 from vforward.packet import ip4
-from vforward.tables.adjacency import REWRITE_MAX, Adjacencies
+from vforward.tables.adjacency import Adjacencies, put_header
 
 
 class Edge(Labels):
@@ -80,15 +78,6 @@ def _way(data: Any, meta: Any, row: int, count: Any, mtu: int, expired: bool) ->
 
 
 @inline
-def _rewrite(data: Any, meta: Any, row: Any, l3: Any, to: Any) -> None:
-    """Put the next link's header in front."""
-    record = meta[row]
-    copy(byte_address(address(data), row, l3 - REWRITE_MAX), address(to.rewrite), REWRITE_MAX)
-    record.off = l3 - i64(to.rewrite_len)
-    record.tx_port = to.tx_port
-
-
-@inline
 def _decrement(word: Any) -> Any:
     """One hop less in the four bytes TTL, protocol, checksum, given and returned in raw order.
 
@@ -119,7 +108,7 @@ def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacenc
                 continue
         if forwarded:
             raw_store32(data, row, i64(meta[row].l3) + ip4.TTL, _decrement(word))
-        _rewrite(data, meta, row, i64(meta[row].l3), to)
+        put_header(data, meta, row, i64(meta[row].l3), to)
 
 
 @kernel
@@ -141,7 +130,7 @@ def ip4_rewrite(
             aside += 1
             continue
         raw_store32(data, row, l3 + ip4.TTL, _decrement(word))
-        _rewrite(data, meta, row, l3, to)
+        put_header(data, meta, row, l3, to)
     if aside:
         _look_closer(data, meta, idx, edge, count, adjacencies)
     if not arcs.quiet(features):

@@ -16,12 +16,10 @@ from typing import Any
 
 from vforward.graph import arcs
 from vforward.graph.node import INFO, Labels, Node
-from vforward.jit.intrinsics import address, copy
-from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import CHAINED, EDGE_HELD, GSO, SELF_MADE, U64, Counts, Data, Edges, Meta, Rows
-from vforward.memory.buffer import byte_address
 from vforward.packet import icmp6, ip6
-from vforward.tables.adjacency import REWRITE_MAX, Adjacencies
+from vforward.tables.adjacency import Adjacencies, put_header
 
 
 class Edge(Labels):
@@ -52,15 +50,6 @@ def _longest_segment(data: Any, meta: Any, row: int) -> int:
     return l4 - l3 + header + i64(meta[row].gso_size)
 
 
-@inline
-def _rewrite(data: Any, meta: Any, row: Any, l3: Any, to: Any) -> None:
-    """Put the next link's header in front."""
-    record = meta[row]
-    copy(byte_address(address(data), row, l3 - REWRITE_MAX), address(to.rewrite), REWRITE_MAX)
-    record.off = l3 - i64(to.rewrite_len)
-    record.tx_port = to.tx_port
-
-
 @kernel
 def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacencies: Any) -> None:
     """Decide about the packets that were set aside."""
@@ -85,7 +74,7 @@ def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacenc
         else:
             if forwarded:
                 data[row, l3 + ip6.HOP_LIMIT] = hops - 1
-            _rewrite(data, meta, row, l3, to)
+            put_header(data, meta, row, l3, to)
             edge[i] = arcs.EDGE_END
 
 
@@ -108,7 +97,7 @@ def ip6_rewrite(
             aside += 1
             continue
         data[row, l3 + ip6.HOP_LIMIT] = hops - 1
-        _rewrite(data, meta, row, l3, to)
+        put_header(data, meta, row, l3, to)
     if aside:
         _look_closer(data, meta, idx, edge, count, adjacencies)
     if not arcs.quiet(features):
