@@ -19,7 +19,7 @@ from vforward.tables.addresses import mapped_int
 from vforward.tables.adjacency import NO_ROUTE, Way
 from vforward.tables.ports import PORT
 
-MAC, OTHER = b"\x02\0\0\0\0\x19", b"\x02\0\0\0\0\x2a"
+MAC, OTHER = b"\x02\0\0\0\0\x19", b"\x06\0\0\0\0\x2a"
 HOP4, HOP6 = mapped_int(0x0A000109), 0x20010DB8 << 96 | 9
 
 
@@ -114,6 +114,7 @@ def test_headers():
 @pytest.mark.parametrize("stale", [False, True])
 def test_bytes_in_use_are_not_written(stale):
     bench = Bench()
+    bench.ports[1]["tags"], bench.ports[1]["tpid"], bench.ports[1]["vlan"] = 1, 0x8100, 5
     number = bench.it.hop((1, HOP4))
     bench.it.stale(number)
     assert bench.way(number) == Way.RESOLVE  # there is nothing to be stale
@@ -136,4 +137,4 @@ def test_bytes_in_use_are_not_written(stale):
     assert bench.way(number) == Way.REWRITE
     bench.quiet = True
     bench.it.write(number, OTHER)
-    assert bench.it.table[number]["rewrite"].tobytes()[10:16] == OTHER
+    assert bench.it.table[number]["rewrite"].tobytes()[6:12] == OTHER

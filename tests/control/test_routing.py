@@ -26,7 +26,7 @@ from vforward.tables.ports import PORT
 
 LAN, WAN, BLUE, DMZ = 1, 2, 3, 4
 NAMES = {LAN: "lan", WAN: "wan", BLUE: "blue", DMZ: "dmz"}
-MAC, OTHER = b"\x02\0\0\0\0\x19", b"\x02\0\0\0\0\x2a"
+MAC, OTHER = b"\x02\0\0\0\0\x19", b"\x06\0\0\0\0\x2a"
 
 
 def ip(text):
@@ -274,7 +274,18 @@ def test_changes_wait_for_a_quiet_point_when_much_is_out_of_use(bench, monkeypat
     assert 4000 / patience <= bench.waits - waits <= 4000 * 8 / patience
 
 
+def test_a_mac_in_one_word_changes_at_once(bench):
+    bench.routing.add(net("20.0.0.0/8"), paths=via("10.0.1.9"))
+    bench.routing.neighbor_up(LAN, HOP, MAC)
+    bench.quiet = False
+    bench.routing.neighbor_up(LAN, HOP, OTHER)
+    assert bench.way("20.0.0.1") == OTHER
+    assert bench.waits == 0 or bench.record("20.0.0.1")["edge"] == Way.REWRITE
+    bench.quiet = True
+
+
 def test_a_header_changes_only_at_a_quiet_point(bench):
+    bench.ports[LAN]["tags"], bench.ports[LAN]["tpid"], bench.ports[LAN]["vlan"] = 1, 0x8100, 7
     bench.routing.add(net("20.0.0.0/8"), paths=via("10.0.1.9"))
     record = bench.record("20.0.0.1")
     seen = []
@@ -438,6 +449,7 @@ def test_headers_carry_tags_and_the_familys_type(bench, tags, tpid, vlan, inner,
 
 
 def test_a_stale_neighbor_is_used_and_told(bench):
+    bench.ports[LAN]["tags"], bench.ports[LAN]["tpid"], bench.ports[LAN]["vlan"] = 1, 0x8100, 7
     bench.routing.neighbor_stale(LAN, HOP)  # unknown: nothing happens
     bench.routing.neighbor_up(LAN, HOP, MAC)
     waits = bench.waits

@@ -18,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.errors import ConfigError, VforwardError
+from vforward.jit.atomics import store_release64
+from vforward.jit.intrinsics import address
+from vforward.jit.kernel import kernel, u64
 from vforward.memory.arena import Arena
 from vforward.packet import ethernet as eth
 from vforward.tables.addresses import MAPPED, halves
@@ -47,6 +50,15 @@ Hop = tuple[int, int]
 def is_ip4(address: int) -> bool:
     """Whether a 128-bit address is an IPv4 one."""
     return address >> 32 == MAPPED >> 32
+
+
+RECORD = ADJACENCY.itemsize
+
+
+@kernel
+def _put_word(table: Any, number: int, word: int, value: Any) -> None:
+    """Change one of the three words of a header that workers may be reading."""
+    store_release64(address(table) + RECORD * number + 8 * word, u64(value))
 
 
 class Adjacencies:
@@ -156,12 +168,17 @@ class Adjacencies:
     def write(self, number: int, mac: bytes) -> None:
         """Let packets leave to a MAC. Raises VforwardError, and changes nothing then.
 
-        The header's bytes change only while no worker can read them.
+        The header's bytes change only while no worker can read them; but where one of its words
+        changes, by one store: any MAC of an untagged header, and of one with two tags.
         """
         record = self.table[number]
         header = self._header(record, mac)
         words = np.frombuffer(header.rjust(REWRITE_MAX, b"\0"), np.uint64)
-        if (record["rewrite"] != words).any() or record["rewrite_len"] != len(header):
+        changed = np.flatnonzero(record["rewrite"] != words)
+        same_length = record["rewrite_len"] == len(header)
+        if same_length and len(changed) == 1:
+            _put_word(self.table, number, int(changed[0]), words[changed[0]])
+        elif not same_length or len(changed):
             was = int(record["edge"])
             self.leave(number)
             if number in self._left and not self.quiet():

@@ -139,7 +139,8 @@ def _add_ports(forwarder: Forwarder, directory: Path) -> tuple[MemoryPort, Memor
     forwarder.add_bridge("bridge")
     forwarder.add_to_bridge("bridge", "switched")
     forwarder.add_bvi("bvi", "bridge", "10.0.6.1/24")
-    forwarder.add_neighbor("10.0.4.2", packets.mac_bytes(THEIR_MAC), "null")
+    for mac in (bytes(5) + b"\2", packets.mac_bytes(THEIR_MAC)):
+        forwarder.add_neighbor("10.0.4.2", mac, "null")
     return memory, switched
 
 
