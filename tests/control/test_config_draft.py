@@ -3,8 +3,6 @@
 
 from ipaddress import IPv4Network, IPv6Interface, IPv6Network
 
-import numpy as np
-
 from configs import RED, A, bridge, crosses, port, tap
 from vforward.control import (
     config_checks_addresses,
@@ -16,7 +14,8 @@ from vforward.control import (
 from vforward.control.config import parse
 from vforward.control.config_draft import Draft, has_ip6, in_words, prefixes
 from vforward.tables.addresses import ADDRESSES_MAX
-from vforward.tables.ports import PORT, STACKED_MAX
+from vforward.tables.bridge import DOMAINS
+from vforward.tables.ports import STACKED_MAX
 
 
 def draft(text, refused=()):
@@ -38,7 +37,7 @@ def test_limits_are_not_beyond_those_of_the_tables():
     assert min(interfaces.PORTS_MAX, STACKED_MAX) > config_draft.PORTS_MAX
     assert config_checks_ports.VRFS_MAX <= interfaces.VRFS_MAX
     assert config_checks_addresses.ADDRESSES_MAX == ADDRESSES_MAX
-    assert np.iinfo(PORT["domain"]).max == config_checks_bridges.BRIDGES_MAX
+    assert config_checks_bridges.BRIDGES_MAX == DOMAINS - 1
 
 
 def test_which_ports_are_switched():

@@ -260,28 +260,13 @@ def test_a_group_that_a_route_has_just_left_does_not_change(bench):
     assert bench.at("20.0.0.1") == number  # in place again
 
 
-def test_changes_wait_for_a_quiet_point_when_much_is_out_of_use(bench, monkeypatch):
-    patience = 256
-    monkeypatch.setattr(module, "PATIENCE", patience)
-    bench.routing.reclaim()
-    waits, most = bench.waits, 0
-    for i in range(2000):
-        bench.routing.add(net(f"20.0.{i % 50}.0/24"), paths=via(f"10.0.1.{9 + i % 2}"))
-        bench.routing.delete(net(f"20.0.{i % 50}.0/24"))
-        most = max(most, bench.routing.fib4.retired + bench.routing._adjacencies.waiting)
-    assert patience <= most + 8
-    assert most < patience
-    assert 4000 / patience <= bench.waits - waits <= 4000 * 8 / patience
-
-
 def test_a_mac_in_one_word_changes_at_once(bench):
     bench.routing.add(net("20.0.0.0/8"), paths=via("10.0.1.9"))
     bench.routing.neighbor_up(LAN, HOP, MAC)
-    bench.quiet = False
+    waits = bench.waits
     bench.routing.neighbor_up(LAN, HOP, OTHER)
     assert bench.way("20.0.0.1") == OTHER
-    assert bench.waits == 0 or bench.record("20.0.0.1")["edge"] == Way.REWRITE
-    bench.quiet = True
+    assert bench.waits == waits
 
 
 def test_a_header_changes_only_at_a_quiet_point(bench):

@@ -41,8 +41,6 @@ FIXED = {
     PROHIBIT6: (Way.ERROR, 1, 1),
 }
 RESERVED = max(FIXED)
-PATIENCE = 1
-"""How much may be out of use before a change frees it: a quiet point is 0.2 ms and more to wait for."""
 
 Hop = tuple[int, int]
 

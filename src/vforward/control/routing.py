@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vforward.control.adjacencies import PATIENCE, Adjacencies
+from vforward.control.adjacencies import Adjacencies
 from vforward.control.multipath import Groups
 from vforward.control.route_table import (
     CONFIGURED_RANK,
@@ -127,7 +127,7 @@ class Routing:
                     self._remove(table, key, order)
                 raise
             self._interfaces[port, interface] = vrf
-            self.reclaim(PATIENCE)
+            self.reclaim()
 
     def disconnect(self, port: int, interface: Interface) -> None:
         """Take an address off a port. Configured routes stay, also those via its prefix.
@@ -146,7 +146,7 @@ class Routing:
                 if table.find(key, order) is not None:
                     self._remove(table, key, order)
             del self._interfaces[port, interface]
-            self.reclaim(PATIENCE)
+            self.reclaim()
 
     # Configured routes.
 
@@ -178,7 +178,7 @@ class Routing:
                 what = f"route {prefix}" + (f" of VRF {vrf}" if vrf else "")
                 target = self._targets.via(table, order, paths, what, old=table.find(key, order))
             self._put(table, key, target)
-            self.reclaim(PATIENCE)
+            self.reclaim()
 
     def delete(self, prefix: Network, *, metric: int | None = None, vrf: int = 0) -> None:
         """Delete a configured route; without a metric the one with the lowest.
@@ -192,7 +192,7 @@ class Routing:
             if not orders:
                 raise KeyError(str(prefix))
             self._remove(table, key, orders[0])
-            self.reclaim(PATIENCE)
+            self.reclaim()
 
     def add_many(
         self,
@@ -229,7 +229,7 @@ class Routing:
             finally:
                 for target in targets:
                     self._targets.unuse(target)
-                self.reclaim(PATIENCE)
+                self.reclaim()
 
     def _add_many(
         self,
@@ -337,10 +337,10 @@ class Routing:
                     ]
         return found
 
-    def reclaim(self, least: int = 1) -> None:
-        """Free what is out of use, if it is so much, at a quiet point. What cannot be freed is kept."""
+    def reclaim(self) -> None:
+        """Free what is out of use; waits for a quiet point. What cannot be freed now is kept."""
         with self._lock:
-            if self.fib4.retired + self.fib6.retired + self._adjacencies.waiting >= least:
+            if self.fib4.retired or self.fib6.retired or self._adjacencies.waiting:
                 self._quiet()
 
     def _quiet(self) -> bool:
@@ -397,4 +397,4 @@ class Routing:
             self._table(vrf, version_of(address)).forget(port, native(address))
         self._adjacencies.leave(number)
         self._adjacencies.release(number)
-        self.reclaim(PATIENCE)
+        self.reclaim()

@@ -54,8 +54,7 @@ PORT = np.dtype(
         ("host", np.uint16),  # the HOST port that stands for it, 0: none
         ("inner", np.uint16),  # VLAN id of the inner tag, 0: none
         ("tpid", np.uint16),  # EtherType of the outer tag, 0: none
-        ("domain", np.uint8),  # bridge domain, 0: none
-        ("group", np.uint8),  # split-horizon group, 0: none
+        ("spare", np.uint16),
         ("urpf", np.uint8),
         ("flags", np.uint8),
         # Of a BRIDGED or CROSS_CONNECTED port: tags taken off a frame that comes in, then put on;
