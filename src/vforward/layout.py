@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 VECTOR_MAX = 256
 """Most packets a node is given in one call."""
@@ -53,6 +53,10 @@ CSUM_PARTIAL = 1 << 4
 CSUM_VALID = 1 << 5
 GSO = 1 << 6
 """A super-frame: gso_type and gso_size say how a segmenter would cut it."""
+PORTS_KNOWN = 1 << 7
+"""A fragment whose datagram's ports are known: meta.hash is source port << 16 | destination port."""
+TRANSLATED = 1 << 8
+"""NAT has changed its addresses or ports: the source may be one of ours."""
 
 META = np.dtype(
     [
@@ -68,14 +72,14 @@ META = np.dtype(
         ("features", np.uint64),  # features still to visit on the current arc
         ("hash", np.uint32),
         ("adjacency", np.uint32),
-        ("vrf", np.uint16),
+        ("treatment", np.uint16),  # what is done to it after it was let through; 0: nothing
         ("gso_size", np.uint16),  # bytes of payload per segment
         ("gso_type", np.uint8),  # as in virtio_net_hdr
         ("reason", np.uint8),  # counter (of the node that dropped it) that says why
         ("hdr_len", np.uint16),  # bytes of headers that every segment repeats
         ("csum_start", np.uint16),  # from the buffer's start
         ("csum_off", np.uint16),  # from csum_start
-        ("l2", np.uint16),
+        ("spare", np.uint16),
         ("trace", np.uint16),  # number of the packet in the trace
         ("scratch", np.uint64),  # between neighbors: who writes it says so
     ]

@@ -29,7 +29,7 @@ from vforward.nodes.icmp import echo as icmp4_echo
 from vforward.nodes.icmp import error as icmp4_error
 from vforward.nodes.icmp6 import echo as icmp6_echo
 from vforward.nodes.icmp6 import error as icmp6_error
-from vforward.nodes.interface import drop, output, queue
+from vforward.nodes.interface import again, drop, output
 from vforward.nodes.ip4 import fragment as ip4_fragment
 from vforward.nodes.ip4 import input as ip4_input
 from vforward.nodes.ip4 import local as ip4_local
@@ -95,7 +95,6 @@ WIRING = {
     "ip4-rewrite": {"error": "icmp4-error", "fragment": "ip4-fragment"},
     "icmp4-echo": {"reply": AGAIN},
     "icmp4-error": {"reply": AGAIN},
-    AGAIN: {"next": "ip4-lookup"},
     "ip6-input": {"local": "ip6-local", "error": "icmp6-error"},
     "ip6-lookup": {
         "rewrite": "ip6-rewrite",
@@ -114,7 +113,6 @@ WIRING = {
     "ip6-rewrite": {"error": "icmp6-error"},
     "icmp6-echo": {"reply": AGAIN6, "link": "interface-output"},
     "icmp6-error": {"reply": AGAIN6, "link": "interface-output"},
-    AGAIN6: {"next": "ip6-lookup"},
 }
 """Besides: every edge named drop leads to drop."""
 
@@ -152,7 +150,7 @@ def lay_out(graph: Graph, ports: Iterable[tuple[str, Port]]) -> None:
     for name in (NOTIFY4, NOTIFY6):
         graph.add(notify.NODE, name)
     for name in (AGAIN, AGAIN6):
-        graph.add(queue.NODE, name)
+        graph.add(again.NODE, name)
     graph.add(output.NODE, edges=[BVI_LABEL, *(name for name, _ in ports)])
     graph.wire("interface-output", BVI_LABEL, "bvi-output")
     for name, port in ports:
@@ -165,9 +163,9 @@ def lay_out(graph: Graph, ports: Iterable[tuple[str, Port]]) -> None:
     for name, member in graph.members.items():
         if "drop" in member.edges and name != "interface-output":
             graph.wire(name, "drop", "drop")
-    for family in ("ip4", "ip6"):
+    for family, queue in (("ip4", AGAIN), ("ip6", AGAIN6)):
         start, end = f"{family}-input", f"{family}-lookup"
-        graph.arc(start, starts=[start], features=[f"{family}-urpf"], end=end)
+        graph.arc(start, starts=[start, queue], features=[f"{family}-urpf"], end=end)
     graph.arc(
         "ip4-output", starts=["ip4-rewrite", "ip4-fragment"], features=[], end="interface-output"
     )

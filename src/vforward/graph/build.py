@@ -26,6 +26,9 @@ from vforward.memory.pool import Pool
 LINE = 64
 QUEUE_ROOM = 1024
 """Rows that may wait in a queue from one round to the next; at least a vector."""
+WORK = 32 * VECTOR_MAX
+"""Words of the table ``work``: room for what a kernel notes of a vector's packets between its passes.
+All nodes share it, and nothing in it outlives a call."""
 
 
 @dataclass
@@ -55,7 +58,11 @@ class Graph:
         self.pool = pool
         self.n_ports = n_ports
         self.cache = pool.cache()
-        self.tables: dict[str, NDArray[Any]] = {"pool": self.cache, "emitted": emit.new()}
+        self.tables: dict[str, NDArray[Any]] = {
+            "pool": self.cache,
+            "emitted": emit.new(),
+            "work": _lines(WORK, np.uint64),
+        }
         self.members: dict[str, Member] = {}
         self.arcs: dict[str, Arc] = {}
         self.order: list[Member] = []

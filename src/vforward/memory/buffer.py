@@ -22,6 +22,7 @@ def begin_packet(meta: Any, row: Any, length: Any, port: Any) -> None:
     record.next = NIL
     record.rx_port = port
     record.tx_port = 0
+    record.treatment = 0
     record.gso_type = 0
     record.gso_size = 0
     record.hdr_len = 0

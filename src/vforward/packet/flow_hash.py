@@ -36,7 +36,8 @@ def _mix(word: Any) -> Any:
 
 
 @inline
-def _has_ports(protocol: Any) -> Any:
+def has_ports(protocol: Any) -> Any:
+    """Whether a protocol's header begins with two ports of 16 bits."""
     found = (protocol == TCP) | (protocol == UDP) | (protocol == SCTP)
     return found | (protocol == DCCP) | (protocol == UDP_LITE)
 
@@ -48,7 +49,7 @@ def hash4(data: Any, row: int, l3: int, end: int) -> int:
     what = protocol << 32
     behind = l3 + (i64(data[row, l3]) & 15) * 4
     fragment = load16(data, row, l3 + ip4.FRAGMENT) & (ip4.MORE_FRAGMENTS | ip4.OFFSET_MASK)
-    if fragment == 0 and _has_ports(protocol) and behind + 4 <= end:
+    if fragment == 0 and has_ports(protocol) and behind + 4 <= end:
         what |= load32(data, row, behind)
     word = _mix(load64(data, row, l3 + ip4.SRC) + SEED)
     return i64(_mix(word ^ u64(what)) >> u64(32))
@@ -60,7 +61,7 @@ def hash6(data: Any, row: int, l3: int, end: int) -> int:
     protocol = i64(data[row, l3 + IP6_NEXT])
     what = protocol << 20 | load32(data, row, l3) & FLOW_LABEL
     ports = i64(0)
-    if _has_ports(protocol) and l3 + IP6_HEADER + 4 <= end:
+    if has_ports(protocol) and l3 + IP6_HEADER + 4 <= end:
         ports = load32(data, row, l3 + IP6_HEADER)
     word = u64(what) << u64(32) | u64(ports)
     for k in range(4):
