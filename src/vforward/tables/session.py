@@ -203,7 +203,9 @@ def hash6(s: Any, k0: Any, k1: Any, k2: Any, k3: Any, ports: Any, protocol: Any,
 
 
 @inline
-def is_lower6(src_high: Any, src_low: Any, sport: Any, dst_high: Any, dst_low: Any, dport: Any) -> Any:
+def is_lower6(
+    src_high: Any, src_low: Any, sport: Any, dst_high: Any, dst_low: Any, dport: Any
+) -> Any:
     """Whether the first IPv6 endpoint is the lower one."""
     if src_high != dst_high:
         return src_high < dst_high

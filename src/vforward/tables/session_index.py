@@ -75,9 +75,7 @@ def probe4(s: Any, k0: Any, k1: Any) -> Any:
 
 
 @kernel
-def probe6(
-    s: Any, k0: Any, k1: Any, k2: Any, k3: Any, ports: Any, protocol: Any, zone: Any
-) -> Any:
+def probe6(s: Any, k0: Any, k1: Any, k2: Any, k3: Any, ports: Any, protocol: Any, zone: Any) -> Any:
     """The session that has an IPv6 key, or -1."""
     mixed = t.hash6(s, k0, k1, k2, k3, ports, protocol, zone)
     bits = i64(s.head[t.BITS])

@@ -137,9 +137,7 @@ def open6(
 ) -> Any:  # fmt: skip
     """As open4, for IPv6: halves of addresses are u64; there is no NAT."""
     taken = (src_high == dst_high) & (src_low == dst_low) & (sport == dport)
-    found = index.find6(
-        s, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone
-    )
+    found = index.find6(s, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone)
     state = _first_state(s, data, meta, row, l4, protocol, sport, dport)
     refusal = _refusal(s, state, taken or found >= 0, grant)
     if refusal:

@@ -84,13 +84,33 @@ def _table() -> Any:
     )
     rows(
         t.SYN_RECEIVED,
-        [i, x, t.ESTABLISHED, t.ESTABLISHED, t.ESTABLISHED, t.FIN_INITIATOR, t.FIN_INITIATOR, k, over],
+        [
+            i,
+            x,
+            t.ESTABLISHED,
+            t.ESTABLISHED,
+            t.ESTABLISHED,
+            t.FIN_INITIATOR,
+            t.FIN_INITIATOR,
+            k,
+            over,
+        ],
         [i, x, i, k, k, x, x, k, over],
     )
     rows(
         t.SYN_ANSWERED,
         [i, x, i, k, k, x, x, k, over],
-        [i, x, t.ESTABLISHED, t.ESTABLISHED, t.ESTABLISHED, t.FIN_RESPONDER, t.FIN_RESPONDER, k, over],
+        [
+            i,
+            x,
+            t.ESTABLISHED,
+            t.ESTABLISHED,
+            t.ESTABLISHED,
+            t.FIN_RESPONDER,
+            t.FIN_RESPONDER,
+            k,
+            over,
+        ],
     )
     rows(
         t.PICKED_UP,
