@@ -7,7 +7,7 @@
     hot      SESSION[1 + n]      a cache line each: all that a packet of a known session reads
     cold     COLD[1 + n + 264]   links, limits, what an operator asks for; behind the sessions' the
                                  heads of the lists and of the wheel
-    index    u32[16 * buckets]   a bucket is a cache line of entries: tag | number of a session
+    entries  u32[16 * buckets]   a bucket is a cache line of entries: tag | number of a session
     sources  u64[3 * (n + 1) / 2]  how many sessions each source has, where a rule limits that
     limits   u32[LIMITS_MAX]     how many sessions are counted under each limit
 
@@ -144,7 +144,7 @@ class Shard(NamedTuple):
     head: NDArray[np.uint64]
     hot: NDArray[Any]
     cold: NDArray[Any]
-    index: NDArray[np.uint32]
+    entries: NDArray[np.uint32]
     sources: NDArray[np.uint64]
     limits: NDArray[np.uint32]
 
@@ -267,7 +267,7 @@ def arrays(sessions: NDArray[np.uint64]) -> Shard:
         (SOURCES_AT, int(sessions[N_SOURCES]), np.dtype(np.uint64)),
         (LIMITS_AT, LIMITS_MAX, np.dtype(np.uint32)),
     )  # fmt: skip
-    parts = []
+    parts: list[Any] = []
     for word, length, kind in lengths:
         first = int(sessions[word])
         parts.append(raw[first : first + length * kind.itemsize].view(kind))

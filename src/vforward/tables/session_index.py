@@ -62,9 +62,9 @@ def probe4(s: Any, k0: Any, k1: Any) -> Any:
     bits = i64(s.head[t.BITS])
     wanted = tag(mixed, bits)
     for at in (bucket(s, mixed), second(s, mixed)):
-        hits = near16(s.index, at, wanted, i64(1) << bits)
+        hits = near16(s.entries, at, wanted, i64(1) << bits)
         while hits:
-            number = i64(s.index[at + ctz(u64(hits))]) ^ wanted
+            number = i64(s.entries[at + ctz(u64(hits))]) ^ wanted
             keys = is4(s.hot[number], k0, k1)
             if keys:
                 return number << 2 | keys
@@ -81,9 +81,9 @@ def probe6(s: Any, k0: Any, k1: Any, k2: Any, k3: Any, ports: Any, protocol: Any
     bits = i64(s.head[t.BITS])
     wanted = tag(mixed, bits)
     for at in (bucket(s, mixed), second(s, mixed)):
-        hits = near16(s.index, at, wanted, i64(1) << bits)
+        hits = near16(s.entries, at, wanted, i64(1) << bits)
         while hits:
-            number = i64(s.index[at + ctz(u64(hits))]) ^ wanted
+            number = i64(s.entries[at + ctz(u64(hits))]) ^ wanted
             if is6(s.hot[number], k0, k1, k2, k3, ports, protocol, zone):
                 return number
             hits &= hits - 1
@@ -151,14 +151,14 @@ def insert(s: Any, mixed: Any, number: Any) -> Any:
     """Enter a session under a hash. Returns whether there was room."""
     wanted = tag(mixed, i64(s.head[t.BITS])) | number
     at = bucket(s, mixed)
-    empty = near16(s.index, at, i64(0), i64(1))
+    empty = near16(s.entries, at, i64(0), i64(1))
     if empty == 0:
         at = second(s, mixed)
-        empty = near16(s.index, at, i64(0), i64(1))
+        empty = near16(s.entries, at, i64(0), i64(1))
         if empty == 0:
             return False
         s.head[t.SECOND] += u64(1)
-    s.index[at + ctz(u64(empty))] = wanted
+    s.entries[at + ctz(u64(empty))] = wanted
     return True
 
 
@@ -167,14 +167,14 @@ def remove(s: Any, mixed: Any, number: Any) -> None:
     """Take a session's entry under a hash away."""
     wanted = tag(mixed, i64(s.head[t.BITS])) | number
     at = bucket(s, mixed)
-    hits = near16(s.index, at, wanted, i64(1))
+    hits = near16(s.entries, at, wanted, i64(1))
     if hits == 0:
         at = second(s, mixed)
-        hits = near16(s.index, at, wanted, i64(1))
+        hits = near16(s.entries, at, wanted, i64(1))
         if hits == 0:
             return
         s.head[t.SECOND] -= u64(1)
-    s.index[at + ctz(u64(hits))] = 0
+    s.entries[at + ctz(u64(hits))] = 0
 
 
 @inline

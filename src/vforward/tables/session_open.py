@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from vforward.jit.be import load16
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import PORTS_KNOWN
-from vforward.packet import icmp4, icmp6
+from vforward.packet import icmp4, icmp6, ip4
 from vforward.tables import session as t
 from vforward.tables import session_index as index
 from vforward.tables import session_life as life
@@ -99,7 +100,7 @@ def open4(
     """Begin a session with the packet in row. Returns its number, or ~reason (FULL ... TAKEN).
 
     src, dst: endpoints of the packet as it came. reply_src, reply_dst: of the replies as they will
-    come; without NAT dst and src. l4: where the transport header is, -1 in a fragment without it.
+    come; without NAT dst and src. l4: where the transport header is, in a fragment without it any.
     grant: the fields of session.Grant, all i64. The packet is not changed.
     """
     k0, k1, lower = t.key4(src, dst, protocol, zone)
@@ -108,7 +109,9 @@ def open4(
     taken = src == dst or reply_src == reply_dst or (not nat and lower != reply_lower)
     taken = taken or index.probe4(s, k0, k1) >= 0 or (nat and index.probe4(s, k2, k3) >= 0)
     sport, dport = src & 0xFFFF, dst & 0xFFFF
-    state = _first_state(s, data, meta, row, l4, protocol, sport, dport)
+    if load16(data, row, i64(meta[row].l3) + ip4.FRAGMENT) & ip4.OFFSET_MASK:
+        l4 = i64(-1)
+    state = _first_state(s, data, meta, row, i64(l4), protocol, sport, dport)
     refusal = _refusal(s, state, taken, grant)
     if refusal:
         return refusal
@@ -135,7 +138,7 @@ def open6(
     s: Any, data: Any, meta: Any, row: Any, l4: Any, src_high: Any, src_low: Any, sport: Any,
     dst_high: Any, dst_low: Any, dport: Any, protocol: Any, zone: Any, grant: Any,
 ) -> Any:  # fmt: skip
-    """As open4, for IPv6: halves of addresses are u64; there is no NAT."""
+    """As open4, for IPv6: halves of addresses are u64; there is no NAT. l4: -1 if there is no header."""
     taken = (src_high == dst_high) & (src_low == dst_low) & (sport == dport)
     found = index.find6(s, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone)
     state = _first_state(s, data, meta, row, l4, protocol, sport, dport)

@@ -257,7 +257,7 @@ def _classify(record: Any, d: Any, flags: Any, seq: Any, ack: Any) -> Any:
     kind = i64(_CLASS[flags & 63])
     if kind == SYN:
         return kind + i64(after(seq, record.end[d]) > 0)
-    if kind == PLAIN or kind == FIN:
+    if kind in (PLAIN, FIN):
         return kind + i64(after(ack, record.end[1 - d]) == 0)
     if kind == RESET:
         if record.state == t.SYN_SENT and d == 1:  # RFC 9293 section 3.10.7.3
