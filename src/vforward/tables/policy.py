@@ -27,6 +27,7 @@ from vforward.jit.atomics import load_acquire64
 from vforward.jit.intrinsics import address, view
 from vforward.jit.kernel import i64, inline, u64
 from vforward.layout import ArrayOf
+from vforward.tables.session import Grant
 
 POLICY_WORDS = 8
 HITS_MAX = 1 << 17
@@ -110,3 +111,20 @@ def count_hit(rule_hits: Any, place: Any, length: Any) -> None:
     """A packet of length bytes was found for the rule whose hits are at a place."""
     rule_hits[2 * place] += u64(1)
     rule_hits[2 * place + 1] += u64(length)
+
+
+@inline
+def grant(action: Any, own: Any, place: Any) -> Any:
+    """What a session gets of the action that let its first packet through; of the router's own, nothing.
+
+    place: the word of the packet's fields that has the port it leaves by.
+    """
+    mine = i64(not own)
+    return Grant(
+        i64(action.hits) * mine,
+        i64(action.treatment) * mine,
+        i64(action.limit) * mine,
+        i64(action.sessions) * mine,
+        i64(action.per_source) * mine,
+        i64(place) & 0xFFFF,
+    )

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ip4-acl: what the rules say about packets that have no session. A feature of the arc ip4-input.
+
+In this order, as a packet would meet them on its way: destination NAT, the route (for rules that name
+the port that packets leave by), the filter, source NAT; then a session begins, which has all that
+was found, so that its other packets need none of it. All lists are of one policy (tables.policy).
+
+A packet that belongs to no flow (ICMP that is no echo), or that a rule lets through without a session,
+is not translated. What the router makes itself is let through, and has a session where it begins one, so
+that the answers come back. Of two first packets of a flow in one vector the second finds the session
+of the first. Hairpinning (RFC 4787 REQ-9): where destination NAT leads out of the port that the packet
+came by, its source becomes the address that it asked for, so that the answer comes back here.
+
+Reads   meta.l3, end, rest, rx_port, flags, hash (with PORTS_KNOWN); headers; routes
+Writes  sessions; meta.l4, treatment, features, reason; addresses, ports and checksums of what is
+        translated, and meta.flags (TRANSLATED) of it; scratch (ICMP type << 8 | code), for ERROR
+Drops   see Count
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vforward.graph import arcs
+from vforward.graph.node import INFO, Labels, Node
+from vforward.jit.be import load32
+from vforward.jit.intrinsics import address, view
+from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.layout import NIL, SELF_MADE, U32, U64, VECTOR_MAX, Counts, Data, Edges, Meta, Rows
+from vforward.memory.buffer import packet_bytes
+from vforward.packet import fields as f
+from vforward.packet import ip4
+from vforward.packet.translate import translate4
+from vforward.tables import acl, egress, nat, policy, session
+from vforward.tables import session_tcp as tcp
+from vforward.tables.adjacency import Adjacencies
+from vforward.tables.nat import Pools
+from vforward.tables.ports import Ports
+from vforward.tables.session_follow import belongs, follow4
+from vforward.tables.session_index import find4
+from vforward.tables.session_open import open4
+
+
+class Edge(Labels):
+    """Ways out, besides those of the arc."""
+
+    DROP = 0, "see the counters"
+    ERROR = 1, "a rule says reject: wire to icmp4-error"
+    RESET = 2, "a rule says reject, and it is TCP: wire to tcp4-reset"
+
+
+class Count(Labels):
+    """Reasons. The first are those of a session that cannot begin, in the order of tables.session."""
+
+    TABLE_FULL = session.FULL, "no room for a session, and none is half-open"
+    NOT_A_BEGINNING = session.NOT_A_BEGINNING, "it belongs to no session and begins none"
+    SOURCE_LIMIT = session.SOURCE_LIMIT, "its source has as many sessions as it may"
+    RULE_LIMIT = session.RULE_LIMIT, "its rule has as many sessions as it may"
+    TAKEN = session.TAKEN, "its session would look like another one"
+    INVALID = 5, "its session does not allow it now"
+    DENIED = 6, "a rule says deny, or none says anything and that is the default"
+    TRUNCATED = 7, "it ends before its ports"
+    PORTS_EXHAUSTED = 8, "source NAT has no port left for it"
+    NO_POLICY = 9, "there are no rules yet"
+    REJECTED = 10, "a rule says reject; the sender is told", INFO
+    SESSIONS = 11, "sessions begun", INFO
+
+
+PROHIBITED = 3 << 8 | 13
+"""Communication administratively prohibited: RFC 1812 section 5.2.7.1."""
+
+FIELDS, FOUND, FLOWS, ENDS, ROOM = 0, 1024, 1152, 1408, 1664
+"""Words of ``work``: fields, rules found, ports of sessions, new destinations, room for tables.acl."""
+
+
+@kernel
+def _redirect(
+    data: Any, meta: Any, idx: Any, bundle: Any, fields: Any, flows: Any, ends: Any, found: Any, room: Any,
+    hits: Any,
+) -> None:  # fmt: skip
+    """Destination NAT: note where packets go instead, and change the fields that rules see."""
+    where, words = policy.place(bundle, policy.DESTINATION4)
+    image = view(where, words, np.uint64)
+    where, words = policy.place(bundle, policy.REWRITES)
+    rewrites = view(where, words // policy.RECORD_WORDS, policy.REWRITE)
+    acl.classify4(image, fields, found, room, idx.size)
+    for i in range(idx.size):
+        row = i64(idx[i])
+        if found[i] == NIL or flows[i] < 0 or meta[row].flags & SELF_MADE:
+            continue
+        rule = rewrites[found[i]]
+        policy.count_hit(hits, i64(rule.hits), packet_bytes(meta, row))
+        at = f.WORDS4 * i
+        protocol = i64(fields[at + f.COMMON4 + f.KIND]) >> 24
+        end = nat.static4(rule, ends[i], protocol)
+        ends[i] = end
+        fields[at + 1] = end >> 16
+        if rule.port != 0:
+            asked = i64(fields[at + f.COMMON4])
+            fields[at + f.COMMON4] = asked & ~0xFFFF | end & 0xFFFF
+
+
+@kernel
+def _look_out(data: Any, meta: Any, idx: Any, fields: Any, ports: Any, routes: Any) -> None:
+    """Note the port that each packet will leave by."""
+    for i in range(idx.size):
+        row = i64(idx[i])
+        at = f.WORDS4 * i
+        vrf = i64(ports[meta[row].rx_port].vrf)
+        out = egress.egress4(data, meta, row, i64(fields[at + 1]), vrf, routes)
+        place = i64(fields[at + f.COMMON4 + f.PLACE])
+        fields[at + f.COMMON4 + f.PLACE] = place & ~0xFFFF | out
+
+
+@kernel
+def _new_source(
+    meta: Any, row: Any, bundle: Any, fields: Any, src: Any, dst: Any, end: Any, tables: Any
+) -> Any:
+    """The source endpoint that a new session's packets get, or nat.NONE: there is no port left.
+
+    fields: the packet's own. dst, end: the destination endpoint that it asked for, and has now.
+    """
+    s, pools, ports, found, room, hits = tables
+    place = i64(fields[f.COMMON4 + f.PLACE])
+    out, protocol = place & 0xFFFF, i64(fields[f.COMMON4 + f.KIND]) >> 24
+    zone, seed = i64(ports[meta[row].rx_port].vrf), s.head[session.SEED]
+    where, words = policy.place(bundle, policy.SOURCE4)
+    found[0] = NIL
+    if words:
+        acl.classify4(view(where, words, np.uint64), fields, found, room, 1)
+    pool, known = i64(nat.MASQUERADE), i64(0)
+    if found[0] == NIL:
+        if end == dst or out != place >> 16:
+            return src
+        known = dst >> 16
+    else:
+        where, words = policy.place(bundle, policy.REWRITES)
+        rule = view(where, words // policy.RECORD_WORDS, policy.REWRITE)[found[0]]
+        policy.count_hit(hits, i64(rule.hits), packet_bytes(meta, row))
+        if rule.kind == policy.STATIC:
+            return nat.static4(rule, src, protocol)
+        pool = i64(rule.pool)
+        if rule.kind == policy.MASQUERADE:
+            known = i64(ports[out].address) if out != egress.SELF else i64(0)
+            if known == 0:
+                return src
+    return nat.choose4(s, pools, pool, known, src, end, protocol, zone, seed)
+
+
+@kernel
+def _begin(
+    data: Any, meta: Any, row: Any, bundle: Any, fields: Any, flow: Any, end: Any, grant: Any, tables: Any
+) -> Any:  # fmt: skip
+    """Begin the session of a packet, or find the one that another of this vector has begun.
+
+    flow: its ports. end: the destination endpoint that it goes to. Returns ~reason if it must not go
+    on, 1 if a session began, else 0.
+    """
+    s, ports = tables[0], tables[2]
+    l3, l4 = i64(meta[row].l3), i64(meta[row].l4)
+    src = load32(data, row, l3 + ip4.SRC) << 16 | flow >> 16
+    dst = load32(data, row, l3 + ip4.DST) << 16 | flow & 0xFFFF
+    protocol, zone = i64(data[row, l3 + ip4.PROTOCOL]), i64(ports[meta[row].rx_port].vrf)
+    known = find4(s, src, dst, protocol, zone)
+    if known >= 0 and belongs(s, known):
+        passed = follow4(s, data, meta, row, l3, l4, known) == tcp.PASS
+        return i64(0) if passed else ~i64(Count.INVALID)
+    own = meta[row].flags & SELF_MADE != 0
+    new = src if own else _new_source(meta, row, bundle, fields, src, dst, end, tables)
+    if new == nat.NONE:
+        return ~i64(Count.PORTS_EXHAUSTED)
+    later = i64(fields[f.COMMON4 + f.KIND]) & f.LATER
+    at = i64(-1) if later else l4
+    opened = open4(s, data, meta, row, at, src, dst, end, new, protocol, zone, grant)
+    if opened < 0:
+        return i64(0) if own else opened
+    if new != src or end != dst:
+        translate4(data, meta, row, l3, at, protocol, new, end)
+    return i64(1)
+
+
+@inline
+def _refuse(data: Any, meta: Any, row: Any, count: Any) -> Any:
+    """Tell the sender that it is prohibited. Returns the edge."""
+    count[Count.REJECTED] += u64(1)
+    if data[row, i64(meta[row].l3) + ip4.PROTOCOL] == ip4.TCP:
+        return i64(Edge.RESET)
+    meta[row].scratch = PROHIBITED
+    return i64(Edge.ERROR)
+
+
+@kernel
+def ip4_acl(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
+    policy_in_force: U64, rule_hits: U64, sessions: U64, nat_pools: Pools, work: U64, skips: U64,
+    fib4_root: U32, fib4_nodes: U32, adjacencies: Adjacencies, buckets: U32, ports: Ports,
+) -> None:  # fmt: skip
+    bundle = policy.in_force(policy_in_force)
+    if bundle == 0:
+        for i in range(idx.size):
+            meta[idx[i]].reason = Count.NO_POLICY
+        count[Count.NO_POLICY] += u64(idx.size)
+        edge[:] = Edge.DROP
+        return
+    base = address(work)
+    fields = view(base + 8 * FIELDS, f.WORDS4 * VECTOR_MAX, np.uint32)
+    found = view(base + 8 * FOUND, VECTOR_MAX, np.uint32)
+    flows = view(base + 8 * FLOWS, VECTOR_MAX, np.int64)
+    ends = view(base + 8 * ENDS, VECTOR_MAX, np.int64)
+    room = work[ROOM:]
+    for i in range(idx.size):
+        row = i64(idx[i])
+        port = i64(meta[row].rx_port)
+        at = f.WORDS4 * i
+        flow = f.load4(data, meta, row, fields, at, port << 16, i64(ports[port].vlan))
+        flows[i] = flow
+        ends[i] = i64(fields[at + 1]) << 16 | flow & 0xFFFF
+    if policy.place(bundle, policy.DESTINATION4)[1]:
+        _redirect(data, meta, idx, bundle, fields, flows, ends, found, room, rule_hits)
+    if policy.uses_out(bundle):
+        routes = (fib4_root, fib4_nodes, adjacencies, buckets)
+        _look_out(data, meta, idx, fields, ports, routes)
+    where, words = policy.place(bundle, policy.FILTER4)
+    found[:] = NIL
+    if words:
+        acl.classify4(view(where, words, np.uint64), fields, found, room, idx.size)
+    where, words = policy.place(bundle, policy.ACTIONS)
+    actions = view(where, words // policy.RECORD_WORDS, policy.ACTION)
+    s = session.shard(sessions)
+    tables = (s, nat_pools, ports, found, room, rule_hits)
+    for i in range(idx.size):
+        row = i64(idx[i])
+        flow = flows[i]
+        own = meta[row].flags & SELF_MADE != 0
+        action = actions[0 if found[i] == NIL else i64(found[i])]
+        if not own:
+            policy.count_hit(rule_hits, i64(action.hits), packet_bytes(meta, row))
+        kind = policy.PERMIT if own else i64(action.kind)
+        said = i64(0)
+        if flow == f.TRUNCATED:
+            said = ~i64(Count.TRUNCATED)
+        elif kind == policy.REJECT:
+            edge[i] = _refuse(data, meta, row, count)
+            continue
+        elif kind != policy.PERMIT:
+            said = ~i64(Count.DENIED)
+        elif flow >= 0 and (own or action.flags & policy.STATELESS == 0):
+            grant = policy.grant(action, own, fields[f.WORDS4 * i + f.COMMON4 + f.PLACE])
+            mine = fields[f.WORDS4 * i :]
+            said = _begin(data, meta, row, bundle, mine, flow, ends[i], grant, tables)
+            count[Count.SESSIONS] += u64(said == 1)
+        if said < 0:
+            count[~said] += u64(1)
+            meta[row].reason = ~said
+            edge[i] = Edge.DROP
+            continue
+        treated = i64(0) if own else i64(action.treatment)
+        meta[row].treatment = treated
+        edge[i] = arcs.proceed_past(meta, row, skips[i64(treated != 0)])
+
+
+NODE = Node("ip4-acl", ip4_acl, Edge, Count)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ip6-acl: what the rules say about packets that have no session. A feature of the arc ip6-input.
+
+As ip4-acl, without NAT. Neighbor discovery is let through: it does not leave its link (its hop limit
+is 255, RFC 4861 section 7.1), and without it there would be no link. What the router makes itself is
+let through, and has a session where it begins one.
+
+Reads   meta.l3, end, rest, rx_port, flags, hash (with PORTS_KNOWN); headers; routes
+Writes  sessions; meta.l4, treatment, features, reason; scratch (ICMPv6 type << 8 | code), for ERROR
+Drops   see Count
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vforward.graph import arcs
+from vforward.graph.node import INFO, Labels, Node
+from vforward.jit.intrinsics import address, view
+from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.layout import NIL, SELF_MADE, U32, U64, VECTOR_MAX, Counts, Data, Edges, Meta, Rows
+from vforward.memory.buffer import packet_bytes
+from vforward.packet import fields as f
+from vforward.packet import icmp6, ip6
+from vforward.tables import acl, egress, policy, session
+from vforward.tables import session_tcp as tcp
+from vforward.tables.adjacency import Adjacencies
+from vforward.tables.ports import Ports
+from vforward.tables.session_follow import follow
+from vforward.tables.session_index import find6
+from vforward.tables.session_open import open6
+
+
+class Edge(Labels):
+    """Ways out, besides those of the arc."""
+
+    DROP = 0, "see the counters"
+    ERROR = 1, "a rule says reject: wire to icmp6-error"
+    RESET = 2, "a rule says reject, and it is TCP: wire to tcp6-reset"
+
+
+class Count(Labels):
+    """Reasons. The first are those of a session that cannot begin, in the order of tables.session."""
+
+    TABLE_FULL = session.FULL, "no room for a session, and none is half-open"
+    NOT_A_BEGINNING = session.NOT_A_BEGINNING, "it belongs to no session and begins none"
+    SOURCE_LIMIT = session.SOURCE_LIMIT, "its source has as many sessions as it may"
+    RULE_LIMIT = session.RULE_LIMIT, "its rule has as many sessions as it may"
+    TAKEN = session.TAKEN, "its session would look like another one"
+    INVALID = 5, "its session does not allow it now"
+    DENIED = 6, "a rule says deny, or none says anything and that is the default"
+    TRUNCATED = 7, "it ends before its ports, or its extension headers cannot be walked"
+    NO_POLICY = 8, "there are no rules yet"
+    REJECTED = 9, "a rule says reject; the sender is told", INFO
+    SESSIONS = 10, "sessions begun", INFO
+
+
+ND_HOPS = 255
+FIELDS, FOUND, FLOWS, ROOM = 0, 2048, 2176, 2432
+"""Words of ``work``: fields, rules found, ports of sessions, room for tables.acl."""
+
+
+@inline
+def _is_discovery(data: Any, meta: Any, row: Any, kind: Any) -> Any:
+    """Whether it is a message of neighbor discovery that comes from its own link."""
+    l3, l4 = i64(meta[row].l3), i64(meta[row].l4)
+    message = i64(data[row, l4]) if l4 < i64(meta[row].end) else i64(0)
+    return (
+        (kind >> 24 == ip6.ICMP6)
+        & (data[row, l3 + ip6.HOP_LIMIT] == ND_HOPS)
+        & (message >= icmp6.ROUTER_SOLICITATION)
+        & (message <= icmp6.REDIRECT)
+    )
+
+
+@kernel
+def _look_out(data: Any, meta: Any, idx: Any, fields: Any, ports: Any, routes: Any) -> None:
+    """Note the port that each packet will leave by."""
+    for i in range(idx.size):
+        row = i64(idx[i])
+        at = f.WORDS6 * i
+        high, low = ip6.load_address(data, row, i64(meta[row].l3) + ip6.DST)
+        vrf = i64(ports[meta[row].rx_port].vrf)
+        out = egress.egress6(data, meta, row, high, low, vrf, routes)
+        place = i64(fields[at + f.COMMON6 + f.PLACE])
+        fields[at + f.COMMON6 + f.PLACE] = place & ~0xFFFF | out
+
+
+@kernel
+def _begin(
+    data: Any, meta: Any, row: Any, kind: Any, flow: Any, zone: Any, grant: Any, s: Any
+) -> Any:
+    """Begin the session of a packet, or find the one that another of this vector has begun.
+
+    kind: its field. flow: its ports. Returns ~reason if it must not go on, 1 if a session began, else 0.
+    """
+    l3, protocol = i64(meta[row].l3), kind >> 24
+    l4 = i64(-1) if kind & f.LATER else i64(meta[row].l4)
+    src_high, src_low = ip6.load_address(data, row, l3 + ip6.SRC)
+    dst_high, dst_low = ip6.load_address(data, row, l3 + ip6.DST)
+    sport, dport = flow >> 16, flow & 0xFFFF
+    known = find6(s, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone)
+    if known >= 0:
+        whole = kind & f.FRAGMENT == 0
+        verdict = follow(s, data, meta, row, l4, whole, known >> 2, 1 - (known & 1))
+        return i64(0) if verdict == tcp.PASS else ~i64(Count.INVALID)
+    opened = open6(
+        s, data, meta, row, l4, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone, grant
+    )  # fmt: skip
+    if opened < 0:
+        return i64(0) if meta[row].flags & SELF_MADE else opened
+    return i64(1)
+
+
+@inline
+def _refuse(meta: Any, row: Any, kind: Any, count: Any) -> Any:
+    """Tell the sender that it is prohibited. Returns the edge."""
+    count[Count.REJECTED] += u64(1)
+    if kind >> 24 == ip6.TCP:
+        return i64(Edge.RESET)
+    meta[row].scratch = icmp6.PROHIBITED
+    return i64(Edge.ERROR)
+
+
+@kernel
+def ip6_acl(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
+    policy_in_force: U64, rule_hits: U64, sessions: U64, work: U64, skips: U64,
+    fib6_root: U32, fib6_nodes: U32, adjacencies: Adjacencies, buckets: U32, ports: Ports,
+) -> None:  # fmt: skip
+    bundle = policy.in_force(policy_in_force)
+    if bundle == 0:
+        for i in range(idx.size):
+            meta[idx[i]].reason = Count.NO_POLICY
+        count[Count.NO_POLICY] += u64(idx.size)
+        edge[:] = Edge.DROP
+        return
+    base = address(work)
+    fields = view(base + 8 * FIELDS, f.WORDS6 * VECTOR_MAX, np.uint32)
+    found = view(base + 8 * FOUND, VECTOR_MAX, np.uint32)
+    flows = view(base + 8 * FLOWS, VECTOR_MAX, np.int64)
+    for i in range(idx.size):
+        row = i64(idx[i])
+        port = i64(meta[row].rx_port)
+        vlan = i64(ports[port].vlan)
+        flows[i] = f.load6(data, meta, row, fields, f.WORDS6 * i, port << 16, vlan)
+    if policy.uses_out(bundle):
+        routes = (fib6_root, fib6_nodes, adjacencies, buckets)
+        _look_out(data, meta, idx, fields, ports, routes)
+    where, words = policy.place(bundle, policy.FILTER6)
+    found[:] = NIL
+    if words:
+        acl.classify6(view(where, words, np.uint64), fields, found, work[ROOM:], idx.size)
+    where, words = policy.place(bundle, policy.ACTIONS)
+    actions = view(where, words // policy.RECORD_WORDS, policy.ACTION)
+    s = session.shard(sessions)
+    for i in range(idx.size):
+        row = i64(idx[i])
+        at = f.WORDS6 * i + f.COMMON6
+        kind, flow = i64(fields[at + f.KIND]), flows[i]
+        own = (meta[row].flags & SELF_MADE != 0) | _is_discovery(data, meta, row, kind)
+        action = actions[0 if found[i] == NIL else i64(found[i])]
+        if not own:
+            policy.count_hit(rule_hits, i64(action.hits), packet_bytes(meta, row))
+        said = i64(0)
+        if flow == f.TRUNCATED:
+            said = ~i64(Count.TRUNCATED)
+        elif not own and action.kind == policy.REJECT:
+            edge[i] = _refuse(meta, row, kind, count)
+            continue
+        elif not own and action.kind != policy.PERMIT:
+            said = ~i64(Count.DENIED)
+        elif flow >= 0 and (own or action.flags & policy.STATELESS == 0):
+            granted = policy.grant(action, own, fields[at + f.PLACE])
+            zone = i64(ports[meta[row].rx_port].vrf)
+            said = _begin(data, meta, row, kind, flow, zone, granted, s)
+            count[Count.SESSIONS] += u64(said == 1)
+        if said < 0:
+            count[~said] += u64(1)
+            meta[row].reason = ~said
+            edge[i] = Edge.DROP
+            continue
+        treated = i64(0) if own else i64(action.treatment)
+        meta[row].treatment = treated
+        edge[i] = arcs.proceed_past(meta, row, skips[i64(treated != 0)])
+
+
+NODE = Node("ip6-acl", ip6_acl, Edge, Count)
