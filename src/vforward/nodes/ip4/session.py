@@ -26,7 +26,7 @@ from vforward.jit.be import load16, load32, load64, raw_load64
 from vforward.jit.intrinsics import ctz, prefetch
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.jit.vector import near16
-from vforward.layout import EDGE_HELD, PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
+from vforward.layout import EDGE_HELD, EDGE_MAX, PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ip4, tcp
 from vforward.packet import ports as l4_ports
 from vforward.packet.translate import translate4
@@ -38,8 +38,9 @@ from vforward.tables.ports import Ports
 from vforward.tables.related import related4
 from vforward.tables.session_follow import follow4, translated4
 
-ASIDE = EDGE_HELD
-"""Mark of a packet that the fast passes leave to the slow one."""
+ASIDE, MISSED, SPECIAL = EDGE_HELD, EDGE_MAX - 2, EDGE_MAX - 1
+"""Marks of packets that the fast passes leave to the last one: unusual; without a session, as far as was
+seen; of a session with NAT or a treatment, and otherwise done with."""
 
 KEY0, KEY1, PLACE = 0, 256, 512
 """Where in work each pass leaves for the next: the key; the hash, then number << 1 | direction."""
@@ -143,12 +144,14 @@ def _is_usual(data: Any, meta: Any, row: Any, l3: Any, protocol: Any) -> Any:
 
 
 @kernel
-def _misses(data: Any, meta: Any, row: Any, k0: Any, k1: Any) -> Any:
-    """Whether a packet without a session is one that makes sense, and may go on to the rules."""
+def _missed(s: Any, data: Any, meta: Any, row: Any, k0: Any, k1: Any, sure: Any) -> Any:
+    """Whether a packet that was not found is really none of a session, and may go on to the rules."""
+    if k0 == u64(NO_KEY) or (k0 ^ k1) & u64(t.ENDPOINT) == u64(0):
+        return False
+    if not sure and index.mine4(s, k0, k1) >= 0:
+        return False
     protocol = i64(k0 >> u64(48)) & 0xFF
     l4 = i64(meta[row].l3) + ip4.HEADER
-    if (k0 ^ k1) & u64(t.ENDPOINT) == u64(0):
-        return False
     if protocol == ip4.UDP:
         return l4 + 8 <= i64(meta[row].end)
     return protocol == ip4.TCP and machine.malformed(data, meta, row, l4) == machine.PASS
@@ -191,15 +194,38 @@ def _goes_on(data: Any, meta: Any, row: Any, l4: Any, record: Any, d: Any) -> An
     return True
 
 
-@inline
-def _treat(data: Any, meta: Any, row: Any, s: Any, number: Any, d: Any, l3: Any) -> None:
-    """What a session with NAT or a treatment does to a packet."""
+@kernel
+def _treat(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
+    """What a session with NAT or a treatment does to a packet. Returns 1 if it has a treatment."""
+    number, l3 = i64(entry >> u64(1)), i64(meta[row].l3)
     record = s.hot[number]
+    if record.flags & t.NAT:
+        src, dst = translated4(s, number, i64(entry & u64(1)))
+        translate4(data, meta, row, l3, l3 + ip4.HEADER, i64(record.protocol), src, dst)
     if record.flags & t.TREATED:
         meta[row].treatment = s.cold[number].treatment
-    if record.flags & t.NAT:
-        src, dst = translated4(s, number, d)
-        translate4(data, meta, row, l3, l3 + ip4.HEADER, i64(record.protocol), src, dst)
+        return i64(1)
+    return i64(0)
+
+
+@kernel
+def _last_pass(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, s: Any, ports: Any, skips: Any, work: Any
+) -> None:
+    """Look after all packets that were marked."""
+    for i in range(idx.size):
+        row = i64(idx[i])
+        if edge[i] == SPECIAL:
+            treated = _treat(data, meta, row, s, work[PLACE + i])
+            edge[i] = arcs.proceed_past(meta, row, skips[treated])
+        elif edge[i] == MISSED or edge[i] == ASIDE:
+            sure = work[PLACE + i] == u64(0) and s.head[t.SECOND] == u64(0)
+            k0, k1 = work[KEY0 + i], work[KEY1 + i]
+            if edge[i] == MISSED and _missed(s, data, meta, row, k0, k1, sure):
+                edge[i] = arcs.proceed(meta, row)
+            else:
+                zone = i64(ports[meta[row].rx_port].vrf)
+                edge[i] = _look_closer(data, meta, row, count, s, zone, skips)
 
 
 @kernel
@@ -210,7 +236,6 @@ def ip4_session(
     s = t.shard(sessions)
     bits = i64(s.head[t.BITS])
     now = i64(s.head[t.NOW]) & 0xFFFF
-    sure = s.head[t.SECOND] == u64(0)
     past = skips[0]
     for i in range(idx.size):
         row = i64(idx[i])
@@ -236,43 +261,32 @@ def ip4_session(
         entry = entry if hits else i64(0)
         prefetch(s.hot, entry >> 1)
         work[PLACE + i] = u64(entry)
-    aside = 0
+    marked = 0
     for i in range(idx.size):
         row = i64(idx[i])
-        l3 = i64(meta[row].l3)
+        l4 = i64(meta[row].l3) + ip4.HEADER
         entry = work[PLACE + i]
         number, d = i64(entry >> u64(1)), i64(entry & u64(1))
         at = number * 8 + 2 * d
-        k0, k1 = work[KEY0 + i], work[KEY1 + i]
         what = i64(s.words[number * 8 + 4] >> u64(32))
-        edge[i] = ASIDE
-        if (s.words[at] ^ k0) | (s.words[at + 1] ^ k1):
-            if number == 0 and sure and _misses(data, meta, row, k0, k1):
-                edge[i] = arcs.proceed(meta, row)
-            else:
-                aside += 1
-            continue
-        if what & WHAT == USUAL_TCP:
-            if not _goes_on(data, meta, row, l3 + ip4.HEADER, s.hot[number], d):
-                aside += 1
-                continue
-        elif what & WHAT != USUAL_UDP or i64(meta[row].end) - l3 < ip4.HEADER + 8:
-            aside += 1
-            continue
-        if s.hot[number].seen != now:
-            s.hot[number].seen = now
-        if what & (t.NAT | t.TREATED) << 16:
-            _treat(data, meta, row, s, number, d, l3)
-            treated = i64(what & t.TREATED << 16 != 0)
-            edge[i] = arcs.proceed_past(meta, row, skips[treated])
+        if (s.words[at] ^ work[KEY0 + i]) | (s.words[at + 1] ^ work[KEY1 + i]):
+            mark = MISSED
+        elif what & WHAT == USUAL_TCP:
+            mark = 0 if _goes_on(data, meta, row, l4, s.hot[number], d) else ASIDE
+        else:
+            usual = (what & WHAT == USUAL_UDP) & (i64(meta[row].end) - l4 >= 8)
+            mark = 0 if usual else ASIDE
+        if mark == 0:
+            if s.hot[number].seen != now:
+                s.hot[number].seen = now
+            mark = SPECIAL if what & (t.NAT | t.TREATED) << 16 else 0
+        if mark:
+            edge[i] = mark
+            marked += 1
         else:
             edge[i] = arcs.proceed_past(meta, row, past)
-    if aside:
-        for i in range(idx.size):
-            if edge[i] == ASIDE:
-                row = i64(idx[i])
-                zone = i64(ports[meta[row].rx_port].vrf)
-                edge[i] = _look_closer(data, meta, row, count, s, zone, skips)
+    if marked:
+        _last_pass(data, meta, idx, edge, count, s, ports, skips, work)
 
 
 NODE = Node("ip4-session", ip4_session, Edge, Count)
