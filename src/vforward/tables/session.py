@@ -21,8 +21,9 @@ endpoints of the packets as they come, so each key tells who has sent a packet. 
 key is the original one turned around. IPv6: k0 to k3 are the initiator's address and the responder's,
 and ``ports`` has theirs; there is no NAT.
 
-    k0  zone << 56 | protocol << 48 | source        k1  destination      what the initiator sends
-    k2  zone << 56 | protocol << 48 | source        k3  destination      what the responder sends
+    k0  zone << 56 | protocol << 48 | source port << 16 | destination port    what the initiator sends
+    k1  source address << 32 | destination address
+    k2, k3  the same of what the responder sends
 
 (zone: the VRF of the port that packets come by.)
 
@@ -79,9 +80,8 @@ COLD = np.dtype(
 assert COLD.itemsize == 32
 
 # SESSION.flags
-SIX, NAT, LOWER, REPLY_LOWER, TREATED, SOURCED, LOOSE = (1 << k for k in range(7))
-"""LOWER: set in every session, as the initiator comes first in k0, k1; REPLY_LOWER in none. SOURCED:
-counted in sources. LOOSE: picked up in its middle."""
+SIX, NAT, TREATED, SOURCED, LOOSE = (1 << k for k in range(5))
+"""SOURCED: counted in sources. LOOSE: picked up in its middle."""
 
 # SESSION.state. Of what is not TCP: UNREPLIED, REPLIED.
 (
@@ -133,7 +133,6 @@ CAPACITY_MAX = (1 << 24) - 1
 SOURCE_COUNT = 24
 """Low bits of a word of sources: how many; the others are of the source's hash."""
 
-ENDPOINT = (1 << 48) - 1
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
 
 FULL, NOT_A_BEGINNING, SOURCE_LIMIT, RULE_LIMIT, TAKEN = range(5)
@@ -182,8 +181,21 @@ def shard(sessions: Any) -> Any:
 
 @inline
 def key4(src: Any, dst: Any, protocol: Any, zone: Any) -> Any:
-    """The key of an IPv4 packet: (k0, k1)."""
-    return u64(zone << 56 | protocol << 48 | src), u64(dst)
+    """The key of an IPv4 packet, by its endpoints: (k0, k1)."""
+    ports = (src & 0xFFFF) << 16 | dst & 0xFFFF
+    return u64(zone << 56 | protocol << 48 | ports), u64(src >> 16 << 32 | dst >> 16)
+
+
+@inline
+def source4(k0: Any, k1: Any) -> Any:
+    """The source's endpoint in an IPv4 key."""
+    return i64(k1 >> u64(32)) << 16 | i64(k0 >> u64(16)) & 0xFFFF
+
+
+@inline
+def destination4(k0: Any, k1: Any) -> Any:
+    """The destination's endpoint in an IPv4 key."""
+    return i64(k1 & u64(0xFFFFFFFF)) << 16 | i64(k0 & u64(0xFFFF))
 
 
 @inline

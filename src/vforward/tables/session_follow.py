@@ -57,7 +57,8 @@ def follow(
 def translated4(s: Any, number: Any, direction: Any) -> Any:
     """Source and destination that a packet of a direction of a session with NAT is given."""
     at = number * 8 + 2 - 2 * direction
-    return i64(s.words[at + 1]), i64(s.words[at]) & t.ENDPOINT
+    k0, k1 = s.words[at], s.words[at + 1]
+    return t.destination4(k0, k1), t.source4(k0, k1)
 
 
 @kernel

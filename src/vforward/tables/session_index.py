@@ -154,7 +154,8 @@ def find6(
 def ends4(s: Any, number: Any, reply_key: Any) -> Any:
     """The endpoints of an IPv4 session in a key: (the initiator's, the responder's)."""
     at = number * 8 + 2 * reply_key
-    source, destination = i64(s.words[at]) & t.ENDPOINT, i64(s.words[at + 1])
+    source = t.source4(s.words[at], s.words[at + 1])
+    destination = t.destination4(s.words[at], s.words[at + 1])
     if reply_key:
         return destination, source
     return source, destination

@@ -127,7 +127,7 @@ def open4(
     record.ports = 0
     record.protocol = protocol
     record.zone = zone
-    record.flags = t.LOWER | (t.NAT if nat else 0)
+    record.flags = t.NAT if nat else 0
     return _open(s, data, meta, row, l4, number, state, grant)
 
 
@@ -155,5 +155,5 @@ def open6(
     record.ports = sport << 16 | dport
     record.protocol = protocol
     record.zone = zone
-    record.flags = t.LOWER | t.SIX
+    record.flags = t.SIX
     return _open(s, data, meta, row, l4, number, state, grant)

@@ -146,7 +146,7 @@ def _is_usual(data: Any, meta: Any, row: Any, l3: Any, protocol: Any) -> Any:
 @kernel
 def _missed(s: Any, data: Any, meta: Any, row: Any, k0: Any, k1: Any, sure: Any) -> Any:
     """Whether a packet that was not found is really none of a session, and may go on to the rules."""
-    if k0 == u64(NO_KEY) or (k0 ^ k1) & u64(t.ENDPOINT) == u64(0):
+    if k0 == u64(NO_KEY) or t.source4(k0, k1) == t.destination4(k0, k1):
         return False
     if not sure and index.mine4(s, k0, k1) >= 0:
         return False
@@ -157,40 +157,46 @@ def _missed(s: Any, data: Any, meta: Any, row: Any, k0: Any, k1: Any, sure: Any)
     return protocol == ip4.TCP and machine.malformed(data, meta, row, l4) == machine.PASS
 
 
+@kernel
+def _fits(record: Any, d: Any, seq: Any, ack: Any, last: Any, offset: Any, payload: Any) -> Any:
+    """Whether a segment that is not the next one is in the window, and its header is one."""
+    good = (offset >= tcp.HEADER) & (payload >= 0)
+    return good and machine.in_window(record, d, seq, last - seq, ack)
+
+
 @inline
 def _goes_on(data: Any, meta: Any, row: Any, l4: Any, record: Any, d: Any) -> Any:
     """A segment in an established connection: whether it is a usual one, and in the window.
 
-    Takes note of its numbers. See session_tcp, which is asked about all others.
+    Takes note of its numbers. Most begin no lower than what was sent, so that II holds whatever the
+    window, and acknowledge what IV allows at least: then it need not be asked how large windows are.
     """
     after = machine.after
     o = 1 - d
     seq = load32(data, row, l4 + tcp.SEQUENCE)
     ack = load32(data, row, l4 + tcp.ACKNOWLEDGMENT)
     word = load32(data, row, l4 + tcp.OFFSET)
-    window, offset = word & 0xFFFF, word >> 28 << 2
-    here = i64(meta[row].end) - l4
-    last = seq + here - offset + i64(meta[row].rest)
-    sent, theirs, allowed = i64(record.end[d]), i64(record.end[o]), i64(record.maxend[d])
-    scale, others = machine.scale(record, d), machine.scale(record, o)
-    largest = i64(record.maxwin[d])
+    offset = word >> 28 << 2
+    payload = i64(meta[row].end) - l4 - offset
+    last = seq + payload + i64(meta[row].rest)
+    sent = i64(record.end[d])
     outside = (
-        after(allowed, last)
-        | (after(seq, sent) + (i64(record.maxwin[o]) << others))
-        | after(theirs, ack)
-        | (after(ack, theirs) + max(largest << scale, i64(machine.ACK_WINDOW)))
+        after(record.maxend[d], last)
+        | after(seq, sent)
+        | (machine.ACK_WINDOW - ((i64(record.end[o]) - ack) & 0xFFFFFFFF))
         | (offset - tcp.HEADER)
-        | (here - offset)
+        | payload
     )
     other_flags = (word >> 16 & (tcp.FIN | tcp.SYN | tcp.RST | tcp.ACK)) ^ tcp.ACK
-    if (outside < 0) | (other_flags != 0):
+    if other_flags or (outside < 0 and not _fits(record, d, seq, ack, last, offset, payload)):
         return False
-    grant = ack + max(window << scale, 1)
+    window = word & 0xFFFF
+    grant = ack + max(window << machine.scale(record, d), 1)
     ahead, more = after(last, sent), after(grant, i64(record.maxend[o]))
-    if (max(ahead, more) > 0) | (window > largest):
+    if (max(ahead, more) > 0) | (window > i64(record.maxwin[d])):
         record.end[d] = (sent + max(ahead, 0)) & 0xFFFFFFFF
         record.maxend[o] = (grant - min(more, 0)) & 0xFFFFFFFF
-        record.maxwin[d] = max(window, largest)
+        record.maxwin[d] = max(window, i64(record.maxwin[d]))
     return True
 
 
@@ -240,12 +246,9 @@ def ip4_session(
     for i in range(idx.size):
         row = i64(idx[i])
         l3 = i64(meta[row].l3)
-        both = load32(data, row, l3 + ip4.HEADER)
-        addresses = load64(data, row, l3 + ip4.SRC)
-        src = i64(addresses >> u64(32)) << 16 | both >> 16
-        dst = i64(addresses & u64(0xFFFFFFFF)) << 16 | both & 0xFFFF
-        zone = i64(ports[meta[row].rx_port].vrf)
-        k0, k1 = t.key4(src, dst, i64(data[row, l3 + ip4.PROTOCOL]), zone)
+        what = i64(ports[meta[row].rx_port].vrf) << 8 | i64(data[row, l3 + ip4.PROTOCOL])
+        k0 = u64(what << 48 | load32(data, row, l3 + ip4.HEADER))
+        k1 = load64(data, row, l3 + ip4.SRC)
         mixed = t.hash4(s, k0, k1)
         prefetch(s.entries, index.bucket(s, mixed))
         usual = raw_load64(data, row, l3) & HEADER_MASK == HEADER_USUAL
