@@ -23,7 +23,7 @@ import numpy as np
 from vforward.graph import arcs
 from vforward.graph.node import INFO, Labels, Node
 from vforward.jit.be import load16, load32, load64, raw_load64
-from vforward.jit.intrinsics import ctz, prefetch
+from vforward.jit.intrinsics import ctz, prefetch2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.jit.vector import near16
 from vforward.layout import EDGE_HELD, EDGE_MAX, PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
@@ -36,11 +36,11 @@ from vforward.tables import session_life as life
 from vforward.tables import session_tcp as machine
 from vforward.tables.ports import Ports
 from vforward.tables.related import related4
-from vforward.tables.session_follow import follow4, translated4
+from vforward.tables.session_follow import follow, follow4, translated4
 
-ASIDE, MISSED, SPECIAL = EDGE_HELD, EDGE_MAX - 2, EDGE_MAX - 1
+ASIDE, MISSED, BEHIND, SPECIAL = EDGE_HELD, EDGE_MAX - 3, EDGE_MAX - 2, EDGE_MAX - 1
 """Marks of packets that the fast passes leave to the last one: unusual; without a session, as far as was
-seen; of a session with NAT or a treatment, and otherwise done with."""
+seen; a segment that is not the next one; of a session with NAT or a treatment, and otherwise done with."""
 
 KEY0, KEY1, PLACE = 0, 256, 512
 """Where in work each pass leaves for the next: the key; the hash, then number << 1 | direction."""
@@ -157,19 +157,12 @@ def _missed(s: Any, data: Any, meta: Any, row: Any, k0: Any, k1: Any, sure: Any)
     return protocol == ip4.TCP and machine.malformed(data, meta, row, l4) == machine.PASS
 
 
-@kernel
-def _fits(record: Any, d: Any, seq: Any, ack: Any, last: Any, offset: Any, payload: Any) -> Any:
-    """Whether a segment that is not the next one is in the window, and its header is one."""
-    good = (offset >= tcp.HEADER) & (payload >= 0)
-    return good and machine.in_window(record, d, seq, last - seq, ack)
-
-
 @inline
 def _goes_on(data: Any, meta: Any, row: Any, l4: Any, record: Any, d: Any) -> Any:
-    """A segment in an established connection: whether it is a usual one, and in the window.
+    """A segment in an established connection: 0 if it is the next one, and is noted; or its mark.
 
-    Takes note of its numbers. Most begin no lower than what was sent, so that II holds whatever the
-    window, and acknowledge what IV allows at least: then it need not be asked how large windows are.
+    The next one begins no lower than what was sent, so that II holds whatever the window, and
+    acknowledges what IV allows at least: so it need not be asked how large windows are.
     """
     after = machine.after
     o = 1 - d
@@ -187,17 +180,26 @@ def _goes_on(data: Any, meta: Any, row: Any, l4: Any, record: Any, d: Any) -> An
         | (offset - tcp.HEADER)
         | payload
     )
-    other_flags = (word >> 16 & (tcp.FIN | tcp.SYN | tcp.RST | tcp.ACK)) ^ tcp.ACK
-    if other_flags or (outside < 0 and not _fits(record, d, seq, ack, last, offset, payload)):
-        return False
+    if (word >> 16 & (tcp.FIN | tcp.SYN | tcp.RST | tcp.ACK)) != tcp.ACK:
+        return ASIDE
+    if outside < 0:
+        return BEHIND
     window = word & 0xFFFF
     grant = ack + max(window << machine.scale(record, d), 1)
     ahead, more = after(last, sent), after(grant, i64(record.maxend[o]))
     if (max(ahead, more) > 0) | (window > i64(record.maxwin[d])):
-        record.end[d] = (sent + max(ahead, 0)) & 0xFFFFFFFF
+        record.end[d] = last & 0xFFFFFFFF
         record.maxend[o] = (grant - min(more, 0)) & 0xFFFFFFFF
         record.maxwin[d] = max(window, i64(record.maxwin[d]))
-    return True
+    return 0
+
+
+@kernel
+def _is_behind(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
+    """The same for one that is not the next: whether it is in the window, and noted."""
+    l4 = i64(meta[row].l3) + ip4.HEADER
+    verdict = follow(s, data, meta, row, l4, True, i64(entry >> u64(1)), i64(entry & u64(1)))
+    return verdict == machine.PASS
 
 
 @kernel
@@ -221,10 +223,12 @@ def _last_pass(
     """Look after all packets that were marked."""
     for i in range(idx.size):
         row = i64(idx[i])
+        if edge[i] == BEHIND and _is_behind(data, meta, row, s, work[PLACE + i]):
+            edge[i] = SPECIAL
         if edge[i] == SPECIAL:
             treated = _treat(data, meta, row, s, work[PLACE + i])
             edge[i] = arcs.proceed_past(meta, row, skips[treated])
-        elif edge[i] == MISSED or edge[i] == ASIDE:
+        elif edge[i] in (MISSED, BEHIND, ASIDE):
             sure = work[PLACE + i] == u64(0) and s.head[t.SECOND] == u64(0)
             k0, k1 = work[KEY0 + i], work[KEY1 + i]
             if edge[i] == MISSED and _missed(s, data, meta, row, k0, k1, sure):
@@ -250,7 +254,7 @@ def ip4_session(
         k0 = u64(what << 48 | load32(data, row, l3 + ip4.HEADER))
         k1 = load64(data, row, l3 + ip4.SRC)
         mixed = t.hash4(s, k0, k1)
-        prefetch(s.entries, index.bucket(s, mixed))
+        prefetch2(s.entries, index.bucket(s, mixed))
         usual = raw_load64(data, row, l3) & HEADER_MASK == HEADER_USUAL
         work[KEY0 + i] = k0 if usual else u64(NO_KEY)
         work[KEY1 + i] = k1
@@ -262,7 +266,7 @@ def ip4_session(
         hits = near16(s.entries, at, wanted, i64(1) << bits)
         entry = i64(s.entries[at + (ctz(u64(hits)) & 15)]) ^ wanted
         entry = entry if hits else i64(0)
-        prefetch(s.hot, entry >> 1)
+        prefetch2(s.hot, entry >> 1)
         work[PLACE + i] = u64(entry)
     marked = 0
     for i in range(idx.size):
@@ -275,7 +279,7 @@ def ip4_session(
         if (s.words[at] ^ work[KEY0 + i]) | (s.words[at + 1] ^ work[KEY1 + i]):
             mark = MISSED
         elif what & WHAT == USUAL_TCP:
-            mark = 0 if _goes_on(data, meta, row, l4, s.hot[number], d) else ASIDE
+            mark = _goes_on(data, meta, row, l4, s.hot[number], d)
         else:
             usual = (what & WHAT == USUAL_UDP) & (i64(meta[row].end) - l4 >= 8)
             mark = 0 if usual else ASIDE
