@@ -173,21 +173,17 @@ def _goes_on(data: Any, meta: Any, row: Any, l4: Any, record: Any, d: Any) -> An
     payload = i64(meta[row].end) - l4 - offset
     last = seq + payload + i64(meta[row].rest)
     sent = i64(record.end[d])
-    outside = (
-        after(record.maxend[d], last)
-        | after(seq, sent)
-        | (machine.ACK_WINDOW - ((i64(record.end[o]) - ack) & 0xFFFFFFFF))
-        | (offset - tcp.HEADER)
-        | payload
-    )
+    outside = after(i64(record.maxend[d]) - last | seq - sent, 0)
+    outside |= machine.ACK_WINDOW - ((i64(record.end[o]) - ack) & 0xFFFFFFFF)
+    outside |= (offset - tcp.HEADER) | payload
     if (word >> 16 & (tcp.FIN | tcp.SYN | tcp.RST | tcp.ACK)) != tcp.ACK:
         return ASIDE
     if outside < 0:
         return BEHIND
     window = word & 0xFFFF
     grant = ack + max(window << machine.scale(record, d), 1)
-    ahead, more = after(last, sent), after(grant, i64(record.maxend[o]))
-    if (max(ahead, more) > 0) | (window > i64(record.maxwin[d])):
+    more = after(grant, i64(record.maxend[o]))
+    if (last - sent) & 0xFFFFFFFF or more > 0 or window > i64(record.maxwin[d]):
         record.end[d] = last & 0xFFFFFFFF
         record.maxend[o] = (grant - min(more, 0)) & 0xFFFFFFFF
         record.maxwin[d] = max(window, i64(record.maxwin[d]))
@@ -269,13 +265,14 @@ def ip4_session(
         prefetch2(s.hot, entry >> 1)
         work[PLACE + i] = u64(entry)
     marked = 0
+    halves = s.words.view(np.uint32)
     for i in range(idx.size):
         row = i64(idx[i])
         l4 = i64(meta[row].l3) + ip4.HEADER
         entry = work[PLACE + i]
         number, d = i64(entry >> u64(1)), i64(entry & u64(1))
         at = number * 8 + 2 * d
-        what = i64(s.words[number * 8 + 4] >> u64(32))
+        what = i64(halves[number * 16 + 9])
         if (s.words[at] ^ work[KEY0 + i]) | (s.words[at + 1] ^ work[KEY1 + i]):
             mark = MISSED
         elif what & WHAT == USUAL_TCP:
