@@ -20,17 +20,20 @@ from vforward.nodes.ip4 import input as ip4_input
 from vforward.nodes.ip4 import local as ip4_local
 from vforward.nodes.ip4 import lookup as ip4_lookup
 from vforward.nodes.ip4 import rewrite as ip4_rewrite
+from vforward.nodes.ip4 import session as ip4_session
 from vforward.nodes.ip4 import urpf as ip4_urpf
 from vforward.nodes.ip6 import input as ip6_input
 from vforward.nodes.ip6 import local as ip6_local
 from vforward.nodes.ip6 import lookup as ip6_lookup
 from vforward.nodes.ip6 import rewrite as ip6_rewrite
+from vforward.nodes.ip6 import session as ip6_session
 from vforward.nodes.ip6 import urpf as ip6_urpf
 from vforward.nodes.l2 import bvi_input, bvi_output, cross_connect, flood, forward
 from vforward.nodes.nd import input as nd_input
 from vforward.nodes.nd import resolve as nd_resolve
 from vforward.nodes.neighbor import notify as neighbor_notify
 from vforward.nodes.neighbor import release as neighbor_release
+from vforward.nodes.session import timer as session_timer
 
 CATALOG: tuple[Node, ...] = (
     arp_input.NODE,
@@ -51,11 +54,13 @@ CATALOG: tuple[Node, ...] = (
     ip4_local.NODE,
     ip4_lookup.NODE,
     ip4_rewrite.NODE,
+    ip4_session.NODE,
     ip4_urpf.NODE,
     ip6_input.NODE,
     ip6_local.NODE,
     ip6_lookup.NODE,
     ip6_rewrite.NODE,
+    ip6_session.NODE,
     ip6_urpf.NODE,
     bvi_input.NODE,
     bvi_output.NODE,
@@ -66,4 +71,5 @@ CATALOG: tuple[Node, ...] = (
     nd_resolve.NODE,
     neighbor_notify.NODE,
     neighbor_release.NODE,
+    session_timer.NODE,
 )

@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 
 from vforward.graph import arcs
-from vforward.graph.node import INFO, Labels, Node
+from vforward.graph.node import Node
 from vforward.jit.be import load16, load32, load64, raw_load64
 from vforward.jit.intrinsics import ctz, prefetch2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.jit.vector import near16
 from vforward.layout import EDGE_HELD, EDGE_MAX, PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
+from vforward.nodes.session.outcome import Count, Edge, conclude, drop
 from vforward.packet import ip4, tcp
 from vforward.packet import ports as l4_ports
 from vforward.packet.translate import translate4
 from vforward.tables import session as t
 from vforward.tables import session_index as index
-from vforward.tables import session_life as life
 from vforward.tables import session_tcp as machine
 from vforward.tables.ports import Ports
 from vforward.tables.related import related4
@@ -57,38 +57,6 @@ USUAL_TCP, USUAL_UDP = t.ESTABLISHED << 24 | ip4.TCP, t.REPLIED << 24 | ip4.UDP
 """Of a session's protocol, zone, flags and state, in one word, what is asked for by the fast passes."""
 
 
-class Edge(Labels):
-    """Ways out, besides those of the arc."""
-
-    DROP = 0, "see the counters"
-
-
-class Count(Labels):
-    """Reasons, numbered as session_tcp's verdicts."""
-
-    REOPENED = 0, "a new connection with the endpoints of one that is over", INFO
-    OUTSIDE = 1, "TCP: sequence or acknowledgment number outside of the window"
-    BAD_FLAGS = 2, "TCP: flags that do not go together"
-    BAD_STATE = 3, "TCP: not what its connection's state allows"
-    SHORT = 4, "cut off in its transport header, or that says so of itself"
-    LAND = 5, "its source is its destination"
-
-
-assert (Count.OUTSIDE, Count.BAD_FLAGS, Count.BAD_STATE, Count.SHORT) == (
-    machine.OUTSIDE,
-    machine.BAD_FLAGS,
-    machine.BAD_STATE,
-    machine.SHORT,
-)
-
-
-@kernel
-def _drop(meta: Any, row: Any, count: Any, reason: Any) -> Any:
-    count[reason] += u64(1)
-    meta[row].reason = reason
-    return i64(Edge.DROP)
-
-
 @kernel
 def _look_closer(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, skips: Any) -> Any:
     """Decide about a packet that was set aside. Returns its edge."""
@@ -104,43 +72,24 @@ def _look_closer(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, 
         both = l4_ports.load(data, row, l4, protocol, end)
     if both == l4_ports.NONE:
         if protocol != ip4.ICMP:
-            return _drop(meta, row, count, i64(Count.SHORT))
+            return drop(meta, row, count, i64(Count.SHORT))
         number = related4(s, data, meta, row, l3, zone)
         return arcs.proceed_past(meta, row, skips[0]) if number >= 0 else arcs.proceed(meta, row)
     both_addresses = load64(data, row, l3 + ip4.SRC)
     src = i64(both_addresses >> u64(32)) << 16 | both >> 16
     dst = i64(both_addresses & u64(0xFFFFFFFF)) << 16 | both & 0xFFFF
     if src == dst:
-        return _drop(meta, row, count, i64(Count.LAND))
+        return drop(meta, row, count, i64(Count.LAND))
     if protocol == t.TCP and fragment & ip4.OFFSET_MASK == 0:
         reason = machine.malformed(data, meta, row, l4)
         if reason:
-            return _drop(meta, row, count, reason)
+            return drop(meta, row, count, reason)
     k0, k1 = t.key4(src, dst, protocol, zone)
     mine = index.mine4(s, k0, k1)
     if mine < 0:
         return arcs.proceed(meta, row)
     verdict = follow4(s, data, meta, row, l3, l4, mine)
-    if verdict == machine.AGAIN:
-        count[Count.REOPENED] += u64(1)
-        life.close(s, mine >> 1)
-        s.head[t.REOPENED] += u64(1)
-        return arcs.proceed(meta, row)
-    if verdict != machine.PASS:
-        return _drop(meta, row, count, verdict)
-    treated = i64(s.hot[mine >> 1].flags & t.TREATED != 0)
-    return arcs.proceed_past(meta, row, skips[treated])
-
-
-@inline
-def _is_usual(data: Any, meta: Any, row: Any, l3: Any, protocol: Any) -> Any:
-    """Whether the headers are as the fast passes have them: no options, no fragment, TCP or UDP."""
-    is_tcp = protocol == ip4.TCP
-    need = ip4.HEADER + (i64(tcp.HEADER) if is_tcp else i64(8))
-    odd = (i64(data[row, l3]) ^ 0x45) | (
-        load16(data, row, l3 + ip4.FRAGMENT) & (ip4.MORE_FRAGMENTS | ip4.OFFSET_MASK)
-    )
-    return (odd == 0) & (is_tcp | (protocol == ip4.UDP)) & (i64(meta[row].end) - l3 >= need)
+    return conclude(meta, row, count, s, skips, mine, verdict)
 
 
 @kernel
@@ -221,6 +170,8 @@ def _last_pass(
         row = i64(idx[i])
         if edge[i] == BEHIND and _is_behind(data, meta, row, s, work[PLACE + i]):
             edge[i] = SPECIAL
+        if edge[i] == SPECIAL and s.hot[i64(work[PLACE + i] >> u64(1))].state == t.FREE:
+            edge[i] = ASIDE  # ended by a packet before it
         if edge[i] == SPECIAL:
             treated = _treat(data, meta, row, s, work[PLACE + i])
             edge[i] = arcs.proceed_past(meta, row, skips[treated])
