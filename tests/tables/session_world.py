@@ -53,6 +53,11 @@ def follow4(sessions, data, meta, row, found):
 
 
 @kernel
+def advance(sessions, data, meta, row, number, direction):
+    return session_follow.follow(t.shard(sessions), data, meta, row, L4, True, number, direction)
+
+
+@kernel
 def close(sessions, number):
     session_life.close(t.shard(sessions), number)
 
@@ -150,6 +155,11 @@ class World:
     def follow(self, number, direction):
         """The packet is one of a session's. Returns the verdict."""
         return int(follow4(self.array, self.pool.data, self.pool.meta, 0, number << 1 | direction))
+
+    def advance(self, number, direction):
+        """The same, of a packet that is not translated."""
+        data, meta = self.pool.data, self.pool.meta
+        return int(advance(self.array, data, meta, 0, number, direction))
 
     def close(self, number):
         close(self.array, number)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vforward.jit.kernel import i64, kernel, u64
+from vforward.jit.kernel import i64, kernel
 from vforward.tables import session as t
 from vforward.tables import session_index as index
 from vforward.tables import session_life as life
@@ -43,8 +43,7 @@ def _place(sessions: Any, number: Any) -> Any:
 def _counted(sessions: Any, number: Any) -> Any:
     """How many sessions its source has, as counted."""
     s = t.shard(sessions)
-    at = life._find_source(s, life._source(s, s.hot[number], i64(s.cold[number].hits)))
-    return i64(s.sources[at] & u64((1 << t.SOURCE_COUNT) - 1))
+    return life.source_count(s, life._source(s, number))
 
 
 def check(sessions: NDArray[np.uint64]) -> None:

@@ -149,12 +149,14 @@ def _is_behind(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
 
 @kernel
 def _treat(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
-    """What a session with NAT or a treatment does to a packet. Returns 1 if it has a treatment."""
+    """What a session with NAT or a treatment does to a packet. Returns 1 if it has a treatment, -1: none
+    of its checksums is in this buffer."""
     number, l3 = i64(entry >> u64(1)), i64(meta[row].l3)
     record = s.hot[number]
     if record.flags & t.NAT:
         src, dst = translated4(s, number, i64(entry & u64(1)))
-        translate4(data, meta, row, l3, l3 + ip4.HEADER, i64(record.protocol), src, dst)
+        if not translate4(data, meta, row, l3, l3 + ip4.HEADER, i64(record.protocol), src, dst):
+            return i64(-1)
     if record.flags & t.TREATED:
         meta[row].treatment = s.cold[number].treatment
         return i64(1)
@@ -174,7 +176,10 @@ def _last_pass(
             edge[i] = ASIDE  # ended by a packet before it
         if edge[i] == SPECIAL:
             treated = _treat(data, meta, row, s, work[PLACE + i])
-            edge[i] = arcs.proceed_past(meta, row, skips[treated])
+            if treated < 0:
+                edge[i] = drop(meta, row, count, i64(Count.SHORT))
+            else:
+                edge[i] = arcs.proceed_past(meta, row, skips[treated])
         elif edge[i] in (MISSED, BEHIND, ASIDE):
             sure = work[PLACE + i] == u64(0) and s.head[t.SECOND] == u64(0)
             k0, k1 = work[KEY0 + i], work[KEY1 + i]
