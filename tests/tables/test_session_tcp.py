@@ -144,16 +144,6 @@ def test_every_cell(state, d, kind):
     pair.forget()
 
 
-def test_the_table_is_the_oracles():
-    """Cell by cell, whatever numbers a segment would need to get there."""
-    named = {"note": session_tcp.KEEP, "pass": session_tcp.IGNORE, "drop": session_tcp.DROP}
-    named |= {"again": session_tcp.REOPEN} | {name: i for i, name in enumerate(t.STATES)}
-    for (state, d, kind), cell in oracle.CELLS.items():
-        at = (t.STATES.index(state) * 2 + d) * 9 + oracle.CLASSES.index(kind)
-        assert session_tcp.CELLS[at] == named[cell], (state, d, kind)
-    assert len(oracle.CELLS) == 13 * 2 * 9
-
-
 def test_flags():
     pair = to("established")
     for flags in range(64):

@@ -31,128 +31,27 @@ from vforward.jit.be import load16, load32
 from vforward.jit.kernel import i64, inline, kernel
 from vforward.packet import tcp
 from vforward.tables import session as t
+from vforward.tables.session_cells import (
+    CELLS,
+    CLASS,
+    DROP,
+    FIN,
+    IGNORE,
+    INVALID,
+    KEEP,
+    PLAIN,
+    REOPEN,
+    RESET,
+    SYN,
+    SYN_ACK,
+)
 from vforward.tables.session_life import set_state
-
-SYN, SYN_NEW, SYN_ACK, PLAIN, PLAIN_ALL, FIN, FIN_ALL, RESET, RESET_EXACT, INVALID = range(10)
-"""Classes of segments. SYN_NEW: a SYN beyond all that its sender has sent. _ALL: it acknowledges all
-that the other has sent. RESET_EXACT: a reset that the receiver has to believe."""
-
-KEEP, IGNORE, DROP, REOPEN = 16, 17, 18, 19
-"""What is done, besides going to a state. KEEP: take note of the numbers. IGNORE: let it pass."""
 
 ACK_WINDOW = 66_000
 """How far back an acknowledgment may be, at least: 65535 and a segment (van Rooij section 2)."""
 
 PASS, OUTSIDE, BAD_FLAGS, BAD_STATE, SHORT, AGAIN = range(6)
 """What becomes of a packet. AGAIN: its session is over and it begins another."""
-
-_CLASS = np.full(64, INVALID, np.uint8)
-"""By the six low flags. PSH and URG make no difference."""
-for _flags in range(64):
-    _what = _flags & ~(tcp.PSH | tcp.URG)
-    if _what == tcp.SYN:
-        _CLASS[_flags] = SYN
-    elif _what == tcp.SYN | tcp.ACK:
-        _CLASS[_flags] = SYN_ACK
-    elif _what == tcp.ACK:
-        _CLASS[_flags] = PLAIN
-    elif _what == tcp.FIN | tcp.ACK:
-        _CLASS[_flags] = FIN
-    elif _what in (tcp.RST, tcp.RST | tcp.ACK):
-        _CLASS[_flags] = RESET
-
-
-def _table() -> Any:
-    """What is done, by state, direction and class."""
-    cells = np.full((16, 2, 9), DROP, np.uint8)
-
-    def rows(state: int, initiator: list[int], responder: list[int]) -> None:
-        cells[state] = initiator, responder
-
-    k, i, x, r = KEEP, IGNORE, DROP, REOPEN
-    over = t.CLOSED
-    #    SYN SYN_NEW SYN_ACK PLAIN PLAIN_ALL FIN FIN_ALL RESET RESET_EXACT
-    rows(
-        t.SYN_SENT,
-        [k, k, x, x, x, x, x, i, over],
-        [t.SYN_BOTH, t.SYN_BOTH, t.SYN_RECEIVED, i, i, x, x, x, over],
-    )
-    rows(
-        t.SYN_BOTH,
-        [i, i, t.SYN_ANSWERED, x, x, x, x, k, over],
-        [i, i, t.SYN_RECEIVED, x, x, x, x, k, over],
-    )
-    rows(
-        t.SYN_RECEIVED,
-        [
-            i,
-            x,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.FIN_INITIATOR,
-            t.FIN_INITIATOR,
-            k,
-            over,
-        ],
-        [i, x, i, k, k, x, x, k, over],
-    )
-    rows(
-        t.SYN_ANSWERED,
-        [i, x, i, k, k, x, x, k, over],
-        [
-            i,
-            x,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.FIN_RESPONDER,
-            t.FIN_RESPONDER,
-            k,
-            over,
-        ],
-    )
-    rows(
-        t.PICKED_UP,
-        [r, r, x, k, k, k, k, k, over],
-        [r, r, x, t.ESTABLISHED, t.ESTABLISHED, t.FIN_RESPONDER, t.FIN_RESPONDER, k, over],
-    )
-    rows(
-        t.ESTABLISHED,
-        [i, i, i, k, k, t.FIN_INITIATOR, t.FIN_INITIATOR, k, over],
-        [i, i, i, k, k, t.FIN_RESPONDER, t.FIN_RESPONDER, k, over],
-    )
-    rows(
-        t.FIN_INITIATOR,
-        [i, i, i, k, k, k, k, k, over],
-        [i, i, i, k, k, t.CLOSING, t.LAST_RESPONDER, k, over],
-    )
-    rows(
-        t.FIN_RESPONDER,
-        [i, i, i, k, k, t.CLOSING, t.LAST_INITIATOR, k, over],
-        [i, i, i, k, k, k, k, k, over],
-    )
-    rows(
-        t.CLOSING,
-        [i, i, i, k, t.LAST_INITIATOR, k, t.LAST_INITIATOR, k, over],
-        [i, i, i, k, t.LAST_RESPONDER, k, t.LAST_RESPONDER, k, over],
-    )
-    rows(
-        t.LAST_INITIATOR,
-        [i, i, i, k, k, k, k, k, over],
-        [i, i, i, k, t.TIME_WAIT, k, t.TIME_WAIT, k, over],
-    )
-    rows(
-        t.LAST_RESPONDER,
-        [i, i, i, k, t.TIME_WAIT, k, t.TIME_WAIT, k, over],
-        [i, i, i, k, k, k, k, k, over],
-    )
-    rows(t.TIME_WAIT, [i, r, i, k, k, k, k, k, over], [x, r, i, k, k, k, k, k, over])
-    rows(t.CLOSED, [r, r, i, k, k, k, k, k, k], [r, r, i, k, k, k, k, k, k])
-    return cells.reshape(-1)
-
-
-CELLS = _table()
 
 
 @inline
@@ -254,7 +153,7 @@ def _fits_handshake(record: Any, ack: Any) -> Any:
 @kernel
 def _classify(record: Any, d: Any, flags: Any, seq: Any, ack: Any) -> Any:
     """The class of a segment of a known session."""
-    kind = i64(_CLASS[flags & 63])
+    kind = i64(CLASS[flags & 63])
     if kind == SYN:
         return kind + i64(after(seq, record.end[d]) > 0)
     if kind in (PLAIN, FIN):
@@ -285,7 +184,7 @@ def malformed(data: Any, meta: Any, row: Any, l4: Any) -> Any:
     """SHORT or BAD_FLAGS if the segment at l4 is nobody's, whatever its session; otherwise PASS."""
     if length_of(data, meta, row, l4) < 0:
         return i64(SHORT)
-    bad = _CLASS[data[row, l4 + tcp.FLAGS] & 63] == INVALID
+    bad = CLASS[data[row, l4 + tcp.FLAGS] & 63] == INVALID
     return i64(BAD_FLAGS if bad else PASS)
 
 
@@ -294,7 +193,7 @@ def opens(data: Any, meta: Any, row: Any, l4: Any, loose: Any) -> Any:
     """The state in which a segment opens a session, FREE if it does not."""
     if length_of(data, meta, row, l4) < 0:
         return i64(t.FREE)
-    kind = _CLASS[data[row, l4 + tcp.FLAGS] & 63]
+    kind = CLASS[data[row, l4 + tcp.FLAGS] & 63]
     if kind == SYN:
         return i64(t.SYN_SENT)
     return i64(t.PICKED_UP if loose and kind == PLAIN else t.FREE)

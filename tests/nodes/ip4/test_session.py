@@ -231,8 +231,10 @@ def test_fragments_by_their_datagrams_ports():
     table = Table()
     table.established(SRC, DST)
     ports = (SRC & 0xFFFF) << 16 | DST & 0xFFFF
-    first = ip4(SRC, DST, TCP, header(ACK, 101, 901, 1000, None, (40000, 443)) + bytes(4), flags=1)
-    later = ip4(SRC, DST, TCP, bytes(40), offset=24)
+    first = ip4(
+        SRC, DST, TCP, header(ACK, 101, 901, 1000, None, (40000, 443)) + bytes(4), flags_mf=True
+    )
+    later = ip4(SRC, DST, TCP, bytes(40), frag_off=24)
     before = table.hot[1].copy()
 
     def known(record, _):
