@@ -53,8 +53,7 @@ SESSION = np.dtype(
         ("flags", np.uint8),
         ("state", np.uint8),
         ("seen", np.uint16),  # tick of its last packet
-        ("scales", np.uint8),  # TCP: window scale of the initiator, of the responder << 4
-        ("spare", np.uint8),
+        ("scale", np.uint8, 2),  # TCP: window scale of the initiator, of the responder
         # TCP, of what the initiator sends and of what the responder sends (see session_tcp):
         ("end", np.uint32, 2),
         ("maxend", np.uint32, 2),

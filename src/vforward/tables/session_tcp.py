@@ -63,7 +63,7 @@ def after(a: Any, b: Any) -> Any:
 @inline
 def scale(record: Any, d: Any) -> Any:
     """The window scale of what a direction offers."""
-    return i64(record.scales) >> (4 * d) & 15
+    return i64(record.scale[d])
 
 
 @kernel
@@ -121,7 +121,7 @@ def _begin(
     """Take note of a direction's SYN: its numbers and its window scale."""
     offset = (i64(data[row, l4 + tcp.OFFSET]) >> 4) * 4
     shift = tcp.window_scale(data, row, l4, l4 + offset)
-    record.scales = (i64(record.scales) & ~(15 << 4 * d)) | shift << 4 * d
+    record.scale[d] = shift
     record.end[d] = (seq + length) & 0xFFFFFFFF
     record.maxwin[d] = max(window, 1)
 
@@ -138,7 +138,8 @@ def _meet(record: Any, d: Any, seq: Any) -> None:
 def _settle(record: Any) -> None:
     """The handshake is complete: windows are scaled from here on, if both said so."""
     if scale(record, 0) == tcp.NO_SCALE or scale(record, 1) == tcp.NO_SCALE:
-        record.scales = 0
+        record.scale[0] = 0
+        record.scale[1] = 0
     for d in range(2):
         shift = scale(record, d)
         record.maxwin[d] = max(1, (i64(record.maxwin[d]) + (1 << shift) - 1) >> shift)
@@ -208,7 +209,8 @@ def begin(s: Any, number: Any, data: Any, meta: Any, row: Any, l4: Any, state: A
     window = load16(data, row, l4 + tcp.WINDOW)
     length = length_of(data, meta, row, l4)
     if state == t.SYN_SENT:
-        record.scales = 0
+        record.scale[0] = 0
+        record.scale[1] = 0
         _begin(data, record, 0, row, l4, seq, length, window)
         record.maxend[0] = (seq + 1) & 0xFFFFFFFF
         record.end[1] = 0
@@ -216,7 +218,8 @@ def begin(s: Any, number: Any, data: Any, meta: Any, row: Any, l4: Any, state: A
         record.maxwin[1] = 0
         return
     # In its middle: scales are not known, so that all windows are taken as large as they can be.
-    record.scales = tcp.SCALE_MAX << 4 | tcp.SCALE_MAX
+    record.scale[0] = tcp.SCALE_MAX
+    record.scale[1] = tcp.SCALE_MAX
     record.end[0] = (seq + length) & 0xFFFFFFFF
     record.maxwin[0] = 0xFFFF
     record.maxend[0] = (seq + length + (0xFFFF << tcp.SCALE_MAX)) & 0xFFFFFFFF
@@ -284,7 +287,8 @@ def advance(
     elif not _reset_fits(record, d, seq):
         return i64(OUTSIDE)
     if early and cell == t.CLOSED:
-        record.scales = 0
+        record.scale[0] = 0
+        record.scale[1] = 0
     elif early and t.ESTABLISHED <= cell < KEEP:
         _settle(record)
         record.state = t.ESTABLISHED

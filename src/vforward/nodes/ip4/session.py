@@ -123,11 +123,10 @@ def _goes_on(data: Any, meta: Any, row: Any, l4: Any, record: Any, d: Any) -> An
     last = seq + payload + i64(meta[row].rest)
     sent = i64(record.end[d])
     outside = after(i64(record.maxend[d]) - last | seq - sent, 0)
-    outside |= machine.ACK_WINDOW - ((i64(record.end[o]) - ack) & 0xFFFFFFFF)
     outside |= (offset - tcp.HEADER) | payload
     if (word >> 16 & (tcp.FIN | tcp.SYN | tcp.RST | tcp.ACK)) != tcp.ACK:
         return ASIDE
-    if outside < 0:
+    if outside < 0 or (i64(record.end[o]) - ack) & 0xFFFFFFFF > machine.ACK_WINDOW:
         return BEHIND
     window = word & 0xFFFF
     grant = ack + max(window << machine.scale(record, d), 1)
