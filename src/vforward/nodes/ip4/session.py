@@ -42,8 +42,9 @@ ASIDE, MISSED, BEHIND, SPECIAL = EDGE_HELD, EDGE_MAX - 3, EDGE_MAX - 2, EDGE_MAX
 """Marks of packets that the fast passes leave to the last one: unusual; without a session, as far as was
 seen; a segment that is not the next one; of a session with NAT or a treatment, and otherwise done with."""
 
-KEY0, KEY1, PLACE = 0, 256, 512
-"""Where in work each pass leaves for the next: the key; the hash, then number << 1 | direction."""
+KEY0, KEY1, PLACE, NUMBERS, WORD = 0, 256, 512, 768, 1024
+"""Where in work each pass leaves for the next: the key; the hash, then number << 1 | direction; of TCP both
+numbers, and the word of offset, flags and window, while their cache line is near."""
 NO_KEY = 0xFFFFFFFFFFFFFFFF
 """k0 of a packet that the fast passes do not know how to read. No session has it."""
 
@@ -107,7 +108,7 @@ def _missed(s: Any, data: Any, meta: Any, row: Any, k0: Any, k1: Any, sure: Any)
 
 
 @inline
-def _goes_on(data: Any, meta: Any, row: Any, l4: Any, record: Any, d: Any) -> Any:
+def _goes_on(meta: Any, row: Any, numbers: Any, word: Any, record: Any, d: Any) -> Any:
     """A segment in an established connection: 0 if it is the next one, and is noted; or its mark.
 
     The next one begins no lower than what was sent, so that II holds whatever the window, and
@@ -115,11 +116,9 @@ def _goes_on(data: Any, meta: Any, row: Any, l4: Any, record: Any, d: Any) -> An
     """
     after = machine.after
     o = 1 - d
-    seq = load32(data, row, l4 + tcp.SEQUENCE)
-    ack = load32(data, row, l4 + tcp.ACKNOWLEDGMENT)
-    word = load32(data, row, l4 + tcp.OFFSET)
+    seq, ack = i64(numbers >> u64(32)), i64(numbers & u64(0xFFFFFFFF))
     offset = word >> 28 << 2
-    payload = i64(meta[row].end) - l4 - offset
+    payload = i64(meta[row].end) - i64(meta[row].l3) - ip4.HEADER - offset
     last = seq + payload + i64(meta[row].rest)
     sent = i64(record.end[d])
     outside = after(i64(record.maxend[d]) - last | seq - sent, 0)
@@ -210,6 +209,8 @@ def ip4_session(
         work[KEY0 + i] = k0 if usual else u64(NO_KEY)
         work[KEY1 + i] = k1
         work[PLACE + i] = mixed
+        work[NUMBERS + i] = load64(data, row, l3 + ip4.HEADER + tcp.SEQUENCE)
+        work[WORD + i] = u64(load32(data, row, l3 + ip4.HEADER + tcp.OFFSET))
     for i in range(idx.size):
         mixed = work[PLACE + i]
         wanted = index.tag(mixed, bits)
@@ -231,7 +232,7 @@ def ip4_session(
         if (s.words[at] ^ work[KEY0 + i]) | (s.words[at + 1] ^ work[KEY1 + i]):
             mark = MISSED
         elif what & WHAT == USUAL_TCP:
-            mark = _goes_on(data, meta, row, l4, s.hot[number], d)
+            mark = _goes_on(meta, row, work[NUMBERS + i], i64(work[WORD + i]), s.hot[number], d)
         else:
             usual = (what & WHAT == USUAL_UDP) & (i64(meta[row].end) - l4 >= 8)
             mark = 0 if usual else ASIDE
