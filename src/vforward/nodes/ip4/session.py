@@ -23,7 +23,7 @@ import numpy as np
 from vforward.graph import arcs
 from vforward.graph.node import Node
 from vforward.jit.be import load16, load32, load64, raw_load64
-from vforward.jit.intrinsics import ctz, prefetch2
+from vforward.jit.intrinsics import ctz, prefetch, prefetch2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.jit.vector import near16
 from vforward.layout import EDGE_HELD, EDGE_MAX, PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
@@ -218,7 +218,7 @@ def ip4_session(
         hits = near16(s.entries, at, wanted, i64(1) << bits)
         entry = i64(s.entries[at + (ctz(u64(hits)) & 15)]) ^ wanted
         entry = entry if hits else i64(0)
-        prefetch2(s.hot, entry >> 1)
+        prefetch(s.hot, entry >> 1)
         work[PLACE + i] = u64(entry)
     marked = 0
     halves = s.words.view(np.uint32)
@@ -236,9 +236,8 @@ def ip4_session(
         else:
             usual = (what & WHAT == USUAL_UDP) & (i64(meta[row].end) - l4 >= 8)
             mark = 0 if usual else ASIDE
-        if mark == 0:
-            if s.hot[number].seen != now:
-                s.hot[number].seen = now
+        if mark == 0 and (what & (t.NAT | t.TREATED) << 16 or s.hot[number].seen != now):
+            s.hot[number].seen = now
             mark = SPECIAL if what & (t.NAT | t.TREATED) << 16 else 0
         if mark:
             edge[i] = mark
