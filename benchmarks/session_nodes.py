@@ -120,9 +120,9 @@ def establish(sessions: Any, data: Any, meta: Any, row: Any, flows: Any, protoco
         if number <= 0:
             continue
         _segment(data, row, tcp.SYN | tcp.ACK, IRS, ISS + 1)
-        follow(s, data, meta, row, l4, True, number, 1)
+        follow(s, data, meta, row, l4, i64(1), number, 1)
         _segment(data, row, tcp.ACK, ISS + 1, IRS + 1)
-        follow(s, data, meta, row, l4, True, number, 0)
+        follow(s, data, meta, row, l4, i64(1), number, 0)
         done += i64(s.hot[number].state in (t.ESTABLISHED, t.REPLIED))
     return done
 

@@ -36,7 +36,7 @@ def follow(
 ) -> Any:
     """A packet of a session, in direction 0 (the initiator's) or 1. Returns tcp.PASS, or why not.
 
-    l4: where its transport header is, -1 in a fragment without it. whole: no fragment.
+    l4: where its transport header is, -1 in a fragment without it. whole: 1 if it is no fragment.
     """
     record = s.hot[number]
     if record.protocol == t.TCP:
@@ -67,7 +67,7 @@ def follow4(s: Any, data: Any, meta: Any, row: Any, l3: Any, l4: Any, mine: Any)
     number, direction = mine >> 1, mine & 1
     fragment = load16(data, row, l3 + ip4.FRAGMENT) & (ip4.MORE_FRAGMENTS | ip4.OFFSET_MASK)
     at = i64(-1) if fragment & ip4.OFFSET_MASK else i64(l4)
-    verdict = follow(s, data, meta, row, at, fragment == 0, number, direction)
+    verdict = follow(s, data, meta, row, at, i64(fragment == 0), number, direction)
     if verdict == tcp.PASS and s.hot[number].flags & t.NAT:
         src, dst = translated4(s, number, direction)
         if not translate4(data, meta, row, l3, at, i64(s.hot[number].protocol), src, dst):

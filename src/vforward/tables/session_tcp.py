@@ -252,7 +252,7 @@ def advance(
 ) -> Any:
     """A segment of a session, in direction d: returns PASS, or what else becomes of it.
 
-    whole: False for a datagram's first fragment; what follows may be as much as the other allows.
+    whole: 0 for a datagram's first fragment; what follows may be as much as the other allows.
     """
     record = s.hot[number]
     length = length_of(data, meta, row, l4)

@@ -55,6 +55,7 @@ assert sys.byteorder == "little"
 
 WHAT = 0xFF0000FF | t.SIX << 16
 USUAL_TCP, USUAL_UDP = t.ESTABLISHED << 24 | ip4.TCP, t.REPLIED << 24 | ip4.UDP
+ONE_WAY_UDP = t.UNREPLIED << 24 | ip4.UDP
 """Of a session's protocol, zone, flags and state, in one word, what is asked for by the fast passes."""
 
 
@@ -141,7 +142,7 @@ def _goes_on(meta: Any, row: Any, numbers: Any, word: Any, record: Any, d: Any) 
 def _is_behind(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
     """The same for one that is not the next: whether it is in the window, and noted."""
     l4 = i64(meta[row].l3) + ip4.HEADER
-    verdict = follow(s, data, meta, row, l4, True, i64(entry >> u64(1)), i64(entry & u64(1)))
+    verdict = follow(s, data, meta, row, l4, i64(1), i64(entry >> u64(1)), i64(entry & u64(1)))
     return verdict == machine.PASS
 
 
@@ -234,8 +235,9 @@ def ip4_session(
         elif what & WHAT == USUAL_TCP:
             mark = _goes_on(meta, row, work[NUMBERS + i], i64(work[WORD + i]), s.hot[number], d)
         else:
-            usual = (what & WHAT == USUAL_UDP) & (i64(meta[row].end) - l4 >= 8)
-            mark = 0 if usual else ASIDE
+            one_way = (what & WHAT == ONE_WAY_UDP) & (d == 0) & (s.hot[number].seen == now)
+            usual = (what & WHAT == USUAL_UDP) | one_way
+            mark = 0 if usual & (i64(meta[row].end) - l4 >= 8) else ASIDE
         if mark == 0 and (what & (t.NAT | t.TREATED) << 16 or s.hot[number].seen != now):
             s.hot[number].seen = now
             mark = SPECIAL if what & (t.NAT | t.TREATED) << 16 else 0

@@ -84,7 +84,7 @@ def _decide(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, skips
     mine = index.mine6(s, src_high, src_low, dst_high, dst_low, both, protocol, zone)
     if mine < 0:
         return arcs.proceed(meta, row)
-    verdict = follow(s, data, meta, row, at, not piece, mine >> 1, mine & 1)
+    verdict = follow(s, data, meta, row, at, i64(not piece), mine >> 1, mine & 1)
     return conclude(meta, row, count, s, skips, mine, verdict)
 
 
