@@ -22,7 +22,7 @@ ALLOWED = {
     "packet": {"errors", "layout", "jit"},
     "memory": {"errors", "layout", "jit", "packet"},
     "graph": {"errors", "layout", "jit", "packet", "memory"},
-    "tables": {"errors", "layout", "jit", "packet", "memory"},
+    "tables": {"errors", "layout", "jit", "packet", "memory", "rings"},
     "rings": {"errors", "layout", "jit", "packet", "memory"},
     "nodes": {
         *("errors", "layout", "jit", "packet", "memory", "tables", "rings"),

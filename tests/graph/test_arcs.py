@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from graph.kernels import FEATURE, IDLE, START, Rig, rounds, until, working
 from vforward.errors import WiringError
 from vforward.graph import control as c
-from vforward.graph.arcs import END, quiet
+from vforward.graph.arcs import END, begin, proceed_past, quiet
 from vforward.jit.kernel import kernel
-from vforward.layout import ARC_BITS
+from vforward.layout import ARC_BITS, EDGE_ARC, META
 
 NAMES = ["f0", "f1", "f2", "f3"]
 STEP = np.zeros(1, np.uint64)
@@ -20,6 +20,23 @@ STEP = np.zeros(1, np.uint64)
 @kernel
 def is_quiet(masks):
     return quiet(masks)
+
+
+@kernel
+def past(meta, mask, skip):
+    first = begin(meta, 0, mask)
+    return first, proceed_past(meta, 0, skip), meta[0].features
+
+
+@given(st.sets(st.integers(0, 61), min_size=1), st.sets(st.integers(0, 61)))
+def test_features_are_passed_by(features, skipped):
+    mask = sum(1 << k for k in features) | END
+    skip = np.uint64(sum(1 << k for k in skipped))
+    first, second, left = past(np.zeros(1, META), np.uint64(mask), skip)
+    assert first == EDGE_ARC + min(features)
+    rest = sorted(features - {min(features)} - skipped)
+    assert second == EDGE_ARC + (rest[0] if rest else ARC_BITS - 1)
+    assert int(left) == (sum(1 << k for k in rest[1:]) | END if rest else 0)
 
 
 def rig_with_arc(packets=(10, 10), buffers=2048, names=NAMES, n_ports=4):

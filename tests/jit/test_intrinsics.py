@@ -16,7 +16,9 @@ from vforward.jit.intrinsics import (
     copy,
     ctz,
     cycles,
+    fold_multiply,
     prefetch,
+    prefetch2,
     relax,
     view,
     view2,
@@ -39,6 +41,11 @@ def lowest(value):
 
 
 @kernel
+def folded(a, b):
+    return fold_multiply(a, b)
+
+
+@kernel
 def where(array):
     return address(array)
 
@@ -46,7 +53,7 @@ def where(array):
 @kernel
 def touch(data, meta, row):
     prefetch(meta, row)
-    prefetch(data, row)
+    prefetch2(data, row)
 
 
 @kernel
@@ -93,6 +100,15 @@ def test_ctz_is_the_lowest_bit(value):
 
 def test_ctz_of_nothing_is_64():
     assert lowest(np.uint64(0)) == 64
+
+
+WORDS = st.one_of(st.sampled_from([0, 1, 2**32, 2**63, 2**64 - 1]), st.integers(0, 2**64 - 1))
+
+
+@given(WORDS, WORDS)
+def test_fold_multiply_is_both_halves_of_the_product(a, b):
+    product = a * b
+    assert int(folded(np.uint64(a), np.uint64(b))) == product >> 64 ^ product & 2**64 - 1
 
 
 @pytest.mark.parametrize("start", [0, 1, 7])

@@ -85,20 +85,29 @@ def fold_multiply(typingctx: Any, a: Any, b: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), codegen
 
 
-@intrinsic
-def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line where array[index] begins (for two dimensions: that row)."""
+def _prefetcher(level: int, text: str) -> Any:
+    def ask(typingctx: Any, array: Any, index: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            view = context.make_array(signature.args[0])(context, builder, args[0])
+            base = builder.bitcast(view.data, I8P)
+            stride = cgutils.unpack_tuple(builder, view.strides)[0]
+            pointer = builder.gep(base, [builder.mul(args[1], stride)])
+            function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [I8P, I32, I32, I32])
+            builder.call(function, [pointer, I32(0), I32(4 - level), I32(1)])
+            return context.get_dummy_value()
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        view = context.make_array(signature.args[0])(context, builder, args[0])
-        base = builder.bitcast(view.data, I8P)
-        stride = cgutils.unpack_tuple(builder, view.strides)[0]
-        pointer = builder.gep(base, [builder.mul(args[1], stride)])
-        function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [I8P, I32, I32, I32])
-        builder.call(function, [pointer, I32(0), I32(3), I32(1)])
-        return context.get_dummy_value()
+        return types.void(array, types.int64), codegen
 
-    return types.void(array, types.int64), codegen
+    ask.__doc__ = text
+    return intrinsic(ask)
+
+
+prefetch = _prefetcher(
+    1, "Ask for the cache line where array[index] begins (for two dimensions: that row)."
+)
+prefetch2 = _prefetcher(
+    2, "The same, into the second level of cache, which waits for more lines at a time."
+)
 
 
 @intrinsic

@@ -137,21 +137,24 @@ def touch(s: Any, number: Any) -> None:
 
 
 @inline
-def _source(s: Any, record: Any, hits: Any) -> Any:
-    """The hash of a session's source and rule, u64. An IPv6 source is its /64."""
+def source_of(s: Any, where: Any, zone: Any, six: Any, hits: Any) -> Any:
+    """The hash of a source and a rule, u64. where: its IPv4 address, or the first half of an IPv6 one:
+    a host has all of its /64 (RFC 4291 section 2.5.1), and is one source."""
     seed = s.head
-    low, high = record.k0, record.k1
-    if record.flags & t.SIX:
-        high = record.k2
-    else:
-        low = (low & u64(t.ENDPOINT)) >> u64(16)
-        high >>= u64(16)
-    where = low if record.flags & t.LOWER else high
-    rule = u64(i64(hits) << 16 | i64(record.zone) << 8 | i64(record.flags & t.SIX))
+    rule = u64(hits << 16 | zone << 8 | six)
     return fold_multiply(
         fold_multiply(where ^ seed[t.SEED + 5], rule ^ seed[t.SEED + 4]) ^ seed[t.SEED + 3],
         seed[t.SEED + 1] ^ rule,
     )
+
+
+@inline
+def _source(s: Any, number: Any) -> Any:
+    """The same of a session."""
+    record = s.hot[number]
+    six = i64(record.flags & t.SIX)
+    where = record.k0 if six else record.k1 >> u64(32)
+    return source_of(s, where, i64(record.zone), six, i64(s.cold[number].hits))
 
 
 @inline
@@ -181,21 +184,25 @@ def _find_source(s: Any, mixed: Any) -> Any:
 
 
 @kernel
-def add_source(s: Any, number: Any, hits: Any, limit: Any) -> Any:
-    """Count a session for its source, unless that has so many already. Returns whether it did."""
-    mixed = _source(s, s.hot[number], hits)
-    at = _find_source(s, mixed)
-    count = s.sources[at] & u64((1 << t.SOURCE_COUNT) - 1)
-    if count >= u64(limit):
-        return False
-    s.sources[at] = mixed >> u64(t.SOURCE_COUNT) << u64(t.SOURCE_COUNT) | count + u64(1)
-    return True
+def source_count(s: Any, mixed: Any) -> Any:
+    """How many sessions a source has, by its hash."""
+    return i64(s.sources[_find_source(s, mixed)] & u64((1 << t.SOURCE_COUNT) - 1))
 
 
 @kernel
-def drop_source(s: Any, number: Any, hits: Any) -> None:
+def add_source(s: Any, number: Any) -> None:
+    """Count a session for its source."""
+    mixed = _source(s, number)
+    at = _find_source(s, mixed)
+    if s.sources[at] == u64(0):
+        s.sources[at] = mixed >> u64(t.SOURCE_COUNT) << u64(t.SOURCE_COUNT)
+    s.sources[at] += u64(1)
+
+
+@kernel
+def drop_source(s: Any, number: Any) -> None:
     """Take a session off its source's count. A source without sessions leaves no trace."""
-    at = _find_source(s, _source(s, s.hot[number], hits))
+    at = _find_source(s, _source(s, number))
     if s.sources[at] & u64((1 << t.SOURCE_COUNT) - 1) > u64(1):
         s.sources[at] -= u64(1)
         return
@@ -217,7 +224,7 @@ def close(s: Any, number: Any) -> None:
     cold = s.cold[number]
     index.leave(s, number)
     if record.flags & t.SOURCED:
-        drop_source(s, number, i64(cold.hits))
+        drop_source(s, number)
     if cold.limit:
         s.limits[cold.limit] -= np.uint32(1)
     if is_embryonic(record.state):

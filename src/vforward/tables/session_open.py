@@ -36,14 +36,6 @@ def _first_state(
 
 
 @kernel
-def _abandon(s: Any, number: Any, reason: Any) -> Any:
-    """Give back a record that was not to be."""
-    life.free(s, number)
-    s.head[t.REFUSED] += u64(1)
-    return ~i64(reason)
-
-
-@kernel
 def _open(
     s: Any, data: Any, meta: Any, row: Any, l4: Any, number: Any, state: Any, grant: Any
 ) -> Any:
@@ -51,25 +43,25 @@ def _open(
     hits, treatment, limit, most, per_source, out_port = grant
     record = s.hot[number]
     cold = s.cold[number]
-    if per_source and not life.add_source(s, number, hits, per_source):
-        return _abandon(s, number, t.SOURCE_LIMIT)
     if not index.enter(s, number):
-        if per_source:
-            life.drop_source(s, number, hits)
-        return _abandon(s, number, t.FULL)
+        life.free(s, number)
+        s.head[t.REFUSED] += u64(1)
+        return ~i64(t.FULL)
     flags = i64(record.flags)
-    if per_source:
-        flags |= t.SOURCED
     if treatment:
         flags |= t.TREATED
     if state == t.PICKED_UP:
         flags |= t.LOOSE
+    if per_source:
+        flags |= t.SOURCED
     record.flags = flags
     cold.hits = hits
     cold.treatment = treatment
     cold.limit = limit if most else 0
     cold.in_port = meta[row].rx_port
     cold.out_port = out_port
+    if per_source:
+        life.add_source(s, number)
     if cold.limit:
         s.limits[cold.limit] += np.uint32(1)
     if record.protocol == t.TCP:
@@ -79,17 +71,24 @@ def _open(
 
 
 @kernel
-def _refusal(s: Any, state: Any, taken: Any, grant: Any) -> Any:
-    """Why a session cannot be, before a record is taken for it: ~reason, or 0."""
-    limit, most = grant[2], grant[3]
+def _admit(s: Any, state: Any, taken: Any, source: Any, grant: Any) -> Any:
+    """A record for a session, or ~reason. source: see life.source_of."""
+    limit, most, per_source = grant[2], grant[3], grant[4]
     if state == t.FREE:
         return ~i64(t.NOT_A_BEGINNING)
     if taken:
         return ~i64(t.TAKEN)
     if most and limit and i64(s.limits[limit]) >= most:
-        s.head[t.REFUSED] += u64(1)
-        return ~i64(t.RULE_LIMIT)
-    return i64(0)
+        reason = i64(t.RULE_LIMIT)
+    elif per_source and life.source_count(s, source) >= per_source:
+        reason = i64(t.SOURCE_LIMIT)
+    else:
+        reason = i64(t.FULL)
+        number = life.take(s)
+        if number:
+            return number
+    s.head[t.REFUSED] += u64(1)
+    return ~reason
 
 
 @kernel
@@ -103,22 +102,19 @@ def open4(
     come; without NAT dst and src. l4: where the transport header is, in a fragment without it any.
     grant: the fields of session.Grant, all i64. The packet is not changed.
     """
-    k0, k1, lower = t.key4(src, dst, protocol, zone)
-    k2, k3, reply_lower = t.key4(reply_dst, reply_src, protocol, zone)
-    nat = (k0 != k2) | (k1 != k3)
-    taken = src == dst or reply_src == reply_dst or (not nat and lower != reply_lower)
-    taken = taken or index.probe4(s, k0, k1) >= 0 or (nat and index.probe4(s, k2, k3) >= 0)
+    k0, k1 = t.key4(src, dst, protocol, zone)
+    k2, k3 = t.key4(reply_src, reply_dst, protocol, zone)
+    nat = (reply_src != dst) | (reply_dst != src)
+    taken = src == dst or reply_src == reply_dst or (k0 == k2 and k1 == k3)
+    taken = taken or index.mine4(s, k0, k1) >= 0 or index.mine4(s, k2, k3) >= 0
     sport, dport = src & 0xFFFF, dst & 0xFFFF
     if load16(data, row, i64(meta[row].l3) + ip4.FRAGMENT) & ip4.OFFSET_MASK:
         l4 = i64(-1)
     state = _first_state(s, data, meta, row, i64(l4), protocol, sport, dport)
-    refusal = _refusal(s, state, taken, grant)
-    if refusal:
-        return refusal
-    number = life.take(s)
-    if number == 0:
-        s.head[t.REFUSED] += u64(1)
-        return ~i64(t.FULL)
+    source = life.source_of(s, u64(src >> 16), zone, 0, grant[0])
+    number = _admit(s, state, taken, source, grant)
+    if number < 0:
+        return number
     record = s.hot[number]
     record.k0 = k0
     record.k1 = k1
@@ -127,9 +123,7 @@ def open4(
     record.ports = 0
     record.protocol = protocol
     record.zone = zone
-    record.flags = (
-        (t.NAT if nat else 0) | (t.LOWER if lower else 0) | (t.REPLY_LOWER if reply_lower else 0)
-    )
+    record.flags = t.NAT if nat else 0
     return _open(s, data, meta, row, l4, number, state, grant)
 
 
@@ -142,21 +136,17 @@ def open6(
     taken = (src_high == dst_high) & (src_low == dst_low) & (sport == dport)
     found = index.find6(s, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone)
     state = _first_state(s, data, meta, row, l4, protocol, sport, dport)
-    refusal = _refusal(s, state, taken or found >= 0, grant)
-    if refusal:
-        return refusal
-    number = life.take(s)
-    if number == 0:
-        s.head[t.REFUSED] += u64(1)
-        return ~i64(t.FULL)
-    lower = t.is_lower6(src_high, src_low, sport, dst_high, dst_low, dport)
+    source = life.source_of(s, src_high, zone, t.SIX, grant[0])
+    number = _admit(s, state, taken or found >= 0, source, grant)
+    if number < 0:
+        return number
     record = s.hot[number]
-    record.k0 = src_high if lower else dst_high
-    record.k1 = src_low if lower else dst_low
-    record.k2 = dst_high if lower else src_high
-    record.k3 = dst_low if lower else src_low
-    record.ports = sport << 16 | dport if lower else dport << 16 | sport
+    record.k0 = src_high
+    record.k1 = src_low
+    record.k2 = dst_high
+    record.k3 = dst_low
+    record.ports = sport << 16 | dport
     record.protocol = protocol
     record.zone = zone
-    record.flags = t.SIX | (t.LOWER if lower else 0)
+    record.flags = t.SIX
     return _open(s, data, meta, row, l4, number, state, grant)

@@ -31,128 +31,27 @@ from vforward.jit.be import load16, load32
 from vforward.jit.kernel import i64, inline, kernel
 from vforward.packet import tcp
 from vforward.tables import session as t
+from vforward.tables.session_cells import (
+    CELLS,
+    CLASS,
+    DROP,
+    FIN,
+    IGNORE,
+    INVALID,
+    KEEP,
+    PLAIN,
+    REOPEN,
+    RESET,
+    SYN,
+    SYN_ACK,
+)
 from vforward.tables.session_life import set_state
-
-SYN, SYN_NEW, SYN_ACK, PLAIN, PLAIN_ALL, FIN, FIN_ALL, RESET, RESET_EXACT, INVALID = range(10)
-"""Classes of segments. SYN_NEW: a SYN beyond all that its sender has sent. _ALL: it acknowledges all
-that the other has sent. RESET_EXACT: a reset that the receiver has to believe."""
-
-KEEP, IGNORE, DROP, REOPEN = 16, 17, 18, 19
-"""What is done, besides going to a state. KEEP: take note of the numbers. IGNORE: let it pass."""
 
 ACK_WINDOW = 66_000
 """How far back an acknowledgment may be, at least: 65535 and a segment (van Rooij section 2)."""
 
 PASS, OUTSIDE, BAD_FLAGS, BAD_STATE, SHORT, AGAIN = range(6)
 """What becomes of a packet. AGAIN: its session is over and it begins another."""
-
-_CLASS = np.full(64, INVALID, np.uint8)
-"""By the six low flags. PSH and URG make no difference."""
-for _flags in range(64):
-    _what = _flags & ~(tcp.PSH | tcp.URG)
-    if _what == tcp.SYN:
-        _CLASS[_flags] = SYN
-    elif _what == tcp.SYN | tcp.ACK:
-        _CLASS[_flags] = SYN_ACK
-    elif _what == tcp.ACK:
-        _CLASS[_flags] = PLAIN
-    elif _what == tcp.FIN | tcp.ACK:
-        _CLASS[_flags] = FIN
-    elif _what in (tcp.RST, tcp.RST | tcp.ACK):
-        _CLASS[_flags] = RESET
-
-
-def _table() -> Any:
-    """What is done, by state, direction and class."""
-    cells = np.full((16, 2, 9), DROP, np.uint8)
-
-    def rows(state: int, initiator: list[int], responder: list[int]) -> None:
-        cells[state] = initiator, responder
-
-    k, i, x, r = KEEP, IGNORE, DROP, REOPEN
-    over = t.CLOSED
-    #    SYN SYN_NEW SYN_ACK PLAIN PLAIN_ALL FIN FIN_ALL RESET RESET_EXACT
-    rows(
-        t.SYN_SENT,
-        [k, k, x, x, x, x, x, i, over],
-        [t.SYN_BOTH, t.SYN_BOTH, t.SYN_RECEIVED, i, i, x, x, x, over],
-    )
-    rows(
-        t.SYN_BOTH,
-        [i, i, t.SYN_ANSWERED, x, x, x, x, k, over],
-        [i, i, t.SYN_RECEIVED, x, x, x, x, k, over],
-    )
-    rows(
-        t.SYN_RECEIVED,
-        [
-            i,
-            x,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.FIN_INITIATOR,
-            t.FIN_INITIATOR,
-            k,
-            over,
-        ],
-        [i, x, i, k, k, x, x, k, over],
-    )
-    rows(
-        t.SYN_ANSWERED,
-        [i, x, i, k, k, x, x, k, over],
-        [
-            i,
-            x,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.FIN_RESPONDER,
-            t.FIN_RESPONDER,
-            k,
-            over,
-        ],
-    )
-    rows(
-        t.PICKED_UP,
-        [r, r, x, k, k, k, k, k, over],
-        [r, r, x, t.ESTABLISHED, t.ESTABLISHED, t.FIN_RESPONDER, t.FIN_RESPONDER, k, over],
-    )
-    rows(
-        t.ESTABLISHED,
-        [i, i, i, k, k, t.FIN_INITIATOR, t.FIN_INITIATOR, k, over],
-        [i, i, i, k, k, t.FIN_RESPONDER, t.FIN_RESPONDER, k, over],
-    )
-    rows(
-        t.FIN_INITIATOR,
-        [i, i, i, k, k, k, k, k, over],
-        [i, i, i, k, k, t.CLOSING, t.LAST_RESPONDER, k, over],
-    )
-    rows(
-        t.FIN_RESPONDER,
-        [i, i, i, k, k, t.CLOSING, t.LAST_INITIATOR, k, over],
-        [i, i, i, k, k, k, k, k, over],
-    )
-    rows(
-        t.CLOSING,
-        [i, i, i, k, t.LAST_INITIATOR, k, t.LAST_INITIATOR, k, over],
-        [i, i, i, k, t.LAST_RESPONDER, k, t.LAST_RESPONDER, k, over],
-    )
-    rows(
-        t.LAST_INITIATOR,
-        [i, i, i, k, k, k, k, k, over],
-        [i, i, i, k, t.TIME_WAIT, k, t.TIME_WAIT, k, over],
-    )
-    rows(
-        t.LAST_RESPONDER,
-        [i, i, i, k, t.TIME_WAIT, k, t.TIME_WAIT, k, over],
-        [i, i, i, k, k, k, k, k, over],
-    )
-    rows(t.TIME_WAIT, [i, r, i, k, k, k, k, k, over], [x, r, i, k, k, k, k, k, over])
-    rows(t.CLOSED, [r, r, i, k, k, k, k, k, k], [r, r, i, k, k, k, k, k, k])
-    return cells.reshape(-1)
-
-
-CELLS = _table()
 
 
 @inline
@@ -164,7 +63,7 @@ def after(a: Any, b: Any) -> Any:
 @inline
 def scale(record: Any, d: Any) -> Any:
     """The window scale of what a direction offers."""
-    return i64(record.scales) >> (4 * d) & 15
+    return i64(record.scale[d])
 
 
 @kernel
@@ -222,7 +121,7 @@ def _begin(
     """Take note of a direction's SYN: its numbers and its window scale."""
     offset = (i64(data[row, l4 + tcp.OFFSET]) >> 4) * 4
     shift = tcp.window_scale(data, row, l4, l4 + offset)
-    record.scales = (i64(record.scales) & ~(15 << 4 * d)) | shift << 4 * d
+    record.scale[d] = shift
     record.end[d] = (seq + length) & 0xFFFFFFFF
     record.maxwin[d] = max(window, 1)
 
@@ -239,7 +138,8 @@ def _meet(record: Any, d: Any, seq: Any) -> None:
 def _settle(record: Any) -> None:
     """The handshake is complete: windows are scaled from here on, if both said so."""
     if scale(record, 0) == tcp.NO_SCALE or scale(record, 1) == tcp.NO_SCALE:
-        record.scales = 0
+        record.scale[0] = 0
+        record.scale[1] = 0
     for d in range(2):
         shift = scale(record, d)
         record.maxwin[d] = max(1, (i64(record.maxwin[d]) + (1 << shift) - 1) >> shift)
@@ -254,7 +154,7 @@ def _fits_handshake(record: Any, ack: Any) -> Any:
 @kernel
 def _classify(record: Any, d: Any, flags: Any, seq: Any, ack: Any) -> Any:
     """The class of a segment of a known session."""
-    kind = i64(_CLASS[flags & 63])
+    kind = i64(CLASS[flags & 63])
     if kind == SYN:
         return kind + i64(after(seq, record.end[d]) > 0)
     if kind in (PLAIN, FIN):
@@ -281,11 +181,20 @@ def length_of(data: Any, meta: Any, row: Any, l4: Any) -> Any:
 
 
 @kernel
+def malformed(data: Any, meta: Any, row: Any, l4: Any) -> Any:
+    """SHORT or BAD_FLAGS if the segment at l4 is nobody's, whatever its session; otherwise PASS."""
+    if length_of(data, meta, row, l4) < 0:
+        return i64(SHORT)
+    bad = CLASS[data[row, l4 + tcp.FLAGS] & 63] == INVALID
+    return i64(BAD_FLAGS if bad else PASS)
+
+
+@kernel
 def opens(data: Any, meta: Any, row: Any, l4: Any, loose: Any) -> Any:
     """The state in which a segment opens a session, FREE if it does not."""
     if length_of(data, meta, row, l4) < 0:
         return i64(t.FREE)
-    kind = _CLASS[data[row, l4 + tcp.FLAGS] & 63]
+    kind = CLASS[data[row, l4 + tcp.FLAGS] & 63]
     if kind == SYN:
         return i64(t.SYN_SENT)
     return i64(t.PICKED_UP if loose and kind == PLAIN else t.FREE)
@@ -300,7 +209,8 @@ def begin(s: Any, number: Any, data: Any, meta: Any, row: Any, l4: Any, state: A
     window = load16(data, row, l4 + tcp.WINDOW)
     length = length_of(data, meta, row, l4)
     if state == t.SYN_SENT:
-        record.scales = 0
+        record.scale[0] = 0
+        record.scale[1] = 0
         _begin(data, record, 0, row, l4, seq, length, window)
         record.maxend[0] = (seq + 1) & 0xFFFFFFFF
         record.end[1] = 0
@@ -308,7 +218,8 @@ def begin(s: Any, number: Any, data: Any, meta: Any, row: Any, l4: Any, state: A
         record.maxwin[1] = 0
         return
     # In its middle: scales are not known, so that all windows are taken as large as they can be.
-    record.scales = tcp.SCALE_MAX << 4 | tcp.SCALE_MAX
+    record.scale[0] = tcp.SCALE_MAX
+    record.scale[1] = tcp.SCALE_MAX
     record.end[0] = (seq + length) & 0xFFFFFFFF
     record.maxwin[0] = 0xFFFF
     record.maxend[0] = (seq + length + (0xFFFF << tcp.SCALE_MAX)) & 0xFFFFFFFF
@@ -341,7 +252,7 @@ def advance(
 ) -> Any:
     """A segment of a session, in direction d: returns PASS, or what else becomes of it.
 
-    whole: False for a datagram's first fragment; what follows may be as much as the other allows.
+    whole: 0 for a datagram's first fragment; what follows may be as much as the other allows.
     """
     record = s.hot[number]
     length = length_of(data, meta, row, l4)
@@ -375,7 +286,10 @@ def advance(
             return i64(OUTSIDE)
     elif not _reset_fits(record, d, seq):
         return i64(OUTSIDE)
-    if cell != KEEP and early and cell >= t.ESTABLISHED and cell != t.CLOSED:
+    if early and cell == t.CLOSED:
+        record.scale[0] = 0
+        record.scale[1] = 0
+    elif early and t.ESTABLISHED <= cell < KEEP:
         _settle(record)
         record.state = t.ESTABLISHED
         s.head[t.EMBRYONIC] -= np.uint64(1)

@@ -123,18 +123,19 @@ def _is_for_host(data: Any, meta: Any, row: int, ports: Any) -> bool:
 
 
 @kernel
-def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, ports: Any) -> None:
+def _look_closer(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, features: Any, ports: Any
+) -> None:
     """Decide about the packets that were set aside."""
     for i in range(idx.size):
         if edge[i] != ASIDE:
             continue
         row = i64(idx[i])
-        edge[i] = arcs.EDGE_END
+        local = False
         reason = _malformed(data, meta, row)
         if reason < 0:
-            if _is_for_host(data, meta, row, ports):
-                edge[i] = Edge.LOCAL
-            else:
+            local = _is_for_host(data, meta, row, ports)
+            if not local:
                 reason = _misaddressed(data, meta, row)
         if reason >= 0:
             count[reason] += u64(1)
@@ -142,6 +143,10 @@ def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, ports: A
             edge[i] = Edge.DROP
             continue
         trim(meta, row, load16(data, row, i64(meta[row].l3) + ip4.LENGTH))
+        if local:
+            edge[i] = Edge.LOCAL
+        else:
+            edge[i] = arcs.begin(meta, row, features[meta[row].rx_port])
 
 
 @kernel
@@ -149,7 +154,7 @@ def ip4_input(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, features: U64, ports: Ports
 ) -> None:
     aside = 0
-    edge[:] = arcs.EDGE_END
+    quiet = arcs.quiet(features)
     for i in range(idx.size):
         row = i64(idx[i])
         record = meta[row]
@@ -168,13 +173,9 @@ def ip4_input(
             aside += 1
             continue
         record.end = l3 + length
+        edge[i] = arcs.EDGE_END if quiet else arcs.begin(meta, row, features[record.rx_port])
     if aside:
-        _look_closer(data, meta, idx, edge, count, ports)
-    if not arcs.quiet(features):
-        for i in range(idx.size):
-            if edge[i] == arcs.EDGE_END:
-                row = i64(idx[i])
-                edge[i] = arcs.begin(meta, row, features[meta[row].rx_port])
+        _look_closer(data, meta, idx, edge, count, features, ports)
 
 
 NODE = Node("ip4-input", ip4_input, Edge, Count)
