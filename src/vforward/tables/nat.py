@@ -31,8 +31,8 @@ address the destination that the client knows, as these sections ask for:
 
     choose4(s, pools, MASQUERADE, public address, client, server, protocol, zone, seed)
 
-Replies then come back here and are translated both ways. A host that talks to itself like that with
-one port at both ends would have replies that look like its packets: that is refused. What is mapped by
+Replies then come back here and are translated both ways. A host that talks to itself like that with one
+port at both ends does not keep it, lest replies look like its packets. What is mapped by
 source NAT alone cannot be reached from inside by its mapping, nor from outside: filtering is by address
 and port (RFC 4787 section 5).
 
@@ -141,10 +141,11 @@ def choose4(
     if address == 0:
         address = _address(record, src, seed)
     found = i64(NONE)
-    if address != 0 and src != dst:
+    if address != 0:
         port = src & 0xFFFF
         movable = ports_change(protocol) | (protocol == ip4.ICMP)
-        kept = not movable or (port >= i64(record.low) and port <= i64(record.high))
+        in_range = (port >= i64(record.low)) & (port <= i64(record.high))
+        kept = not movable or (in_range and src != dst)
         if kept and find4(s, dst, address << 16 | port, protocol, zone) < 0:
             found = address << 16 | port
         elif movable and record.high != 0:

@@ -40,9 +40,9 @@ from vforward.packet import icmp4, icmp6, ip4, ip6
 from vforward.packet.checksum import sum_bytes, sum_to_end, update16
 from vforward.packet.flow_hash import TCP
 from vforward.packet.quoted import REFUSED, quoted4, quoted6
-from vforward.packet.translate import TCP_HEADER, addresses4, rewrite4
-from vforward.tables import session as t
-from vforward.tables.session_index import ends4, find4, find6
+from vforward.packet.translate import TCP_HEADER, rewrite4, translate_addresses4
+from vforward.tables.session_follow import belongs, new_ends4
+from vforward.tables.session_index import find4, find6
 from vforward.tables.session_tcp import after, scale
 
 NOT_AN_ERROR, BAD_CHECKSUM, BAD_QUOTE, NO_SESSION, MISDIRECTED, IMPLAUSIBLE = range(6)
@@ -87,9 +87,7 @@ def _give_back(
 ) -> None:
     """Translate an error that quotes a packet of the session found. quote: what quoted4 says."""
     inner, l4, limit, protocol, _, was = quote
-    src, dst = ends4(s, found >> 2, 1 - (found >> 1 & 1))
-    if not found & 1:
-        src, dst = dst, src
+    src, dst = new_ends4(s, found)
     size = min(limit, l4 + TCP_HEADER) - inner
     before = sum_bytes(data, row, inner, size)
     rewrite4(data, row, inner, l4, protocol, src, dst, limit, False)
@@ -99,7 +97,7 @@ def _give_back(
     sender = load32(data, row, l3 + ip4.SRC)
     if dst >> 16 != was >> 16:
         sender = dst >> 16
-    addresses4(data, row, l3, sender, src >> 16)
+    translate_addresses4(data, row, l3, sender, src >> 16)
     meta[row].flags = meta[row].flags | np.uint32(TRANSLATED)
 
 
@@ -126,7 +124,7 @@ def related4(s: Any, data: Any, meta: Any, row: Any, l3: Any, zone: Any) -> Any:
         return ~i64(MISDIRECTED)
     if not _plausible(s, data, row, found, protocol, l4):
         return ~i64(IMPLAUSIBLE)
-    if s.hot[found >> 2].flags & t.NAT and found >> 1 & 1 == found & 1:
+    if not belongs(s, found):  # it is as it left
         _give_back(s, data, meta, row, l3, at, found, quote)
     return found >> 2
 
