@@ -20,8 +20,12 @@ Port      The source's own, if it is in the pool's range and free (RFC 4787 sect
           ICMP: the identifier, likewise (RFC 5508 section 3.1). Protocols whose ports do not change
           (SCTP) or that have none: their own, or none.
 
+So two sources may have one port, towards different responders: RFC 7857 section 4 allows it, RFC 4787
+(REQ-1 for every destination, REQ-3) and RFC 5382 (REQ-1, REQ-7) to the letter do not.
+
 With a share a of the ports in use towards a responder, a ** TRIES of choices fail in a large range: 0.1 %
-at 95 %.
+at 95 %. A source whose address has no port left gets none of another address. To whom nothing can be
+given should be told so, by ICMP 3 code 13 (RFC 5508 section 6, REQ-8): that is the caller's.
 
 Hairpinning (RFC 4787 section 6, RFC 5382 section 7.2): a client reaches a server on its own side by the
 server's public address. Destination NAT first says who the server is. If its route leads out of the

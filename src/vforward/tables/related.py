@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """related: ICMP errors belong to the session of the packet that they quote, and are translated with it.
 
-RFC 792, RFC 4443 section 3 (errors), RFC 5508 sections 4.1 to 4.3 and 7 (NAT), RFC 5927 sections 4.1 and
-4.2 (made-up errors).
+RFC 792, RFC 4443 section 3 (errors), RFC 5508 sections 4 and 5 (NAT), RFC 5927 section 4.1 (made-up
+errors).
 
 Believed is an error whose checksum is right, that goes to the source of what it quotes, and that quotes
 what its session may have sent: of TCP a sequence number that may be in flight. Nothing else is known of
@@ -47,8 +47,9 @@ from vforward.tables.session_tcp import after, scale
 
 NOT_AN_ERROR, BAD_CHECKSUM, BAD_QUOTE, NO_SESSION, MISDIRECTED, IMPLAUSIBLE = range(6)
 """Why an error is not believed. NOT_AN_ERROR: it is too short, a fragment, or of another type (a
-redirect is the next router's to say, and not of a flow). MISDIRECTED: it does not go to who has sent the
-quoted packet. IMPLAUSIBLE: the session has not sent that."""
+redirect is the next router's to say, and not of a flow). NO_SESSION: where there is NAT, such errors go
+no further (RFC 5508 section 4.2, REQ-4 and REQ-5). MISDIRECTED: it does not go to who has sent the quoted
+packet. IMPLAUSIBLE: the session has not sent that."""
 
 SOURCE_QUENCH, PARAMETER_PROBLEM = 4, 12
 ERRORS = (
