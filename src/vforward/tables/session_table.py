@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vforward.memory.arena import Arena
 from vforward.rings.spsc import Ring, items_for
 from vforward.tables import session as t
+from vforward.tables import session_check
 
 KILLS = 4096
 """Sessions that may wait to be ended."""
@@ -54,3 +55,7 @@ class Sessions:
     def set_clock(self, hz: float) -> None:
         """Cycles that a second has; 0: somebody else sets the time."""
         self.array[t.HZ] = round(hz)
+
+    def check(self) -> None:
+        """Assert that the table makes sense, while no worker runs."""
+        session_check.check(self.array)
