@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from nodes.network import Heap
 from oracles import nat as oracle
 from tables.nat_sessions import endpoint, put, table
+from vforward.jit.be import load32
 from vforward.jit.kernel import i64, kernel, u64
+from vforward.layout import BUF_STRIDE, META
 from vforward.memory.arena import Arena
+from vforward.packet import ports
+from vforward.packet.translate import translate4
 from vforward.tables import TableFull
 from vforward.tables.nat import (
     HIGH,
@@ -27,6 +31,10 @@ from vforward.tables.nat import (
 )
 from vforward.tables.policy import REWRITE
 from vforward.tables.session import shard
+from vforward.tables.session_follow import belongs, new_ends4
+from vforward.tables.session_index import find4
+from vforward.tables.session_open import open4
+from vforward.testing import packets
 
 TCP, UDP, ICMP, SCTP, GRE = 6, 17, 1, 132, 47
 CLIENT, SERVER = (0x0A000009, 5000), (0xC6336407, 80)
@@ -198,10 +206,12 @@ def test_identifiers_of_icmp():
     assert other[1] not in (4000, 0)
 
 
-def test_who_talks_to_itself_is_refused():
+def test_who_talks_to_itself_does_not_keep_its_port():
     """A hairpin whose replies would be its own packets."""
     sessions, nat = table(), pools()
-    assert choose(sessions, nat, MASQUERADE, address=FIRST, src=CLIENT, dst=CLIENT) is None
+    found = choose(sessions, nat, MASQUERADE, address=FIRST, src=CLIENT, dst=CLIENT)
+    assert found[0] == FIRST
+    assert found[1] != CLIENT[1]
     hairpin = choose(sessions, nat, MASQUERADE, address=FIRST, src=CLIENT, dst=(CLIENT[0], 80))
     assert hairpin == (FIRST, CLIENT[1])
 
@@ -244,6 +254,72 @@ def test_static_as_the_oracle(keep, address, first, port, protocol, end):
         rules[name] = value
     got = _static(rules, endpoint(end), protocol)
     assert (got >> 16, got & 0xFFFF) == oracle.static(keep, address, first, port, protocol, end)
+
+
+@kernel
+def _begin(sessions, pools, data, meta, l3, l4, protocol, known, server, address):
+    """What is done with a session's first packet: both translations, known to server, and a source."""
+    s = shard(sessions)
+    both = ports.load(data, 1, l4, protocol, i64(meta[1].end))
+    src = load32(data, 1, l3 + 12) << 16 | both >> 16
+    source = choose4(s, pools, 0, i64(address), src, server, protocol, 0, u64(1))
+    grant = (0, 0, 0, 0, 0, 0)
+    number = open4(
+        s, data, meta, i64(1), l4, src, known, server, source, protocol, i64(0), grant
+    )  # fmt: skip
+    done = translate4(data, meta, i64(1), l3, l4, protocol, source, server)
+    return number if done else i64(-100)
+
+
+@kernel
+def _go_on(sessions, data, meta, l3, l4, protocol):
+    """What is done with those that follow."""
+    s = shard(sessions)
+    both = ports.load(data, 1, l4, protocol, i64(meta[1].end))
+    src = load32(data, 1, l3 + 12) << 16 | both >> 16
+    dst = load32(data, 1, l3 + 16) << 16 | both & 0xFFFF
+    found = find4(s, src, dst, protocol, i64(0))
+    if found < 0 or not belongs(s, found):
+        return i64(-1)
+    new_src, new_dst = new_ends4(s, found)
+    translate4(data, meta, i64(1), l3, l4, protocol, new_src, new_dst)
+    return found >> 2
+
+
+def through(kernel, sessions, packet, protocol, *more):
+    """(what a kernel says, the packet then)."""
+    data, meta = np.zeros((2, BUF_STRIDE), np.uint8), np.zeros(2, META)
+    data[1, 152 : 152 + len(packet)] = np.frombuffer(packet, np.uint8)
+    meta[1]["l3"], meta[1]["end"] = 152, 152 + len(packet)
+    front, behind = more[:1], more[1:]
+    said = kernel(sessions, *front, data, meta, 152, 172, protocol, *behind)
+    return said, data[1, 152 : 152 + len(packet)].tobytes()
+
+
+def talk(protocol, src, dst):
+    """A packet from one (address, port) to another."""
+    ends = src[0], dst[0], src[1], dst[1]
+    body = packets.tcp(*ends, flags="S") if protocol == TCP else packets.udp(*ends, b"abc")
+    return packets.ip4(src[0], dst[0], protocol, body)
+
+
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+@pytest.mark.parametrize("server", [SERVER, (CLIENT[0] + 1, 8080), (CLIENT[0], 8080), CLIENT])
+def test_a_conversation(protocol, server):
+    """By a public address to a server outside, on the same side (a hairpin), or in the client."""
+    sessions, nat = table(), pools()
+    known = (FIRST, server[1])
+    first = talk(protocol, CLIENT, known)
+    number, out = through(
+        _begin, sessions, first, protocol, nat.table, endpoint(known), endpoint(server), FIRST
+    )
+    assert number > 0
+    source = FIRST, int.from_bytes(out[20:22], "big")
+    assert out == talk(protocol, source, server)
+    assert through(_go_on, sessions, first, protocol) == (number, out)
+    reply = through(_go_on, sessions, talk(protocol, server, source), protocol)
+    assert reply == (number, talk(protocol, known, CLIENT))
+    assert through(_go_on, sessions, out, protocol)[0] == -1  # it does not come in like that
 
 
 def test_pools_come_and_go():

@@ -34,7 +34,16 @@ from typing import Any
 
 import numpy as np
 
-from vforward.jit.be import load16, load32, load64, store16, store32, store64
+from vforward.jit.be import (
+    load16,
+    raw_load16,
+    raw_load32,
+    raw_load64,
+    raw_store16,
+    store16,
+    store32,
+    store64,
+)
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import CSUM_PARTIAL, TRANSLATED
 from vforward.packet import icmp4, ip4
@@ -65,51 +74,63 @@ def checksum_of(protocol: Any) -> Any:
 
 
 @inline
-def growth(old: Any, new: Any) -> Any:
-    """By how much a sum grows when 32 bits of it (i64) become others: 33 bits, never negative."""
-    return (old ^ 0xFFFFFFFF) + new
+def addresses4(data: Any, row: Any, l3: Any, src: Any, dst: Any) -> Any:
+    """Set both addresses (32 bits each). Returns by how much their sum has grown: 18 bits.
+
+    Growth is never negative: the complement of what was there, and what is there. Like all sums here it
+    is in the processor's order of bytes, which is as good (RFC 1071 section 2 (B)).
+    """
+    old = raw_load64(data, row, l3 + ip4.SRC)
+    store64(data, row, l3 + ip4.SRC, u64(src) << u64(32) | u64(dst))
+    new = raw_load64(data, row, l3 + ip4.SRC)  # no load: LLVM has it
+    old = ~old
+    half = u64(0xFFFFFFFF)
+    return _shorter(i64((old >> u64(32)) + (old & half) + (new >> u64(32)) + (new & half)))
 
 
 @inline
-def fold35(total: Any) -> Any:
-    """The 16-bit ones-complement sum of up to 35 bits."""
-    total = (total & 0xFFFF) + (total >> 16)
+def ports4(data: Any, row: Any, l4: Any, src: Any, dst: Any) -> Any:
+    """Set both ports, those of two endpoints. Returns the growth: 18 bits."""
+    old = raw_load32(data, row, l4) ^ 0xFFFFFFFF
+    store32(data, row, l4, src << 16 | dst & 0xFFFF)
+    return _shorter(old + raw_load32(data, row, l4))
+
+
+@inline
+def _shorter(total: Any) -> Any:
+    """34 bits folded to 18 bits or a little more."""
+    return (total & 0xFFFF) + (total >> 16)
+
+
+@inline
+def fold20(total: Any) -> Any:
+    """The 16-bit ones-complement sum of up to 20 bits."""
     total = (total & 0xFFFF) + (total >> 16)
     return (total & 0xFFFF) + (total >> 16)
 
 
 @inline
-def addresses4(data: Any, row: Any, l3: Any, src: Any, dst: Any) -> Any:
-    """Set both addresses (32 bits each) and patch the header's checksum.
-
-    Returns by how much a sum over the addresses has grown, folded to 19 bits.
-    """
-    old = load64(data, row, l3 + ip4.SRC)
-    change = growth(i64(old >> u64(32)), src) + growth(i64(old & u64(0xFFFFFFFF)), dst)
-    change = (change & 0xFFFF) + (change >> 16)
-    store64(data, row, l3 + ip4.SRC, u64(src) << u64(32) | u64(dst))
-    checksum = load16(data, row, l3 + ip4.CHECKSUM)
-    store16(data, row, l3 + ip4.CHECKSUM, fold35((checksum ^ 0xFFFF) + change) ^ 0xFFFF)
-    return change
+def follow(data: Any, row: Any, at: Any, growth: Any) -> None:
+    """Let the checksum at an offset follow a growth."""
+    checksum = raw_load16(data, row, at) ^ 0xFFFF
+    raw_store16(data, row, at, fold20(checksum + growth) ^ 0xFFFF)
 
 
 @inline
-def ports4(data: Any, row: Any, l4: Any, src: Any, dst: Any) -> Any:
-    """Set both ports, those of two endpoints. Returns by how much their sum has grown."""
-    old, new = load32(data, row, l4), (src & 0xFFFF) << 16 | dst & 0xFFFF
-    store32(data, row, l4, new)
-    return growth(old, new)
+def follow_optional(data: Any, row: Any, at: Any, growth: Any) -> None:
+    """The same of one where 0 means that there is none."""
+    checksum = raw_load16(data, row, at)
+    new = fold20((checksum ^ 0xFFFF) + growth) ^ 0xFFFF
+    new = new if new else i64(0xFFFF)
+    raw_store16(data, row, at, new if checksum else i64(0))
 
 
 @inline
-def patch(data: Any, row: Any, at: Any, change: Any, optional: Any) -> None:
-    """Let the checksum at an offset follow a change of 34 bits. optional: 0 there means none."""
-    checksum = load16(data, row, at)
-    new = fold35((checksum ^ 0xFFFF) + change) ^ 0xFFFF
-    if optional:
-        new = new if new else i64(0xFFFF)
-        new = new if checksum else i64(0)
-    store16(data, row, at, new)
+def translate_addresses4(data: Any, row: Any, l3: Any, src: Any, dst: Any) -> Any:
+    """Set both addresses, and the header's checksum. Returns the growth."""
+    growth = addresses4(data, row, l3, src, dst)
+    follow(data, row, l3 + ip4.CHECKSUM, growth)
+    return growth
 
 
 @kernel
@@ -121,28 +142,30 @@ def rewrite4(
     What lies beyond end is not there: of a packet in an ICMP error often the checksum. Of the header
     at l4 the first 8 bytes are. partial: the checksum is the pseudo-header's sum.
     """
-    change = addresses4(data, row, l3, src >> 16, dst >> 16)
+    growth = translate_addresses4(data, row, l3, src >> 16, dst >> 16)
     if l4 < 0:
         return
     if protocol == ip4.ICMP:
         kind = i64(data[row, l4])
         if kind != icmp4.ECHO and kind != icmp4.ECHO_REPLY:
             return
-        ident = (src if kind == icmp4.ECHO else dst) & 0xFFFF
-        change = growth(load16(data, row, l4 + ECHO_IDENT), ident)
-        store16(data, row, l4 + ECHO_IDENT, ident)
+        growth = raw_load16(data, row, l4 + ECHO_IDENT) ^ 0xFFFF
+        store16(data, row, l4 + ECHO_IDENT, src if kind == icmp4.ECHO else dst)
+        growth += raw_load16(data, row, l4 + ECHO_IDENT)
     elif ports_change(protocol):
         ports = ports4(data, row, l4, src, dst)
-        change += i64(0) if partial else ports
+        growth += i64(0) if partial else ports
     else:
         return
     at = l4 + checksum_of(protocol)
     if at + 2 > end:
         return
     if partial:
-        store16(data, row, at, fold35(load16(data, row, at) + change))
+        raw_store16(data, row, at, fold20(raw_load16(data, row, at) + growth))
+    elif protocol in (UDP, UDP_LITE):
+        follow_optional(data, row, at, growth)
     else:
-        patch(data, row, at, change, (protocol == UDP) | (protocol == UDP_LITE))
+        follow(data, row, at, growth)
 
 
 @kernel
@@ -203,9 +226,12 @@ def translate4(
     flags = meta[row].flags
     if usual & room & (flags & CSUM_PARTIAL == 0):
         meta[row].flags = flags | np.uint32(TRANSLATED)
-        change = addresses4(data, row, l3, src >> 16, dst >> 16)
-        change += ports4(data, row, l4, src, dst)
-        patch(data, row, at, change, protocol == UDP)
+        growth = translate_addresses4(data, row, l3, src >> 16, dst >> 16)
+        growth += ports4(data, row, l4, src, dst)
+        if protocol == TCP:
+            follow(data, row, at, growth)
+        else:
+            follow_optional(data, row, at, growth)
         return True
     if not _translate_odd(data, meta, row, l3, l4, protocol, src, dst):
         return False

@@ -20,8 +20,12 @@ Port      The source's own, if it is in the pool's range and free (RFC 4787 sect
           ICMP: the identifier, likewise (RFC 5508 section 3.1). Protocols whose ports do not change
           (SCTP) or that have none: their own, or none.
 
+So two sources may have one port, towards different responders: RFC 7857 section 4 allows it, RFC 4787
+(REQ-1 for every destination, REQ-3) and RFC 5382 (REQ-1, REQ-7) to the letter do not.
+
 With a share a of the ports in use towards a responder, a ** TRIES of choices fail in a large range: 0.1 %
-at 95 %.
+at 95 %. A source whose address has no port left gets none of another address. To whom nothing can be
+given should be told so, by ICMP 3 code 13 (RFC 5508 section 6, REQ-8): that is the caller's.
 
 Hairpinning (RFC 4787 section 6, RFC 5382 section 7.2): a client reaches a server on its own side by the
 server's public address. Destination NAT first says who the server is. If its route leads out of the
@@ -31,8 +35,8 @@ address the destination that the client knows, as these sections ask for:
 
     choose4(s, pools, MASQUERADE, public address, client, server, protocol, zone, seed)
 
-Replies then come back here and are translated both ways. A host that talks to itself like that with
-one port at both ends would have replies that look like its packets: that is refused. What is mapped by
+Replies then come back here and are translated both ways. A host that talks to itself like that with one
+port at both ends does not keep it, lest replies look like its packets. What is mapped by
 source NAT alone cannot be reached from inside by its mapping, nor from outside: filtering is by address
 and port (RFC 4787 section 5).
 
@@ -141,10 +145,11 @@ def choose4(
     if address == 0:
         address = _address(record, src, seed)
     found = i64(NONE)
-    if address != 0 and src != dst:
+    if address != 0:
         port = src & 0xFFFF
         movable = ports_change(protocol) | (protocol == ip4.ICMP)
-        kept = not movable or (port >= i64(record.low) and port <= i64(record.high))
+        in_range = (port >= i64(record.low)) & (port <= i64(record.high))
+        kept = not movable or (in_range and src != dst)
         if kept and find4(s, dst, address << 16 | port, protocol, zone) < 0:
             found = address << 16 | port
         elif movable and record.high != 0:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """related: ICMP errors belong to the session of the packet that they quote, and are translated with it.
 
-RFC 792, RFC 4443 section 3 (errors), RFC 5508 sections 4.1 to 4.3 and 7 (NAT), RFC 5927 sections 4.1 and
-4.2 (made-up errors).
+RFC 792, RFC 4443 section 3 (errors), RFC 5508 sections 4 and 5 (NAT), RFC 5927 section 4.1 (made-up
+errors).
 
 Believed is an error whose checksum is right, that goes to the source of what it quotes, and that quotes
 what its session may have sent: of TCP a sequence number that may be in flight. Nothing else is known of
@@ -40,15 +40,16 @@ from vforward.packet import icmp4, icmp6, ip4, ip6
 from vforward.packet.checksum import sum_bytes, sum_to_end, update16
 from vforward.packet.flow_hash import TCP
 from vforward.packet.quoted import REFUSED, quoted4, quoted6
-from vforward.packet.translate import TCP_HEADER, addresses4, rewrite4
-from vforward.tables import session as t
-from vforward.tables.session_index import ends4, find4, find6
+from vforward.packet.translate import TCP_HEADER, rewrite4, translate_addresses4
+from vforward.tables.session_follow import belongs, new_ends4
+from vforward.tables.session_index import find4, find6
 from vforward.tables.session_tcp import after, scale
 
 NOT_AN_ERROR, BAD_CHECKSUM, BAD_QUOTE, NO_SESSION, MISDIRECTED, IMPLAUSIBLE = range(6)
 """Why an error is not believed. NOT_AN_ERROR: it is too short, a fragment, or of another type (a
-redirect is the next router's to say, and not of a flow). MISDIRECTED: it does not go to who has sent the
-quoted packet. IMPLAUSIBLE: the session has not sent that."""
+redirect is the next router's to say, and not of a flow). NO_SESSION: where there is NAT, such errors go
+no further (RFC 5508 section 4.2, REQ-4 and REQ-5). MISDIRECTED: it does not go to who has sent the quoted
+packet. IMPLAUSIBLE: the session has not sent that."""
 
 SOURCE_QUENCH, PARAMETER_PROBLEM = 4, 12
 ERRORS = (
@@ -87,9 +88,7 @@ def _give_back(
 ) -> None:
     """Translate an error that quotes a packet of the session found. quote: what quoted4 says."""
     inner, l4, limit, protocol, _, was = quote
-    src, dst = ends4(s, found >> 2, 1 - (found >> 1 & 1))
-    if not found & 1:
-        src, dst = dst, src
+    src, dst = new_ends4(s, found)
     size = min(limit, l4 + TCP_HEADER) - inner
     before = sum_bytes(data, row, inner, size)
     rewrite4(data, row, inner, l4, protocol, src, dst, limit, False)
@@ -99,7 +98,7 @@ def _give_back(
     sender = load32(data, row, l3 + ip4.SRC)
     if dst >> 16 != was >> 16:
         sender = dst >> 16
-    addresses4(data, row, l3, sender, src >> 16)
+    translate_addresses4(data, row, l3, sender, src >> 16)
     meta[row].flags = meta[row].flags | np.uint32(TRANSLATED)
 
 
@@ -126,7 +125,7 @@ def related4(s: Any, data: Any, meta: Any, row: Any, l3: Any, zone: Any) -> Any:
         return ~i64(MISDIRECTED)
     if not _plausible(s, data, row, found, protocol, l4):
         return ~i64(IMPLAUSIBLE)
-    if s.hot[found >> 2].flags & t.NAT and found >> 1 & 1 == found & 1:
+    if not belongs(s, found):  # it is as it left
         _give_back(s, data, meta, row, l3, at, found, quote)
     return found >> 2
 
