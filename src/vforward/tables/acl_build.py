@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import NIL
 from vforward.tables import acl_cut as cut
-from vforward.tables.acl_cut import CLOSED, CUT, DEPTH, NODES, POOL, POOL_END, SIZE, SLOTS, SLOTS_END, START, WORD
+from vforward.tables.acl_cut import CLOSED, CUT, DEPTH, NODES, NODES_END, POOL, POOL_END, SIZE, SLOTS, SLOTS_END, START, WORD
 from vforward.tables.acl_effort import effort
 from vforward.tables.acl_image import (
     COUNT,
@@ -39,18 +39,24 @@ from vforward.tables.acl_image import (
     TREE,
     TREE_WORDS,
     TREES,
+    TREES_MAX,
     WORDS,
     plain,
     points,
 )  # fmt: skip
 
-LEAF_ROWS = 2
+LEAF_ROWS = 3
 DEPTH_MAX = 12
 PRUNED = 48
 """Lists up to so long have every row held against every one before it."""
+NODES_EACH, NODES_LEAST = 8, 1 << 14
 SLOTS_EACH, SLOTS_LEAST = 32, 1 << 16
-POOL_EACH, POOL_LEAST = 64, 1 << 17
+POOL_EACH, POOL_LEAST = 256, 1 << 18
 """Children and list entries of all nodes, per row and besides."""
+ALONE = 2000
+"""So many rows may be one tree."""
+LEAST_BITS = {8: 9, 16: 25}
+"""An address of which so many bits are fixed tells rows apart."""
 TRIALS = 4096
 """Packets by which ways to divide rows are compared."""
 PER_NODE, PER_ROW, PER_TREE = 2.5, 6.0, 4.0
@@ -198,7 +204,7 @@ def _cut(plan: Any, node: Any, word: Any, shift: Any, bits: Any) -> Any:
     if (
         base + mask >= plan.state[SLOTS_END]
         or start + total > plan.state[POOL_END]
-        or plan.state[NODES] + mask + 2 > plan.nodes.shape[0]
+        or plan.state[NODES] + mask + 2 > plan.state[NODES_END]
     ):
         return False
     plan.state[SLOTS] += mask + 1
@@ -225,7 +231,7 @@ def grow(plan: Any, root: Any) -> None:
     """Cut whatever is worth it in a tree whose nodes are the last ones, large nodes first."""
     limit = plan.nodes[root, SIZE]
     while limit > LEAF_ROWS:
-        limit = max(limit >> 2, LEAF_ROWS)
+        limit = max(limit >> 1, LEAF_ROWS)
         node = root
         while node < plan.state[NODES]:
             row = plan.nodes[node]
@@ -318,14 +324,15 @@ def most(plan: Any, first: Any, last: Any) -> Any:
 def _plan(rows: NDArray[np.uint32]) -> cut.Plan:
     """Room to build the trees of n rows (the last row matches everything)."""
     n, words = len(rows), rows.shape[1]
-    slots, pool = SLOTS_LEAST + n * SLOTS_EACH, POOL_LEAST + n * POOL_EACH
+    nodes, slots = NODES_LEAST + n * NODES_EACH, SLOTS_LEAST + n * SLOTS_EACH
+    pool = POOL_LEAST + n * POOL_EACH
     return cut.Plan(
         rows,
-        np.empty((slots // 4, cut.NODE_WORDS), np.int64),
-        np.empty((slots // 4, words), np.uint32),
+        np.empty((nodes + TREES_MAX, cut.NODE_WORDS), np.int64),
+        np.empty((nodes + TREES_MAX, words), np.uint32),
         np.empty(slots, np.uint64),
-        np.empty(pool, np.uint32),
-        np.zeros(5, np.int64),
+        np.empty(pool + n, np.uint32),
+        np.zeros(6, np.int64),
         np.empty(1 << cut.BITS_MAX, np.int64),
         np.empty((1 << cut.BITS_MAX) + 1, np.int64),
         np.empty(1 << cut.BITS_MAX, np.float64),
@@ -337,8 +344,8 @@ def _plan(rows: NDArray[np.uint32]) -> cut.Plan:
 def _plant(plan: cut.Plan, rows: NDArray[np.int64], share: float) -> int:
     """Grow a tree of some rows, with memory up to a share of all. Returns its root."""
     root, start = int(plan.state[NODES]), int(plan.state[POOL])
-    plan.state[SLOTS_END] = int(len(plan.slots) * share)
-    plan.state[POOL_END] = int(len(plan.pool) * share)
+    ends = len(plan.nodes) - TREES_MAX, len(plan.slots), len(plan.pool) - len(plan.rows)
+    plan.state[[NODES_END, SLOTS_END, POOL_END]] = [int(end * share) for end in ends]
     plan.pool[start : start + len(rows)] = rows
     plan.regions[root] = 0
     plan.nodes[root] = 0
@@ -383,22 +390,16 @@ def _lines(words32: int) -> int:
 
 
 def _groups(rows: NDArray[np.uint32]) -> list[list[NDArray[np.int64]]]:
-    """Ways to divide rows: by which addresses they fix."""
+    """Ways to divide rows: by which addresses they fix. None for few; by source; by both."""
     words = rows.shape[1] // 2
     each = 1 if words == 8 else 4
     bits = np.bitwise_count(rows[:, words:]).astype(np.int64)
     src, dst = bits[:, :each].sum(axis=1), bits[:, each : 2 * each].sum(axis=1)
-    little = 9 if each == 1 else 25
-    by_src, by_dst = src >= little, dst >= little
-    return [
-        [np.flatnonzero(part) for part in parts if part.any()]
-        for parts in (
-            [np.ones(len(rows), bool)],
-            [by_src, ~by_src],
-            [by_dst, ~by_dst],
-            [by_src & by_dst, by_src & ~by_dst, ~by_src],
-        )
-    ]
+    by_src, by_dst = (fixed >= LEAST_BITS[words] for fixed in (src, dst))
+    ways = [[by_src, ~by_src], [by_src, ~by_src & by_dst, ~by_src & ~by_dst]]
+    if len(rows) <= ALONE:
+        ways.insert(0, [np.ones(len(rows), bool)])
+    return [[np.flatnonzero(part) for part in parts if part.any()] for parts in ways]
 
 
 def build(given: NDArray[Any], kind: np.dtype[Any]) -> NDArray[np.uint64]:

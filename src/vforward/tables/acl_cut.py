@@ -28,14 +28,14 @@ PER_BIT = 0.1
 LEAST_GAIN = 0.2
 SPEND = 64
 """Bytes that a cut may take for each row of its node: 8 for a child, 4 for a row in a child."""
-SAMPLE = 4096
+SAMPLE = 2048
 """A node's rows beyond that many are looked at in steps."""
 LOGS = 1 << 16
 
 # A node's words in Plan.nodes
 START, SIZE, CLOSED, DEPTH, WORD, CUT, NODE_WORDS = range(7)
 # Words of Plan.state
-NODES, SLOTS, POOL, SLOTS_END, POOL_END = range(5)
+NODES, SLOTS, POOL, NODES_END, SLOTS_END, POOL_END = range(6)
 
 
 class Plan(NamedTuple):
@@ -145,18 +145,18 @@ def judge(plan: Any, node: Any, word: Any, shift: Any, bits: Any) -> Any:
 def useful(plan: Any, node: Any, word: Any) -> Any:
     """The bits of a word that tell rows of a node apart."""
     words = plan.rows.shape[1] >> 1
-    start = plan.nodes[node, START]
+    start, n = plan.nodes[node, START], plan.nodes[node, SIZE]
     free = ~i64(plan.regions[node, words + word]) & 0xFFFFFFFF
+    first = i64(plan.pool[start])
     bits = i64(0)
-    for k in range(start, start + plan.nodes[node, SIZE]):
+    for k in range(start + 1, start + n):
         row = i64(plan.pool[k])
         if not is_ports(plan, word):
-            bits |= i64(plan.rows[row, words + word])
+            bits |= i64(plan.rows[row, word]) ^ i64(plan.rows[first, word])
+            bits |= i64(plan.rows[row, words + word]) ^ i64(plan.rows[first, words + word])
             continue
         for half in range(0, 32, 16):
-            low, high = ends(plan, node, row, word, half)
-            least, greatest = ends(plan, node, plan.rows.shape[0] - 1, word, half)
-            if low > least or high < greatest:
+            if ends(plan, node, row, word, half) != ends(plan, node, first, word, half):
                 bits |= i64(0xFFFF) << half
     return bits & free
 
@@ -169,9 +169,35 @@ def _is_window(bits: Any, shift: Any, width: Any, ports: Any) -> Any:
 
 
 @kernel
+def _widen(plan: Any, node: Any, word: Any, shift: Any, width: Any, most: Any, bits: Any) -> Any:
+    """The best cut that has the given one in it: worth, shift, bits. Bit by bit, up or down."""
+    best, best_shift, best_width = 0.0, shift, i64(0)
+    while True:
+        gain, bytes_each = judge(plan, node, word, shift, width)
+        worth = gain - PER_BIT * width
+        if bytes_each > SPEND:
+            break
+        if gain >= LEAST_GAIN and worth > best:
+            best, best_shift, best_width = worth, shift, width
+        if width >= most:
+            break
+        up, down = -1.0, -1.0
+        edge = 16 if is_ports(plan, word) else 32
+        if (shift + width) % edge and bits >> (shift + width):
+            up = judge(plan, node, word, shift, width + 1)[0]
+        if shift % edge and bits & ((i64(1) << shift) - 1):
+            down = judge(plan, node, word, shift - 1, width + 1)[0]
+        if up < 0 and down < 0:
+            break
+        shift -= i64(down >= up)
+        width += 1
+    return best, best_shift, best_width
+
+
+@kernel
 def choose(plan: Any, node: Any) -> Any:
     """The best cut of a node: word, shift, bits; no bits: there is none that is worth it."""
-    most = 0
+    most = i64(0)
     while 1 << most < plan.nodes[node, SIZE]:
         most += 1
     most = min(most + BITS_MORE, BITS_MAX)
@@ -179,15 +205,16 @@ def choose(plan: Any, node: Any) -> Any:
     chosen = (i64(0), i64(0), i64(0))
     for word in range(plan.rows.shape[1] >> 1):
         bits = useful(plan, node, word)
-        if bits == 0:
-            continue
-        for width in range(1, most + 1):
-            for shift in range(33 - width):
-                if not _is_window(bits, shift, width, is_ports(plan, word)):
-                    continue
-                gain, bytes_each = judge(plan, node, word, shift, width)
-                worth = gain - PER_BIT * width
-                if gain >= LEAST_GAIN and bytes_each <= SPEND and worth > best:
-                    best = worth
-                    chosen = (i64(word), i64(shift), i64(width))
+        ports = is_ports(plan, word)
+        first, seed, width = 0.0, i64(-1), i64(1)
+        for shift in range(32 if bits else 0):
+            for few in range(1, 3):
+                if _is_window(bits, shift, few, ports):
+                    worth = judge(plan, node, word, shift, few)[0] - PER_BIT * few
+                    if worth > first:
+                        first, seed, width = worth, i64(shift), i64(few)
+        if seed >= 0:
+            worth, shift, width = _widen(plan, node, word, seed, width, most, bits)
+            if width and worth > best:
+                best, chosen = worth, (i64(word), shift, width)
     return chosen
