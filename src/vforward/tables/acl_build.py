@@ -55,6 +55,8 @@ POOL_EACH, POOL_LEAST = 256, 1 << 18
 """Children and list entries of all nodes, per row and besides."""
 ALONE = 2000
 """So many rows may be one tree."""
+LARGE = 20_000
+"""More rows than that are three."""
 LEAST_BITS = {8: 9, 16: 25}
 """An address of which so many bits are fixed tells rows apart."""
 TRIALS = 4096
@@ -341,11 +343,30 @@ def _plan(rows: NDArray[np.uint32]) -> cut.Plan:
     )
 
 
-def _plant(plan: cut.Plan, rows: NDArray[np.int64], share: float) -> int:
-    """Grow a tree of some rows, with memory up to a share of all. Returns its root."""
-    root, start = int(plan.state[NODES]), int(plan.state[POOL])
-    ends = len(plan.nodes) - TREES_MAX, len(plan.slots), len(plan.pool) - len(plan.rows)
-    plan.state[[NODES_END, SLOTS_END, POOL_END]] = [int(end * share) for end in ends]
+def _forest(
+    rows: NDArray[np.uint32], groups: list[NDArray[np.int64]]
+) -> tuple[cut.Plan, list[tuple[int, int]]]:
+    """Trees of groups of rows; the number of each one's first node, and of the one behind its last.
+
+    The smallest is grown first, and may take half of the memory; so each has what it needs, mostly.
+    """
+    plan = _plan(rows)
+    trees = {}
+    order = sorted(range(len(groups)), key=lambda k: len(groups[k]))
+    for k in order:
+        share = 1.0 if k == order[-1] else 0.5
+        root = int(plan.state[NODES])
+        _plant(plan, groups[k], share)
+        trees[k] = (root, int(plan.state[NODES]))
+    return plan, [trees[k] for k in sorted(trees)]
+
+
+def _plant(plan: cut.Plan, rows: NDArray[np.int64], share: float) -> None:
+    """Grow a tree of some rows, with a share of the memory that is left."""
+    used = plan.state[:NODES_END].copy()
+    room = len(plan.nodes) - TREES_MAX, len(plan.slots), len(plan.pool) - len(plan.rows)
+    plan.state[NODES_END:] = used + (share * (np.array(room) - used)).astype(np.int64)
+    root, start = int(used[NODES]), int(used[POOL])
     plan.pool[start : start + len(rows)] = rows
     plan.regions[root] = 0
     plan.nodes[root] = 0
@@ -355,10 +376,11 @@ def _plant(plan: cut.Plan, rows: NDArray[np.int64], share: float) -> int:
     plan.state[NODES] += 1
     plan.state[POOL] += kept
     grow(plan, root)
-    return root
 
 
-def _assemble(plan: cut.Plan, roots: list[int], rules: NDArray[np.uint32]) -> NDArray[np.uint64]:
+def _assemble(
+    plan: cut.Plan, trees: list[tuple[int, int]], rules: NDArray[np.uint32]
+) -> NDArray[np.uint64]:
     """The image."""
     n, words = len(plan.rows) - 1, plan.rows.shape[1] // 2
     rules_at = HEADER + (n + 1) * words
@@ -370,9 +392,9 @@ def _assemble(plan: cut.Plan, roots: list[int], rules: NDArray[np.uint32]) -> ND
     if slots_at != _lines(lists_at + len(lists)):
         move(plan, slots_at - _lines(lists_at + len(lists)))
     image = np.zeros(slots_at + int(plan.state[SLOTS]), np.uint64)
-    image[[0, WORDS, COUNT, TREES, LENGTH]] = MAGIC, words, n, len(roots), len(image)
+    image[[0, WORDS, COUNT, TREES, LENGTH]] = MAGIC, words, n, len(trees), len(image)
     image[[ROWS_AT, RULES_AT, SLOTS_AT]] = HEADER, 2 * rules_at, slots_at
-    for tree, (root, end) in enumerate(zip(roots, [*roots[1:], int(plan.state[NODES])])):
+    for tree, (root, end) in enumerate(trees):
         at = TREE + tree * TREE_WORDS
         image[at + ROOT] = plan.nodes[root, WORD].view(np.uint64)
         image[[at + NODES_MOST, at + ROWS_MOST]] = most(plan, root, end)
@@ -399,6 +421,8 @@ def _groups(rows: NDArray[np.uint32]) -> list[list[NDArray[np.int64]]]:
     ways = [[by_src, ~by_src], [by_src, ~by_src & by_dst, ~by_src & ~by_dst]]
     if len(rows) <= ALONE:
         ways.insert(0, [np.ones(len(rows), bool)])
+    if len(rows) > LARGE:
+        del ways[0]
     return [[np.flatnonzero(part) for part in parts if part.any()] for parts in ways]
 
 
@@ -415,12 +439,7 @@ def build(given: NDArray[Any], kind: np.dtype[Any]) -> NDArray[np.uint64]:
     rng = np.random.default_rng(1)
     fields = points(given[rng.integers(0, len(given), TRIALS)], rng) if len(given) else None
     for groups in _groups(rows[:-1]):
-        plan = _plan(rows)
-        done, roots = 0, []
-        for group in groups:
-            done += len(group)
-            roots.append(_plant(plan, group, done / max(len(given), 1)))
-        image = _assemble(plan, roots, rules)
+        image = _assemble(*_forest(rows, groups), rules)
         if fields is None:
             return image
         its = _cost(image, fields)

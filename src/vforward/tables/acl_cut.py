@@ -161,13 +161,6 @@ def useful(plan: Any, node: Any, word: Any) -> Any:
     return bits & free
 
 
-@inline
-def _is_window(bits: Any, shift: Any, width: Any, ports: Any) -> Any:
-    """Whether bits from shift on may be a cut: its ends useful, and of one port."""
-    top = shift + width - 1
-    return bits >> shift & 1 and bits >> top & 1 and not (ports and (shift ^ top) & 16)
-
-
 @kernel
 def _widen(plan: Any, node: Any, word: Any, shift: Any, width: Any, most: Any, bits: Any) -> Any:
     """The best cut that has the given one in it: worth, shift, bits. Bit by bit, up or down."""
@@ -205,16 +198,14 @@ def choose(plan: Any, node: Any) -> Any:
     chosen = (i64(0), i64(0), i64(0))
     for word in range(plan.rows.shape[1] >> 1):
         bits = useful(plan, node, word)
-        ports = is_ports(plan, word)
-        first, seed, width = 0.0, i64(-1), i64(1)
+        first, seed = 0.0, i64(-1)
         for shift in range(32 if bits else 0):
-            for few in range(1, 3):
-                if _is_window(bits, shift, few, ports):
-                    worth = judge(plan, node, word, shift, few)[0] - PER_BIT * few
-                    if worth > first:
-                        first, seed, width = worth, i64(shift), i64(few)
+            if bits >> shift & 1:
+                gain = judge(plan, node, word, shift, 1)[0]
+                if gain > first:
+                    first, seed = gain, i64(shift)
         if seed >= 0:
-            worth, shift, width = _widen(plan, node, word, seed, width, most, bits)
+            worth, shift, width = _widen(plan, node, word, seed, 1, most, bits)
             if width and worth > best:
                 best, chosen = worth, (i64(word), shift, width)
     return chosen
