@@ -45,24 +45,28 @@ from vforward.tables.acl_image import (
     points,
 )  # fmt: skip
 
-LEAF_ROWS = 3
+LEAF_ROWS = 4
 DEPTH_MAX = 12
 PRUNED = 48
 """Lists up to so long have every row held against every one before it."""
 NODES_EACH, NODES_LEAST = 8, 1 << 14
+TREE_NODES = 24
 SLOTS_EACH, SLOTS_LEAST = 32, 1 << 16
 POOL_EACH, POOL_LEAST = 256, 1 << 18
 """Children and list entries of all nodes, per row and besides."""
 ALONE = 2000
 """So many rows may be one tree."""
 LARGE = 20_000
-"""More rows than that are three."""
+"""More rows than that are three or four."""
+NARROW = 4096
 LEAST_BITS = {8: 9, 16: 25}
 """An address of which so many bits are fixed tells rows apart."""
 TRIALS = 4096
 """Packets by which ways to divide rows are compared."""
 PER_NODE, PER_ROW, PER_TREE = 2.5, 6.0, 4.0
 """Clocks, about."""
+WORST = 0.1
+"""How much the worst packet counts, of which there may be none."""
 
 
 @kernel
@@ -365,7 +369,9 @@ def _plant(plan: cut.Plan, rows: NDArray[np.int64], share: float) -> None:
     """Grow a tree of some rows, with a share of the memory that is left."""
     used = plan.state[:NODES_END].copy()
     room = len(plan.nodes) - TREES_MAX, len(plan.slots), len(plan.pool) - len(plan.rows)
-    plan.state[NODES_END:] = used + (share * (np.array(room) - used)).astype(np.int64)
+    room = used + (share * (np.array(room) - used)).astype(np.int64)
+    plan.state[NODES_END:] = room
+    plan.state[NODES_END] = min(int(room[NODES]), int(used[NODES]) + NODES_LEAST + TREE_NODES * len(rows))
     root, start = int(used[NODES]), int(used[POOL])
     plan.pool[start : start + len(rows)] = rows
     plan.regions[root] = 0
@@ -418,11 +424,18 @@ def _groups(rows: NDArray[np.uint32]) -> list[list[NDArray[np.int64]]]:
     bits = np.bitwise_count(rows[:, words:]).astype(np.int64)
     src, dst = bits[:, :each].sum(axis=1), bits[:, each : 2 * each].sum(axis=1)
     by_src, by_dst = (fixed >= LEAST_BITS[words] for fixed in (src, dst))
-    ways = [[by_src, ~by_src], [by_src, ~by_src & by_dst, ~by_src & ~by_dst]]
+    low, high = (rows[:, at] >> 16 for at in (PORTS[words], words + PORTS[words]))
+    by_sport = high - low < NARROW
+    neither = ~by_src & ~by_dst
+    ways = [
+        [by_src, ~by_src],
+        [by_src, ~by_src & by_dst, neither],
+        [by_src, ~by_src & by_dst, neither & by_sport, neither & ~by_sport],
+    ]
     if len(rows) <= ALONE:
         ways.insert(0, [np.ones(len(rows), bool)])
     if len(rows) > LARGE:
-        del ways[0]
+        del ways[:2]
     return [[np.flatnonzero(part) for part in parts if part.any()] for parts in ways]
 
 
@@ -454,4 +467,6 @@ def _cost(image: NDArray[np.uint64], fields: NDArray[np.uint32]) -> float:
     visits = np.zeros((len(fields), 2), np.uint32)
     effort(image, fields, visits)
     nodes, rows = visits.mean(axis=0)
-    return float(PER_NODE * nodes + PER_ROW * rows + PER_TREE * image[TREES])
+    at = [TREE + tree * TREE_WORDS for tree in range(int(image[TREES]))]
+    worst = sum(PER_NODE * image[k + NODES_MOST] + PER_ROW * image[k + ROWS_MOST] for k in at)
+    return float(PER_NODE * nodes + PER_ROW * rows + PER_TREE * len(at) + WORST * worst)

@@ -25,8 +25,8 @@ BITS_MAX = 14
 BITS_MORE = 3
 """A node of n rows is cut by at most log2(n) + BITS_MORE bits."""
 PER_BIT = 0.1
-LEAST_GAIN = 0.2
-SPEND = 64
+LEAST_GAIN = 0.3
+SPEND = 32
 """Bytes that a cut may take for each row of its node: 8 for a child, 4 for a row in a child."""
 SAMPLE = 2048
 """A node's rows beyond that many are looked at in steps."""
