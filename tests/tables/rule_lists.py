@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rule lists and packets at their edges, as the oracle (oracles.rules) takes them; and as tables.acl does."""
+"""Rule lists, and packets at their edges: as oracles.rules takes them, and as tables.acl does."""
 
 from typing import Any
 

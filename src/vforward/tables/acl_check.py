@@ -22,9 +22,7 @@ from vforward.tables.acl_image import (
     PORTS,
     ROOT,
     ROW_MASK,
-    ROWS_AT,
     ROWS_MOST,
-    RULES_AT,
     SLOTS_AT,
     SURE,
     TREE,
@@ -193,7 +191,7 @@ def _costly(
     lengths = {leaf: len(entries(image, leaf)) for leaf in np.unique(found.leaves).tolist()}
     rows = np.array([lengths[leaf] for leaf in found.leaves.tolist()])
     order = np.argsort(-cost(found.depths, rows) + rng.random(len(rows)), kind="stable")[:n]
-    return Paths(*(column[order] for column in found))
+    return Paths(found.leaves[order], found.values[order], found.masks[order], found.depths[order])
 
 
 def _both(one: Paths, other: Paths, n: int, rng: np.random.Generator) -> NDArray[np.uint32]:

@@ -5,9 +5,9 @@ A *row* is one match; a rule of many (say, a named set of ports) is many rows wi
 Rows stand in order of priority. ``values`` below: the words that a packet's fields are compared with,
 where ``masks`` has a bit. The ports are a range each, low in values, high in masks.
 
-    0     MAGIC          16     trees: 4 words each: the root; the first row (an entry); the nodes and
-    1     words of a packet's   the rows that a packet visits at most
-          fields: 8 or 16       (control shows these)
+    0     MAGIC          16     trees, 4 words each: the root; how many nodes, and how many rows, a
+    1     words of a packet's   packet visits at most (control shows these)
+          fields: 8 or 16
     2     rows
     3     trees          32     rows, each ``words`` u64: values, masks. Behind the last one that matches
     4     length                everything: it stands for "no row matches" and leads to rule NIL
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 MAGIC = 0x31_4C43_4146_56  # "VFACL1", little-endian
 WORDS, COUNT, TREES, LENGTH, ROWS_AT, RULES_AT, SLOTS_AT = range(1, 8)
 TREE, TREE_WORDS, TREES_MAX = 16, 4, 4
-ROOT, FIRST, NODES_MOST, ROWS_MOST = range(TREE_WORDS)
+ROOT, NODES_MOST, ROWS_MOST = range(3)
 HEADER = 32
 LEAF = 1 << 63
 SURE = 1 << 30
@@ -96,6 +96,7 @@ def points(rows: NDArray[Any], rng: np.random.Generator) -> NDArray[np.uint32]:
     fields[:, ports] = 0
     for name, shift in (("sport", 16), ("dport", 0)):
         low, high = (rows[f"{name}_{end}"].astype(np.int64) for end in ("low", "high"))
-        fields[:, ports] |= (rng.integers(low, np.maximum(low, high) + 1) << shift).astype(np.uint32)
+        chosen = rng.integers(low, np.maximum(low, high) + 1)
+        fields[:, ports] |= (chosen << shift).astype(np.uint32)
     fields[:, ports + 4 :] = 0
     return np.ascontiguousarray(fields)
