@@ -60,6 +60,8 @@ __all__ = [
 
 WORK = 2 * VECTOR_MAX
 """Words of scratch that a look-up needs: where each packet is in the tree; who goes on."""
+GOING = u64(VECTOR_MAX)
+"""Where in it the packets are that go on. (An unsigned index costs less: it is never below 0.)"""
 LARGE = 1 << 16
 """Words of an image from which on rows are asked for before they are compared."""
 
@@ -67,87 +69,87 @@ LARGE = 1 << 16
 @inline
 def _child(image: Any, fields: Any, at: Any, node: Any) -> Any:
     """The node or leaf below a node, for the packet whose fields begin at ``at``."""
-    field = u64(fields[at + (i64(node >> u64(8)) & 15)])
-    way = field >> (node & u64(63)) & (node >> u64(16) & u64(0xFFFF))
-    return image[i64(node >> u64(32)) + i64(way)]
+    field = u64(fields[at + (node >> u64(8) & u64(15))])
+    return image[(node >> u64(32)) + (field >> (node & u64(63)) & (node >> u64(16) & u64(0xFFFF)))]
 
 
 @inline
 def _row(state: Any) -> Any:
-    return i64(state >> u64(32)) & ROW_MASK
+    return state >> u64(32) & u64(ROW_MASK)
 
 
 @inline
 def _is_sure(state: Any) -> Any:
-    return i64(state >> u64(62)) & 1
+    return state >> u64(62) & u64(1)
 
 
 @inline
 def _walk(image: Any, root: Any, fields: Any, work: Any, n: Any, words: Any) -> None:
     """work[i]: the leaf of each packet."""
-    left = 0
-    if i64(root) < 0:
+    left = u64(0)
+    if root >> u64(63):
         for i in range(n):
             work[i] = root
     else:
         for i in range(n):
             node = _child(image, fields, i * words, root)
             work[i] = node
-            work[VECTOR_MAX + left] = u64(i)
-            left += 1 - i64(node >> u64(63))
+            work[GOING + left] = i
+            left += node >> u64(63) ^ u64(1)
     while left:
-        m, left = left, 0
+        m, left = left, u64(0)
         for j in range(m):
-            i = i64(work[VECTOR_MAX + j])
+            i = work[GOING + j]
             node = _child(image, fields, i * words, work[i])
             work[i] = node
-            work[VECTOR_MAX + left] = u64(i)
-            left += 1 - i64(node >> u64(63))
+            work[GOING + left] = i
+            left += node >> u64(63) ^ u64(1)
 
 
 @inline
 def _ask(image: Any, work: Any, n: Any, words: Any) -> None:
     """Ask for the first row of each packet's leaf, and for its list."""
-    rows = i64(image[ROWS_AT])
+    rows = image[ROWS_AT]
     for i in range(n):
         at = rows + _row(work[i]) * words
-        prefetch(image, at)
-        if words > 8:
-            prefetch(image, at + 8)
+        prefetch(image, i64(at))
+        if words > u64(8):
+            prefetch(image, i64(at + u64(8)))
         prefetch(image, i64(work[i] & u64(0xFFFFFFFF)) >> 1)
 
 
 @inline
 def _is_other(image: Any, at: Any, fields: Any, where: Any, words: Any) -> Any:
     """1 when the packet whose fields begin at ``where`` does not match the row at ``at``."""
-    if words == 8:
-        return differs(image, at, 4, fields, where, PORTS4)
+    at, where = i64(at), i64(where)
+    if words == u64(8):
+        return u64(differs(image, at, 4, fields, where, PORTS4))
     low = differs(image, at, 8, fields, where, -1)
-    return low | differs(image, at + 4, 8, fields, where + 8, PORTS6 - 8)
+    return u64(low | differs(image, at + 4, 8, fields, where + 8, PORTS6 - 8))
 
 
 @inline
 def _compare(image: Any, fields: Any, work: Any, found: Any, n: Any, words: Any) -> None:
     """found[i]: the first row, of those it had and of those of its leaf."""
     lists = image.view(np.uint32)
-    rows = i64(image[ROWS_AT])
-    left = 0
+    rows = image[ROWS_AT]
+    left = u64(0)
     for i in range(n):
-        work[VECTOR_MAX + left] = u64(i)
-        left += (1 - _is_sure(work[i])) & i64(_row(work[i]) < i64(found[i]))
+        work[GOING + left] = i
+        left += u64(_row(work[i]) < u64(found[i])) & (_is_sure(work[i]) ^ u64(1))
     while left:
-        m, left = left, 0
+        m, left = left, u64(0)
         for j in range(m):
-            i = i64(work[VECTOR_MAX + j])
+            i = work[GOING + j]
             state = work[i]
             other = _is_other(image, rows + _row(state) * words, fields, i * words, words)
             at = state & u64(0xFFFFFFFF)
-            after = u64(lists[i64(at)]) << u64(32) | at + u64(1)
+            after = u64(lists[at]) << u64(32) | at + u64(1)
             work[i] = after if other else state
-            work[VECTOR_MAX + left] = u64(i)
-            left += other & (1 - _is_sure(after)) & i64(_row(after) < i64(found[i]))
+            work[GOING + left] = i
+            left += other & (_is_sure(after) ^ u64(1)) & u64(_row(after) < u64(found[i]))
     for i in range(n):
-        found[i] = min(_row(work[i]), i64(found[i]))
+        found[i] = min(_row(work[i]), u64(found[i]))
 
 
 @inline
@@ -155,13 +157,14 @@ def _classify(image: Any, fields: Any, found: Any, work: Any, n: Any, words: Any
     rules = image.view(np.uint32)[i64(image[RULES_AT]) :]
     for i in range(n):
         found[i] = image[COUNT]
-    for tree in range(i64(image[TREES])):
-        _walk(image, image[TREE + tree * TREE_WORDS + ROOT], fields, work, n, words)
+    for tree in range(image[TREES]):
+        root = image[u64(TREE + ROOT) + tree * u64(TREE_WORDS)]
+        _walk(image, root, fields, work, n, words)
         if image.size > LARGE:
             _ask(image, work, n, words)
         _compare(image, fields, work, found, n, words)
     for i in range(n):
-        found[i] = rules[i64(found[i])]
+        found[i] = rules[u64(found[i])]
 
 
 @kernel
@@ -170,13 +173,13 @@ def classify4(image: Any, fields: Any, found: Any, work: Any, n: Any) -> None:
 
     fields u32[8 * n] (see tables.policy), found u32[n], work u64[WORK]: scratch.
     """
-    _classify(image, fields, found, work, n, 8)
+    _classify(image, fields, found, work, u64(n), u64(8))
 
 
 @kernel
 def classify6(image: Any, fields: Any, found: Any, work: Any, n: Any) -> None:
     """The same for IPv6: fields u32[16 * n]."""
-    _classify(image, fields, found, work, n, 16)
+    _classify(image, fields, found, work, u64(n), u64(16))
 
 
 def compile4(rows: NDArray[Any]) -> NDArray[np.uint64]:
