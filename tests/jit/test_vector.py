@@ -71,9 +71,7 @@ def test_fields_against_values_masks_and_ranges(fields, values, masks, ranges, s
         if k != ranges
     )
     for shift in (0, 16) if ranges >= 0 else ():
-        field, low, high = (
-            words[ranges] >> shift & 0xFFFF for words in (fields, values, masks)
-        )
+        field, low, high = (words[ranges] >> shift & 0xFFFF for words in (fields, values, masks))
         wrong |= not low <= field <= high
     array = np.zeros(at + apart + 4, np.uint64)
     array.view(np.uint32)[2 * at : 2 * at + 8] = values

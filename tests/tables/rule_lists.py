@@ -45,6 +45,11 @@ def row(random, family: int) -> dict[str, tuple[int, int]]:
     ):
         if random.random() < share:
             made[name] = random.choice(choices)
+    if (
+        "src" not in made and "dst" not in made and random.random() < 0.95
+    ):  # else it hides all others
+        full = (1 << WIDTH[family]) - 1
+        made["dst"] = (random.choice(BASES[family]) ^ random.randrange(1 << 12), full)
     if random.random() < 0.1:  # stairs: they overlap, and no cut tells them apart
         step = random.randrange(100)
         made["dport"] = (step * 300, 65535 - step * 300)

@@ -66,6 +66,6 @@ def test_the_worst_packets_cost_more(image, rows):
         acl_effort.effort(image, fields, visits)
         return cost(visits[:, 0], visits[:, 1]).mean()
 
-    worst = acl_check.worst(image, 100, cost)
+    worst = acl_check.worst(image, 20, cost)
     assert len(np.unique(worst, axis=0)) == len(worst) > 10
     assert mean(worst) > mean(acl.points(rows, np.random.default_rng(1)))

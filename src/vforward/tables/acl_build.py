@@ -166,7 +166,7 @@ def _deal(plan: Any, node: Any, word: Any, shift: Any, mask: Any, start: Any) ->
 @kernel
 def _cut(plan: Any, node: Any, word: Any, shift: Any, bits: Any) -> Any:
     """Give a node its children. Returns whether there was memory for it."""
-    everywhere = cut.tally(plan, node, word, shift, bits, 1)
+    everywhere = cut.tally(plan, node, word, shift, bits, i64(1))
     mask = (i64(1) << bits) - 1
     total = everywhere
     for child in range(mask + 1):
@@ -191,7 +191,7 @@ def _cut(plan: Any, node: Any, word: Any, shift: Any, bits: Any) -> Any:
             begin += n
         else:
             if others < 0:
-                others = _child(plan, node, word, 0, 0, end, everywhere)
+                others = _child(plan, node, word, i64(0), i64(0), end, everywhere)
             made = others
         plan.slots[base + child] = made
     plan.nodes[node, WORD] = base << 32 | mask << 16 | word << 8 | shift

@@ -107,7 +107,7 @@ def _listed(plan: Any, node: Any, lists: Any, used: Any, known: Any) -> Any:
     last = plan.nodes[node, SIZE] - plan.nodes[node, CLOSED]
     mixed = u64(0)
     for k in range(1, last + 1):
-        entry = _entry(plan, node, k)
+        entry = _entry(plan, node, i64(k))
         lists[used + k - 1] = entry
         mixed = (mixed ^ u64(entry)) * u64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> u64(29)
@@ -134,9 +134,11 @@ def list_leaves(plan: Any, lists: Any, known: Any, lists_at: Any, slots_at: Any)
             row[WORD] += slots_at << 32
             continue
         place = i64(0)
-        if not _entry(plan, node, 0) & SURE:
+        if not _entry(plan, node, i64(0)) & SURE:
             place, used = _listed(plan, node, lists, used, known)
-        row[WORD] = i64(u64(LEAF) | u64(_entry(plan, node, 0)) << u64(32) | u64(lists_at + place))
+        row[WORD] = i64(
+            u64(LEAF) | u64(_entry(plan, node, i64(0))) << u64(32) | u64(lists_at + place)
+        )
     return used
 
 

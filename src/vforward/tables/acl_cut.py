@@ -201,11 +201,11 @@ def choose(plan: Any, node: Any) -> Any:
         first, seed = 0.0, i64(-1)
         for shift in range(32 if bits else 0):
             if bits >> shift & 1:
-                gain = judge(plan, node, word, shift, 1)[0]
+                gain = judge(plan, node, i64(word), i64(shift), i64(1))[0]
                 if gain > first:
                     first, seed = gain, i64(shift)
         if seed >= 0:
-            worth, shift, width = _widen(plan, node, word, seed, 1, most, bits)
+            worth, shift, width = _widen(plan, node, i64(word), seed, i64(1), most, bits)
             if width and worth > best:
                 best, chosen = worth, (i64(word), shift, width)
     return chosen
