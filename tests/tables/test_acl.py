@@ -59,7 +59,9 @@ def test_rows_that_match_everything(family):
 
 @FAMILIES
 def test_no_rows(family):
-    agree([], [packet(random.Random(1), family, []) for _ in range(3)], family)
+    packets = [packet(random.Random(1), family, []) for _ in range(3)]
+    agree([], packets, family)
+    assert found(np.zeros(0, np.uint64), as_fields(packets, family)) == [rules.NONE] * 3
 
 
 @FAMILIES

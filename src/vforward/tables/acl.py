@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vforward.jit.intrinsics import prefetch
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.jit.vector import differs
-from vforward.layout import VECTOR_MAX
+from vforward.layout import NIL, VECTOR_MAX
 from vforward.tables.acl_compile import build
 from vforward.tables.acl_image import (
     COUNT,
@@ -154,6 +154,10 @@ def _compare(image: Any, fields: Any, work: Any, found: Any, n: Any, words: Any)
 
 @inline
 def _classify(image: Any, fields: Any, found: Any, work: Any, n: Any, words: Any) -> None:
+    if image.size == 0:
+        for i in range(n):
+            found[i] = NIL
+        return
     rules = image.view(np.uint32)[i64(image[RULES_AT]) :]
     for i in range(n):
         found[i] = image[COUNT]
@@ -169,7 +173,7 @@ def _classify(image: Any, fields: Any, found: Any, work: Any, n: Any, words: Any
 
 @kernel
 def classify4(image: Any, fields: Any, found: Any, work: Any, n: Any) -> None:
-    """The rule of each of n <= 256 IPv4 packets, or NIL.
+    """The rule of each of n <= 256 IPv4 packets, or NIL. An image of no words has no rules.
 
     fields u32[8 * n] (see tables.policy), found u32[n], work u64[WORK]: scratch.
     """

@@ -250,6 +250,15 @@ def _lines(words32: int) -> int:
     return (words32 + 15) // 16 * 8
 
 
+def _once(rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Which rows are not there before already (by a hash: some that are may be overlooked)."""
+    factors = np.random.default_rng(2).integers(0, 1 << 63, rows.shape[1], np.uint64)
+    mixed = (rows * factors).sum(axis=1, dtype=np.uint64)
+    _, first, each = np.unique(mixed, return_index=True, return_inverse=True)
+    made: NDArray[np.bool_] = first[each] == np.arange(len(rows))
+    return made | (rows != rows[first[each]]).any(axis=1)
+
+
 def ways(rows: NDArray[np.uint32]) -> list[list[NDArray[np.int64]]]:
     """Ways to divide rows: by which addresses they fix. None for few; by source; by both."""
     words = rows.shape[1] // 2
@@ -266,10 +275,13 @@ def ways(rows: NDArray[np.uint32]) -> list[list[NDArray[np.int64]]]:
         [by_src, ~by_src & by_dst, neither & by_sport, neither & ~by_sport],
     ]
     if len(rows) <= ALONE:
-        made.insert(0, [np.ones(len(rows), bool)])
+        made.insert(0, [np.full(len(rows), fill_value=True)])
     if len(rows) > LARGE:
         del made[:2]
-    return [[np.flatnonzero(part) for part in parts if part.any()] for parts in made]
+    once = _once(rows)
+    return [
+        [np.flatnonzero(part & once) for part in parts if (part & once).any()] for parts in made
+    ]
 
 
 def with_default(given: NDArray[Any]) -> NDArray[np.uint32]:
