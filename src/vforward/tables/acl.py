@@ -9,7 +9,7 @@ a list of packets.
 
 Complexity  A packet visits at most ``bounds(image)`` nodes and rows, whatever it carries: a tree has
             no more levels, and no longer lists, than was known when it was built.
-Memory      See tables.acl_compile: 210 to 800 bytes per row.
+Memory      See tables.acl_compile: 200 to 1 100 bytes per row.
 Owner       An image never changes. Control makes another one aside, without the GIL, and publishes it.
 """
 

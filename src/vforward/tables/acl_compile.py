@@ -7,7 +7,7 @@ work: for packets at random in rows, and a little for the worst packet there can
 
 Memory      At most, for each row: the row (64 or 128 bytes, and 4), SLOTS_EACH children (8 bytes),
             POOL_EACH list entries (4 bytes, equal lists once); of 1 000 to 100 000 rows of
-            benchmarks.rule_sets 210 to 800 bytes in all. While it is built up to 3 KiB besides.
+            benchmarks.rule_sets 200 to 1 100 bytes in all. While it is built up to 3 KiB besides.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from vforward.tables.acl_image import (
     points,
 )  # fmt: skip
 
-NODES_EACH, NODES_LEAST = 8, 1 << 14
+NODES_EACH, NODES_LEAST = 8, 1 << 15
 SLOTS_EACH, SLOTS_LEAST = 32, 1 << 16
 POOL_EACH, POOL_LEAST = 256, 1 << 18
 """Room for nodes, children, and list entries (while building), per row and besides."""
