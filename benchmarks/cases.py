@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from benchmarks import (
+    acl_cases,
+    acl_peers,
     dpdk_cases,
     fib_cases,
     graph_cases,
@@ -55,6 +57,10 @@ CASES = {
         Case("bridge-peers", "against the Linux bridge, on veth pairs", peer_cases.bridge_peers),
         Case("router-peers", "against Linux's IPv4 forwarding", peer_cases.router_peers),
         Case("fib-peers", "our route tables beside DPDK's, if installed", dpdk_cases.fib_peers),
+        Case("acl-lookup", "the first of 10 to 100 000 rules", acl_cases.acl_lookup),
+        Case("acl-attack", "the costliest packets over random ones", acl_cases.acl_attack),
+        Case("acl-build", "time and memory of a compiled rule list", acl_cases.acl_build),
+        Case("acl-peers", "our rule lists beside DPDK's, if installed", acl_peers.acl_peers),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }

@@ -255,7 +255,7 @@ def _theirs(session: Session, peer: Peer, directory: Path) -> dict[str, Any]:
     figures: list[float] = []
 
     def run() -> list[float]:
-        figures.append(figure(_say(command(peer, directory, huge), peer.typed), peer.says))
+        figures.append(figure(say(command(peer, directory, huge), peer.typed), peer.says))
         return figures[-1:]
 
     session.progress(name, 0, TIMES)
@@ -292,7 +292,7 @@ def command(peer: Peer, directory: Path, huge: bool) -> list[str]:
     return [*said, "--", *six, *files, "-g", str(TBL8[peer.family]), *peer.options]
 
 
-def _say(said: Sequence[str], typed: str) -> str:
+def say(said: Sequence[str], typed: str) -> str:
     """Run a program, type one line and quit. Returns what it prints."""
     if shutil.which(said[0]) is None:
         raise NoFigureError(f"not installed (Debian's package {PACKAGE})")

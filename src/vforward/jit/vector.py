@@ -7,11 +7,14 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
 from vforward.jit.intrinsics import intrinsic
+from vforward.jit.kernel import BOUNDSCHECK
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 EIGHT, SIXTEEN = ir.VectorType(I64, 8), ir.VectorType(I32, 16)
+WORDS = ir.VectorType(I32, 8)
 
 
 def _all(builder: Any, value: Any, kind: ir.VectorType) -> Any:
@@ -73,3 +76,64 @@ def near16(typingctx: Any, array: Any, at: Any, word: Any, limit: Any) -> Any:
         return builder.zext(builder.bitcast(near, I16), I64)
 
     return types.int64(array, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def differs(
+    typingctx: Any, values: Any, at: Any, apart: Any, fields: Any, where: Any, ranges: Any
+) -> Any:
+    """Whether eight u32 fields[where ...] are not as the u64[] values says from at on, i64 0 or 1.
+
+    There are eight words of values and, ``apart`` u64 further on, eight masks: a field has to equal
+    its value in the bits of its mask. The word number ``ranges`` (-1: none) is two ranges of 16 bits
+    instead, least in values, greatest in masks.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        if BOUNDSCHECK:
+            _check(context, builder, kinds[0], args[0], builder.add(args[1], args[2]), 4)
+            _check(context, builder, kinds[3], args[3], args[4], 8)
+        value = _words(context, builder, kinds[0], args[0], args[1])
+        mask = _words(context, builder, kinds[0], args[0], builder.add(args[1], args[2]))
+        field = _words(context, builder, kinds[3], args[3], args[4])
+        lanes = ir.Constant(WORDS, list(range(8)))
+        chosen = builder.icmp_signed("==", lanes, _all(builder, builder.trunc(args[5], I32), WORDS))
+        ports = builder.sext(chosen, WORDS)
+        others = builder.not_(ports)
+        wrong = builder.and_(builder.and_(builder.xor(field, value), mask), others)
+        low = _less(builder, builder.and_(value, ports), field)
+        high = _less(builder, field, builder.or_(mask, others))
+        wrong = builder.or_(wrong, builder.or_(low, high))
+        whole = builder.bitcast(wrong, ir.IntType(256))
+        return builder.zext(builder.icmp_unsigned("!=", whole, ir.IntType(256)(0)), I64)
+
+    integer = types.int64
+    return integer(values, integer, integer, fields, integer, integer), codegen
+
+
+def _words(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+    """Eight u32 from array[at] on."""
+    view = context.make_array(kind)(context, builder, array)
+    place = builder.gep(view.data, [at])
+    return builder.load(builder.bitcast(place, WORDS.as_pointer()), align=4)
+
+
+def _less(builder: Any, one: Any, other: Any) -> Any:
+    """For each 16 bits, one - other where that is above 0, else 0."""
+    halves = ir.VectorType(ir.IntType(16), 16)
+    kind = ir.FunctionType(halves, [halves, halves])
+    name = "llvm.usub.sat.v16i16"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    both = [builder.bitcast(value, halves) for value in (one, other)]
+    return builder.bitcast(builder.call(function, both), WORDS)
+
+
+def _check(context: Any, builder: Any, kind: Any, array: Any, at: Any, n: int) -> None:
+    """With NUMBA_BOUNDSCHECK=1: raise IndexError unless array[at : at + n] is in the array."""
+    view = context.make_array(kind)(context, builder, array)
+    size = cgutils.unpack_tuple(builder, view.shape)[0]
+    over = builder.icmp_signed(">", builder.add(at, I64(n)), size)
+    bad = builder.or_(builder.icmp_signed("<", at, I64(0)), over)
+    with builder.if_then(bad, likely=False):
+        context.call_conv.return_user_exc(builder, IndexError, ("words outside of the array",))
