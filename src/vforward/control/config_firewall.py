@@ -39,7 +39,7 @@ _Dscp = Annotated[int | None, _parsed(words.dscp), says(words.DSCP_SAYS)]
 _PortNames = Annotated[tuple[str, ...], _NAMES, says("the names of ports under [ports]")]
 _RuleName = Annotated[str, matching(NAME), says(f"a name: {NAME_SAYS}")]
 _Sessions = Annotated[int, whole(0, rules.SESSIONS_MAX)]
-_Seconds = Annotated[int | None, whole(1, 1000000)]
+_Seconds = Annotated[int | None, whole(1, rules.TIMEOUT_MAX)]
 _Rate = Annotated[int, _parsed(rules.rate), says(rules.RATE_SAYS)]
 _Burst = Annotated[int, whole(rules.BURST_MIN, rules.BURST_MAX)]
 _Remedy = Annotated[
@@ -55,14 +55,19 @@ _ANY_PORT = Span(1024, 65535)
 
 
 class Timeouts(Model):
-    """Seconds after which a session without packets ends, by state."""
+    """Seconds after which a session without packets ends, by state. See tables.session."""
 
     tcp_opening: _Seconds = None
     tcp_established: _Seconds = None
+    tcp_half_closed: _Seconds = None
     tcp_closing: _Seconds = None
-    udp: _Seconds = None
+    tcp_time_wait: _Seconds = None
+    tcp_closed: _Seconds = None
     udp_unreplied: _Seconds = None
+    udp: _Seconds = None
+    icmp_unreplied: _Seconds = None
     icmp: _Seconds = None
+    other_unreplied: _Seconds = None
     other: _Seconds = None
 
 
@@ -70,7 +75,7 @@ class Firewall(Model):
     """The firewall itself."""
 
     default: Annotated[Literal["permit", "deny", "reject"], _ACTION_SAYS]
-    sessions: Annotated[int, whole(rules.SESSIONS_MIN, rules.SESSIONS_MAX)] = 65536
+    sessions: Annotated[int, whole(rules.SESSIONS_MIN, rules.SESSIONS_MAX)] = rules.SESSIONS
     loose: Annotated[bool, _YES_NO] = False
     per_source: _Sessions = 0
     ports: _PortNames = ()

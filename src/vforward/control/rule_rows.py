@@ -8,7 +8,7 @@ has rows of both. The word "kind" of tables.policy's packets: protocol, TCP flag
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from vforward.control import flow_words as words
 from vforward.control.flow_words import Range, SetName, Span
 from vforward.control.rules import SELF, Rule
-from vforward.errors import ConfigError
-from vforward.tables.acl import ROW4, ROW6
+from vforward.tables.acl_image import ROW4, ROW6
 
 ROWS_MAX = 100_000
 """Of a family."""
@@ -29,6 +28,14 @@ ANY_PORTS = (Span(0, 65535),)
 ANY = ((0, 0),)  # value and mask that everything matches
 DSCP_MASK = 0x3F
 FRAGMENT = 1
+
+
+COLUMNS = (
+    *("src", "src_mask", "dst", "dst_mask", "kind", "kind_mask", "place", "place_mask"),
+    *("vlan", "vlan_mask", "sport_low", "sport_high", "dport_low", "dport_high", "rule"),
+)
+"""Fields of ROW4 and ROW6, in the order of a row of Expander."""
+_Row = tuple[int, ...]
 
 
 class Sets(NamedTuple):
@@ -94,6 +101,20 @@ def _transport(rule: Rule, sets: Sets, version: int) -> Iterator[tuple[int, int,
         yield value, mask, ANY_PORTS[0]
 
 
+def as_array(rows: Sequence[_Row], version: int) -> NDArray[Any]:
+    """Rows of Expander as an array of ROW4 or ROW6."""
+    made = np.zeros(len(rows), ROW4 if version == 4 else ROW6)
+    for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=False):
+        wide = version == 6 and name in COLUMNS[:4]
+        made[name] = [_four(address) for address in column] if wide else column
+    return made
+
+
+def _four(address: int) -> list[int]:
+    """The words of an IPv6 address, its beginning first."""
+    return [address >> shift & 0xFFFFFFFF for shift in (96, 64, 32, 0)]
+
+
 class Expander:
     """Makes rows of rules. numbers: of ports by name."""
 
@@ -108,24 +129,17 @@ class Expander:
             return 0
         return math.prod(len(ways) for ways in self._ways(rule, version, lambda name: len(name)))
 
-    def rows(self, rule: Rule, version: int) -> Iterator[tuple[Any, ...]]:
-        """The rows of a family that a rule has, as the fields of ROW4 or ROW6 but for ``rule``."""
+    def rows(self, rule: Rule, version: int, number: int) -> Iterator[_Row]:
+        """The rows of a family that a rule has; they lead to that number."""
         if version not in families(rule, self._sets):
             return
         vlan = (rule.vlan or 0, 0xFFFF if rule.vlan else 0)
         ways = self._ways(rule, version, self._numbers.__getitem__)
-        for source, destination, l4, from_ports, into, out in product(*ways):
-            kind_value, kind_mask, to_ports = l4
+        for source, destination, kind, from_ports, into, out in product(*ways):
+            kind_value, kind_mask, to_ports = kind
             place = (into[0] << 16 | out[0], into[1] << 16 | out[1])
-            yield (
-                *_words(source, version),
-                *_words(destination, version),
-                *(kind_value, kind_mask),
-                *place,
-                *vlan,
-                *from_ports,
-                *to_ports,
-            )
+            l4 = (*vlan, *from_ports, *to_ports)
+            yield (*source, *destination, kind_value, kind_mask, *place, *l4, number)
 
     def _ways(self, rule: Rule, version: int, number: Any) -> tuple[Any, ...]:
         def places(names: tuple[str, ...]) -> Any:

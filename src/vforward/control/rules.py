@@ -27,7 +27,14 @@ SELF = "self"
 PASS, DROP = "pass", "drop"
 RATE_MAX = 10**12
 BURST_MIN, BURST_MAX = 64, 2**31 - 1
-SESSIONS_MIN, SESSIONS_MAX = 1 << 10, 1 << 24
+SESSIONS_MIN, SESSIONS, SESSIONS_MAX = (1 << 10) - 1, (1 << 16) - 1, (1 << 24) - 1
+"""A power of two less 1: no memory is left over."""
+TIMEOUT_MAX = 60_000
+TIMEOUTS = (
+    *("tcp_opening", "tcp_established", "tcp_half_closed", "tcp_closing", "tcp_time_wait"),
+    *("tcp_closed", "udp_unreplied", "udp", "icmp_unreplied", "icmp", "other_unreplied", "other"),
+)
+"""tables.session.KINDS, in words of the file."""
 RATE_SAYS = 'bits per second up to 1T, like 10000000, "10M", "2.5G" or "64k"'
 POOL_SAYS = 'an address, a range or a prefix like "203.0.113.10-203.0.113.20"'
 
@@ -125,6 +132,14 @@ def span(value: Any) -> words.Span:
     if not isinstance(found, words.Span):
         raise ValueError("is a set, and cannot be one here")
     return found
+
+
+def _timeouts(value: Any) -> dict[str, int]:
+    for name, seconds in dict(value).items():
+        if name not in TIMEOUTS:
+            raise ValueError(f"has {name!r}, which is none of {', '.join(TIMEOUTS)}")
+        _whole(1, TIMEOUT_MAX)(seconds)
+    return dict(value)
 
 
 class _Said:
@@ -299,11 +314,11 @@ Nat = Masquerade | SourceNat | DestinationNat | StaticNat
 class Settings(_Said):
     """The firewall itself. ports: where it is on; none: at all that are routed.
 
-    timeouts: seconds by state, see tables.session; what is left out has its default.
+    timeouts: seconds by state, see TIMEOUTS; what is left out has its default.
     """
 
     default: str
-    sessions: int = 65536
+    sessions: int = SESSIONS
     loose: bool = False
     per_source: int = 0
     ports: Any = ()
@@ -315,5 +330,5 @@ class Settings(_Said):
         "loose": _yes_no,
         "per_source": _whole(0, SESSIONS_MAX),
         "ports": _many(_text),
-        "timeouts": dict,
+        "timeouts": _timeouts,
     }
