@@ -50,7 +50,7 @@ _Prefix4 = Annotated[
     Range, _parsed(rules.prefix4), says('an IPv4 address or prefix like "203.0.113.0/28"')
 ]
 _PORT_RANGE_SAYS = says('ports from 0 to 65535 like 80 or "8000-8080"')
-_PortRange = Annotated[Span, _parsed(rules.span), _PORT_RANGE_SAYS]
+_NewPorts = Annotated[Span, _parsed(rules.new_ports), says('ports from 1 to 65535 like "1024-65535"')]
 _ANY_PORT = Span(1024, 65535)
 
 
@@ -141,7 +141,7 @@ class Masquerade(Model):
     from_: Annotated[_Addresses, Field(alias="from")] = ()
     to: _Addresses = ()
     protocol: _Protocols = ()
-    ports: _PortRange = _ANY_PORT
+    ports: _NewPorts = _ANY_PORT
 
 
 class SourceNat(Model):
@@ -154,7 +154,7 @@ class SourceNat(Model):
     to: _Addresses = ()
     protocol: _Protocols = ()
     out: _PortNames = ()
-    ports: _PortRange = _ANY_PORT
+    ports: _NewPorts = _ANY_PORT
 
 
 class DestinationNat(Model):

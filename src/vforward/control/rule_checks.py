@@ -29,7 +29,8 @@ from vforward.control.rules import (
 from vforward.control.wording import KeyPath, Problem, listed, nearest
 
 POLICERS_MAX = 1023
-POOLS_MAX = 64
+POOLS_MAX = 63
+PoolKey = tuple[int, int, int, int]
 _ICMPS = (words.ICMP, words.ICMP6)
 _HAVE_PORTS = {words.PROTOCOLS[name] for name in words.WITH_PORTS}
 _PORTS_SAY = f"without it, or with protocol {', '.join(words.WITH_PORTS)} only"
@@ -216,7 +217,7 @@ def check_nat(nat: Mapping[int, Nat], world: World) -> Iterator[Problem]:
                 yield Problem(("nat", i), f"brings NAT to {count} rows", f"at most {ROWS_MAX}")
 
 
-def pool_of(one: Masquerade | SourceNat) -> tuple[int, int, int, int]:
+def pool_of(one: Masquerade | SourceNat) -> PoolKey:
     """First and last address (0: the out port's) and port that its sources get."""
     addresses = (one.pool.first, one.pool.last) if isinstance(one, SourceNat) else (0, 0)
     return (*addresses, one.ports.first, one.ports.last)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vforward.control.policy_bundle import NOTHING, Parts
-from vforward.control.rule_checks import matches_of, pool_of
+from vforward.control.rule_checks import PoolKey, matches_of, pool_of
 from vforward.control.rule_rows import Expander, Sets, as_array
 from vforward.control.rules import (
     DENY,
@@ -46,25 +47,49 @@ class Wanted:
     policers: Mapping[str, Policer] = field(default_factory=dict)
     sets: Sets = Sets({}, {})
 
+    @cached_property
+    def rule_keys(self) -> list[Hashable]:
+        """By what each rule is known again."""
+        return keys_of(self.rules)
 
-@dataclass(frozen=True)
+    @cached_property
+    def nat_keys(self) -> list[Hashable]:
+        """By what each rule of NAT is known again."""
+        return keys_of(self.nat)
+
+    @cached_property
+    def pools(self) -> set[PoolKey]:
+        """What sources become."""
+        return {pool_of(one) for one in self.nat if isinstance(one, Masquerade | SourceNat)}
+
+
+@dataclass
 class Places:
-    """Where the records lie that rules refer to: they stay when rules are changed around them."""
+    """Where the records lie that rules refer to: they stay when rules are changed around them.
+
+    pools: numbers by what pool_of says; one that is new is made by ``new_pool``.
+    """
 
     hits: Slots
     limits: Slots
-    pools: Slots
+    new_pool: Callable[[int, int, int, int], int]
+    pools: dict[PoolKey, int] = field(default_factory=dict)
 
-    def keep(self, wanted: Wanted) -> tuple[list[int], list[int]]:
-        """Have places for these rules and NAT. Returns the places in rule_hits and the pools that are
-        new. Raises ConfigError.
+    def keep(self, wanted: Wanted) -> list[int]:
+        """Have places for these rules and NAT. Returns the places in rule_hits that are new.
+
+        Raises ConfigError, TableFull.
         """
-        pools = [pool_of(one) for one in wanted.nat if isinstance(one, Masquerade | SourceNat)]
-        rules = keys_of(wanted.rules)
-        limited = [key for key, rule in zip(rules, wanted.rules, strict=True) if rule.sessions]
-        self.limits.keep(limited)
-        new_pools = self.pools.keep(pools)
-        return self.hits.keep([*rules, *keys_of(wanted.nat)]), new_pools
+        new = self.hits.keep([*wanted.rule_keys, *wanted.nat_keys])
+        pairs = zip(wanted.rule_keys, wanted.rules, strict=True)
+        self.limits.keep(key for key, rule in pairs if rule.sessions)
+        for pool in wanted.pools - self.pools.keys():
+            self.pools[pool] = self.new_pool(*pool)
+        return new
+
+    def unused_pools(self, wanted: Wanted) -> list[int]:
+        """Forget the pools that are not wanted. Returns their numbers."""
+        return [self.pools.pop(pool) for pool in self.pools.keys() - wanted.pools]
 
 
 def keys_of(things: Sequence[Rule] | Sequence[Nat]) -> list[Hashable]:
@@ -129,17 +154,19 @@ class Compiler:
         actions[0]["kind"], actions[0]["hits"] = KINDS[settings.default], DEFAULT_HITS
         actions[0]["per_source"] = settings.per_source
         made = []
-        for key, rule in zip(keys_of(wanted.rules), wanted.rules, strict=True):
+        for key, rule in zip(wanted.rule_keys, wanted.rules, strict=True):
             treated = rule.mark is not None or rule.police
-            made.append((
-                KINDS[rule.action],
-                0 if rule.stateful else policy.STATELESS,
-                self._treatment(rule.mark, rule.police) if treated else 0,
-                hits[key],
-                limits[key] if rule.sessions else 0,
-                rule.sessions,
-                rule.per_source or settings.per_source,
-            ))
+            made.append(
+                (
+                    KINDS[rule.action],
+                    0 if rule.stateful else policy.STATELESS,
+                    self._treatment(rule.mark, rule.police) if treated else 0,
+                    hits[key],
+                    limits[key] if rule.sessions else 0,
+                    rule.sessions,
+                    rule.per_source or settings.per_source,
+                )
+            )
         names = ("kind", "flags", "treatment", "hits", "limit", "sessions", "per_source")
         for name, column in zip(names, zip(*made, strict=True), strict=False):
             actions[name][1:] = column
@@ -149,7 +176,7 @@ class Compiler:
         """The records, and for each list the numbers of its records with what they match."""
         records = []
         lists: dict[str, list[tuple[int, Rule]]] = {SOURCE: [], DESTINATION: []}
-        for key, one in zip(keys_of(wanted.nat), wanted.nat, strict=True):
+        for key, one in zip(wanted.nat_keys, wanted.nat, strict=True):
             for name, match in matches_of(one):
                 lists[name].append((len(records), match))
                 records.append(self._rewrite(one, name, self._places.hits[key]))

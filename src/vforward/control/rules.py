@@ -142,6 +142,14 @@ def _timeouts(value: Any) -> dict[str, int]:
     return dict(value)
 
 
+def new_ports(value: Any) -> words.Span:
+    """The ports that translated sources get."""
+    found = span(value)
+    if not found.first:
+        raise ValueError("begins at 0, which is no port")
+    return found
+
+
 class _Said:
     """A table of the file as an object: its fields are parsed when it is made."""
 
@@ -241,7 +249,7 @@ class Masquerade(_Said):
         **dict.fromkeys(("out", "name"), _text),
         **dict.fromkeys(("from_", "to"), _many(words.addresses)),
         "protocol": _many(words.protocol),
-        "ports": span,
+        "ports": new_ports,
     }
 
 
@@ -263,7 +271,7 @@ class SourceNat(_Said):
         **dict.fromkeys(("from_", "to"), _many(words.addresses)),
         "protocol": _many(words.protocol),
         "out": _many(_text),
-        "ports": span,
+        "ports": new_ports,
     }
 
 
