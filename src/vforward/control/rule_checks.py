@@ -86,12 +86,11 @@ def _is_set(item: object) -> bool:
 
 
 def _rule(rule: Rule, world: World) -> Iterator[Problem]:
-    missing = list(_sets(rule, world))
-    yield from missing
+    wrong = [*_sets(rule, world), *_protocol(rule)]
+    yield from wrong
     yield from _ports(rule, world)
-    yield from _protocol(rule)
     yield from _outcome(rule, world)
-    if not missing and _known(rule, world):
+    if not wrong and _known(rule, world):
         yield from _families(rule, world.sets)
 
 
