@@ -152,3 +152,17 @@ def _upper(packet: bytes) -> tuple[int, int]:
             break
         proto, at = packet[at], at + size
     return proto, at
+
+
+def icmp_error(sender: int, to: int, what: bytes, quote: bytes, options: bytes = b"") -> bytes:
+    """An ICMP error; what: type, code and the 4 bytes behind the checksum. See icmp4.error."""
+    text = what[:2] + bytes(2) + what[2:] + quote
+    message = text[:2] + checksum.internet(text).to_bytes(2, "big") + text[4:]
+    header = (
+        bytes([0x45 + len(options) // 4, 0xC0])
+        + (20 + len(options) + len(message)).to_bytes(2, "big")
+        + bytes([0, 0, 0, 0, 64, ICMP, 0, 0])
+        + sender.to_bytes(4, "big")
+        + to.to_bytes(4, "big")
+    )
+    return ip4.with_checksum(header + options) + message
