@@ -29,9 +29,10 @@ from vforward.errors import ConfigError
 from vforward.graph.arcs import Arc
 from vforward.memory.arena import Arena
 from vforward.tables import acl, policer, policy, session, treatment
-from vforward.tables.nat import NatPools
+from vforward.tables.nat import HIGH, LOW, MASQUERADE, NatPools
 from vforward.tables.policer import Policers
 from vforward.tables.ports import BVI, ROUTED
+from vforward.tables.session_table import Sessions
 from vforward.tables.treatment import Treatments
 
 FEATURES = ("reassembly", "session", "acl", "police")
@@ -122,13 +123,14 @@ class Firewall:
         self.pools = NatPools(arena)
         self.policers = Policers(arena, self._hz, policer.POLICERS_MAX if settings else 2)
         self.treatments = Treatments(arena, treatment.TREATMENTS_MAX if settings else 1)
-        self.table = Sessions(arena, settings.sessions if settings else 1, nat=settings is not None)
-        limits = session.arrays(self.table.sessions).limits
+        self.table = Sessions(arena, settings.sessions if settings else 1)
+        self.table.set_clock(self._hz)
+        limits = self.table.parts.limits
         self._places = Places(
             Slots(places, "rules and rules of NAT"),
             Slots(session.LIMITS_MAX, "rules with sessions", lambda n: not limits[n]),
             self.pools.add,
-            {MASQUERADE_KEY: MASQUERADE},
+            {(0, 0, LOW, HIGH): MASQUERADE},
         )
         self._policer_numbers = Slots(policer.POLICERS_MAX, "policers")
         compilers = {4: acl.compile4, 6: acl.compile6}
@@ -200,8 +202,10 @@ class Firewall:
             for number in self._places.unused_pools(wanted):
                 self.pools.delete(number)
             settings = wanted.settings
-            self.table.loose = settings.loose
-            self.table.set_timeouts(**settings.timeouts)
+            self.table.set_loose(settings.loose)
+            for kind, seconds in zip(session.KINDS, session.DEFAULTS, strict=True):
+                key = kind.replace("-", "_")
+                self.table.set_timeout(kind, settings.timeouts.get(key, seconds))
         self._wanted = wanted
         self.changes += 1
 

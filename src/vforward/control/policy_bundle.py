@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.jit.atomics import store_release64
-from vforward.jit.intrinsics import address_of
+from vforward.jit.intrinsics import address
 from vforward.jit.kernel import kernel, u64
 from vforward.tables import policy
 
@@ -65,7 +65,7 @@ def _aligned(size: int) -> NDArray[np.uint64]:
 
 @kernel
 def _put_in_force(words: Any, where: Any) -> None:
-    store_release64(address_of(words), u64(where))
+    store_release64(address(words), u64(where))
 
 
 class Policy:

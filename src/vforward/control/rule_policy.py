@@ -88,8 +88,9 @@ class Places:
         return new
 
     def unused_pools(self, wanted: Wanted) -> list[int]:
-        """Forget the pools that are not wanted. Returns their numbers."""
-        return [self.pools.pop(pool) for pool in self.pools.keys() - wanted.pools]
+        """Forget the pools that are not wanted, but for number 0. Returns their numbers."""
+        unused = [pool for pool, number in self.pools.items() if number and pool not in wanted.pools]
+        return [self.pools.pop(pool) for pool in unused]
 
 
 def keys_of(things: Sequence[Rule] | Sequence[Nat]) -> list[Hashable]:
