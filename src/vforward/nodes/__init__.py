@@ -33,6 +33,8 @@ from vforward.nodes.nd import input as nd_input
 from vforward.nodes.nd import resolve as nd_resolve
 from vforward.nodes.neighbor import notify as neighbor_notify
 from vforward.nodes.neighbor import release as neighbor_release
+from vforward.nodes.tcp import reset4 as tcp4_reset
+from vforward.nodes.tcp import reset6 as tcp6_reset
 
 CATALOG: tuple[Node, ...] = (
     arp_input.NODE,
@@ -70,4 +72,6 @@ CATALOG: tuple[Node, ...] = (
     nd_resolve.NODE,
     neighbor_notify.NODE,
     neighbor_release.NODE,
+    tcp4_reset.NODE,
+    tcp6_reset.NODE,
 )

@@ -4,7 +4,7 @@
     policy  u64[POLICY_WORDS]   word 0: address of the bundle in force, 0: none yet   (control, by release)
     bundle  u64[...]            private memory of the forwarder; it does not change once published
 
-            words 0..15   where each part begins, in words from the bundle's start, and its length
+            words 0..15   of each part: where it begins, in words from the bundle's start, and its length
             FILTER4, FILTER6, SOURCE4, DESTINATION4   images of tables.acl, 0 words: no rules
             ACTIONS       ACTION[n]: what a rule of the filters says; action 0 is the default's
             REWRITES      REWRITE[n]: what a rule of the NAT lists says
@@ -18,17 +18,22 @@ old bundle is freed after a quiet point.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vforward.jit.atomics import load_acquire64
+from vforward.jit.intrinsics import address, view
+from vforward.jit.kernel import i64, inline, u64
 from vforward.layout import ArrayOf
 
 POLICY_WORDS = 8
 HITS_MAX = 1 << 17
 FILTER4, FILTER6, SOURCE4, DESTINATION4, ACTIONS, REWRITES = range(6)
 """Parts of a bundle; word 2 * part is where it begins, word 2 * part + 1 its length in words."""
+HEAD = 16
+"""Words before the first part."""
 FLAGS = 15
 """Word of the bundle: see below."""
 USES_OUT = 1
@@ -72,5 +77,36 @@ REWRITE = np.dtype(
     ]
 )
 assert REWRITE.itemsize == 32
+RECORD_WORDS = 4
+"""Words of an ACTION, and of a REWRITE."""
 
 Policy = Annotated[NDArray[np.uint64], ArrayOf(np.uint64)]
+
+
+@inline
+def in_force(policy: Any) -> Any:
+    """Address of the bundle in force, i64; 0: none. Asked once per vector."""
+    return i64(load_acquire64(address(policy)))
+
+
+@inline
+def place(bundle: Any, part: Any) -> Any:
+    """Where a part of the bundle at an address lies, and how many words it has: what view takes.
+
+    An image of 0 words has no rules. ACTIONS and REWRITES are RECORD_WORDS words each.
+    """
+    head = view(bundle, HEAD, np.uint64)
+    return bundle + 8 * i64(head[2 * part]), i64(head[2 * part + 1])
+
+
+@inline
+def uses_out(bundle: Any) -> Any:
+    """Whether packets' routes have to be looked up."""
+    return view(bundle, HEAD, np.uint64)[FLAGS] & u64(USES_OUT) != u64(0)
+
+
+@inline
+def count_hit(rule_hits: Any, place: Any, length: Any) -> None:
+    """A packet of length bytes was found for the rule whose hits are at a place."""
+    rule_hits[2 * place] += u64(1)
+    rule_hits[2 * place + 1] += u64(length)
