@@ -13,6 +13,7 @@ from benchmarks import (
     l2_cases,
     peer_cases,
     python_case,
+    session_cases,
     start_cases,
     table_cases,
 )
@@ -45,6 +46,10 @@ CASES = {
         Case("fib4-churn", "insert and delete under look-ups", fib_cases.fib4_churn),
         Case("fib4-memory", "memory of 1 M IPv4 routes", fib_cases.fib4_memory),
         Case("fib4-load", "1 M IPv4 routes from a file", fib_cases.fib4_load),
+        Case("session-1k", "what 1 000 sessions add to a path", session_cases.session_1k),
+        Case("session-100k", "the same of 100 000, at random", session_cases.session_100k),
+        Case("session-1m", "the same of 1 000 000, at random", session_cases.session_1m),
+        Case("session-new", "new sessions per second", session_cases.session_new),
         Case("bridge-peers", "against the Linux bridge, on veth pairs", peer_cases.bridge_peers),
         Case("router-peers", "against Linux's IPv4 forwarding", peer_cases.router_peers),
         Case("fib-peers", "our route tables beside DPDK's, if installed", dpdk_cases.fib_peers),

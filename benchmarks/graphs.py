@@ -135,7 +135,7 @@ def ip4_path(arena: Arena, prefixes: NDArray[np.uint32]) -> Bench:
     values = (1 + np.arange(n) % ADJACENCIES).astype(np.uint32)
     fib = Fib4(arena)
     fib.add_many(prefixes, np.full(n, 24, np.uint8), values, between=lambda _done: fib.reclaim())
-    return Bench(_path(arena, fib, ip4_input, ip4_lookup, ip4_rewrite), IP4_PATH, prefixes)
+    return Bench(path(arena, fib, ip4_input, ip4_lookup, ip4_rewrite), IP4_PATH, prefixes)
 
 
 def ip4_path_bgp(arena: Arena, routes: int) -> Bench:
@@ -144,7 +144,7 @@ def ip4_path_bgp(arena: Arena, routes: int) -> Bench:
     fib = Fib4(arena)
     values = tables.values(routes)
     fib.add_many(prefixes, lengths, values, between=lambda _done: fib.reclaim())
-    graph = _path(arena, fib, ip4_input, ip4_lookup, ip4_rewrite)
+    graph = path(arena, fib, ip4_input, ip4_lookup, ip4_rewrite)
     return Listed(graph, IP4_PATH, tables.destinations4(prefixes, lengths))
 
 
@@ -155,12 +155,15 @@ def ip6_path(arena: Arena, routes: int) -> Bench:
     halves = np.stack([prefixes, np.zeros_like(prefixes)], axis=1)
     values = tables.values(routes)
     fib.add_many(halves, lengths, values, between=lambda _done: fib.reclaim())
-    graph = _path(arena, fib, ip6_input, ip6_lookup, ip6_rewrite)
+    graph = path(arena, fib, ip6_input, ip6_lookup, ip6_rewrite)
     return Listed(graph, IP6_PATH, tables.destinations6(prefixes, lengths))
 
 
-def _path(arena: Arena, fib: Fib, *inner: ModuleType) -> Graph:
-    """ethernet-input, the input, lookup and rewrite nodes of one family, interface-output."""
+def path(arena: Arena, fib: Fib, *inner: ModuleType, features: Sequence[str] = ()) -> Graph:
+    """ethernet-input, the input, lookup and rewrite nodes of one family, interface-output.
+
+    features: names of those between the input and the lookup, which the caller adds.
+    """
     graph = Graph(arena, Pool(arena, BUFFERS), PORTS)
     graph.tables |= _ports() | fib.tables
     taken, looked_up, rewritten = [graph.add(module.NODE) for module in (ethernet_input, *inner)][
@@ -170,7 +173,7 @@ def _path(arena: Arena, fib: Fib, *inner: ModuleType) -> Graph:
     graph.wire("ethernet-input", taken.removesuffix("-input"), taken)
     graph.wire(looked_up, "rewrite", rewritten)
     graph.wire("interface-output", "out", nodes.TX.name)
-    graph.arc(taken, starts=[taken], features=[], end=looked_up)
+    graph.arc(taken, starts=[taken], features=features, end=looked_up)
     output = taken.replace("input", "output")
     graph.arc(output, starts=[rewritten], features=[], end="interface-output")
     return graph

@@ -101,10 +101,10 @@ STATES = (
 """HOT_AT ... LIMITS_AT: bytes from the start. BITS: of an index entry, that hold a session's number.
 FREE_FIRST: head of the free records' list; UNUSED: the first that never was used. SECOND: entries that
 lie in their second bucket."""
-NOW, SWEPT, NEXT_AT, HZ = 16, 17, 18, 19
+NOW, SWEPT, NEXT_AT, HZ, BEHIND = 16, 17, 18, 19, 20
 """Tick that it is; tick up to which the wheel was turned; clock of the next tick; cycles a tick has,
-0: somebody else writes NOW (c)."""
-SETTINGS_LOOSE = 20
+0: somebody else writes NOW (c). BEHIND: 1 while there is more to do in this tick."""
+SETTINGS_LOOSE = 21
 """1: TCP may be picked up in its middle (c)."""
 SEED = 24  # 6 words
 COUNTERS = 32
@@ -112,6 +112,8 @@ OPENED, EXPIRED, EVICTED, KILLED, REOPENED, REFUSED = range(COUNTERS, COUNTERS +
 """Sessions opened; how they ended; what found no room."""
 TIMEOUTS = 48
 """Ticks, by what KINDS says (c)."""
+SCRATCH = 60
+"""4 words, for who reads the ring of sessions to be ended."""
 HEADER = 64
 
 KINDS = (

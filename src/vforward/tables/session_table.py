@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vforward.memory.arena import Arena
 from vforward.rings.spsc import Ring, items_for
 from vforward.tables import session as t
+from vforward.tables import session_check
 
 KILLS = 4096
 """Sessions that may wait to be ended."""
@@ -27,6 +28,7 @@ class Sessions:
 
     def __init__(self, arena: Arena, capacity: int, *, nat: bool = True, worker: int = 0) -> None:
         """Room for capacity sessions, rounded up to 2**k - 1. nat: whether they may have two keys."""
+        self._nat = nat
         self.capacity = t.power_of_two(capacity + 1) - 1
         words = t.words_for(self.capacity, nat=nat)
         self.array: NDArray[np.uint64] = arena.make(f"sessions-{worker}", words, np.uint64)
@@ -54,3 +56,15 @@ class Sessions:
     def set_clock(self, hz: float) -> None:
         """Cycles that a second has; 0: somebody else sets the time."""
         self.array[t.HZ] = round(hz)
+
+    def check(self) -> None:
+        """Assert that the table makes sense, while no worker runs."""
+        session_check.check(self.array)
+
+    def clear(self) -> None:
+        """End all sessions, while no worker runs. Settings stay."""
+        settings = self.array[: t.HEADER].copy()
+        keep = [t.NOW, t.SWEPT, t.NEXT_AT, t.HZ, t.SETTINGS_LOOSE, *range(t.TIMEOUTS, t.SCRATCH)]
+        self.array[:] = 0
+        t.prepare(self.array, self.capacity, os.urandom(48), nat=self._nat)
+        self.array[keep] = settings[keep]

@@ -281,6 +281,15 @@ def length_of(data: Any, meta: Any, row: Any, l4: Any) -> Any:
 
 
 @kernel
+def malformed(data: Any, meta: Any, row: Any, l4: Any) -> Any:
+    """SHORT or BAD_FLAGS if the segment at l4 is nobody's, whatever its session; otherwise PASS."""
+    if length_of(data, meta, row, l4) < 0:
+        return i64(SHORT)
+    bad = _CLASS[data[row, l4 + tcp.FLAGS] & 63] == INVALID
+    return i64(BAD_FLAGS if bad else PASS)
+
+
+@kernel
 def opens(data: Any, meta: Any, row: Any, l4: Any, loose: Any) -> Any:
     """The state in which a segment opens a session, FREE if it does not."""
     if length_of(data, meta, row, l4) < 0:
@@ -375,7 +384,9 @@ def advance(
             return i64(OUTSIDE)
     elif not _reset_fits(record, d, seq):
         return i64(OUTSIDE)
-    if cell != KEEP and early and cell >= t.ESTABLISHED and cell != t.CLOSED:
+    if early and cell == t.CLOSED:
+        record.scales = 0
+    elif early and t.ESTABLISHED <= cell < KEEP:
         _settle(record)
         record.state = t.ESTABLISHED
         s.head[t.EMBRYONIC] -= np.uint64(1)
