@@ -15,7 +15,7 @@ PORTS = (
     + 'address_sets = {four = "10.0.0.0/8", six = "2001:db8::/32", both = ["10.0.0.1", "::1"], none = []}\n'
     + "port_sets = {web = [80, 443]}\n"
     + 'policers = {gold = {type = "single-rate", rate = "1M", burst = 1500}}\n'
-)  # fmt: skip
+)
 ON = PORTS + 'firewall.default = "deny"\n'
 AT = 10  # the line behind
 NO_PORTS = "without it, or with protocol tcp, udp, dccp, sctp, udplite only"
@@ -42,24 +42,109 @@ def policer(more, kind="single-rate"):
 
 
 RULES = [
-    ('from = "@fuor"', "from", 'names a set that does not exist; did you mean "@four"?', '"@fuor"', '"@four", "@six", "@both", "@none"'),
-    ('protocol = "tcp", to_ports = ["@wbe"]', "to_ports[0]", 'names a set that does not exist; did you mean "@web"?', '"@wbe"', '"@web"'),
-    ('to_ports = 80', "to_ports", "is for protocols that have ports, and none is given", "80", NO_PORTS),
-    ('protocol = ["tcp", "gre"], from_ports = 80', "from_ports", "is for protocols that have ports", "80", NO_PORTS),
-    ('protocol = ["tcp", "udp"], tcp_flags = "syn"', "tcp_flags", "is for TCP", '"syn"', "without it, or with protocol tcp only"),
-    ('icmp = 8', "icmp", "is for ICMP", "8", "without it, or with protocol icmp or icmp6 only"),
-    ('protocol = "icmp", icmp = "packet-too-big"', "icmp", "is not a type of this protocol", '"packet-too-big"',
-     '"echo-reply", "unreachable", "redirect", "echo-request", "router-advertisement", "router-solicitation", "time-exceeded", "parameter-problem", "timestamp-request", "timestamp-reply"'),
-    ('in = "aa"', "in", 'names a port that does not exist; did you mean "a"?', '"aa"', '"a", "b", "c", "d"'),
+    (
+        'from = "@fuor"',
+        "from",
+        'names a set that does not exist; did you mean "@four"?',
+        '"@fuor"',
+        '"@four", "@six", "@both", "@none"',
+    ),
+    (
+        'protocol = "tcp", to_ports = ["@wbe"]',
+        "to_ports[0]",
+        'names a set that does not exist; did you mean "@web"?',
+        '"@wbe"',
+        '"@web"',
+    ),
+    (
+        "to_ports = 80",
+        "to_ports",
+        "is for protocols that have ports, and none is given",
+        "80",
+        NO_PORTS,
+    ),
+    (
+        'protocol = ["tcp", "gre"], from_ports = 80',
+        "from_ports",
+        "is for protocols that have ports",
+        "80",
+        NO_PORTS,
+    ),
+    (
+        'protocol = ["tcp", "udp"], tcp_flags = "syn"',
+        "tcp_flags",
+        "is for TCP",
+        '"syn"',
+        "without it, or with protocol tcp only",
+    ),
+    ("icmp = 8", "icmp", "is for ICMP", "8", "without it, or with protocol icmp or icmp6 only"),
+    (
+        'protocol = "icmp", icmp = "packet-too-big"',
+        "icmp",
+        "is not a type of this protocol",
+        '"packet-too-big"',
+        '"echo-reply", "unreachable", "redirect", "echo-request", '
+        '"router-advertisement", "router-solicitation", "time-exceeded", '
+        '"parameter-problem", "timestamp-request", "timestamp-reply"',
+    ),
+    (
+        'in = "aa"',
+        "in",
+        'names a port that does not exist; did you mean "a"?',
+        '"aa"',
+        '"a", "b", "c", "d"',
+    ),
     ('in = "self"', "in", "names a port that does not exist", '"self"', '"a", "b", "c", "d"'),
-    ('out = ["a", "c"]', "out[1]", "is in a cross connect", '"c"', "a routed port: in no bridge and no cross connect"),
-    ('police = "glod"', "police", 'names a policer that does not exist; did you mean "gold"?', '"glod"', '"gold"'),
-    ('stateful = false, sessions = 3', "sessions", "is for rules that are stateful", "3", "no sessions here"),
-    ('from = "10.0.0.1", to = "::1"', "from", "is IPv4, and to, protocol and family are for others", '"10.0.0.1"', "addresses of one family"),
-    ('from = ["10.0.0.1", "::1"], to = "@four"', "from[1]", "is IPv6, and the rule is for IPv4", '"::1"', "addresses of one family"),
-    ('to = "::1", family = 4', "to", "is IPv6, and from, protocol and family are for others", '"::1"', "addresses of one family"),
-    ('to = "::1", protocol = "icmp"', "to", "is IPv6, and from, protocol and family are for others", '"::1"', "addresses of one family"),
-]  # fmt: skip
+    (
+        'out = ["a", "c"]',
+        "out[1]",
+        "is in a cross connect",
+        '"c"',
+        "a routed port: in no bridge and no cross connect",
+    ),
+    (
+        'police = "glod"',
+        "police",
+        'names a policer that does not exist; did you mean "gold"?',
+        '"glod"',
+        '"gold"',
+    ),
+    (
+        "stateful = false, sessions = 3",
+        "sessions",
+        "is for rules that are stateful",
+        "3",
+        "no sessions here",
+    ),
+    (
+        'from = "10.0.0.1", to = "::1"',
+        "from",
+        "is IPv4, and to, protocol and family are for others",
+        '"10.0.0.1"',
+        "addresses of one family",
+    ),
+    (
+        'from = ["10.0.0.1", "::1"], to = "@four"',
+        "from[1]",
+        "is IPv6, and the rule is for IPv4",
+        '"::1"',
+        "addresses of one family",
+    ),
+    (
+        'to = "::1", family = 4',
+        "to",
+        "is IPv6, and from, protocol and family are for others",
+        '"::1"',
+        "addresses of one family",
+    ),
+    (
+        'to = "::1", protocol = "icmp"',
+        "to",
+        "is IPv6, and from, protocol and family are for others",
+        '"::1"',
+        "addresses of one family",
+    ),
+]
 WHOLE = [
     'from = "@four", to = "@six"',
     'from = "@none"',
@@ -120,10 +205,15 @@ def test_a_name_is_once_in_the_list():
 
 
 def test_rules_need_a_firewall():
-    for key, text in (("rules", 'rules = [{action = "deny"}]'), ("nat", 'nat = [{type = "masquerade", out = "a"}]')):
+    for key, text in (
+        ("rules", 'rules = [{action = "deny"}]'),
+        ("nat", 'nat = [{type = "masquerade", out = "a"}]'),
+    ):
         what = f"is missing, and there is [[{key}]]"
         allowed = 'a table [firewall], with default = "deny" say'
-        assert refusal(PORTS + text) == [f"r.toml: firewall: {what} (got nothing); allowed: {allowed}"]
+        assert refusal(PORTS + text) == [
+            f"r.toml: firewall: {what} (got nothing); allowed: {allowed}"
+        ]
 
 
 def test_where_it_is_on():
@@ -139,10 +229,22 @@ def test_where_it_is_on():
 @pytest.mark.parametrize(
     ("text", "key", "what", "got", "allowed"),
     [
-        (policer("excess_burst = 64, yellow = 'af11'").replace("excess_burst = 64, ", ""), "yellow", "is for policers of three colours", '"af11"', "without it, or with excess_burst"),
-        (policer("peak_rate = 999, peak_burst = 64", "two-rate"), "peak_rate", "is below rate", "999", "1000 or more"),
+        (
+            policer("excess_burst = 64, yellow = 'af11'").replace("excess_burst = 64, ", ""),
+            "yellow",
+            "is for policers of three colours",
+            '"af11"',
+            "without it, or with excess_burst",
+        ),
+        (
+            policer("peak_rate = 999, peak_burst = 64", "two-rate"),
+            "peak_rate",
+            "is below rate",
+            "999",
+            "1000 or more",
+        ),
     ],
-)  # fmt: skip
+)
 def test_policers(text, key, what, got, allowed):
     assert refusal(text) == [message(f"2: policers.x.{key}", what, got, allowed)]
 
@@ -154,25 +256,121 @@ SELF = "the names of ports under [ports]"
 @pytest.mark.parametrize(
     ("text", "key", "what", "got", "allowed"),
     [
-        (source('pool = "203.0.113.2-203.0.113.3"'), ".pool", 'lies in 203.0.113.0/24 of port "b", where not all of it is an own address', '"203.0.113.2-203.0.113.3"', POOL + '"b"'),
-        (source('pool = "192.0.2.1", out = ["b", "self"]'), ".out", "is the router itself", "a list of 2", SELF),
-        (source('pool = "192.0.2.1", from = ["10.0.0.1", "::1"]'), ".from[1]", "is IPv6, and NAT is for IPv4", '"::1"', "IPv4 addresses"),
-        (source('pool = "192.0.2.1", from = "@six"'), "", "can match no packet", "a table", "IPv4 addresses, and no icmp6"),
-        (source('pool = "192.0.2.1", protocol = "icmp6"'), "", "can match no packet", "a table", "IPv4 addresses, and no icmp6"),
-        (source('pool = "192.0.2.1", to = "@zzz"'), ".to", "names a set that does not exist", '"@zzz"', '"@four", "@six", "@both", "@none"'),
-        (nat('type = "masquerade", out = "c"'), ".out", "is in a cross connect", '"c"', "a routed port: in no bridge and no cross connect"),
+        (
+            source('pool = "203.0.113.2-203.0.113.3"'),
+            ".pool",
+            'lies in 203.0.113.0/24 of port "b", where not all of it is an own address',
+            '"203.0.113.2-203.0.113.3"',
+            POOL + '"b"',
+        ),
+        (
+            source('pool = "192.0.2.1", out = ["b", "self"]'),
+            ".out",
+            "is the router itself",
+            "a list of 2",
+            SELF,
+        ),
+        (
+            source('pool = "192.0.2.1", from = ["10.0.0.1", "::1"]'),
+            ".from[1]",
+            "is IPv6, and NAT is for IPv4",
+            '"::1"',
+            "IPv4 addresses",
+        ),
+        (
+            source('pool = "192.0.2.1", from = "@six"'),
+            "",
+            "can match no packet",
+            "a table",
+            "IPv4 addresses, and no icmp6",
+        ),
+        (
+            source('pool = "192.0.2.1", protocol = "icmp6"'),
+            "",
+            "can match no packet",
+            "a table",
+            "IPv4 addresses, and no icmp6",
+        ),
+        (
+            source('pool = "192.0.2.1", to = "@zzz"'),
+            ".to",
+            "names a set that does not exist",
+            '"@zzz"',
+            '"@four", "@six", "@both", "@none"',
+        ),
+        (
+            nat('type = "masquerade", out = "c"'),
+            ".out",
+            "is in a cross connect",
+            '"c"',
+            "a routed port: in no bridge and no cross connect",
+        ),
         (nat('type = "masquerade", out = "self"'), ".out", "is the router itself", '"self"', SELF),
-        (destination("to_ports = 80"), ".to_ports", "is for protocols that have ports, and none is given", "80", NO_PORTS),
-        (destination('protocol = "tcp", new_port = 80'), ".new_port", "needs to_ports beside it", "80", "both, or no new_port"),
-        (destination('protocol = "tcp", to_ports = "1-10", new_port = 65527'), ".new_port", "is the first of 10 ports", "65527", "at most 65526"),
-        (destination('in = "x"'), ".in", "names a port that does not exist", '"x"', '"a", "b", "c", "d"'),
-        (nat('type = "destination", to = "203.0.113.9", new = "10.0.0.9"'), ".to", 'lies in 203.0.113.0/24 of port "b", where not all of it is an own address', '"203.0.113.9"', POOL + '"b"'),
-        (nat('type = "static", inside = "10.0.0.0/30", outside = "192.0.2.0/29"'), ".outside", "is not as many addresses as inside, 10.0.0.0/30", '"192.0.2.0/29"', "a prefix of the same length"),
-        (nat('type = "static", inside = "10.0.0.0/30", outside = "10.0.0.0/30"'), ".outside", "overlaps with inside", '"10.0.0.0/30"', "other addresses than inside"),
-        (nat('type = "static", inside = "10.0.0.1", outside = "203.0.113.0"'), ".outside", 'lies in 203.0.113.0/24 of port "b", where not all of it is an own address', '"203.0.113.0"', POOL + '"b"'),
-        (nat('type = "static", inside = "10.0.0.1", outside = "192.0.2.0", port = ["b", "x"]'), ".port[1]", "names a port that does not exist", '"x"', '"a", "b", "c", "d"'),
+        (
+            destination("to_ports = 80"),
+            ".to_ports",
+            "is for protocols that have ports, and none is given",
+            "80",
+            NO_PORTS,
+        ),
+        (
+            destination('protocol = "tcp", new_port = 80'),
+            ".new_port",
+            "needs to_ports beside it",
+            "80",
+            "both, or no new_port",
+        ),
+        (
+            destination('protocol = "tcp", to_ports = "1-10", new_port = 65527'),
+            ".new_port",
+            "is the first of 10 ports",
+            "65527",
+            "at most 65526",
+        ),
+        (
+            destination('in = "x"'),
+            ".in",
+            "names a port that does not exist",
+            '"x"',
+            '"a", "b", "c", "d"',
+        ),
+        (
+            nat('type = "destination", to = "203.0.113.9", new = "10.0.0.9"'),
+            ".to",
+            'lies in 203.0.113.0/24 of port "b", where not all of it is an own address',
+            '"203.0.113.9"',
+            POOL + '"b"',
+        ),
+        (
+            nat('type = "static", inside = "10.0.0.0/30", outside = "192.0.2.0/29"'),
+            ".outside",
+            "is not as many addresses as inside, 10.0.0.0/30",
+            '"192.0.2.0/29"',
+            "a prefix of the same length",
+        ),
+        (
+            nat('type = "static", inside = "10.0.0.0/30", outside = "10.0.0.0/30"'),
+            ".outside",
+            "overlaps with inside",
+            '"10.0.0.0/30"',
+            "other addresses than inside",
+        ),
+        (
+            nat('type = "static", inside = "10.0.0.1", outside = "203.0.113.0"'),
+            ".outside",
+            'lies in 203.0.113.0/24 of port "b", where not all of it is an own address',
+            '"203.0.113.0"',
+            POOL + '"b"',
+        ),
+        (
+            nat('type = "static", inside = "10.0.0.1", outside = "192.0.2.0", port = ["b", "x"]'),
+            ".port[1]",
+            "names a port that does not exist",
+            '"x"',
+            '"a", "b", "c", "d"',
+        ),
     ],
-)  # fmt: skip
+)
 def test_nat(text, key, what, got, allowed):
     assert refusal(text) == [message(f"{AT}: nat[0]{key}", what, got, allowed)]
 

@@ -7,9 +7,7 @@ from configs import A, message, refusal
 from vforward.control.config import parse
 from vforward.control.flow_words import Range, Span
 
-ADDRESSES = (
-    'addresses like "10.0.0.1", "10.1.0.0/16", "10.0.0.5-10.0.0.9", "2001:db8::/32"'
-)
+ADDRESSES = 'addresses like "10.0.0.1", "10.1.0.0/16", "10.0.0.5-10.0.0.9", "2001:db8::/32"'
 PORTS = 'ports from 0 to 65535 like 80, "8000-8080"'
 NAME = "1 to 32 of A-Z a-z 0-9 _ . -, the first a letter or digit"
 
@@ -37,7 +35,13 @@ def test_sets():
             '"@y"',
             ADDRESSES,
         ),
-        ("port_sets.x = 65536", "2: port_sets.x", "is not a port or a range of ports", "65536", PORTS),
+        (
+            "port_sets.x = 65536",
+            "2: port_sets.x",
+            "is not a port or a range of ports",
+            "65536",
+            PORTS,
+        ),
         ('port_sets."a b" = 1', '2: port_sets."a b"', "is not a name that can be used", "1", NAME),
         ("address_sets = 3", "2: address_sets", "is not a table", "3", "a table [address_sets]"),
         ("port_sets.x = {}", "2: port_sets.x", "has the wrong type", "a table", PORTS),

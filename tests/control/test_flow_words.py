@@ -2,6 +2,7 @@
 """The words of rules: what is read, what is refused and with which words, what is written."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, summarize_address_range
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -42,7 +43,10 @@ def test_addresses(given, wanted, text):
     [
         *((text, NO_ADDRESS) for text in ("", "x", "10.0.0", "10.0.0.0/33", "::1/129", "1-2-3")),
         *((text, NO_ADDRESS) for text in ("10.0.0.1-", "10.0.0.1-::1", "10.0.0.1%a", "1::2::3")),
-        *((text, NO_ADDRESS) for text in ("10.0.0.1/", "/8", "١.0.0.1", "10.0.0.1-10.0.0.2-10.0.0.3")),
+        *(
+            (text, NO_ADDRESS)
+            for text in ("10.0.0.1/", "/8", "١.0.0.1", "10.0.0.1-10.0.0.2-10.0.0.3")
+        ),
         ("10.0.0.1/8", 'has host bits that are not zero; did you mean "10.0.0.0/8"?'),
         ("10.0.0.2-10.0.0.1", "is an empty range: it ends before it begins"),
         (10, "has the wrong type"),
@@ -158,7 +162,7 @@ SPANS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda t:
 def test_merged_has_the_same_numbers_and_gaps_between(spans):
     found = list(words.merged(spans))
     assert _numbers(found) == _numbers(spans)
-    assert all(a[1] + 1 < b[0] for a, b in zip(found, found[1:], strict=False))
+    assert all(a[1] + 1 < b[0] for a, b in pairwise(found))
 
 
 def _numbers(spans):

@@ -16,8 +16,8 @@ def world(addresses=None):
 
 def test_rows_of_a_family_are_bounded():
     fits = Rule(action="permit", from_="@many", to=[f"0.0.0.{2 * n}" for n in range(125)])
-    assert 2 * 400 * 125 == ROWS_MAX
-    rules = {i: rule for i, rule in enumerate([fits, fits, Rule(action="deny"), fits])}
+    assert ROWS_MAX == 2 * 400 * 125
+    rules = dict(enumerate([fits, fits, Rule(action="deny"), fits]))
     assert list(checks.check_rules(rules, world(MANY))) == [
         Problem(
             ("rules", 2),
@@ -36,7 +36,9 @@ def test_rows_of_nat_are_bounded():
 def test_a_set_that_is_wrong_by_itself_brings_no_other_problem():
     rule = Rule(action="permit", from_="@bad")
     assert list(checks.check_rules({0: rule}, world({"bad": None}))) == []
-    assert list(checks.check_nat({0: Masquerade(out="b", from_="@bad")}, world({"bad": None}))) == []
+    assert (
+        list(checks.check_nat({0: Masquerade(out="b", from_="@bad")}, world({"bad": None}))) == []
+    )
 
 
 def test_pools_are_bounded():

@@ -229,9 +229,7 @@ class _Reader:
     def _policer(self, path: KeyPath, table: Table) -> Policer | None:
         return cast("Policer | None", self._typed(POLICER_TYPES, "policer", path, table))
 
-    def _typed(
-        self, types: dict[str, type[M]], what: str, path: KeyPath, table: Table
-    ) -> M | None:
+    def _typed(self, types: dict[str, type[M]], what: str, path: KeyPath, table: Table) -> M | None:
         """The model that the table's type names."""
         kind = table.get("type")
         if isinstance(kind, str) and kind in types:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The models of the firewall: itself, its rules, its policers, its NAT. See rules for the same as objects."""
+"""The models of the firewall: itself, rules, policers, NAT. See rules for the same as objects."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -50,7 +50,9 @@ _Prefix4 = Annotated[
     Range, _parsed(rules.prefix4), says('an IPv4 address or prefix like "203.0.113.0/28"')
 ]
 _PORT_RANGE_SAYS = says('ports from 0 to 65535 like 80 or "8000-8080"')
-_NewPorts = Annotated[Span, _parsed(rules.new_ports), says('ports from 1 to 65535 like "1024-65535"')]
+_NewPorts = Annotated[
+    Span, _parsed(rules.new_ports), says('ports from 1 to 65535 like "1024-65535"')
+]
 _ANY_PORT = Span(1024, 65535)
 
 

@@ -31,7 +31,7 @@ def _no_set(parse: Callable[[object], R | SetName]) -> Callable[[object], R]:
     def checked(item: object) -> R:
         found = parse(item)
         if isinstance(found, SetName):
-            raise ValueError("is a set, and cannot be in another")
+            raise words.wrong("is a set, and cannot be in another")
         return found
 
     return checked

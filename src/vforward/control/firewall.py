@@ -10,19 +10,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vforward.control import flow_words as words
+from vforward.control import rule_text
 from vforward.control.interfaces import Interface, Interfaces
 from vforward.control.policy_bundle import Policy
 from vforward.control.rule_checks import World, check_nat, check_policers, check_rules
 from vforward.control.rule_policy import Compiler, Places, Wanted
 from vforward.control.rule_rows import Sets
 from vforward.control.rules import DROP, PASS, Nat, Policer, Rule, Settings
+from vforward.control.session_list import KILLS, Filter, Names, SessionList, end_sessions
 from vforward.control.slots import Slots
 from vforward.control.wording import KeyPath, Problem, dotted, listed, nearest
 from vforward.errors import ConfigError
@@ -175,6 +177,31 @@ class Firewall:
                 for feature in FEATURES:
                     arc.enable(f"{family}-{feature}", interface.number)
 
+    def document(self) -> dict[str, Any]:
+        """What others are to read of it, see rule_text; empty when it is off."""
+        with self._lock:
+            if self._wanted is None or not self._prepared:
+                return {}
+            numbers = {str(name): number for name, number in self._policer_numbers.items()}
+            return rule_text.document(self._wanted, self._places, numbers)
+
+    def sessions(self) -> SessionList:
+        """The sessions, to be listed and counted. Raises ConfigError when it is off."""
+        wanted = self.wanted
+        rules = {
+            self._places.hits[key]: rule.name
+            for key, rule in zip(wanted.rule_keys, wanted.rules, strict=True)
+            if rule.name
+        }
+        ports = {i.number: i.name for i in self._interfaces}
+        vrfs = {number: name for name, number in self._interfaces.vrfs.items()}
+        return SessionList(self.table.array, Names(ports, vrfs, rules))
+
+    def kill(self, wanted: Filter) -> int:
+        """Have the worker end sessions. Returns how many. Raises ConfigError, ArenaError."""
+        ring = self.table.tables["session_kills"]
+        return end_sessions(ring, self._arena.path / KILLS, self.sessions().keys(wanted))
+
     def _is_routed(self, interface: Interface) -> bool:
         return int(self._interfaces.record(interface)["mode"]) in (ROUTED, BVI)
 
@@ -195,7 +222,9 @@ class Firewall:
         if self._prepared:
             self._set_policers(wanted)
             for place in self._places.keep(wanted):
-                words_of = slice(2 * place, 2 * place + 2)  # a worker may be counting for whoever was
+                words_of = slice(
+                    2 * place, 2 * place + 2
+                )  # a worker may be counting for whoever was
                 self._hits_cleared[words_of] = self.hits[words_of]  # there before
             numbers = {i.name: i.number for i in self._interfaces}
             self._policy.publish(self._compiler.parts(wanted, numbers))

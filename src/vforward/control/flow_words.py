@@ -31,7 +31,8 @@ PROTOCOLS = {
 }  # fmt: skip
 """IANA's protocol numbers."""
 WITH_PORTS = ("tcp", "udp", "dccp", "sctp", "udplite")
-TCP_FLAGS = {name: 1 << i for i, name in enumerate("fin syn rst psh ack urg ece cwr".split())}
+_BITS = ("fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr")
+TCP_FLAGS = {name: 1 << bit for bit, name in enumerate(_BITS)}
 """RFC 9293 section 3.1."""
 DSCPS = {
     "be": 0, "le": 1, "va": 44, "ef": 46, **{f"cs{n}": 8 * n for n in range(8)},
@@ -61,6 +62,11 @@ PROTOCOL_SAYS = f"{', '.join(PROTOCOLS)}, or a number from 0 to 255"
 FLAGS_SAY = f'flags like "syn,!ack": {", ".join(TCP_FLAGS)}, with ! before those not set'
 DSCP_SAYS = '"be", "le", "cs0" to "cs7", "af11" to "af43", "va", "ef", or a number from 0 to 63'
 ICMP_SAYS = 'types like "echo-request" or 8, or with a code, "unreachable/4" or "3/4"'
+
+
+def wrong(what: str) -> ValueError:
+    """What a parser raises, also for a value of the wrong type."""
+    return ValueError(what)
 
 
 class Range(NamedTuple):
@@ -131,7 +137,7 @@ def as_text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if abs(value) < 1 << 64 else "too large"
     if not isinstance(value, str):
-        raise ValueError("has the wrong type")
+        raise wrong("has the wrong type")
     return value
 
 
@@ -146,10 +152,10 @@ def addresses(value: object) -> Range | SetName:
     if isinstance(value, IPv4Address | IPv6Address):
         return Range(value.version, int(value), int(value))
     if isinstance(value, IPv4Network | IPv6Network):
-        ends = value.network_address, value.broadcast_address
-        return Range(value.version, int(ends[0]), int(ends[1]))
+        begin, end = int(value.network_address), int(value.broadcast_address)
+        return Range(value.version, begin, end)
     if not isinstance(value, str):
-        raise ValueError("has the wrong type")
+        raise wrong("has the wrong type")
     if value.startswith("@"):
         return SetName(value[1:])
     try:
@@ -218,7 +224,7 @@ def _number(value: object, names: dict[str, int], most: int, what: str) -> int:
             return names[value]
         raise ValueError(f"is not {what}{nearest(value, names)}")
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("has the wrong type")
+        raise wrong("has the wrong type")
     if not 0 <= value <= most:
         raise ValueError(f"is not {what}")
     return value
@@ -229,7 +235,7 @@ def tcp_flags(value: object) -> Flags:
     if isinstance(value, Flags):
         return value
     if not isinstance(value, str):
-        raise ValueError("has the wrong type")
+        raise wrong("has the wrong type")
     mask = wanted = 0
     for word in value.replace(" ", "").split(","):
         name = word.removeprefix("!")

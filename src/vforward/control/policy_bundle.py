@@ -77,7 +77,9 @@ class Policy:
     def __init__(self) -> None:
         self.words: NDArray[np.uint64] = np.zeros(policy.POLICY_WORDS, np.uint64)
         self.quiesce: Callable[[], bool] = lambda: True
-        self._kept: list[NDArray[np.uint64]] = []  # the one in force last; before it, what may be in use
+        self._kept: list[
+            NDArray[np.uint64]
+        ] = []  # the one in force last; before it, what may be in use
 
     @property
     def bundle(self) -> NDArray[np.uint64] | None:

@@ -68,7 +68,9 @@ def check_rules(rules: Mapping[int, Rule], world: World) -> Iterator[Problem]:
             count[version] += expander.count(rule, version)
             if before <= ROWS_MAX < count[version]:
                 what = f"brings the rules to {count[version]} rows of IPv{version}"
-                allowed = f"at most {ROWS_MAX}: a row for each pair of addresses, of ports, and so on"
+                allowed = (
+                    f"at most {ROWS_MAX}: a row for each pair of addresses, of ports, and so on"
+                )
                 yield Problem(("rules", i), what, allowed)
 
 
@@ -209,8 +211,9 @@ def check_nat(nat: Mapping[int, Nat], world: World) -> Iterator[Problem]:
         yield from wrong
         if not wrong:
             matches = [match for _, match in matches_of(one)]
-            before, count = count, count + sum(
-                expander.count(match, 4) for match in matches if _known(match, world)
+            before, count = (
+                count,
+                count + sum(expander.count(match, 4) for match in matches if _known(match, world)),
             )
             if before <= ROWS_MAX < count:
                 yield Problem(("nat", i), f"brings NAT to {count} rows", f"at most {ROWS_MAX}")
@@ -226,13 +229,16 @@ def matches_of(one: Nat) -> Iterator[tuple[str, Rule]]:
     """What it applies to: "source" or "destination", and the packets as a rule that permits them."""
     match = Rule(action=PERMIT, family=4)
     if isinstance(one, DestinationNat):
-        yield "destination", replace(
-            match,
-            from_=one.from_,
-            to=(one.to,),
-            protocol=one.protocol,
-            to_ports=() if one.to_ports is None else (one.to_ports,),
-            in_=one.in_,
+        yield (
+            "destination",
+            replace(
+                match,
+                from_=one.from_,
+                to=(one.to,),
+                protocol=one.protocol,
+                to_ports=() if one.to_ports is None else (one.to_ports,),
+                in_=one.in_,
+            ),
         )
     elif isinstance(one, StaticNat):
         yield "source", replace(match, from_=(one.inside,), out=one.port)
@@ -308,4 +314,3 @@ def _reachable(path: KeyPath, addresses: Range, world: World) -> Iterator[Proble
                 allowed = f'addresses beyond that prefix, or own ones: add them to port "{port}"'
                 yield Problem(path, what, allowed)
                 return
-

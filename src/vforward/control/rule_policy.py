@@ -34,6 +34,7 @@ KINDS = {PERMIT: policy.PERMIT, DENY: policy.DENY, REJECT: policy.REJECT}
 FILTER, SOURCE, DESTINATION = "filter", "source", "destination"
 DEFAULT_HITS = 0
 """Place in rule_hits of what no rule matches."""
+NO_SETS = Sets({}, {})
 Compile = Callable[[NDArray[Any]], NDArray[np.uint64]]
 
 
@@ -45,7 +46,7 @@ class Wanted:
     rules: tuple[Rule, ...] = ()
     nat: tuple[Nat, ...] = ()
     policers: Mapping[str, Policer] = field(default_factory=dict)
-    sets: Sets = Sets({}, {})
+    sets: Sets = NO_SETS
 
     @cached_property
     def rule_keys(self) -> list[Hashable]:
@@ -89,7 +90,9 @@ class Places:
 
     def unused_pools(self, wanted: Wanted) -> list[int]:
         """Forget the pools that are not wanted, but for number 0. Returns their numbers."""
-        unused = [pool for pool, number in self.pools.items() if number and pool not in wanted.pools]
+        unused = [
+            pool for pool, number in self.pools.items() if number and pool not in wanted.pools
+        ]
         return [self.pools.pop(pool) for pool in unused]
 
 
@@ -175,7 +178,7 @@ class Compiler:
 
     def _rewrites(self, wanted: Wanted) -> tuple[NDArray[Any], dict[str, list[tuple[int, Rule]]]]:
         """The records, and for each list the numbers of its records with what they match."""
-        records = []
+        records: list[dict[str, int]] = []
         lists: dict[str, list[tuple[int, Rule]]] = {SOURCE: [], DESTINATION: []}
         for key, one in zip(wanted.nat_keys, wanted.nat, strict=True):
             for name, match in matches_of(one):
@@ -199,5 +202,3 @@ class Compiler:
             return {"kind": policy.STATIC, "hits": hits, "address": to.first, "keep": keep}
         kind = policy.MASQUERADE if isinstance(one, Masquerade) else policy.POOL
         return {"kind": kind, "hits": hits, "pool": self._places.pools[pool_of(one)]}
-
-

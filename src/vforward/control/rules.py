@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a firewall is told: its rules, its NAT, its policers, itself. docs/configuration.md says what each means.
+"""What a firewall is told: rules, NAT, policers, settings. docs/configuration.md says what each means.
 
     Rule(action="permit", from_="10.1.0.0/16", to="@servers", protocol="tcp", to_ports=[80, 443])
     Masquerade(from_="10.0.0.0/8", out="wan")
@@ -72,13 +72,13 @@ def _maybe(parse: Parse) -> Parse:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("has the wrong type")
+        raise words.wrong("has the wrong type")
     return value
 
 
 def _yes_no(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("is not true or false")
+        raise words.wrong("is not true or false")
     return value
 
 
@@ -130,7 +130,7 @@ def span(value: Any) -> words.Span:
     """A port or a range of ports, no set."""
     found = words.ports(value)
     if not isinstance(found, words.Span):
-        raise ValueError("is a set, and cannot be one here")
+        raise words.wrong("is a set, and cannot be one here")
     return found
 
 

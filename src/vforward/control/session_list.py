@@ -27,10 +27,11 @@ from vforward.errors import ArenaError, ConfigError
 from vforward.rings.spsc import Ring
 from vforward.tables import session as t
 
+SESSIONS, KILLS = "sessions-0", "session-kills-0"
+"""Segments of the arena."""
 CHUNK = 1 << 15
 """Records that are copied at a time."""
 PATIENCE_S = 5.0
-LOW = np.uint64(0xFFFFFFFF)
 MASK48 = np.uint64((1 << 48) - 1)
 Words = NDArray[np.uint64]
 
@@ -75,7 +76,7 @@ class _Parsed(NamedTuple):
 
 def _plain(found: object) -> object:
     if isinstance(found, words.SetName):
-        raise ValueError("a set is not known here: give its addresses or ports")
+        raise words.wrong("a set is not known here: give its addresses or ports")
     return found
 
 
@@ -160,7 +161,9 @@ class SessionList:
             if zone is None:
                 known = list(self._names.vrfs.values())
                 near = nearest(wanted.vrf, known)
-                raise ConfigError(f"sessions: no VRF {wanted.vrf!r}{near}; there are: {listed(known)}")
+                raise ConfigError(
+                    f"sessions: no VRF {wanted.vrf!r}{near}; there are: {listed(known)}"
+                )
         hot, cold = self._shard.hot, self._shard.cold
         used = min(int(self._shard.head[t.UNUSED]), hot.size)
         for first in range(1, used, CHUNK):
