@@ -93,7 +93,7 @@ def test_policers_are_objects():
 def test_settings():
     text = A + 'firewall = {default = "permit", ports = "a", loose = true, timeouts = {udp = 9}}'
     found = parse(text, "r").firewall
-    assert models.as_settings(found) == r.Settings(
+    assert models.as_settings(found) == r.FirewallSettings(
         default="permit", ports="a", loose=True, timeouts={"udp": 9}
     )
     assert parse(A, "r").firewall is None

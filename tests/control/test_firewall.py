@@ -14,7 +14,7 @@ from vforward.memory.arena import Arena
 from vforward.tables import acl, policy, session
 from vforward.tables.policer import DROP, PASS
 
-DENY = r.Settings(default="deny", sessions=1023)
+DENY = r.FirewallSettings(default="deny", sessions=1023)
 SETS = {"address_sets": {"servers": ["10.9.0.0/16", "::1"]}, "port_sets": {"web": [80, 443]}}
 WEB = r.Rule(action="permit", name="web", to="@servers", protocol="tcp", to_ports="@web")
 
@@ -64,9 +64,9 @@ def test_off_it_is_small_and_nowhere(firewall):
 
 @pytest.mark.parametrize("what", [{"rules": []}, {"nat": []}, {"policers": {}}])
 def test_what_is_said_to_one_that_is_off(firewall, what):
-    with pytest.raises(ConfigError, match="the firewall is off: set_firewall"):
+    with pytest.raises(ConfigError, match=r"the firewall is off: set_firewall"):
         firewall.change(**what)
-    with pytest.raises(ConfigError, match="the firewall is off"):
+    with pytest.raises(ConfigError, match=r"the firewall is off"):
         firewall.sessions()
 
 
@@ -106,11 +106,11 @@ def test_what_is_wrong_changes_nothing(firewall):
         "rules[1].out[0]: is 'bridged', which is not routed; allowed: a routed port",
         "rules[2].police: names a policer that does not exist; allowed: none, since there is none",
     ]
-    with pytest.raises(ConfigError, match="nat\\[0\\].pool: lies in 192.0.2.0/24 of port"):
+    with pytest.raises(ConfigError, match=r"nat\[0\].pool: lies in 192.0.2.0/24 of port"):
         firewall.change(nat=[r.SourceNat(pool="192.0.2.7")])
-    with pytest.raises(ConfigError, match="address_sets.x: is not an address"):
+    with pytest.raises(ConfigError, match=r"address_sets.x: is not an address"):
         firewall.change(address_sets={"x": "y"})
-    with pytest.raises(ConfigError, match="port_sets.x: is a set, and cannot be in another"):
+    with pytest.raises(ConfigError, match=r"port_sets.x: is a set, and cannot be in another"):
         firewall.change(port_sets={"x": "@y"})
     assert firewall._policy.bundle is before
     assert firewall.changes == changes
@@ -154,22 +154,28 @@ def test_pools(firewall):
 
 
 def test_settings(firewall):
-    on(firewall, r.Settings(default="deny", loose=True, timeouts={"udp": 9}))
+    on(firewall, r.FirewallSettings(default="deny", loose=True, timeouts={"udp": 9}))
     head = firewall.table.array
     assert head[session.SETTINGS_LOOSE] == 1
     assert head[session.TIMEOUTS + session.KINDS.index("udp")] == 9
-    firewall.set(r.Settings(default="permit"))
+    firewall.set(r.FirewallSettings(default="permit"))
     assert head[session.SETTINGS_LOOSE] == 0
     assert head[session.TIMEOUTS + session.KINDS.index("udp")] == 300
     assert part(firewall, policy.ACTIONS, policy.ACTION)["kind"].tolist() == [policy.PERMIT]
     for fixed in ({"sessions": 2047}, {"ports": "lan"}):
-        with pytest.raises(ConfigError, match="sessions and ports are set before build"):
-            firewall.set(r.Settings(default="permit", **fixed))
+        with pytest.raises(ConfigError, match=r"sessions and ports are set before build"):
+            firewall.set(r.FirewallSettings(default="permit", **fixed))
+
+
+def test_there_are_no_sessions_before_build(firewall):
+    firewall.set(DENY)
+    with pytest.raises(ConfigError, match=r"build comes first"):
+        firewall.sessions()
 
 
 def test_it_cannot_be_switched_on_once_it_is_built(firewall):
     firewall.prepare()
-    with pytest.raises(ConfigError, match="before build"):
+    with pytest.raises(ConfigError, match=r"before build"):
         firewall.set(DENY)
 
 
@@ -185,7 +191,7 @@ def arcs():
 
 @pytest.mark.parametrize(("ports", "numbers"), [((), [1, 2]), (("wan",), [2])])
 def test_where_it_is_on(firewall, ports, numbers):
-    on(firewall, r.Settings(default="deny", ports=ports))
+    on(firewall, r.FirewallSettings(default="deny", ports=ports))
     made = arcs()
     firewall.enable(made)
     for arc, mask in ((made["ip4-input"], 0b11110), (made["ip6-input"], 0b1111)):
@@ -194,8 +200,8 @@ def test_where_it_is_on(firewall, ports, numbers):
 
 
 def test_it_cannot_be_on_at_a_port_that_is_not_there(firewall):
-    with pytest.raises(ConfigError, match="firewall.ports: is 'x', which is no port"):
-        firewall.set(r.Settings(default="deny", ports="x"))
+    with pytest.raises(ConfigError, match=r"firewall.ports: is 'x', which is no port"):
+        firewall.set(r.FirewallSettings(default="deny", ports="x"))
 
 
 def test_sessions(firewall):

@@ -12,7 +12,7 @@ from vforward.control.slots import Slots
 from vforward.errors import ConfigError
 from vforward.tables import policy
 
-SETTINGS = r.Settings(default="reject", per_source=7)
+SETTINGS = r.FirewallSettings(default="reject", per_source=7)
 NUMBERS = {"lan": 1, "wan": 2}
 
 
@@ -91,13 +91,14 @@ def test_rewrites(world):
         nat=[
             r.Masquerade(out="wan"),
             r.SourceNat(pool="192.0.2.0/31", ports="5-6"),
-            r.DestinationNat(to="192.0.2.9", new="10.0.0.9", protocol="tcp", to_ports="80-89", new_port=8080),
+            r.DestinationNat(
+                to="192.0.2.9", new="10.0.0.9", protocol="tcp", to_ports="80-89", new_port=8080
+            ),
             r.DestinationNat(to="192.0.2.9", new="10.0.0.8", protocol="tcp", to_ports=22),
             r.StaticNat(inside="10.1.0.0/30", outside="192.0.2.4/30", port="wan"),
         ]
     )  # fmt: skip
     rewrites = found.rewrites
-    assert world.pools == sorted(world.pools, key=lambda pool: pool[0]) or len(world.pools) == 2
     pools = dict(zip(world.pools, (41, 42), strict=True))
     addresses = ["10.0.0.9", "10.0.0.8", "192.0.2.4", "10.1.0.0"]
     assert rewrites["kind"].tolist() == [policy.MASQUERADE, policy.POOL, *[policy.STATIC] * 4]

@@ -46,11 +46,17 @@ def test_rules(given, match, then):
             "192.0.2.0/30, ports 7",
         ),
         (
-            r.DestinationNat(to="192.0.2.1", new="10.0.0.1", protocol="tcp", to_ports=80, new_port=81),
+            r.DestinationNat(
+                to="192.0.2.1", new="10.0.0.1", protocol="tcp", to_ports=80, new_port=81
+            ),
             "protocol tcp to 192.0.2.1 to_ports 80",
             "10.0.0.1, ports from 81",
         ),
-        (r.DestinationNat(to="192.0.2.1", new="10.0.0.1", in_="b"), "in b to 192.0.2.1", "10.0.0.1"),
+        (
+            r.DestinationNat(to="192.0.2.1", new="10.0.0.1", in_="b"),
+            "in b to 192.0.2.1",
+            "10.0.0.1",
+        ),
         (
             r.StaticNat(inside="10.0.0.0/30", outside="192.0.2.0/30", port="wan"),
             "port wan inside 10.0.0.0/30",

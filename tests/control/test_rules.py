@@ -118,11 +118,13 @@ def test_nat():
 
 
 def test_settings():
-    assert r.Settings(default="deny", timeouts={"udp": 30}).timeouts == {"udp": 30}
-    with pytest.raises(ConfigError, match="Settings: timeouts: has 'upd', which is none of tcp_"):
-        r.Settings(default="deny", timeouts={"upd": 30})
+    assert r.FirewallSettings(default="deny", timeouts={"udp": 30}).timeouts == {"udp": 30}
+    with pytest.raises(
+        ConfigError, match="FirewallSettings: timeouts: has 'upd', which is none of tcp_"
+    ):
+        r.FirewallSettings(default="deny", timeouts={"upd": 30})
     with pytest.raises(ConfigError, match="timeouts: is not a whole number from 1 to 60000"):
-        r.Settings(default="deny", timeouts={"udp": 0})
+        r.FirewallSettings(default="deny", timeouts={"udp": 0})
 
 
 def test_timeouts_are_those_of_the_sessions():

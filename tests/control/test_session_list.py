@@ -116,7 +116,11 @@ def test_rows(table):
     }  # fmt: skip
     assert (translated["from"], translated["to"]) == THREE
     assert (translated["nat_from"], translated["nat_to"]) == ("203.0.113.1:6000", "")
-    assert (translated["vrf"], translated["protocol"], translated["state"]) == ("red", "udp", "unreplied")
+    assert (translated["vrf"], translated["protocol"], translated["state"]) == (
+        "red",
+        "udp",
+        "unreplied",
+    )
 
 
 def test_destination_nat(table):
@@ -162,7 +166,10 @@ def test_filters(table, only, wanted):
         ({"to": "@x"}, "sessions: a set is not known here: give its addresses or ports"),
         ({"port": "http"}, "sessions: is not a port or a range of ports"),
         ({"protocol": "tpc"}, 'sessions: is not a protocol; did you mean "tcp"?'),
-        ({"state": "etsablished"}, "sessions: no state 'etsablished'; did you mean \"established\"?"),
+        (
+            {"state": "etsablished"},
+            "sessions: no state 'etsablished'; did you mean \"established\"?",
+        ),
         ({"state": "free"}, "sessions: no state 'free'"),
         ({"vrf": "rde"}, "sessions: no VRF 'rde'; did you mean \"red\"?; there are: "),
     ],

@@ -209,7 +209,7 @@ def as_object(model: BaseModel) -> Any:
     return _OBJECTS[type(model)](**given)
 
 
-def as_settings(model: Firewall) -> rules.Settings:
+def as_settings(model: Firewall) -> rules.FirewallSettings:
     """The firewall's settings as an object of rules."""
     given = {name: getattr(model, name) for name in Firewall.model_fields if name != "timeouts"}
-    return rules.Settings(**given, timeouts=model.timeouts.model_dump(exclude_none=True))
+    return rules.FirewallSettings(**given, timeouts=model.timeouts.model_dump(exclude_none=True))

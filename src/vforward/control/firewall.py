@@ -23,7 +23,7 @@ from vforward.control.policy_bundle import Policy
 from vforward.control.rule_checks import World, check_nat, check_policers, check_rules
 from vforward.control.rule_policy import Compiler, Places, Wanted
 from vforward.control.rule_rows import Sets
-from vforward.control.rules import DROP, PASS, Nat, Policer, Rule, Settings
+from vforward.control.rules import DROP, PASS, FirewallSettings, Nat, Policer, Rule
 from vforward.control.session_list import KILLS, Filter, Names, SessionList, end_sessions
 from vforward.control.slots import Slots
 from vforward.control.wording import KeyPath, Problem, dotted, listed, nearest
@@ -69,7 +69,7 @@ class Firewall:
             )
         return self._wanted
 
-    def set(self, settings: Settings) -> None:
+    def set(self, settings: FirewallSettings) -> None:
         """Have a firewall; once it is built, change default, per_source and timeouts of it.
 
         Raises ConfigError.
@@ -186,8 +186,10 @@ class Firewall:
             return rule_text.document(self._wanted, self._places, numbers)
 
     def sessions(self) -> SessionList:
-        """The sessions, to be listed and counted. Raises ConfigError when it is off."""
+        """The sessions, to be listed and counted. Raises ConfigError when it is off, or not built."""
         wanted = self.wanted
+        if not self._prepared:
+            raise ConfigError("the firewall has no sessions yet: build comes first")
         rules = {
             self._places.hits[key]: rule.name
             for key, rule in zip(wanted.rule_keys, wanted.rules, strict=True)
@@ -199,8 +201,9 @@ class Firewall:
 
     def kill(self, wanted: Filter) -> int:
         """Have the worker end sessions. Returns how many. Raises ConfigError, ArenaError."""
+        keys = self.sessions().keys(wanted)
         ring = self.table.tables["session_kills"]
-        return end_sessions(ring, self._arena.path / KILLS, self.sessions().keys(wanted))
+        return end_sessions(ring, self._arena.path / KILLS, keys)
 
     def _is_routed(self, interface: Interface) -> bool:
         return int(self._interfaces.record(interface)["mode"]) in (ROUTED, BVI)

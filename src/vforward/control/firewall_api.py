@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vforward.control.firewall import Firewall
-from vforward.control.rules import Nat, Policer, Rule, Settings
+from vforward.control.rules import FirewallSettings, Nat, Policer, Rule
 from vforward.control.session_list import Filter
 
 
@@ -16,7 +16,7 @@ class FirewallApi:
 
     firewall: Firewall
 
-    def set_firewall(self, settings: Settings) -> None:
+    def set_firewall(self, settings: FirewallSettings) -> None:
         """Have a firewall: before build. After it, change ``default``, ``loose``, ``per_source`` and
         ``timeouts``. Raises ConfigError.
         """

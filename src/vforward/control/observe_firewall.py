@@ -68,9 +68,10 @@ def nat(view: View) -> list[dict[str, Any]]:
 
 def policers(view: View) -> list[dict[str, Any]]:
     """The policers: name, what they are set to, packets and bytes by colour since they are there."""
+    listed = about(view)["policers"]
     table = view.arena.open("policers")
     rows = []
-    for one in about(view)["policers"]:
+    for one in listed:
         row = {"name": one["name"], "what": one["what"]}
         for key in ("packets", "bytes"):
             counted = table[one["number"]][key]

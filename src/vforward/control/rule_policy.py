@@ -19,11 +19,11 @@ from vforward.control.rules import (
     PERMIT,
     REJECT,
     DestinationNat,
+    FirewallSettings,
     Masquerade,
     Nat,
     Policer,
     Rule,
-    Settings,
     SourceNat,
     StaticNat,
 )
@@ -42,7 +42,7 @@ Compile = Callable[[NDArray[Any]], NDArray[np.uint64]]
 class Wanted:
     """All that a firewall is told at one time."""
 
-    settings: Settings
+    settings: FirewallSettings
     rules: tuple[Rule, ...] = ()
     nat: tuple[Nat, ...] = ()
     policers: Mapping[str, Policer] = field(default_factory=dict)

@@ -319,7 +319,7 @@ Nat = Masquerade | SourceNat | DestinationNat | StaticNat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(_Said):
+class FirewallSettings(_Said):
     """The firewall itself. ports: where it is on; none: at all that are routed.
 
     timeouts: seconds by state, see TIMEOUTS; what is left out has its default.
