@@ -96,8 +96,8 @@ def header(flags=0, seq=0, ack=0, window=0, scale=None, ports=(0, 0)):
 class World:
     """A table with a packet in row 0. Time stands still until it is told."""
 
-    def __init__(self, capacity=63, nat=True):
-        self.sessions = Sessions(cast("Arena", Heap()), capacity, nat=nat)
+    def __init__(self, capacity=63):
+        self.sessions = Sessions(cast("Arena", Heap()), capacity)
         self.array = self.sessions.array
         self.pool = heap_pool(1)
         self.pool.meta[0] = 0
@@ -147,10 +147,9 @@ class World:
         found = int(_find6(self.array, halves(src), sport, halves(dst), dport, protocol, zone))
         return None if found < 0 else (found >> 2, found & 1)
 
-    def follow(self, number, direction, reply_key=0):
+    def follow(self, number, direction):
         """The packet is one of a session's. Returns the verdict."""
-        found = number << 2 | reply_key << 1 | (1 - direction)
-        return int(follow4(self.array, self.pool.data, self.pool.meta, 0, found))
+        return int(follow4(self.array, self.pool.data, self.pool.meta, 0, number << 1 | direction))
 
     def close(self, number):
         close(self.array, number)

@@ -11,19 +11,21 @@
     sources  u64[3 * (n + 1) / 2]  how many sessions each source has, where a rule limits that
     limits   u32[LIMITS_MAX]     how many sessions are counted under each limit
 
-A session costs 64 + 32 + 16 + 12 = 124 bytes where n is 2**k - 1, as tables.session_table has it; and
-lists and limits 25 KiB. Without NAT it is 8 less.
+A session costs 64 + 32 + 16 + 12 = 124 bytes where n is 2**k - 1, as tables.session_table has it; the
+lists and limits 25 KiB.
 
 Record 0 is nobody's: no packet has its key, so that a look-up that found nothing may compare with it.
 
-IPv4: an endpoint is address << 16 | port, 48 bits. The key of a direction are both endpoints, the lower
-one first, with zone (the VRF that packets came by) and protocol: so both directions have one key. A
-session with NAT has two: that of the original packets, as the initiator sends them, and that of the
-replies, as the responder sends them. IPv6: k0 to k3 are the lower endpoint's address and the higher's;
-there is no NAT.
+IPv4: an endpoint is address << 16 | port, 48 bits. A session has two keys, one for each direction: the
+endpoints of the packets as they come, so each key tells who has sent a packet. Without NAT the reply
+key is the original one turned around. IPv6: k0 to k3 are the initiator's address and the responder's,
+and ``ports`` has theirs; there is no NAT.
 
-    k0  zone << 56 | protocol << 48 | lower endpoint   k1  higher endpoint      original key
-    k2  as k0                                          k3  as k1                reply key
+    k0  zone << 56 | protocol << 48 | source port << 16 | destination port    what the initiator sends
+    k1  source address << 32 | destination address
+    k2, k3  the same of what the responder sends
+
+(zone: the VRF of the port that packets come by.)
 
 Hash: two multiplications of 64 to 128 bits by secret words (RFC 4987 section 3.6 on guessable tables).
 Time is counted in ticks of a second; ``seen`` has the low 16 bits, so timeouts are at most TIMEOUT_MAX.
@@ -45,7 +47,7 @@ SESSION = np.dtype(
         ("k1", np.uint64),
         ("k2", np.uint64),
         ("k3", np.uint64),
-        ("ports", np.uint32),  # IPv6: lower endpoint's port << 16 | higher's
+        ("ports", np.uint32),  # IPv6: the initiator's port << 16 | the responder's
         ("protocol", np.uint8),
         ("zone", np.uint8),
         ("flags", np.uint8),
@@ -78,9 +80,8 @@ COLD = np.dtype(
 assert COLD.itemsize == 32
 
 # SESSION.flags
-SIX, NAT, LOWER, REPLY_LOWER, TREATED, SOURCED, LOOSE = (1 << k for k in range(7))
-"""LOWER, REPLY_LOWER: the initiator's is the lower endpoint of the original, of the reply key. SOURCED:
-counted in sources. LOOSE: picked up in its middle."""
+SIX, NAT, TREATED, SOURCED, LOOSE = (1 << k for k in range(5))
+"""SOURCED: counted in sources. LOOSE: picked up in its middle."""
 
 # SESSION.state. Of what is not TCP: UNREPLIED, REPLIED.
 (
@@ -98,7 +99,7 @@ STATES = (
     CAPACITY, BITS, BUCKET_MASK, N_SOURCES, HOT_AT, COLD_AT, INDEX_AT, SOURCES_AT, LIMITS_AT,
     FREE_FIRST, UNUSED, SECOND, OPEN, EMBRYONIC,
 ) = range(14)  # fmt: skip
-"""HOT_AT ... LIMITS_AT: bytes from the start. BITS: of an index entry, that hold a session's number.
+"""HOT_AT ... LIMITS_AT: bytes from the start. BITS: of an index entry, that hold number and direction.
 FREE_FIRST: head of the free records' list; UNUSED: the first that never was used. SECOND: entries that
 lie in their second bucket."""
 NOW, SWEPT, NEXT_AT, HZ, BEHIND = 16, 17, 18, 19, 20
@@ -132,7 +133,6 @@ CAPACITY_MAX = (1 << 24) - 1
 SOURCE_COUNT = 24
 """Low bits of a word of sources: how many; the others are of the source's hash."""
 
-ENDPOINT = (1 << 48) - 1
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
 
 FULL, NOT_A_BEGINNING, SOURCE_LIMIT, RULE_LIMIT, TAKEN = range(5)
@@ -145,6 +145,7 @@ class Shard(NamedTuple):
 
     head: NDArray[np.uint64]
     hot: NDArray[Any]
+    words: NDArray[np.uint64]  # hot, once more
     cold: NDArray[Any]
     entries: NDArray[np.uint32]
     sources: NDArray[np.uint64]
@@ -170,6 +171,7 @@ def shard(sessions: Any) -> Any:
     return Shard(
         view(base, HEADER, np.uint64),
         view(base + i64(sessions[HOT_AT]), n + 1, SESSION),
+        view(base + i64(sessions[HOT_AT]), (n + 1) * 8, np.uint64),
         view(base + i64(sessions[COLD_AT]), n + 1 + LISTS + SLOTS, COLD),
         view(base + i64(sessions[INDEX_AT]), (i64(sessions[BUCKET_MASK]) + 1) * WAYS, np.uint32),
         view(base + i64(sessions[SOURCES_AT]), i64(sessions[N_SOURCES]), np.uint64),
@@ -179,10 +181,21 @@ def shard(sessions: Any) -> Any:
 
 @inline
 def key4(src: Any, dst: Any, protocol: Any, zone: Any) -> Any:
-    """The key of an IPv4 packet and whether its source is the lower endpoint: (k0, k1, lower)."""
-    lower = src < dst
-    k0 = u64(zone << 56 | protocol << 48 | (src if lower else dst))
-    return k0, u64(dst if lower else src), lower
+    """The key of an IPv4 packet, by its endpoints: (k0, k1)."""
+    ports = (src & 0xFFFF) << 16 | dst & 0xFFFF
+    return u64(zone << 56 | protocol << 48 | ports), u64(src >> 16 << 32 | dst >> 16)
+
+
+@inline
+def source4(k0: Any, k1: Any) -> Any:
+    """The source's endpoint in an IPv4 key."""
+    return i64(k1 >> u64(32)) << 16 | i64(k0 >> u64(16)) & 0xFFFF
+
+
+@inline
+def destination4(k0: Any, k1: Any) -> Any:
+    """The destination's endpoint in an IPv4 key."""
+    return i64(k1 & u64(0xFFFFFFFF)) << 16 | i64(k0 & u64(0xFFFF))
 
 
 @inline
@@ -196,7 +209,7 @@ def hash4(s: Any, k0: Any, k1: Any) -> Any:
 
 @inline
 def hash6(s: Any, k0: Any, k1: Any, k2: Any, k3: Any, ports: Any, protocol: Any, zone: Any) -> Any:
-    """The hash of an IPv6 key."""
+    """The hash of an IPv6 packet: its addresses and ports, the source's first."""
     seed = s.head
     half = fold_multiply(k0 ^ seed[SEED], k1 ^ seed[SEED + 1])
     other = fold_multiply(k2 ^ seed[SEED + 2], k3 ^ seed[SEED + 3])
@@ -204,34 +217,22 @@ def hash6(s: Any, k0: Any, k1: Any, k2: Any, k3: Any, ports: Any, protocol: Any,
     return fold_multiply(half ^ seed[SEED + 4] ^ what, other ^ seed[SEED + 5])
 
 
-@inline
-def is_lower6(
-    src_high: Any, src_low: Any, sport: Any, dst_high: Any, dst_low: Any, dport: Any
-) -> Any:
-    """Whether the first IPv6 endpoint is the lower one."""
-    if src_high != dst_high:
-        return src_high < dst_high
-    if src_low != dst_low:
-        return src_low < dst_low
-    return sport < dport
-
-
 def power_of_two(n: int) -> int:
     """The least power of two that is n or more."""
     return 1 << max(0, n - 1).bit_length()
 
 
-def words_for(capacity: int, *, nat: bool = True) -> int:
+def words_for(capacity: int) -> int:
     """Length of the array of a shard: what to ask an arena for."""
-    return _layout(capacity, nat)[-1] // 8
+    return _layout(capacity)[-1] // 8
 
 
-def _layout(capacity: int, nat: bool) -> list[int]:
+def _layout(capacity: int) -> list[int]:
     """Entries of the index and of the sources; bytes at which each part begins, and the end."""
     if not 1 <= capacity <= CAPACITY_MAX:
         msg = f"a table of {capacity} sessions: from 1 to {CAPACITY_MAX}"
         raise ValueError(msg)
-    entries = max(2 * WAYS, power_of_two(capacity + 1) * (4 if nat else 2))
+    entries = max(2 * WAYS, power_of_two(capacity + 1) * 4)
     sources = 3 * (capacity + 1) // 2 + 1
     sizes = (
         HEADER * 8, (capacity + 1) * 64, (capacity + 1 + LISTS + SLOTS) * 32,
@@ -243,11 +244,11 @@ def _layout(capacity: int, nat: bool) -> list[int]:
     return [entries, sources, *starts[1:]]
 
 
-def prepare(sessions: NDArray[np.uint64], capacity: int, seed: bytes, *, nat: bool = True) -> None:
+def prepare(sessions: NDArray[np.uint64], capacity: int, seed: bytes) -> None:
     """Make an array of zeros a table without sessions. seed: 48 secret bytes."""
-    entries, sources, *starts = _layout(capacity, nat)
+    entries, sources, *starts = _layout(capacity)
     head = sessions[:HEADER]
-    head[[CAPACITY, BITS]] = capacity, max(1, capacity.bit_length())
+    head[[CAPACITY, BITS]] = capacity, capacity.bit_length() + 1
     head[[BUCKET_MASK, N_SOURCES]] = entries // WAYS - 1, sources
     head[[HOT_AT, COLD_AT, INDEX_AT, SOURCES_AT, LIMITS_AT]] = starts[:5]
     head[UNUSED] = 1
@@ -264,7 +265,8 @@ def arrays(sessions: NDArray[np.uint64]) -> Shard:
     raw = sessions.view(np.uint8)
     n = int(sessions[CAPACITY])
     lengths = (
-        (HOT_AT, n + 1, SESSION), (COLD_AT, n + 1 + LISTS + SLOTS, COLD),
+        (HOT_AT, n + 1, SESSION), (HOT_AT, (n + 1) * 8, np.dtype(np.uint64)),
+        (COLD_AT, n + 1 + LISTS + SLOTS, COLD),
         (INDEX_AT, (int(sessions[BUCKET_MASK]) + 1) * WAYS, np.dtype(np.uint32)),
         (SOURCES_AT, int(sessions[N_SOURCES]), np.dtype(np.uint64)),
         (LIMITS_AT, LIMITS_MAX, np.dtype(np.uint32)),

@@ -20,12 +20,16 @@ def _found(sessions: Any, number: Any) -> Any:
     s = t.shard(sessions)
     record = s.hot[number]
     if record.flags & t.SIX:
-        return number == index.probe6(
-            s, record.k0, record.k1, record.k2, record.k3,
-            i64(record.ports), i64(record.protocol), i64(record.zone),
-        )  # fmt: skip
-    one = index.probe4(s, record.k0, record.k1) >> 2
-    return one == number and index.probe4(s, record.k2, record.k3) >> 2 == number
+        ports, protocol, zone = i64(record.ports), i64(record.protocol), i64(record.zone)
+        back = (ports >> 16 | ports << 16) & 0xFFFFFFFF
+        one, two = record.k0, record.k1
+        three, four = record.k2, record.k3
+        original = index.mine6(s, one, two, three, four, ports, protocol, zone)
+        reply = index.mine6(s, three, four, one, two, back, protocol, zone)
+    else:
+        original = index.mine4(s, record.k0, record.k1)
+        reply = index.mine4(s, record.k2, record.k3)
+    return original == number << 1 and reply == number << 1 | 1
 
 
 @kernel
@@ -52,10 +56,8 @@ def check(sessions: NDArray[np.uint64]) -> None:
     state = hot["state"][used]
     embryonic = (state < t.ESTABLISHED) | (state == t.UNREPLIED)
     assert int(embryonic.sum()) == int(head[t.EMBRYONIC]), "embryonic sessions miscounted"
-    flags = hot["flags"][used]
     assert (hot["k0"][0], hot["state"][0]) == (0xFFFFFFFFFFFFFFFF, t.FREE)
-    keys = used.size + int((flags & t.NAT != 0).sum())
-    assert keys == int(np.count_nonzero(parts.entries)), "entries that are no session's"
+    assert 2 * used.size == int(np.count_nonzero(parts.entries)), "entries that are no session's"
     for number in used.tolist():
         assert _found(sessions, number), f"session {number}: not found by its keys"
     _check_lists(sessions, parts, used.tolist())

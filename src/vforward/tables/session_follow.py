@@ -17,7 +17,7 @@ from vforward.tables.session_index import ends4
 
 @inline
 def belongs(s: Any, found: Any) -> Any:
-    """Whether what find4 found is the packet's own: with NAT, each direction has a key of its own."""
+    """Whether what find4 found is the packet's own: with NAT, each direction has endpoints of its own."""
     return (s.hot[found >> 2].flags & t.NAT == 0) | ((found >> 1 ^ found) & 1 == 1)
 
 
@@ -53,15 +53,23 @@ def follow(
     return i64(tcp.PASS)
 
 
+@inline
+def translated4(s: Any, number: Any, direction: Any) -> Any:
+    """Source and destination that a packet of a direction of a session with NAT is given."""
+    at = number * 8 + 2 - 2 * direction
+    k0, k1 = s.words[at], s.words[at + 1]
+    return t.destination4(k0, k1), t.source4(k0, k1)
+
+
 @kernel
-def follow4(s: Any, data: Any, meta: Any, row: Any, l3: Any, l4: Any, found: Any) -> Any:
-    """follow, for an IPv4 packet and what find4 found for it; translates what passes."""
-    number = found >> 2
+def follow4(s: Any, data: Any, meta: Any, row: Any, l3: Any, l4: Any, mine: Any) -> Any:
+    """follow, for an IPv4 packet and what mine4 found for it; translates what passes."""
+    number, direction = mine >> 1, mine & 1
     fragment = load16(data, row, l3 + ip4.FRAGMENT) & (ip4.MORE_FRAGMENTS | ip4.OFFSET_MASK)
     at = i64(-1) if fragment & ip4.OFFSET_MASK else i64(l4)
-    verdict = follow(s, data, meta, row, at, fragment == 0, number, 1 - (found & 1))
+    verdict = follow(s, data, meta, row, at, fragment == 0, number, direction)
     if verdict == tcp.PASS and s.hot[number].flags & t.NAT:
-        src, dst = new_ends4(s, found)
+        src, dst = translated4(s, number, direction)
         if not translate4(data, meta, row, l3, at, i64(s.hot[number].protocol), src, dst):
             return i64(tcp.SHORT)
     return verdict

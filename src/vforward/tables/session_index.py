@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""session_index: from a packet's endpoints to its session, by one bucket and one record.
+"""session_index: from a packet's endpoints to its session and direction, by one bucket and one record.
 
-A bucket is one cache line of 16 entries, compared at once: tag in the high bits, number of the session
-in the low ones, 0: empty. What finds its bucket full goes to a second one, and a look-up asks there
-only while the head's word SECOND says that there are any such entries.
+A bucket is one cache line of 16 entries, compared at once: a tag in the high bits, below that a session's
+number << 1 | direction (1: what the responder sends), 0: empty. What finds its bucket full goes to a
+second one, or moves an entry there; a look-up asks there only while the head's word SECOND says that there
+is any such entry.
 
-Complexity  two cache lines for what is there and for what is not, with tables half full.
+Complexity  two cache lines, one for what is not there. Half of the entries are used at most.
 """
 
 from __future__ import annotations
@@ -38,36 +39,42 @@ def tag(mixed: Any, bits: Any) -> Any:
 
 
 @inline
-def is4(record: Any, k0: Any, k1: Any) -> Any:
-    """Which keys of a session are that: 1 the original, 2 the reply's, 3 both, 0 none."""
-    original = (record.k0 == k0) & (record.k1 == k1)
-    reply = (record.k2 == k0) & (record.k3 == k1)
-    return (i64(original) | i64(reply) << 1) * i64(record.flags & t.SIX == 0)
+def is4(s: Any, number: Any, direction: Any, k0: Any, k1: Any) -> Any:
+    """Whether an IPv4 key is that of a session's direction."""
+    at = number * 8 + direction * 2
+    same = (s.words[at] ^ k0) | (s.words[at + 1] ^ k1)
+    return (same == u64(0)) & (s.hot[number].flags & t.SIX == 0)
 
 
 @inline
 def is6(
-    record: Any, k0: Any, k1: Any, k2: Any, k3: Any, ports: Any, protocol: Any, zone: Any
-) -> Any:
-    """Whether an IPv6 key is a session's."""
-    same = (record.k0 == k0) & (record.k1 == k1) & (record.k2 == k2) & (record.k3 == k3)
-    same &= (record.ports == ports) & (record.protocol == protocol) & (record.zone == zone)
-    return same & (record.flags & t.SIX != 0)
+    s: Any, number: Any, direction: Any, src_high: Any, src_low: Any, dst_high: Any, dst_low: Any,
+    ports: Any, protocol: Any, zone: Any,
+) -> Any:  # fmt: skip
+    """Whether an IPv6 packet is of a session's direction. ports: source << 16 | destination."""
+    at = number * 8
+    src, dst = at + 2 * direction, at + 2 - 2 * direction
+    record = s.hot[number]
+    own = i64(record.ports)
+    own = (own >> 16 | own << 16) & 0xFFFFFFFF if direction else own
+    same = (s.words[src] ^ src_high) | (s.words[src + 1] ^ src_low)
+    same |= (s.words[dst] ^ dst_high) | (s.words[dst + 1] ^ dst_low)
+    what = (own == ports) & (record.protocol == protocol) & (record.zone == zone)
+    return (same == u64(0)) & what & (record.flags & t.SIX != 0)
 
 
 @kernel
-def probe4(s: Any, k0: Any, k1: Any) -> Any:
-    """The session that has an IPv4 key: number << 2 | what is4 says; or -1."""
+def mine4(s: Any, k0: Any, k1: Any) -> Any:
+    """The session that an IPv4 packet is of: number << 1 | direction, or -1."""
     mixed = t.hash4(s, k0, k1)
     bits = i64(s.head[t.BITS])
     wanted = tag(mixed, bits)
     for at in (bucket(s, mixed), second(s, mixed)):
         hits = near16(s.entries, at, wanted, i64(1) << bits)
         while hits:
-            number = i64(s.entries[at + ctz(u64(hits))]) ^ wanted
-            keys = is4(s.hot[number], k0, k1)
-            if keys:
-                return number << 2 | keys
+            entry = i64(s.entries[at + ctz(u64(hits))]) ^ wanted
+            if is4(s, entry >> 1, entry & 1, k0, k1):
+                return entry
             hits &= hits - 1
         if s.head[t.SECOND] == u64(0):
             break
@@ -75,44 +82,62 @@ def probe4(s: Any, k0: Any, k1: Any) -> Any:
 
 
 @kernel
-def probe6(s: Any, k0: Any, k1: Any, k2: Any, k3: Any, ports: Any, protocol: Any, zone: Any) -> Any:
-    """The session that has an IPv6 key, or -1."""
-    mixed = t.hash6(s, k0, k1, k2, k3, ports, protocol, zone)
+def mine6(
+    s: Any,
+    src_high: Any,
+    src_low: Any,
+    dst_high: Any,
+    dst_low: Any,
+    ports: Any,
+    protocol: Any,
+    zone: Any,
+) -> Any:
+    """The session that an IPv6 packet is of: number << 1 | direction, or -1. As is6."""
+    mixed = t.hash6(s, src_high, src_low, dst_high, dst_low, ports, protocol, zone)
     bits = i64(s.head[t.BITS])
     wanted = tag(mixed, bits)
     for at in (bucket(s, mixed), second(s, mixed)):
         hits = near16(s.entries, at, wanted, i64(1) << bits)
         while hits:
-            number = i64(s.entries[at + ctz(u64(hits))]) ^ wanted
-            if is6(s.hot[number], k0, k1, k2, k3, ports, protocol, zone):
-                return number
+            entry = i64(s.entries[at + ctz(u64(hits))]) ^ wanted
+            if is6(
+                s,
+                entry >> 1,
+                entry & 1,
+                src_high,
+                src_low,
+                dst_high,
+                dst_low,
+                ports,
+                protocol,
+                zone,
+            ):
+                return entry
             hits &= hits - 1
         if s.head[t.SECOND] == u64(0):
             break
     return i64(-1)
 
 
-@inline
-def from_initiator(flags: Any, reply_key: Any, lower: Any) -> Any:
-    """1 if a packet whose source is the lower endpoint, or not, of a key is the initiator's, i64."""
-    flag = t.REPLY_LOWER if reply_key else t.LOWER
-    return i64((i64(flags) & flag != 0) == lower)
-
-
 @kernel
 def find4(s: Any, src: Any, dst: Any, protocol: Any, zone: Any) -> Any:
-    """The session of an IPv4 packet: number << 2 | reply_key << 1 | from_initiator, or -1.
+    """The session that has these IPv4 endpoints: number << 2 | reply_key << 1 | from_initiator, or -1.
 
-    reply_key: 1 if its endpoints are the reply key of a session with NAT. The initiator's packets have
-    the original key and the responder's the reply key; with NAT, others are not of the session.
+    reply_key: 1 if they are those of the replies of a session with NAT. What is found may be a packet
+    that goes the other way than the session's: of one with NAT those are not the session's own.
     """
-    k0, k1, lower = t.key4(src, dst, protocol, zone)
-    found = probe4(s, k0, k1)
-    if found < 0:
+    k0, k1 = t.key4(src, dst, protocol, zone)
+    entry = mine4(s, k0, k1)
+    turned = i64(0)
+    if entry < 0:
+        k0, k1 = t.key4(dst, src, protocol, zone)
+        entry = mine4(s, k0, k1)
+        turned = i64(1)
+    if entry < 0:
         return i64(-1)
-    reply_key = i64(found & 1 == 0)
-    flags = s.hot[found >> 2].flags
-    return found >> 2 << 2 | reply_key << 1 | from_initiator(flags, reply_key, lower)
+    direction = entry & 1
+    nat = i64(s.hot[entry >> 1].flags & t.NAT != 0)
+    return entry >> 1 << 2 | (direction & nat) << 1 | (1 - (direction ^ turned))
 
 
 @kernel
@@ -121,51 +146,25 @@ def find6(
     protocol: Any, zone: Any,
 ) -> Any:  # fmt: skip
     """The session of an IPv6 packet: number << 2 | from_initiator, or -1. Halves of addresses: u64."""
-    if t.is_lower6(src_high, src_low, sport, dst_high, dst_low, dport):
-        ports = sport << 16 | dport
-        number = probe6(s, src_high, src_low, dst_high, dst_low, ports, protocol, zone)
-        lower = True
-    else:
-        ports = dport << 16 | sport
-        number = probe6(s, dst_high, dst_low, src_high, src_low, ports, protocol, zone)
-        lower = False
-    if number < 0:
-        return i64(-1)
-    return number << 2 | from_initiator(s.hot[number].flags, 0, lower)
+    entry = mine6(s, src_high, src_low, dst_high, dst_low, sport << 16 | dport, protocol, zone)
+    return i64(-1) if entry < 0 else entry >> 1 << 2 | (1 - (entry & 1))
 
 
 @inline
 def ends4(s: Any, number: Any, reply_key: Any) -> Any:
     """The endpoints of an IPv4 session in a key: (the initiator's, the responder's)."""
-    record = s.hot[number]
-    low = i64(record.k2 if reply_key else record.k0) & t.ENDPOINT
-    high = i64(record.k3 if reply_key else record.k1)
-    flag = t.REPLY_LOWER if reply_key else t.LOWER
-    if record.flags & flag:
-        return low, high
-    return high, low
+    at = number * 8 + 2 * reply_key
+    source = t.source4(s.words[at], s.words[at + 1])
+    destination = t.destination4(s.words[at], s.words[at + 1])
+    if reply_key:
+        return destination, source
+    return source, destination
 
 
 @kernel
-def insert(s: Any, mixed: Any, number: Any) -> Any:
-    """Enter a session under a hash. Returns whether there was room."""
-    wanted = tag(mixed, i64(s.head[t.BITS])) | number
-    at = bucket(s, mixed)
-    empty = near16(s.entries, at, i64(0), i64(1))
-    if empty == 0:
-        at = second(s, mixed)
-        empty = near16(s.entries, at, i64(0), i64(1))
-        if empty == 0:
-            return False
-        s.head[t.SECOND] += u64(1)
-    s.entries[at + ctz(u64(empty))] = wanted
-    return True
-
-
-@kernel
-def remove(s: Any, mixed: Any, number: Any) -> None:
-    """Take a session's entry under a hash away."""
-    wanted = tag(mixed, i64(s.head[t.BITS])) | number
+def remove(s: Any, mixed: Any, what: Any) -> None:
+    """Take the entry of number << 1 | direction under a hash away."""
+    wanted = tag(mixed, i64(s.head[t.BITS])) | what
     at = bucket(s, mixed)
     hits = near16(s.entries, at, wanted, i64(1))
     if hits == 0:
@@ -178,33 +177,73 @@ def remove(s: Any, mixed: Any, number: Any) -> None:
 
 
 @inline
-def hash_of(s: Any, number: Any, reply_key: Any) -> Any:
-    """The hash of a session's key."""
+def hash_of(s: Any, number: Any, direction: Any) -> Any:
+    """The hash of the packets of a session's direction."""
     record = s.hot[number]
     if record.flags & t.SIX:
-        return t.hash6(
-            s, record.k0, record.k1, record.k2, record.k3,
-            i64(record.ports), i64(record.protocol), i64(record.zone),
-        )  # fmt: skip
-    if reply_key:
+        ports = i64(record.ports)
+        protocol, zone = i64(record.protocol), i64(record.zone)
+        if direction:
+            ports = (ports >> 16 | ports << 16) & 0xFFFFFFFF
+            return t.hash6(s, record.k2, record.k3, record.k0, record.k1, ports, protocol, zone)
+        return t.hash6(s, record.k0, record.k1, record.k2, record.k3, ports, protocol, zone)
+    if direction:
         return t.hash4(s, record.k2, record.k3)
     return t.hash4(s, record.k0, record.k1)
 
 
 @kernel
-def enter(s: Any, number: Any) -> Any:
-    """Enter a session under all of its keys, or under none. Returns whether there was room."""
-    if not insert(s, hash_of(s, number, 0), number):
+def _make_room(s: Any, at: Any) -> Any:
+    """Move one entry of a full bucket to its other one. Returns where it was, -1: all are full."""
+    mask = (i64(1) << i64(s.head[t.BITS])) - 1
+    for place in range(at, at + t.WAYS):
+        what = i64(s.entries[place]) & mask
+        mixed = hash_of(s, what >> 1, what & 1)
+        first, other = bucket(s, mixed), second(s, mixed)
+        to = other if first == at else first
+        empty = near16(s.entries, to, i64(0), i64(1))
+        if to != at and empty:
+            s.entries[to + ctz(u64(empty))] = s.entries[place]
+            s.head[t.SECOND] += u64(1 if to == other else -1)
+            return i64(place)
+    return i64(-1)
+
+
+@kernel
+def insert(s: Any, mixed: Any, what: Any) -> Any:
+    """Enter number << 1 | direction under a hash. Returns whether there was room."""
+    wanted = tag(mixed, i64(s.head[t.BITS])) | what
+    at = bucket(s, mixed)
+    empty = near16(s.entries, at, i64(0), i64(1))
+    if empty:
+        s.entries[at + ctz(u64(empty))] = wanted
+        return True
+    other = second(s, mixed)
+    empty = near16(s.entries, other, i64(0), i64(1))
+    if empty:
+        s.entries[other + ctz(u64(empty))] = wanted
+        s.head[t.SECOND] += u64(1)
+        return True
+    place = _make_room(s, at)
+    if place < 0:
         return False
-    if s.hot[number].flags & t.NAT and not insert(s, hash_of(s, number, 1), number):
-        remove(s, hash_of(s, number, 0), number)
+    s.entries[place] = wanted
+    return True
+
+
+@kernel
+def enter(s: Any, number: Any) -> Any:
+    """Enter both directions of a session, or none. Returns whether there was room."""
+    if not insert(s, hash_of(s, number, 0), number << 1):
+        return False
+    if not insert(s, hash_of(s, number, 1), number << 1 | 1):
+        remove(s, hash_of(s, number, 0), number << 1)
         return False
     return True
 
 
 @kernel
 def leave(s: Any, number: Any) -> None:
-    """Take all entries of a session away."""
-    remove(s, hash_of(s, number, 0), number)
-    if s.hot[number].flags & t.NAT:
-        remove(s, hash_of(s, number, 1), number)
+    """Take both entries of a session away."""
+    remove(s, hash_of(s, number, 0), number << 1)
+    remove(s, hash_of(s, number, 1), number << 1 | 1)

@@ -140,13 +140,7 @@ def touch(s: Any, number: Any) -> None:
 def _source(s: Any, record: Any, hits: Any) -> Any:
     """The hash of a session's source and rule, u64. An IPv6 source is its /64."""
     seed = s.head
-    low, high = record.k0, record.k1
-    if record.flags & t.SIX:
-        high = record.k2
-    else:
-        low = (low & u64(t.ENDPOINT)) >> u64(16)
-        high >>= u64(16)
-    where = low if record.flags & t.LOWER else high
+    where = record.k0 if record.flags & t.SIX else record.k1 >> u64(32)
     rule = u64(i64(hits) << 16 | i64(record.zone) << 8 | i64(record.flags & t.SIX))
     return fold_multiply(
         fold_multiply(where ^ seed[t.SEED + 5], rule ^ seed[t.SEED + 4]) ^ seed[t.SEED + 3],

@@ -103,11 +103,11 @@ def open4(
     come; without NAT dst and src. l4: where the transport header is, in a fragment without it any.
     grant: the fields of session.Grant, all i64. The packet is not changed.
     """
-    k0, k1, lower = t.key4(src, dst, protocol, zone)
-    k2, k3, reply_lower = t.key4(reply_dst, reply_src, protocol, zone)
-    nat = (k0 != k2) | (k1 != k3)
-    taken = src == dst or reply_src == reply_dst or (not nat and lower != reply_lower)
-    taken = taken or index.probe4(s, k0, k1) >= 0 or (nat and index.probe4(s, k2, k3) >= 0)
+    k0, k1 = t.key4(src, dst, protocol, zone)
+    k2, k3 = t.key4(reply_src, reply_dst, protocol, zone)
+    nat = (reply_src != dst) | (reply_dst != src)
+    taken = src == dst or reply_src == reply_dst or (k0 == k2 and k1 == k3)
+    taken = taken or index.mine4(s, k0, k1) >= 0 or index.mine4(s, k2, k3) >= 0
     sport, dport = src & 0xFFFF, dst & 0xFFFF
     if load16(data, row, i64(meta[row].l3) + ip4.FRAGMENT) & ip4.OFFSET_MASK:
         l4 = i64(-1)
@@ -127,9 +127,7 @@ def open4(
     record.ports = 0
     record.protocol = protocol
     record.zone = zone
-    record.flags = (
-        (t.NAT if nat else 0) | (t.LOWER if lower else 0) | (t.REPLY_LOWER if reply_lower else 0)
-    )
+    record.flags = t.NAT if nat else 0
     return _open(s, data, meta, row, l4, number, state, grant)
 
 
@@ -149,14 +147,13 @@ def open6(
     if number == 0:
         s.head[t.REFUSED] += u64(1)
         return ~i64(t.FULL)
-    lower = t.is_lower6(src_high, src_low, sport, dst_high, dst_low, dport)
     record = s.hot[number]
-    record.k0 = src_high if lower else dst_high
-    record.k1 = src_low if lower else dst_low
-    record.k2 = dst_high if lower else src_high
-    record.k3 = dst_low if lower else src_low
-    record.ports = sport << 16 | dport if lower else dport << 16 | sport
+    record.k0 = src_high
+    record.k1 = src_low
+    record.k2 = dst_high
+    record.k3 = dst_low
+    record.ports = sport << 16 | dport
     record.protocol = protocol
     record.zone = zone
-    record.flags = t.SIX | (t.LOWER if lower else 0)
+    record.flags = t.SIX
     return _open(s, data, meta, row, l4, number, state, grant)

@@ -26,13 +26,12 @@ KILLS = 4096
 class Sessions:
     """A shard: its segments in an arena, and what may be asked of it while a worker runs."""
 
-    def __init__(self, arena: Arena, capacity: int, *, nat: bool = True, worker: int = 0) -> None:
-        """Room for capacity sessions, rounded up to 2**k - 1. nat: whether they may have two keys."""
-        self._nat = nat
+    def __init__(self, arena: Arena, capacity: int, *, worker: int = 0) -> None:
+        """Room for capacity sessions, rounded up to 2**k - 1."""
         self.capacity = t.power_of_two(capacity + 1) - 1
-        words = t.words_for(self.capacity, nat=nat)
+        words = t.words_for(self.capacity)
         self.array: NDArray[np.uint64] = arena.make(f"sessions-{worker}", words, np.uint64)
-        t.prepare(self.array, self.capacity, os.urandom(48), nat=nat)
+        t.prepare(self.array, self.capacity, os.urandom(48))
         kills = arena.make(f"session-kills-{worker}", items_for(KILLS, np.uint64), np.uint64)
         self._kills = Ring(kills)
         self.parts = t.arrays(self.array)
@@ -66,5 +65,5 @@ class Sessions:
         settings = self.array[: t.HEADER].copy()
         keep = [t.NOW, t.SWEPT, t.NEXT_AT, t.HZ, t.SETTINGS_LOOSE, *range(t.TIMEOUTS, t.SCRATCH)]
         self.array[:] = 0
-        t.prepare(self.array, self.capacity, os.urandom(48), nat=self._nat)
+        t.prepare(self.array, self.capacity, os.urandom(48))
         self.array[keep] = settings[keep]

@@ -15,15 +15,18 @@ Drops   see Count
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+import numpy as np
 
 from vforward.graph import arcs
 from vforward.graph.node import INFO, Labels, Node
-from vforward.jit.be import load16, load32, load64
+from vforward.jit.be import load16, load32, load64, raw_load64
 from vforward.jit.intrinsics import ctz, prefetch
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.jit.vector import near16
-from vforward.layout import EDGE_HELD, PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
+from vforward.layout import EDGE_HELD, EDGE_MAX, PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
 from vforward.packet import ip4, tcp
 from vforward.packet import ports as l4_ports
 from vforward.packet.translate import translate4
@@ -33,13 +36,25 @@ from vforward.tables import session_life as life
 from vforward.tables import session_tcp as machine
 from vforward.tables.ports import Ports
 from vforward.tables.related import related4
-from vforward.tables.session_follow import belongs, follow4, new_ends4
+from vforward.tables.session_follow import follow4, translated4
 
-ASIDE = EDGE_HELD
-"""Mark of a packet that the fast passes leave to the slow one."""
+ASIDE, MISSED, SPECIAL = EDGE_HELD, EDGE_MAX - 2, EDGE_MAX - 1
+"""Marks of packets that the fast passes leave to the last one: unusual; without a session, as far as was
+seen; of a session with NAT or a treatment, and otherwise done with."""
 
-KEY0, KEY1, PLACE, LOWER = 0, 256, 512, 768
-"""Where in work each pass leaves for the next: key, hash or number of the session, direction."""
+KEY0, KEY1, PLACE = 0, 256, 512
+"""Where in work each pass leaves for the next: the key; the hash, then number << 1 | direction."""
+NO_KEY = 0xFFFFFFFFFFFFFFFF
+"""k0 of a packet that the fast passes do not know how to read. No session has it."""
+
+HEADER_MASK, HEADER_USUAL = np.uint64(0xFF3F0000000000FF), np.uint64(0x45)
+"""Of the first 8 bytes of a header, as the processor reads them: version and header length, and the
+bits of a fragment."""
+assert sys.byteorder == "little"
+
+WHAT = 0xFF0000FF | t.SIX << 16
+USUAL_TCP, USUAL_UDP = t.ESTABLISHED << 24 | ip4.TCP, t.REPLIED << 24 | ip4.UDP
+"""Of a session's protocol, zone, flags and state, in one word, what is asked for by the fast passes."""
 
 
 class Edge(Labels):
@@ -101,18 +116,19 @@ def _look_closer(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, 
         reason = machine.malformed(data, meta, row, l4)
         if reason:
             return _drop(meta, row, count, reason)
-    found = index.find4(s, src, dst, protocol, zone)
-    if found < 0 or not belongs(s, found):
+    k0, k1 = t.key4(src, dst, protocol, zone)
+    mine = index.mine4(s, k0, k1)
+    if mine < 0:
         return arcs.proceed(meta, row)
-    verdict = follow4(s, data, meta, row, l3, l4, found)
+    verdict = follow4(s, data, meta, row, l3, l4, mine)
     if verdict == machine.AGAIN:
         count[Count.REOPENED] += u64(1)
-        life.close(s, found >> 2)
+        life.close(s, mine >> 1)
         s.head[t.REOPENED] += u64(1)
         return arcs.proceed(meta, row)
     if verdict != machine.PASS:
         return _drop(meta, row, count, verdict)
-    treated = i64(s.hot[found >> 2].flags & t.TREATED != 0)
+    treated = i64(s.hot[mine >> 1].flags & t.TREATED != 0)
     return arcs.proceed_past(meta, row, skips[treated])
 
 
@@ -128,79 +144,94 @@ def _is_usual(data: Any, meta: Any, row: Any, l3: Any, protocol: Any) -> Any:
 
 
 @kernel
-def _is_bad(data: Any, meta: Any, row: Any) -> Any:
-    """Whether a usual packet is a TCP segment that makes no sense."""
-    l3 = i64(meta[row].l3)
-    if data[row, l3 + ip4.PROTOCOL] != ip4.TCP:
+def _missed(s: Any, data: Any, meta: Any, row: Any, k0: Any, k1: Any, sure: Any) -> Any:
+    """Whether a packet that was not found is really none of a session, and may go on to the rules."""
+    if k0 == u64(NO_KEY) or t.source4(k0, k1) == t.destination4(k0, k1):
         return False
-    return machine.malformed(data, meta, row, l3 + ip4.HEADER) != machine.PASS
+    if not sure and index.mine4(s, k0, k1) >= 0:
+        return False
+    protocol = i64(k0 >> u64(48)) & 0xFF
+    l4 = i64(meta[row].l3) + ip4.HEADER
+    if protocol == ip4.UDP:
+        return l4 + 8 <= i64(meta[row].end)
+    return protocol == ip4.TCP and machine.malformed(data, meta, row, l4) == machine.PASS
+
+
+@kernel
+def _fits(record: Any, d: Any, seq: Any, ack: Any, last: Any, offset: Any, payload: Any) -> Any:
+    """Whether a segment that is not the next one is in the window, and its header is one."""
+    good = (offset >= tcp.HEADER) & (payload >= 0)
+    return good and machine.in_window(record, d, seq, last - seq, ack)
 
 
 @inline
-def _tcp_goes_on(data: Any, meta: Any, row: Any, l4: Any, record: Any, d: Any) -> Any:
+def _goes_on(data: Any, meta: Any, row: Any, l4: Any, record: Any, d: Any) -> Any:
     """A segment in an established connection: whether it is a usual one, and in the window.
 
-    Takes note of its numbers. See session_tcp, which is asked about all others.
+    Takes note of its numbers. Most begin no lower than what was sent, so that II holds whatever the
+    window, and acknowledge what IV allows at least: then it need not be asked how large windows are.
     """
+    after = machine.after
     o = 1 - d
-    flags = data[row, l4 + tcp.FLAGS] & (tcp.FIN | tcp.SYN | tcp.RST | tcp.ACK)
-    here = i64(meta[row].end) - l4
-    offset = (i64(data[row, l4 + tcp.OFFSET]) >> 4) * 4
     seq = load32(data, row, l4 + tcp.SEQUENCE)
     ack = load32(data, row, l4 + tcp.ACKNOWLEDGMENT)
-    window = load16(data, row, l4 + tcp.WINDOW)
-    after = machine.after
-    last = seq + here - offset + i64(meta[row].rest)
-    sent, theirs, allowed = i64(record.end[d]), i64(record.end[o]), i64(record.maxend[d])
-    own = i64(record.maxwin[d]) << machine.scale(record, d)
-    offered = i64(record.maxwin[o]) << machine.scale(record, o)
+    word = load32(data, row, l4 + tcp.OFFSET)
+    offset = word >> 28 << 2
+    payload = i64(meta[row].end) - l4 - offset
+    last = seq + payload + i64(meta[row].rest)
+    sent = i64(record.end[d])
     outside = (
-        after(allowed, last)
-        | (after(seq, sent) + offered)
-        | after(theirs, ack)
-        | (after(ack, theirs) + max(own, i64(machine.ACK_WINDOW)))
+        after(record.maxend[d], last)
+        | after(seq, sent)
+        | (machine.ACK_WINDOW - ((i64(record.end[o]) - ack) & 0xFFFFFFFF))
+        | (offset - tcp.HEADER)
+        | payload
     )
-    odd = (offset - tcp.HEADER) | (here - offset) | outside
-    if (odd < 0) | (flags != tcp.ACK) | (record.state != t.ESTABLISHED):
+    other_flags = (word >> 16 & (tcp.FIN | tcp.SYN | tcp.RST | tcp.ACK)) ^ tcp.ACK
+    if other_flags or (outside < 0 and not _fits(record, d, seq, ack, last, offset, payload)):
         return False
+    window = word & 0xFFFF
     grant = ack + max(window << machine.scale(record, d), 1)
-    news = after(last, sent) > 0
-    more = after(grant, record.maxend[o]) > 0
-    if news | more | (window > i64(record.maxwin[d])):
-        record.end[d] = (last if news else sent) & 0xFFFFFFFF
-        record.maxend[o] = (grant if more else i64(record.maxend[o])) & 0xFFFFFFFF
+    ahead, more = after(last, sent), after(grant, i64(record.maxend[o]))
+    if (max(ahead, more) > 0) | (window > i64(record.maxwin[d])):
+        record.end[d] = (sent + max(ahead, 0)) & 0xFFFFFFFF
+        record.maxend[o] = (grant - min(more, 0)) & 0xFFFFFFFF
         record.maxwin[d] = max(window, i64(record.maxwin[d]))
     return True
 
 
-@inline
-def _goes_on(
-    data: Any, meta: Any, row: Any, s: Any, number: Any, keys: Any, lower: Any, now: Any
-) -> Any:
-    """A packet that has a session: whether all is as usual; then it is done with."""
+@kernel
+def _treat(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
+    """What a session with NAT or a treatment does to a packet. Returns 1 if it has a treatment."""
+    number, l3 = i64(entry >> u64(1)), i64(meta[row].l3)
     record = s.hot[number]
-    l3 = i64(meta[row].l3)
-    l4 = l3 + ip4.HEADER
-    reply_key = keys & 1 == 0
-    by_initiator = index.from_initiator(record.flags, reply_key, lower)
-    found = number << 2 | i64(reply_key) << 1 | by_initiator
-    if not belongs(s, found):
-        return False
-    if record.protocol == ip4.TCP:
-        if not _tcp_goes_on(data, meta, row, l4, record, 1 - by_initiator):
-            return False
-    elif record.state != t.REPLIED:
-        return False
-    if record.seen != now:
-        record.seen = now
-    flags = record.flags & (t.NAT | t.TREATED)
-    if flags:
-        if flags & t.TREATED:
-            meta[row].treatment = s.cold[number].treatment
-        if flags & t.NAT:
-            src, dst = new_ends4(s, found)
-            translate4(data, meta, row, l3, l4, i64(record.protocol), src, dst)
-    return True
+    if record.flags & t.NAT:
+        src, dst = translated4(s, number, i64(entry & u64(1)))
+        translate4(data, meta, row, l3, l3 + ip4.HEADER, i64(record.protocol), src, dst)
+    if record.flags & t.TREATED:
+        meta[row].treatment = s.cold[number].treatment
+        return i64(1)
+    return i64(0)
+
+
+@kernel
+def _last_pass(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, s: Any, ports: Any, skips: Any, work: Any
+) -> None:
+    """Look after all packets that were marked."""
+    for i in range(idx.size):
+        row = i64(idx[i])
+        if edge[i] == SPECIAL:
+            treated = _treat(data, meta, row, s, work[PLACE + i])
+            edge[i] = arcs.proceed_past(meta, row, skips[treated])
+        elif edge[i] == MISSED or edge[i] == ASIDE:
+            sure = work[PLACE + i] == u64(0) and s.head[t.SECOND] == u64(0)
+            k0, k1 = work[KEY0 + i], work[KEY1 + i]
+            if edge[i] == MISSED and _missed(s, data, meta, row, k0, k1, sure):
+                edge[i] = arcs.proceed(meta, row)
+            else:
+                zone = i64(ports[meta[row].rx_port].vrf)
+                edge[i] = _look_closer(data, meta, row, count, s, zone, skips)
 
 
 @kernel
@@ -211,55 +242,54 @@ def ip4_session(
     s = t.shard(sessions)
     bits = i64(s.head[t.BITS])
     now = i64(s.head[t.NOW]) & 0xFFFF
-    sure = s.head[t.SECOND] == u64(0)
+    past = skips[0]
     for i in range(idx.size):
         row = i64(idx[i])
         l3 = i64(meta[row].l3)
-        protocol = i64(data[row, l3 + ip4.PROTOCOL])
-        both = load32(data, row, l3 + ip4.HEADER)
-        addresses = load64(data, row, l3 + ip4.SRC)
-        src = i64(addresses >> u64(32)) << 16 | both >> 16
-        dst = i64(addresses & u64(0xFFFFFFFF)) << 16 | both & 0xFFFF
-        zone = i64(ports[meta[row].rx_port].vrf)
-        k0, k1, lower = t.key4(src, dst, protocol, zone)
+        what = i64(ports[meta[row].rx_port].vrf) << 8 | i64(data[row, l3 + ip4.PROTOCOL])
+        k0 = u64(what << 48 | load32(data, row, l3 + ip4.HEADER))
+        k1 = load64(data, row, l3 + ip4.SRC)
         mixed = t.hash4(s, k0, k1)
         prefetch(s.entries, index.bucket(s, mixed))
-        usual = _is_usual(data, meta, row, l3, protocol) & (src != dst)
-        edge[i] = 0 if usual else ASIDE
-        work[KEY0 + i] = k0
+        usual = raw_load64(data, row, l3) & HEADER_MASK == HEADER_USUAL
+        work[KEY0 + i] = k0 if usual else u64(NO_KEY)
         work[KEY1 + i] = k1
         work[PLACE + i] = mixed
-        work[LOWER + i] = u64(lower)
     for i in range(idx.size):
         mixed = work[PLACE + i]
         wanted = index.tag(mixed, bits)
         at = index.bucket(s, mixed)
         hits = near16(s.entries, at, wanted, i64(1) << bits)
-        number = i64(s.entries[at + (ctz(u64(hits)) & 15)]) ^ wanted
-        number = number if hits else i64(0)
-        prefetch(s.hot, number)
-        work[PLACE + i] = u64(number)
-    aside = 0
+        entry = i64(s.entries[at + (ctz(u64(hits)) & 15)]) ^ wanted
+        entry = entry if hits else i64(0)
+        prefetch(s.hot, entry >> 1)
+        work[PLACE + i] = u64(entry)
+    marked = 0
     for i in range(idx.size):
         row = i64(idx[i])
-        number = i64(work[PLACE + i])
-        keys = index.is4(s.hot[number], work[KEY0 + i], work[KEY1 + i])
-        if edge[i] == ASIDE:
-            aside += 1
-        elif keys == 0 and number == 0 and sure and not _is_bad(data, meta, row):
-            edge[i] = arcs.proceed(meta, row)
-        elif keys and _goes_on(data, meta, row, s, number, keys, work[LOWER + i] != u64(0), now):
-            treated = i64(s.hot[number].flags & t.TREATED != 0)
-            edge[i] = arcs.proceed_past(meta, row, skips[treated])
+        l4 = i64(meta[row].l3) + ip4.HEADER
+        entry = work[PLACE + i]
+        number, d = i64(entry >> u64(1)), i64(entry & u64(1))
+        at = number * 8 + 2 * d
+        what = i64(s.words[number * 8 + 4] >> u64(32))
+        if (s.words[at] ^ work[KEY0 + i]) | (s.words[at + 1] ^ work[KEY1 + i]):
+            mark = MISSED
+        elif what & WHAT == USUAL_TCP:
+            mark = 0 if _goes_on(data, meta, row, l4, s.hot[number], d) else ASIDE
         else:
-            edge[i] = ASIDE
-            aside += 1
-    if aside:
-        for i in range(idx.size):
-            if edge[i] == ASIDE:
-                row = i64(idx[i])
-                zone = i64(ports[meta[row].rx_port].vrf)
-                edge[i] = _look_closer(data, meta, row, count, s, zone, skips)
+            usual = (what & WHAT == USUAL_UDP) & (i64(meta[row].end) - l4 >= 8)
+            mark = 0 if usual else ASIDE
+        if mark == 0:
+            if s.hot[number].seen != now:
+                s.hot[number].seen = now
+            mark = SPECIAL if what & (t.NAT | t.TREATED) << 16 else 0
+        if mark:
+            edge[i] = mark
+            marked += 1
+        else:
+            edge[i] = arcs.proceed_past(meta, row, past)
+    if marked:
+        _last_pass(data, meta, idx, edge, count, s, ports, skips, work)
 
 
 NODE = Node("ip4-session", ip4_session, Edge, Count)
