@@ -190,10 +190,9 @@ def add_firewall(made):
     sessions = Sessions(made, 7)
     sessions.array[t.UNUSED] = 2
     hot, cold = sessions.parts.hot[1], sessions.parts.cold[1]
-    lower, higher = 0x0A000102 << 16 | 4000, 0xC0000209 << 16 | 80
-    hot["k0"] = hot["k2"] = 6 << 48 | lower
-    hot["k1"] = hot["k3"] = higher
-    hot["flags"], hot["protocol"], hot["state"] = t.LOWER | t.REPLY_LOWER, 6, t.ESTABLISHED
+    hot["k0"], hot["k1"] = 6 << 48 | 4000 << 16 | 80, 0x0A000102 << 32 | 0xC0000209
+    hot["k2"], hot["k3"] = 6 << 48 | 80 << 16 | 4000, 0xC0000209 << 32 | 0x0A000102
+    hot["protocol"], hot["state"] = 6, t.ESTABLISHED
     cold["generation"], cold["hits"], cold["in_port"] = 3, 1, 1
     made.write_document("firewall", FIREWALL)
 

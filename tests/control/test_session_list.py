@@ -18,15 +18,14 @@ NAMES = Names({1: "lan", 2: "wan"}, {0: "default", 3: "red"}, {5: "web"})
 NOW = 100_000
 
 
-def end4(text):
-    address, port = text.split(":")
-    return int(ip_address(address)) << 16 | int(port)
-
-
 def key4(src, dst, protocol, zone):
-    """k0, k1, and whether the first is the lower one."""
-    lower, higher = sorted((end4(src), end4(dst)))
-    return zone << 56 | protocol << 48 | lower, higher, end4(src) < end4(dst)
+    """k0 and k1 of packets from src to dst."""
+    (source, sport), (destination, dport) = (
+        (int(ip_address(address)), int(port))
+        for address, port in (end.split(":") for end in (src, dst))
+    )
+    ports = sport << 16 | dport
+    return zone << 56 | protocol << 48 | ports, source << 32 | destination
 
 
 def words6(address):
@@ -56,23 +55,17 @@ class Table:
         return number
 
     def four(self, src, dst, protocol=6, state=t.ESTABLISHED, zone=0, reply=None):
-        k0, k1, lower = key4(src, dst, protocol, zone)
-        flags, k2, k3, reply_lower = 0, k0, k1, lower
-        if reply:
-            k2, k3, reply_lower = key4(reply[1], reply[0], protocol, zone)
-            flags = t.NAT
-        flags |= t.LOWER * lower | t.REPLY_LOWER * reply_lower
-        rest = {"flags": flags, "protocol": protocol, "zone": zone, "state": state}
+        k0, k1 = key4(src, dst, protocol, zone)
+        k2, k3 = key4(*(reply or (dst, src)), protocol, zone)
+        rest = {"flags": t.NAT if reply else 0, "protocol": protocol, "zone": zone, "state": state}
         return self._new(k0=k0, k1=k1, k2=k2, k3=k3, **rest)
 
     def six(self, src, sport, dst, dport, protocol=17, state=t.REPLIED):
-        ends = sorted([(words6(src), sport), (words6(dst), dport)])
-        lower = ends[0] == (words6(src), sport)
-        (low, low_port), (high, high_port) = ends
+        ends = (*words6(src), *words6(dst))
         return self._new(
-            **dict(zip(("k0", "k1", "k2", "k3"), (*low, *high), strict=True)),
-            ports=low_port << 16 | high_port,
-            flags=t.SIX | t.LOWER * lower,
+            **dict(zip(("k0", "k1", "k2", "k3"), ends, strict=True)),
+            ports=sport << 16 | dport,
+            flags=t.SIX,
             protocol=protocol,
             state=state,
         )

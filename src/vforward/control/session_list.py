@@ -32,7 +32,7 @@ SESSIONS, KILLS = "sessions-0", "session-kills-0"
 CHUNK = 1 << 15
 """Records that are copied at a time."""
 PATIENCE_S = 5.0
-MASK48 = np.uint64((1 << 48) - 1)
+LOW = np.uint64(0xFFFFFFFF)
 Words = NDArray[np.uint64]
 
 
@@ -178,7 +178,7 @@ class SessionList:
 
     def _described(self, chunk: _Chunk) -> Iterator[dict[str, Any]]:
         now = int(self._shard.head[t.NOW])
-        original, reply = ends(chunk.hot, reply=False), ends(chunk.hot, reply=True)
+        original, reply = ends(chunk.hot), ends(chunk.hot, reply=True)
         names = self._names
         for i, (hot, cold) in enumerate(zip(chunk.hot, chunk.cold, strict=True)):
             six = bool(hot["flags"] & t.SIX)
@@ -203,29 +203,24 @@ class SessionList:
             yield row
 
 
-def ends(hot: NDArray[Any], *, reply: bool) -> tuple[Ends, Ends]:
-    """The initiator's and the responder's end of each record, in its original or its reply key."""
+def ends(hot: NDArray[Any], *, reply: bool = False) -> tuple[Ends, Ends]:
+    """The initiator's and the responder's end of each record. reply: as the responder knows them."""
     six = (hot["flags"] & t.SIX) != 0
     k0, k1 = (hot["k2"], hot["k3"]) if reply else (hot["k0"], hot["k1"])
-    zero = np.zeros_like(k0)
-    four = [end & MASK48 for end in (k0, k1)]
-    ports6 = hot["ports"].astype(np.uint64)
-    lower, higher = (
+    ports = np.where(six, hot["ports"], k0 & LOW)
+    source, destination = (
         Ends(
-            np.where(six, hot[high], zero),
-            np.where(six, hot[low], end >> np.uint64(16)),
-            np.where(six, port, end & np.uint64(0xFFFF)),
+            np.where(six, hot[high], np.uint64(0)),
+            np.where(six, hot[low], k1 >> shift & LOW),
+            ports >> (shift >> np.uint64(1)) & np.uint64(0xFFFF),
         )
-        for high, low, end, port in (
-            ("k0", "k1", four[0], ports6 >> np.uint64(16)),
-            ("k2", "k3", four[1], ports6 & np.uint64(0xFFFF)),
-        )
+        for high, low, shift in (("k0", "k1", np.uint64(32)), ("k2", "k3", np.uint64(0)))
     )
-    flag = np.where(six | np.bool_(not reply), t.LOWER, t.REPLY_LOWER)
-    first = (hot["flags"] & flag) != 0
-    initiator = Ends(*(np.where(first, a, b) for a, b in zip(lower, higher, strict=True)))
-    responder = Ends(*(np.where(first, b, a) for a, b in zip(lower, higher, strict=True)))
-    return initiator, responder
+    turned = reply & ~six  # the key is that of what the responder sends
+    return (
+        Ends(*(np.where(turned, a, b) for a, b in zip(destination, source, strict=True))),
+        Ends(*(np.where(turned, a, b) for a, b in zip(source, destination, strict=True))),
+    )
 
 
 def matches(hot: NDArray[Any], wanted: _Parsed, zone: int | None) -> NDArray[np.bool_]:
@@ -239,7 +234,7 @@ def matches(hot: NDArray[Any], wanted: _Parsed, zone: int | None) -> NDArray[np.
         found &= hot["zone"] == zone
     if wanted.from_ is None and wanted.to is None and wanted.port is None:
         return found
-    initiator, responder = ends(hot, reply=False)
+    initiator, responder = ends(hot)
     six = (hot["flags"] & t.SIX) != 0
     for end, addresses in ((initiator, wanted.from_), (responder, wanted.to)):
         if addresses is not None:
