@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import numpy as np
 import pytest
 
+from tables.session_world import World, endpoint
 from vforward.control import session_list
 from vforward.control.session_list import Filter, Names, SessionList, end_sessions
 from vforward.errors import ArenaError, ConfigError
@@ -238,3 +239,21 @@ def test_a_worker_that_takes_none(tmp_path, monkeypatch):
     made, path = ring(tmp_path)
     with pytest.raises(ArenaError, match="the worker ends no sessions: 2 of 3 were told"):
         end_sessions(made.array, path, np.arange(3, dtype=np.uint64))
+
+
+def test_sessions_as_a_worker_opens_them():
+    world = World()
+    client, server, public = (endpoint(n << 24, port) for n, port in ((10, 7), (9, 53), (11, 99)))
+    world.open(client, server)
+    world.open(client + 1, server, reply=(server, public))
+    world.open(client + 2, public, reply=(server, client + 2))
+    world.open6(1 << 64, 7, 2, 53)
+    rows = SessionList(world.array).rows()
+    assert [(row["from"], row["to"], row["nat_from"], row["nat_to"]) for row in rows] == [
+        ("10.0.0.0:7", "9.0.0.0:53", "", ""),
+        ("10.0.0.0:8", "9.0.0.0:53", "11.0.0.0:99", ""),
+        ("10.0.0.0:9", "11.0.0.0:99", "", "9.0.0.0:53"),
+        ("[0:0:0:1::]:7", "[::2]:53", "", ""),
+    ]
+    world.close(2)
+    assert SessionList(world.array).count() == 3
