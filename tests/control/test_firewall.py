@@ -141,6 +141,11 @@ def test_policers(firewall):
     firewall.change(policers={**firewall.wanted.policers, "plain": new})
     assert records[2]["excess"]["burst"] == 99
     assert records[1] == then, "the other is left alone"
+    records[2]["packets"] = 7
+    firewall.change(rules=[], policers={"gold": gold})
+    firewall._policer_numbers._n = 3  # so that a number must be used again
+    firewall.change(policers={"gold": gold, "other": new})
+    assert records[2]["packets"].tolist() == [0, 0, 0]
 
 
 def test_pools(firewall):

@@ -243,6 +243,8 @@ class Firewall:
 
     def _set_policers(self, wanted: Wanted) -> None:
         new = self._policer_numbers.keep(wanted.policers)
+        for number in new:
+            self.policers.clear(number)
         before = self._wanted.policers if self._wanted else {}
         for name, one in wanted.policers.items():
             number = self._policer_numbers[name]
