@@ -196,4 +196,90 @@ port = "mem"
 
 [[cross_connects]]
 ports = ["file", "gen"]
+
+[firewall]
+default = "reject"
+sessions = 1023
+loose = true
+per_source = 9
+ports = ["lan0", "mem"]
+
+[firewall.timeouts]
+udp = 30
+
+[address_sets]
+servers = ["10.0.2.8/29", "2001:db8:2::/64"]
+
+[port_sets]
+web = [80, "8000-8080"]
+
+[[rules]]
+name = "web"
+action = "permit"
+from = "10.0.0.0/8"
+to = ["@servers", "10.0.2.1-10.0.2.7"]
+protocol = "tcp"
+from_ports = "1024-65535"
+to_ports = ["@web", 443]
+tcp_flags = "syn,!ack"
+dscp = "be"
+vlan = 3
+in = "lan0"
+out = ["mem", "self"]
+fragments = false
+mark = 10
+police = "gold"
+sessions = 1000
+per_source = 10
+
+[[rules]]
+action = "permit"
+protocol = "icmp6"
+icmp = "echo-request"
+family = 6
+stateful = false
+
+[policers.gold]
+type = "two-rate"
+rate = "10M"
+burst = 15000
+peak_rate = "20M"
+peak_burst = 30000
+yellow = "af12"
+red = "drop"
+
+[policers.plain]
+type = "single-rate"
+rate = 64000
+burst = 1500
+excess_burst = 3000
+
+[[nat]]
+type = "masquerade"
+out = "mem"
+from = "10.0.1.0/24"
+ports = "20000-29999"
+
+[[nat]]
+type = "source"
+name = "pool"
+out = "mem"
+to = "@servers"
+protocol = "udp"
+pool = "203.0.113.0/28"
+
+[[nat]]
+type = "destination"
+to = "10.0.2.1"
+protocol = "tcp"
+to_ports = "80-89"
+new = "10.0.1.9"
+new_port = 8080
+in = "mem"
+
+[[nat]]
+type = "static"
+inside = "10.0.1.16/28"
+outside = "203.0.113.16/28"
+port = "mem"
 """

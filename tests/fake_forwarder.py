@@ -10,6 +10,10 @@ import numpy as np
 from vforward.graph import control as c
 from vforward.layout import EDGE_HELD
 from vforward.memory.arena import Arena
+from vforward.tables import session as t
+from vforward.tables.nat import NatPools
+from vforward.tables.policer import Policers
+from vforward.tables.session_table import Sessions
 
 HZ = 1_000_000_000
 INPUT, ETHERNET, DROP, OUT = range(4)
@@ -123,6 +127,7 @@ def arena(name="fake"):
         made.write_document("bridges", BRIDGES)
         made.write_document("neighbors", {"count": 1, "neighbors": NEIGHBORS})
         about = {"name": name, "pid": os.getpid(), "started": 1.0e9, "tsc_hz": HZ, "vector": 256}
+        about["vrfs"] = ["default"]
         made.write_document("forwarder", {**about, "config": None, "nodes": NODES, "ports": PORTS})
         yield made
 
@@ -142,6 +147,54 @@ def work(made):
     taken[DROP, EDGE_HELD] += 13
     counts += np.array([6400, 0, 4, 6, 5568, 3], np.uint64)
     drops[1, 0] += 11
+
+
+FIREWALL = {
+    "default": "deny",
+    "default_hits": 0,
+    "capacity": 7,
+    "rules": [
+        {
+            "name": "web",
+            "action": "permit",
+            "match": "protocol tcp to_ports 80",
+            "then": "police gold",
+            "hits": 1,
+        }
+    ],
+    "count": 1,
+    "nat": [
+        {
+            "name": "",
+            "type": "masquerade",
+            "match": "out wan",
+            "new": "address of wan",
+            "hits": 2,
+            "pool": 0,
+        }
+    ],
+    "policers": [{"name": "gold", "number": 1, "what": "1M burst 1500 red drop"}],
+}
+
+
+def add_firewall(made):
+    """A rule that 10 packets came by, the default 3; NAT, a policer, and one session."""
+    hits = made.make("rule-hits", 8, np.uint64)
+    hits[:6] = 3, 180, 10, 640, 4, 0
+    made.make("rule-hits-cleared", 8, np.uint64)
+    NatPools(made).table[0]["allocated"] = 4
+    made.open("nat_pools")[0]["exhausted"] = 1
+    policers = Policers(made, HZ, 2)
+    policers.table[1]["packets"] = 5, 0, 2
+    policers.table[1]["bytes"] = 500, 0, 200
+    sessions = Sessions(made, 7)
+    sessions.array[t.UNUSED] = 2
+    hot, cold = sessions.parts.hot[1], sessions.parts.cold[1]
+    hot["k0"], hot["k1"] = 6 << 48 | 4000 << 16 | 80, 0x0A000102 << 32 | 0xC0000209
+    hot["k2"], hot["k3"] = 6 << 48 | 80 << 16 | 4000, 0xC0000209 << 32 | 0x0A000102
+    hot["protocol"], hot["state"] = 6, t.ESTABLISHED
+    cold["generation"], cold["hits"], cold["in_port"] = 3, 1, 1
+    made.write_document("firewall", FIREWALL)
 
 
 class Worker:

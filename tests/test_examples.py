@@ -18,6 +18,14 @@ SAY = {
 {'10.0.2.2': '50%', '10.0.2.3': '25%', '10.0.2.4': '25%'}
 N flows moved; all of 10.0.2.4
 """,
+    "firewall_sessions": """\
+10.0.2.9:53 > 10.0.1.9:4000 denied
+10.0.1.9:4000 > 10.0.2.9:80 denied
+10.0.1.9:4000 > 10.0.2.9:53 passed
+10.0.2.9:53 > 10.0.1.9:4000 passed
+udp 10.0.1.9:4000 10.0.2.9:53 replied dns
+0 sessions
+""",
     "fragments": """\
 without DF:
   wan: MAC > MAC IPv4 10.0.1.9 > 10.0.2.9 ttl 63 fragment at 0 UDP 4000 > 53 length 1408
@@ -57,6 +65,13 @@ def frame_to_all(_mac):
 def ip4_to(dst, n=0, src="10.0.1.9"):
     segment = pk.udp(src, dst, 1000 + n, 22)
     packet = pk.ip4(src, dst, pk.PROTO_UDP, segment)
+    return lambda mac: pk.eth(mac, STATION, pk.ETH_IP4, packet)
+
+
+def tcp_to(dst, dport, src="10.0.1.9"):
+    """A SYN."""
+    segment = pk.tcp(src, dst, 1000, dport)
+    packet = pk.ip4(src, dst, pk.PROTO_TCP, segment)
     return lambda mac: pk.eth(mac, STATION, pk.ETH_IP4, packet)
 
 
@@ -120,6 +135,12 @@ DO = {
             "uplink2": ["ARP who-has 192.0.2.5"],
         }),
     ],
+    "firewall": [
+        ("outside", tcp_to("10.0.1.80", 22, FAR), {}),
+        ("outside", tcp_to("10.0.1.80", 443, FAR), {"inside": ["ARP who-has 10.0.1.80"]}),
+        ("inside", tcp_to(FAR, 25), {"inside": ["ARP who-has 10.0.1.9"]}),
+        ("inside", ip6_to(FAR6, "2001:db8:1::9"), {"outside": ["ND who-has 2001:db8:ffff::1"]}),
+    ],
     "full-table": [
         ("lan", ip4_to("8.8.8.8"), {"transit1": ["ARP who-has 192.0.2.1"]}),
         ("lan", ip4_to("198.51.100.1"), {"transit2": ["ARP who-has 192.0.2.5"]}),
@@ -135,7 +156,14 @@ DO = {
         ("lan", ip6_to(FAR6), {"wan": ["ND who-has fe80::ffff"]}),
         ("lan", ip6_to(FAR6, src="2001:db8:2::9"), {}),
     ],
+    "nat": [
+        ("lan", ip4_to(FAR), {"wan": ["ARP who-has 203.0.113.1"]}),
+        ("wan", tcp_to("203.0.113.2", 443, FAR), {"lan": ["ARP who-has 10.0.1.10"]}),
+        ("wan", tcp_to("203.0.113.3", 443, FAR), {"lan": ["ARP who-has 10.0.1.11"]}),
+        ("wan", tcp_to("203.0.113.2", 444, FAR), {}),
+    ],
     "pcap": [("in", ip4_to(FAR), {"out": ["02:00:00:00:02:02 IPv4 10.0.1.9"]})],
+    "policer": [("customer", ip4_to(FAR), {"core": ["ARP who-has 10.0.2.2"]})],
     "router": [("lan", ip4_to(FAR), {"wan": ["ARP who-has 10.0.2.2"]})],
     "vlan": [("trunk", tagged(20, ip4_to(FAR, src="10.20.1.9")), {"uplink": ["who-has 192.0.2.1"]})],
     "vrf": [

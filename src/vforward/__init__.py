@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from vforward.control.assembly import Tags
     from vforward.control.bridging import BridgeSettings
     from vforward.control.forwarder import Forwarder
+    from vforward.control.rules import (
+        DestinationNat,
+        FirewallSettings,
+        Masquerade,
+        Policer,
+        Rule,
+        SourceNat,
+        StaticNat,
+    )
     from vforward.errors import (
         ArenaError,
         ConfigError,
@@ -41,8 +50,12 @@ _ERRORS = (
     "ArenaError", "ConfigError", "KernelError", "PortError", "ShimMissing", "VforwardError",
     "WiringError",
 )  # fmt: skip
+_RULES = (
+    "DestinationNat", "FirewallSettings", "Masquerade", "Policer", "Rule", "SourceNat", "StaticNat",
+)  # fmt: skip
 _HOME = {
     **dict.fromkeys(_ERRORS, "errors"),
+    **dict.fromkeys(_RULES, "control.rules"),
     "AfPacketPort": "io.af_packet",
     "Arena": "memory.arena",
     "BridgeSettings": "control.bridging",

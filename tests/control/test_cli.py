@@ -44,7 +44,7 @@ def test_version():
 
 def test_help_names_every_command():
     text = vforward("--help").stdout
-    for command in ("run", "show", "trace", "clear", "compile", "bench", "demo"):
+    for command in ("run", "show", "kill", "trace", "clear", "compile", "bench", "demo"):
         assert f" {command} " in text
 
 
@@ -166,3 +166,41 @@ def test_exit_status_and_output_of_the_process(tmp_path):
         done = process("show", "graph")
     assert (done.returncode, done.stderr) == (0, "")
     assert "ethernet-input" in done.stdout
+
+
+@pytest.fixture
+def walled():
+    with fake.arena() as arena:
+        fake.add_firewall(arena)
+        yield
+
+
+@pytest.mark.parametrize("what", ["rules", "nat", "policers", "sessions"])
+def test_show_of_the_firewall(walled, what):
+    text = vforward("show", what)
+    assert (text.exit_code, text.stderr) == (0, "")
+    (*_, row) = json.loads(vforward("show", what, "--json").stdout)
+    assert row
+
+
+@pytest.mark.parametrize("what", ["rules", "nat", "policers", "sessions"])
+def test_a_forwarder_without_a_firewall_is_1(what):
+    with fake.arena():
+        result = vforward("show", what)
+    assert (result.exit_code, result.stderr) == (1, "vforward: forwarder 'fake' has no firewall\n")
+
+
+def test_sessions_are_chosen(walled):
+    assert vforward("show", "sessions", "--port", "81").stdout == "no sessions\n"
+    one = vforward("show", "sessions", "--from", "10.0.0.0/8", "--state", "est", "--json")
+    assert len(json.loads(one.stdout)) == 1
+    count = vforward("show", "sessions", "--count", "--protocol", "tcp", "--json")
+    assert json.loads(count.stdout) == {"established": 1}
+    assert vforward("show", "sessions", "--to", "10.0.0").exit_code == 2
+
+
+def test_kill(walled):
+    assert vforward("kill").exit_code == 2
+    assert vforward("kill", "--port", "81").stdout == "0 sessions ended\n"
+    assert vforward("kill", "--port", "80").stdout == "1 session ended\n"
+    assert vforward("kill", "--all").stdout == "1 session ended\n"

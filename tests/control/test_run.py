@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vforward.control import config, observe
+from vforward.control.rules import FirewallSettings, Masquerade, Policer, Rule
 from vforward.control.run import from_config, new_port, run
 from vforward.errors import ArenaError, ConfigError, PortError
 from vforward.io.pcap import read_frames, write_frames
@@ -249,3 +250,45 @@ def test_show_counts_what_was_forwarded(tmp_path):
         assert edges["ethernet-input", "ip4-input"] == 301
         view.clear()
         assert view.runtime().packets == 0
+
+
+WALLED = """
+[ports.lan]
+type = "memory"
+address = "10.0.1.1/24"
+[firewall]
+default = "deny"
+sessions = 1023
+timeouts.udp = 9
+[address_sets]
+x = "10.0.0.0/8"
+[[rules]]
+action = "permit"
+from = "@x"
+in = "lan"
+police = "p"
+[policers.p]
+type = "single-rate"
+rate = "1M"
+burst = 1500
+[[nat]]
+type = "masquerade"
+out = "lan"
+"""
+
+
+def test_a_firewall_as_the_configuration_says(tmp_path):
+    with from_config(config.parse(WALLED, str(tmp_path / "walled.toml"))) as forwarder:
+        wanted = forwarder.firewall.wanted
+        assert wanted.settings == FirewallSettings(
+            default="deny", sessions=1023, timeouts={"udp": 9}
+        )
+        assert wanted.rules == (Rule(action="permit", from_="@x", in_="lan", police="p"),)
+        assert wanted.nat == (Masquerade(out="lan"),)
+        assert wanted.policers == {"p": Policer(rate="1M", burst=1500)}
+
+
+def test_without_one_there_is_none(tmp_path):
+    text = WALLED.split("[firewall]", maxsplit=1)[0]
+    with from_config(config.parse(text, str(tmp_path / "open.toml"))) as forwarder:
+        assert not forwarder.firewall.on

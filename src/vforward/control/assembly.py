@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeVar
 
 from vforward.control import route_file
 from vforward.control.bridging import BridgeSettings, Bridging, Tag, rewrite
+from vforward.control.firewall_api import FirewallApi
 from vforward.control.interfaces import Given, Interface, Interfaces, is_link_local, link_local
 from vforward.control.neighbors import NeighborService
 from vforward.control.router_graph import BVI_EDGE
@@ -53,8 +54,8 @@ class Tags(NamedTuple):
     push: tuple[tuple[int, int], ...] = ()
 
 
-class Assembly:
-    """Interfaces, bridges, routes and neighbors. A Forwarder is one, with a graph and a worker."""
+class Assembly(FirewallApi):
+    """Interfaces, bridges, routes, neighbors, a firewall. A Forwarder is one, with a graph and a worker."""
 
     pool: Pool
     interfaces: Interfaces

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 import typer
 
@@ -44,13 +44,33 @@ class What(StrEnum):
     NEIGHBORS = "neighbors"
     BRIDGES = "bridges"
     MACS = "macs"
+    RULES = "rules"
+    SESSIONS = "sessions"
+    NAT = "nat"
+    POLICERS = "policers"
     GRAPH = "graph"
+
+
+OF_FIREWALL = (What.RULES, What.NAT, What.POLICERS)
 
 
 Name = Annotated[
     str, typer.Option("-n", "--name", help="The forwarder; may be left out if only one runs.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_PANEL = "Which sessions"
+
+
+def _filter(option: str, text: str) -> Any:
+    return typer.Option(option, help=text, rich_help_panel=_PANEL)
+
+
+From = Annotated[str, _filter("--from", "Who began them: an address, a prefix or a range.")]
+To = Annotated[str, _filter("--to", "The other end: an address, a prefix or a range.")]
+Port = Annotated[str, _filter("--port", "A port, or a range, of either end.")]
+Protocol = Annotated[str, _filter("--protocol", 'A protocol: "tcp", "icmp6", 47.')]
+State = Annotated[str, _filter("--state", 'A state, or its beginning: "syn", "established".')]
+Vrf = Annotated[str, _filter("--vrf", "A VRF.")]
 
 
 def _command(function: Callable[P, None]) -> Callable[P, None]:
@@ -127,11 +147,27 @@ def show(
     everything: Annotated[
         bool, typer.Option("--all", help="With errors: also what counts no drops.")
     ] = False,
+    from_: From = "",
+    to: To = "",
+    port: Port = "",
+    protocol: Protocol = "",
+    state: State = "",
+    vrf: Vrf = "",
+    most: Annotated[int, typer.Option(min=1, help="Most sessions.", rich_help_panel=_PANEL)] = 1000,
+    count: Annotated[
+        bool, typer.Option("--count", help="Only how many, by state.", rich_help_panel=_PANEL)
+    ] = False,
 ) -> None:
     """Look into a running forwarder, without stopping it."""
     from vforward.control import observe
     from vforward.control import show as tables
 
+    if what is What.SESSIONS:
+        _show_sessions(name, (from_, to, port, protocol, state, vrf), None if count else most, json)
+        return
+    if what in OF_FIREWALL:
+        _show_firewall(name, what.value, json)
+        return
     with observe.attach(name) as view:
         rows = getattr(view, what.value)()
     if what is What.ERRORS and not everything:
@@ -142,6 +178,59 @@ def show(
         tables.errors(rows, everything=everything)
     else:
         getattr(tables, what.value)(rows)
+
+
+def _show_firewall(name: str, what: str, json: bool) -> None:
+    from vforward.control import observe, observe_firewall, show_firewall
+    from vforward.control import show as tables
+
+    with observe.attach(name) as view:
+        rows = getattr(observe_firewall, what)(view)
+    if json:
+        tables.as_json(rows)
+    else:
+        getattr(show_firewall, what)(rows)
+
+
+def _show_sessions(name: str, wanted: tuple[str, ...], most: int | None, json: bool) -> None:
+    """The sessions, at most so many; None: only how many."""
+    from vforward.control import observe, observe_firewall, show_firewall
+    from vforward.control import show as tables
+    from vforward.control.session_list import Filter
+
+    with observe.attach(name) as view:
+        found, only = observe_firewall.sessions(view), Filter(*wanted)
+        states = found.by_state(only)
+        rows = [] if most is None else found.rows(only, most)
+    if json:
+        tables.as_json(states if most is None else rows)
+    elif most is None:
+        show_firewall.counts(states)
+    else:
+        show_firewall.sessions(rows, max(0, sum(states.values()) - len(rows)))
+
+
+@_command
+def kill(
+    name: Name = "",
+    from_: From = "",
+    to: To = "",
+    port: Port = "",
+    protocol: Protocol = "",
+    state: State = "",
+    vrf: Vrf = "",
+    everything: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
+) -> None:
+    """End sessions of the firewall: the next packets are asked by the rules again."""
+    from vforward.control import observe, observe_firewall
+    from vforward.control.session_list import Filter
+
+    only = Filter(from_, to, port, protocol, state, vrf)
+    if only == Filter() and not everything:
+        raise ConfigError("which sessions? Give --from, --to, --port, ..., or --all")
+    with observe.attach(name) as view:
+        n = observe_firewall.kill(view, only)
+    sys.stdout.write(f"{n} session{'' if n == 1 else 's'} ended\n")
 
 
 @_command

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SkipValidation, ValidationError
 
 from vforward.control.config_bridges import Bridge, CrossConnect
 from vforward.control.config_checks import check
@@ -26,6 +26,14 @@ from vforward.control.config_errors import (
     syntax_error,
     unknown_key,
 )
+from vforward.control.config_firewall import (
+    NAT_TYPES,
+    POLICER_TYPES,
+    Firewall,
+    Nat,
+    Policer,
+    Rule,
+)
 from vforward.control.config_ports import (
     PORT_TYPES,
     AfPacketPort,
@@ -39,7 +47,9 @@ from vforward.control.config_ports import (
     VlanPort,
 )
 from vforward.control.config_routes import Neighbor, Route, RouteFile
+from vforward.control.config_sets import address_sets, port_sets
 from vforward.control.config_types import NAME, NAME_SAYS, Mac, Model, matching, says, whole
+from vforward.control.flow_words import Range, Span
 from vforward.errors import ConfigError
 
 __all__ = [
@@ -94,6 +104,12 @@ class Config(Model):
     route_files: tuple[RouteFile, ...]
     neighbors: tuple[Neighbor, ...]
     cross_connects: tuple[CrossConnect, ...]
+    firewall: Firewall | None = None
+    address_sets: Annotated[Mapping[str, tuple[Range, ...]], SkipValidation] = {}
+    port_sets: Annotated[Mapping[str, tuple[Span, ...]], SkipValidation] = {}
+    rules: tuple[Rule, ...] = ()
+    policers: Mapping[str, Annotated[Policer, Field(discriminator="type")]] = {}
+    nat: tuple[Annotated[Nat, Field(discriminator="type")], ...] = ()
 
 
 def load(path: Path | str) -> Config:
@@ -132,6 +148,12 @@ def parse(text: str, name: str) -> Config:
         route_files=tuple(draft.route_files.values()),
         neighbors=tuple(draft.neighbors.values()),
         cross_connects=tuple(draft.cross_connects.values()),
+        firewall=draft.firewall,
+        address_sets={name: items or () for name, items in draft.address_sets.items()},
+        port_sets={name: items or () for name, items in draft.port_sets.items()},
+        rules=tuple(draft.rules.values()),
+        policers=draft.policers,
+        nat=tuple(draft.nat.values()),
     )
 
 
@@ -156,17 +178,30 @@ class _Reader:
     def draft(self) -> Draft:
         ports = self._tables("ports", self._port)
         bridges = self._tables("bridges", self._bridge)
+        policers = self._tables("policers", self._policer)
         return Draft(
             ports={name: port for name, port in ports.items() if port},
             declared=tuple(ports),
             bridges={name: bridge for name, bridge in bridges.items() if bridge},
             declared_bridges=tuple(bridges),
-            routes=self._array(Route, "routes"),
-            route_files=self._array(RouteFile, "route_files"),
-            neighbors=self._array(Neighbor, "neighbors"),
-            cross_connects=self._array(CrossConnect, "cross_connects"),
+            routes=self._array("routes", Route),
+            route_files=self._array("route_files", RouteFile),
+            neighbors=self._array("neighbors", Neighbor),
+            cross_connects=self._array("cross_connects", CrossConnect),
+            firewall=self._firewall(),
+            address_sets=address_sets(self.raw, self.problems),
+            port_sets=port_sets(self.raw, self.problems),
+            rules=self._array("rules", Rule),
+            policers={name: policer for name, policer in policers.items() if policer},
+            declared_policers=tuple(policers),
+            nat=self._array("nat", NAT_TYPES),
             refused=frozenset(str(problem.path[0]) for problem in self.problems),
         )
+
+    def _firewall(self) -> Firewall | None:
+        if "firewall" not in self.raw:
+            return None
+        return self._model(Firewall, ("firewall",), self.raw["firewall"])
 
     def _tables(self, key: str, read: Callable[[KeyPath, Table], object]) -> dict[str, Any]:
         tables = self.raw.get(key, {})
@@ -189,21 +224,36 @@ class _Reader:
         return self._model(Bridge, path, table)
 
     def _port(self, path: KeyPath, table: Table) -> Port | None:
+        return cast("Port | None", self._typed(PORT_TYPES, "port", path, table))
+
+    def _policer(self, path: KeyPath, table: Table) -> Policer | None:
+        return cast("Policer | None", self._typed(POLICER_TYPES, "policer", path, table))
+
+    def _typed(self, types: dict[str, type[M]], what: str, path: KeyPath, table: Table) -> M | None:
+        """The model that the table's type names."""
         kind = table.get("type")
-        if isinstance(kind, str) and kind in PORT_TYPES:
-            return cast("Port | None", self._model(PORT_TYPES[kind], path, table))
-        what = "is not a type of port" if "type" in table else "is missing"
+        if isinstance(kind, str) and kind in types:
+            return self._model(types[kind], path, table)
+        wrong = f"is not a type of {what}" if "type" in table else "is missing"
         if isinstance(kind, str):
-            what += nearest(kind, PORT_TYPES)
-        self._refuse((*path, "type"), what, listed(PORT_TYPES))
+            wrong += nearest(kind, types)
+        self._refuse((*path, "type"), wrong, listed(types))
         return None
 
-    def _array(self, model: type[M], key: str) -> dict[int, M]:
+    def _array(self, key: str, model: type[M] | dict[str, type[M]]) -> dict[int, Any]:
+        """The models of an array of tables, by place; of several models the table's type names one."""
         items = self.raw.get(key, [])
         if not isinstance(items, list):
             self._refuse((key,), "is not an array of tables", f"one table [[{key}]] for each")
             return {}
-        models = {i: self._model(model, (key, i), item) for i, item in enumerate(items)}
+        models: dict[int, M | None] = {}
+        for i, item in enumerate(items):
+            if not isinstance(model, dict):
+                models[i] = self._model(model, (key, i), item)
+            elif isinstance(item, dict):
+                models[i] = self._typed(model, key, (key, i), item)
+            else:
+                self._refuse((key, i), "is not a table", f"a table [[{key}]]")
         return {i: found for i, found in models.items() if found}
 
     def _model(self, model: type[M], path: KeyPath, table: object) -> M | None:

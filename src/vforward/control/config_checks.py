@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from vforward.control.config_checks_addresses import check_addresses
 from vforward.control.config_checks_bridges import check_bridges
+from vforward.control.config_checks_firewall import check_firewall
 from vforward.control.config_checks_ports import check_ports
 from vforward.control.config_checks_routes import check_routes
 from vforward.control.config_draft import Draft
@@ -17,3 +18,4 @@ def check(draft: Draft) -> Iterator[Problem]:
     yield from check_addresses(draft)
     yield from check_bridges(draft)
     yield from check_routes(draft)
+    yield from check_firewall(draft)

@@ -7,7 +7,7 @@ A part that was refused by itself is not in the draft, and no check complains ab
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,8 +16,10 @@ from vforward.control.config_types import AnyInterface, AnyNetwork, is_link_loca
 
 if TYPE_CHECKING:
     from vforward.control.config_bridges import Bridge, CrossConnect
+    from vforward.control.config_firewall import Firewall, Nat, Policer, Rule
     from vforward.control.config_ports import Port
     from vforward.control.config_routes import Neighbor, Route, RouteFile
+    from vforward.control.flow_words import Range, Span
 
 PORTS_MAX = 255
 """Of all types. So there is a block of tables/ports.py's inner VLANs for each, too."""
@@ -45,6 +47,13 @@ class Draft:
     neighbors: dict[int, Neighbor]
     cross_connects: dict[int, CrossConnect]
     refused: frozenset[str]  # the sections, like "ports", of which something was refused
+    firewall: Firewall | None = None
+    address_sets: dict[str, tuple[Range, ...] | None] = field(default_factory=dict)
+    port_sets: dict[str, tuple[Span, ...] | None] = field(default_factory=dict)
+    rules: dict[int, Rule] = field(default_factory=dict)
+    policers: dict[str, Policer] = field(default_factory=dict)
+    declared_policers: tuple[str, ...] = ()
+    nat: dict[int, Nat] = field(default_factory=dict)
 
     def whole(self, *sections: str) -> bool:
         """Whether nothing of these sections was refused."""

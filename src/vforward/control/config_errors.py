@@ -5,27 +5,43 @@ Lines are found by looking for headers and keys line by line, not by a second TO
 inside an inline table gets the line on which that table's own key stands.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from vforward.control.wording import (
+    MISSING,
+    KeyPath,
+    Problem,
+    dotted,
+    listed,
+    nearest,
+    shown,
+)
 from vforward.errors import ConfigError
 
-KeyPath = tuple[str | int, ...]
+__all__ = [
+    "KeyPath",
+    "Problem",
+    "config_error",
+    "dotted",
+    "keys_of",
+    "listed",
+    "locate",
+    "model_problems",
+    "nearest",
+    "syntax_error",
+    "unknown_key",
+]
 
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _DOTTED = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
 _HEADER = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_DOTTED})[ \t]*\]")
 _KEY = re.compile(rf"[ \t]*({_DOTTED})[ \t]*=")
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-_SHOWN = 60  # characters of a wrong value that a message repeats
-_MISSING = object()
 
 _WHAT = {
     "missing": "is missing",
@@ -36,27 +52,6 @@ _WHAT = {
     "string_type": "is not a text",
     "literal_error": "is not one of the choices",
 }
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong: the key, what is wrong with it, and what would be right."""
-
-    path: KeyPath
-    what: str
-    allowed: str
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Give `; did you mean "x"?` for the known word most like this one, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {_shown(close[0])}?" if close else ""
-
-
-def listed(names: Iterable[str]) -> str:
-    """List the names for a message, the first dozen of them."""
-    shown = [_shown(name) for name in names]
-    return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
 
 
 def unknown_key(path: KeyPath, known: Iterable[str]) -> Problem:
@@ -73,7 +68,7 @@ def model_problems(
         path = (*at, *found["loc"])
         holder, field = _field(model, found["loc"])
         if found["type"] == "extra_forbidden":
-            yield unknown_key(path, holder.model_fields)
+            yield unknown_key(path, keys_of(holder))
             continue
         if found["type"] == "value_error":
             what = str(found["ctx"]["error"])
@@ -89,8 +84,13 @@ def _field(model: type[BaseModel], loc: KeyPath) -> tuple[type[BaseModel], Field
         if isinstance(part, int):
             continue
         model = (field and _model_in(field.annotation)) or model
-        field = model.model_fields.get(part)
+        field = keys_of(model).get(part)
     return model, field
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a table by their keys: "from" and "in" are words of Python's own."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -119,17 +119,6 @@ def syntax_error(name: str, text: str, error: Exception) -> ConfigError:
     if match:
         return ConfigError(f"{name}:{match[2]}: not TOML: {match[1]} (column {match[3]})")
     return ConfigError(f"{name}:{text.count(chr(10)) + 1}: not TOML: {error}")
-
-
-def dotted(path: KeyPath) -> str:
-    """Write a key path the way TOML does, with indices in brackets: `routes[0].via`."""
-    out = ""
-    for part in path:
-        if isinstance(part, int):
-            out += f"[{part}]"
-        else:
-            out += ("." if out else "") + (part if _BARE.fullmatch(part) else _shown(part))
-    return out
 
 
 def locate(text: str) -> dict[KeyPath, int]:
@@ -191,26 +180,9 @@ def _value(raw: object, path: KeyPath) -> tuple[KeyPath, str]:
     """
     for n, part in enumerate(path):
         if not isinstance(raw, list if isinstance(part, int) else dict):
-            return path[:n], _shown(raw)
+            return path[:n], shown(raw)
         try:
             raw = cast("dict[str | int, object]", raw)[part]
         except (KeyError, IndexError, TypeError):
-            return path, _shown(_MISSING)
-    return path, _shown(raw)
-
-
-def _shown(value: object) -> str:
-    if value is _MISSING:
-        return "nothing"
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):  # Python refuses to print some thousands of digits
-        return str(value) if value.bit_length() < 200 else f"a number of {value.bit_length()} bits"
-    if isinstance(value, str):
-        cut = value if len(value) <= _SHOWN else value[:_SHOWN] + "..."
-        return json.dumps(cut, ensure_ascii=not cut.isprintable())
-    return str(value)
+            return path, shown(MISSING)
+    return path, shown(raw)

@@ -21,6 +21,7 @@ from typing import Any
 
 from vforward.control.assembly import Assembly
 from vforward.control.bridging import Bridging
+from vforward.control.firewall import Firewall
 from vforward.control.interfaces import PORTS_MAX, Interfaces
 from vforward.control.maintenance import Maintenance
 from vforward.control.neighbor_machine import Limits
@@ -98,6 +99,7 @@ class Forwarder(Assembly):
             limits = self.arena.make("icmp-limits", rate_limit.items_for(), "u8")
             hz = int(clock_hz())
             self.icmp_limits = rate_limit.prepare(limits, hz, rate=icmp_errors)
+            self.firewall = Firewall(self.arena, self.interfaces, hz)
             self._stack = stack.pop_all()
         self.worker: Worker | None = None
         self.vector = vector
@@ -114,8 +116,10 @@ class Forwarder(Assembly):
         progress is called with each node's name before it is compiled. Raises WiringError,
         KernelError.
         """
+        self.firewall.prepare()
         self.graph.tables |= (
             self.interfaces.tables
+            | self.firewall.tables
             | self.neighbors.tables
             | self.routing.tables
             | self.bridging.tables
@@ -131,6 +135,7 @@ class Forwarder(Assembly):
                 for family in ("ip4", "ip6"):
                     arc = self.graph.arcs[f"{family}-input"]
                     arc.enable(f"{family}-urpf", interface.number)
+        self.firewall.enable(self.graph.arcs)
         plan = self.graph.build(progress)
         self._built = True
         plan.control[c.VECTOR] = self.vector
@@ -144,7 +149,7 @@ class Forwarder(Assembly):
         self._stack.callback(self.worker.close)
         progress("scheduler")
         self.worker.prepare()
-        self.routing.quiesce = self.worker.quiesce
+        self.routing.quiesce = self.firewall.quiesce = self.worker.quiesce
         self.neighbors.wake = self.worker.wake
         self._publisher = Publisher(self, config)
 

@@ -2,7 +2,7 @@
 """Look into a running forwarder: what `vforward show` shows, as rows. Reads shared memory only.
 
     read     documents forwarder, routes, neighbors, cleared; segments control, stats, taken,
-             counts, drops, and of the last four what they held when they were last cleared
+             counts, drops, rule-hits, and of the last five what they held when they were last cleared
     written  by clear: the segments NAME-cleared, and the document "cleared"
 
 Nobody is stopped or waited for, and nothing here imports Numba. A counter is shown as what it has
@@ -26,6 +26,7 @@ from vforward.memory.place import running, runtime_directory
 
 STATES = {c.IDLE: "idle", c.RUNNING: "running", c.PAUSED: "paused", c.STOPPED: "stopped"}
 COUNTED = ("stats", "taken", "counts", "drops")
+HITS = "rule-hits"
 OUTSIDE = "counted by the port, outside of the graph"
 QUEUE_FULL = "came while the node's queue was full"
 
@@ -274,10 +275,14 @@ class View:
             rows.append({"address": f"... and {more:,} more"})
         return rows
 
+    def has(self, name: str) -> bool:
+        """Whether there is a segment of that name."""
+        return (self.arena.path / name).exists()
+
     def clear(self) -> None:
         """Count from zero from now on. The worker's own counters are left alone."""
         with Arena.attach(self.arena.name) as writer:
-            for name in COUNTED:
+            for name in (*COUNTED, *([HITS] if self.has(HITS) else [])):
                 writer.open(f"{name}-cleared", writable=True)[:] = self.arena.open(name)
         words = {"clock": c.NOW, "sleeps": c.SLEEPS, "rounds": c.ROUNDS}
         content = {name: int(self.control[word]) for name, word in words.items()}

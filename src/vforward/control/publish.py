@@ -4,6 +4,7 @@
 forwarder   once: nodes, edges, counters, ports (see describe)
 routes      when they change: how many there are, and the first ROUTES_SHOWN
 neighbors   when they change: how many there are, and the first NEIGHBORS_SHOWN
+firewall    when it changes: rules, NAT and policers in force, and where their counters are
 bridges     when they change: domains with their ports, how many MACs there are, and the first
             MACS_SHOWN
 drops       u64[n_ports, DROPS]: what ports know of frames that never reached the graph, in the
@@ -48,6 +49,7 @@ class Publisher:
         self._drops = arena.make("drops", (forwarder.interfaces.ports.size, DROPS), np.uint64)
         self._last: dict[str, Any] = {}
         self._changes = -1
+        self._firewall_changes = 0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         n = len(graph.order)
@@ -73,6 +75,7 @@ class Publisher:
         count = max(forwarder.neighbors.count(), len(neighbors))
         self._document("neighbors", {"count": count, "neighbors": neighbors})
         self._document("bridges", bridges(forwarder))
+        self._firewall()
 
     def start(self) -> None:
         """Refresh every PERIOD_S from now on, or as often as takes SHARE of the time."""
@@ -112,6 +115,13 @@ class Publisher:
         self._document("routes", {"count": routing.count(), "routes": shown})
         self._changes = changes  # last: what failed is tried again
 
+    def _firewall(self) -> None:
+        firewall = self._forwarder.firewall
+        changes = firewall.changes
+        if changes != self._firewall_changes:
+            self._forwarder.arena.write_document("firewall", firewall.document())
+            self._firewall_changes = changes
+
     def _document(self, name: str, content: Any) -> None:
         if self._last.get(name) != content:
             self._forwarder.arena.write_document(name, content)
@@ -134,6 +144,7 @@ def describe(forwarder: Forwarder, config: str | None) -> dict[str, Any]:
         "vector": forwarder.vector,
         "config": config,
         "nodes": nodes,
+        "vrfs": list(forwarder.interfaces.vrfs),
         "ports": [_port(forwarder, interface) for interface in forwarder.interfaces],
     }
 

@@ -18,6 +18,7 @@ from vforward.control import compile as compiling
 from vforward.control import config as models
 from vforward.control.assembly import Tags
 from vforward.control.bridging import BridgeSettings
+from vforward.control.config_firewall import as_object, as_settings
 from vforward.control.forwarder import Forwarder
 from vforward.errors import ConfigError, KernelError
 from vforward.graph import control as c
@@ -177,6 +178,15 @@ def _fill(
         )
     for neighbor in config.neighbors:
         forwarder.add_neighbor(neighbor.address, neighbor.mac.packed, neighbor.port)
+    if config.firewall is not None:
+        forwarder.set_firewall(as_settings(config.firewall))
+        forwarder.firewall.change(
+            rules=map(as_object, config.rules),
+            nat=map(as_object, config.nat),
+            policers={name: as_object(one) for name, one in config.policers.items()},
+            address_sets=config.address_sets,
+            port_sets=config.port_sets,
+        )
 
 
 def _report(loading: Callable[[int, int, str], None], name: str, done: int, total: int) -> None:

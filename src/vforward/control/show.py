@@ -51,7 +51,9 @@ def runtime(what: Runtime) -> None:
         f"{what.packets:,} packets in, {what.packets_per_second:,.0f} packets/s, "
         f"load {what.load:.1%}, {what.sleeps:,} sleeps"
     )
-    table = _table("Node", "Kind", ">Calls", ">Packets", ">Clocks/packet", ">Packets/call", ">Time")
+    table = table_of(
+        "Node", "Kind", ">Calls", ">Packets", ">Clocks/packet", ">Packets/call", ">Time"
+    )
     for node in what.nodes:
         if node.packets:
             table.add_row(
@@ -67,7 +69,7 @@ def runtime(what: Runtime) -> None:
     total = f"{what.clocks_per_packet:.1f}"
     table.add_row("sum, per packet in", "", "", f"{what.packets:,}", total, "", "")
     out.print(table)
-    polls = _table("Input", ">Empty polls", ">Clocks/poll")
+    polls = table_of("Input", ">Empty polls", ">Clocks/poll")
     for node in what.nodes:
         if node.empty_polls:
             clocks = f"{node.clocks_per_empty_poll:.1f}"
@@ -79,14 +81,14 @@ def runtime(what: Runtime) -> None:
 def ports(rows: list[PortRow]) -> None:
     """Print the ports: who they are, then what went through."""
     out = console()
-    table = _table(">#", "Port", "Type", "MAC", ">MTU", "Addresses", "Of")
+    table = table_of(">#", "Port", "Type", "MAC", ">MTU", "Addresses", "Of")
     for row in rows:
         of = _belongs(row)
         number, mtu = str(row.number), str(row.mtu)
         table.add_row(number, row.name, row.type, row.mac, mtu, " ".join(row.addresses), of)
     out.print(table)
     heads = [f">{way} {what}" for way in ("Rx", "Tx") for what in ("packets", "bytes", "drops")]
-    table = _table("Port", *heads)
+    table = table_of("Port", *heads)
     for row in rows:
         table.add_row(row.name, *_moved(row.rx), *_moved(row.tx))
     out.print(table)
@@ -151,7 +153,7 @@ def trace(packets: list[TracedPacket]) -> None:
         out.print(
             f"packet {packet.number} from {packet.port or packet.steps[0].node}", style="bold"
         )
-        table = _table(">us", "Node", "Left by", ">Bytes", "As")
+        table = table_of(">us", "Node", "Left by", ">Bytes", "As")
         for step in packet.steps:
             left = step.edge or f"({step.end})"
             left += f" ({step.reason})" if step.reason else ""
@@ -169,6 +171,8 @@ def summary(config: Config) -> str:
         (len(config.neighbors), "neighbor"),
         (len(config.bridges), "bridge"),
         (len(config.cross_connects), "cross connect"),
+        (len(config.rules), "rule"),
+        (len(config.nat), "NAT rule"),
     )
     return ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for n, name in counted if n) or "no ports"
 
@@ -222,7 +226,7 @@ def _new_bar() -> Any:
     return Progress(*columns, console=console(error=True), transient=True)
 
 
-def _table(*heads: str) -> Table:
+def table_of(*heads: str) -> Table:
     """A table without lines; a head that begins with ">" is of a column of numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for head in heads:
@@ -234,7 +238,7 @@ def _table(*heads: str) -> Table:
 
 
 def _error_table(head: str, rows: Iterable[ErrorRow]) -> Table:
-    table = _table("Node", "Reason", f">{head}", "Meaning")
+    table = table_of("Node", "Reason", f">{head}", "Meaning")
     for row in rows:
         table.add_row(row.node, row.reason, f"{row.count:,}", row.help)
     return table
@@ -268,7 +272,7 @@ def _print_documents(rows: list[dict[str, Any]], keys: tuple[str, ...], none: st
     if not rows:
         out.print(none)
         return
-    table = _table(*(key.capitalize() for key in keys))
+    table = table_of(*(key.capitalize() for key in keys))
     for row in rows:
         table.add_row(*(_text(row.get(key)) for key in keys))
     out.print(table)

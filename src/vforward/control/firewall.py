@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A forwarder's firewall: what it is told, and the tables in which nodes find that.
+
+Without settings it is off: its tables are as small as can be, and no port has its features on. Rules,
+NAT and policers are checked as in a file (rule_checks), compiled aside, and put in force by one store.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Interface
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.control import flow_words as words
+from vforward.control import rule_text
+from vforward.control.interfaces import Interface, Interfaces
+from vforward.control.policy_bundle import Policy
+from vforward.control.rule_checks import World, check_nat, check_policers, check_rules
+from vforward.control.rule_policy import Compiler, Places, Wanted
+from vforward.control.rule_rows import Sets
+from vforward.control.rules import DROP, PASS, FirewallSettings, Nat, Policer, Rule
+from vforward.control.session_list import KILLS, Filter, Names, SessionList, end_sessions
+from vforward.control.slots import Slots
+from vforward.control.wording import KeyPath, Problem, dotted, listed, nearest
+from vforward.errors import ConfigError
+from vforward.graph.arcs import Arc
+from vforward.memory.arena import Arena
+from vforward.tables import acl, policer, policy, session, treatment
+from vforward.tables.nat import HIGH, LOW, MASQUERADE, NatPools
+from vforward.tables.policer import Policers
+from vforward.tables.ports import BVI, ROUTED
+from vforward.tables.session_table import Sessions
+from vforward.tables.treatment import Treatments
+
+FEATURES = ("reassembly", "session", "acl", "police")
+"""Of each family's arc, "ip4-session" and so on."""
+REMEDIES = {PASS: policer.PASS, DROP: policer.DROP}
+
+
+class Firewall:
+    """See the module. hz: clocks per second."""
+
+    def __init__(self, arena: Arena, interfaces: Interfaces, hz: int) -> None:
+        self._arena, self._interfaces = arena, interfaces
+        self._lock = threading.Lock()
+        self._wanted: Wanted | None = None
+        self._policy = Policy()
+        self.changes = 0
+        """How often something was put in force."""
+        self._hz = hz
+        self._prepared = False
+
+    @property
+    def on(self) -> bool:
+        """Whether there is one."""
+        return self._wanted is not None
+
+    @property
+    def wanted(self) -> Wanted:
+        """What it was told last. Raises ConfigError when it is off."""
+        if self._wanted is None:
+            raise ConfigError(
+                "the firewall is off: set_firewall says first what becomes of what no rule matches"
+            )
+        return self._wanted
+
+    def set(self, settings: FirewallSettings) -> None:
+        """Have a firewall; once it is built, change default, per_source and timeouts of it.
+
+        Raises ConfigError.
+        """
+        with self._lock:
+            before = self._wanted.settings if self._wanted else None
+            if self._prepared:
+                fixed = replace(settings, default="deny", per_source=0, timeouts={}, loose=False)
+                if before is None or fixed != replace(
+                    before, default="deny", per_source=0, timeouts={}, loose=False
+                ):
+                    raise ConfigError("firewall: sessions and ports are set before build")
+            for name in settings.ports:
+                _refuse(_not_routed(self._interfaces, ("firewall", "ports"), name))
+            wanted = self._wanted or Wanted(settings)
+            self._put(replace(wanted, settings=settings))
+
+    def change(
+        self,
+        *,
+        rules: Iterable[Rule] | None = None,
+        nat: Iterable[Nat] | None = None,
+        policers: Mapping[str, Policer] | None = None,
+        address_sets: Mapping[str, Any] | None = None,
+        port_sets: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Replace what is given, all of it at once; the rest stays. Sessions that exist go on.
+
+        Raises ConfigError, which names all problems, and TableFull; nothing has changed then.
+        """
+        with self._lock:
+            before = self.wanted
+            sets = Sets(
+                before.sets.addresses if address_sets is None else _address_sets(address_sets),
+                before.sets.ports if port_sets is None else _port_sets(port_sets),
+            )
+            wanted = Wanted(
+                before.settings,
+                before.rules if rules is None else tuple(rules),
+                before.nat if nat is None else tuple(nat),
+                before.policers if policers is None else dict(policers),
+                sets,
+            )
+            self._check(wanted)
+            self._put(wanted)
+
+    def prepare(self) -> None:
+        """Make the tables, once all settings before build are known. Raises ArenaError, ConfigError."""
+        arena, settings = self._arena, self._wanted.settings if self._wanted else None
+        places = policy.HITS_MAX if settings else 1
+        self.hits: NDArray[np.uint64] = arena.make("rule-hits", 2 * places, np.uint64)
+        self._hits_cleared = arena.make("rule-hits-cleared", 2 * places, np.uint64)
+        self.pools = NatPools(arena)
+        self.policers = Policers(arena, self._hz, policer.POLICERS_MAX if settings else 2)
+        self.treatments = Treatments(arena, treatment.TREATMENTS_MAX if settings else 1)
+        self.table = Sessions(arena, settings.sessions if settings else 1)
+        self.table.set_clock(self._hz)
+        limits = self.table.parts.limits
+        self._places = Places(
+            Slots(places, "rules and rules of NAT"),
+            Slots(session.LIMITS_MAX, "rules with sessions", lambda n: not limits[n]),
+            self.pools.add,
+            {(0, 0, LOW, HIGH): MASQUERADE},
+        )
+        self._policer_numbers = Slots(policer.POLICERS_MAX, "policers")
+        compilers = {4: acl.compile4, 6: acl.compile6}
+        self._compiler = Compiler(self._places, compilers, self._treatment)
+        self._prepared = True
+        if self._wanted is not None:
+            self._put(self._wanted)
+
+    @property
+    def tables(self) -> dict[str, NDArray[Any]]:
+        """What nodes take of it, by parameter name, once it is prepared."""
+        return {
+            **self.table.tables,
+            **self.policers.tables,
+            **self.treatments.tables,
+            "policy": self._policy.words,
+            "rule_hits": self.hits,
+            "nat_pools": self.pools.table,
+        }
+
+    @property
+    def quiesce(self) -> Callable[[], bool]:
+        """Returns whether no worker uses anymore what it read before."""
+        return self._policy.quiesce
+
+    @quiesce.setter
+    def quiesce(self, quiesce: Callable[[], bool]) -> None:
+        self._policy.quiesce = quiesce
+
+    def ports(self) -> list[Interface]:
+        """Where it is on."""
+        if self._wanted is None:
+            return []
+        named = self._wanted.settings.ports
+        return [i for i in self._interfaces if (i.name in named if named else self._is_routed(i))]
+
+    def enable(self, arcs: Mapping[str, Arc]) -> None:
+        """Send the packets of its ports through its nodes."""
+        for family in ("ip4", "ip6"):
+            arc = arcs[f"{family}-input"]
+            for interface in self.ports():
+                for feature in FEATURES:
+                    arc.enable(f"{family}-{feature}", interface.number)
+
+    def document(self) -> dict[str, Any]:
+        """What others are to read of it, see rule_text; empty when it is off."""
+        with self._lock:
+            if self._wanted is None or not self._prepared:
+                return {}
+            numbers = {str(name): number for name, number in self._policer_numbers.items()}
+            return rule_text.document(self._wanted, self._places, numbers)
+
+    def sessions(self) -> SessionList:
+        """The sessions, to be listed and counted. Raises ConfigError when it is off, or not built."""
+        wanted = self.wanted
+        if not self._prepared:
+            raise ConfigError("the firewall has no sessions yet: build comes first")
+        rules = {
+            self._places.hits[key]: rule.name
+            for key, rule in zip(wanted.rule_keys, wanted.rules, strict=True)
+            if rule.name
+        }
+        ports = {i.number: i.name for i in self._interfaces}
+        vrfs = {number: name for name, number in self._interfaces.vrfs.items()}
+        return SessionList(self.table.array, Names(ports, vrfs, rules))
+
+    def kill(self, wanted: Filter) -> int:
+        """Have the worker end sessions. Returns how many. Raises ConfigError, ArenaError."""
+        keys = self.sessions().keys(wanted)
+        ring = self.table.tables["session_kills"]
+        return end_sessions(ring, self._arena.path / KILLS, keys)
+
+    def _is_routed(self, interface: Interface) -> bool:
+        return int(self._interfaces.record(interface)["mode"]) in (ROUTED, BVI)
+
+    def _check(self, wanted: Wanted) -> None:
+        world = World(
+            sets=wanted.sets,
+            policers=wanted.policers,
+            port=lambda path, name: _not_routed(self._interfaces, path, name),
+            connected={i.name: [a.network for a in _own(i)] for i in self._interfaces},
+            own={a.ip for i in self._interfaces for a in _own(i)},
+        )
+        _refuse(check_policers(wanted.policers))
+        _refuse(check_rules(dict(enumerate(wanted.rules)), world))
+        _refuse(check_nat(dict(enumerate(wanted.nat)), world))
+
+    def _put(self, wanted: Wanted) -> None:
+        """Put in force what is right."""
+        if self._prepared:
+            self._set_policers(wanted)
+            for place in self._places.keep(wanted):
+                words_of = slice(
+                    2 * place, 2 * place + 2
+                )  # a worker may be counting for whoever was
+                self._hits_cleared[words_of] = self.hits[words_of]  # there before
+            numbers = {i.name: i.number for i in self._interfaces}
+            self._policy.publish(self._compiler.parts(wanted, numbers))
+            for number in self._places.unused_pools(wanted):
+                self.pools.delete(number)
+            settings = wanted.settings
+            self.table.set_loose(settings.loose)
+            for kind, seconds in zip(session.KINDS, session.DEFAULTS, strict=True):
+                key = kind.replace("-", "_")
+                self.table.set_timeout(kind, settings.timeouts.get(key, seconds))
+        self._wanted = wanted
+        self.changes += 1
+
+    def _set_policers(self, wanted: Wanted) -> None:
+        new = self._policer_numbers.keep(wanted.policers)
+        for number in new:
+            self.policers.clear(number)
+        before = self._wanted.policers if self._wanted else {}
+        for name, one in wanted.policers.items():
+            number = self._policer_numbers[name]
+            if number in new or before.get(name) != one:
+                remedies = (REMEDIES.get(action, action) for action in (one.yellow, one.red))
+                self.policers.define(
+                    number,
+                    one.rate,
+                    one.burst,
+                    excess_burst=one.peak_burst or one.excess_burst or 0,
+                    peak_rate=one.peak_rate or 0,
+                    actions=(policer.PASS, *remedies),
+                )
+
+    def _treatment(self, mark: int | None, police: str) -> int:
+        number = self._policer_numbers[police] if police else 0
+        return self.treatments.number(treatment.KEEP if mark is None else mark, number)
+
+
+def _own(interface: Interface) -> list[IPv4Interface]:
+    return [a for a in interface.addresses if isinstance(a, IPv4Interface)]
+
+
+def _not_routed(interfaces: Interfaces, path: KeyPath, name: str) -> Iterator[Problem]:
+    known = interfaces.by_name
+    if name not in known:
+        yield Problem(path, f"is {name!r}, which is no port{nearest(name, known)}", listed(known))
+    elif int(interfaces.record(known[name])["mode"]) not in (ROUTED, BVI):
+        yield Problem(path, f"is {name!r}, which is not routed", "a routed port")
+
+
+def _refuse(problems: Iterable[Problem]) -> None:
+    """Raise ConfigError where there are problems."""
+    lines = [f"{dotted(p.path)}: {p.what}; allowed: {p.allowed}" for p in problems]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def _sets(key: str, given: Mapping[str, Any], parse: Callable[[object], Any]) -> dict[str, Any]:
+    sets = {}
+    for name, items in given.items():
+        try:
+            sets[name] = words.many(items, parse)
+        except ValueError as error:
+            raise ConfigError(f"{key}.{name}: {error}") from None
+        if any(isinstance(item, words.SetName) for item in sets[name]):
+            raise ConfigError(f"{key}.{name}: is a set, and cannot be in another")
+    return sets
+
+
+def _address_sets(given: Mapping[str, Any]) -> dict[str, Any]:
+    return _sets("address_sets", given, words.addresses)
+
+
+def _port_sets(given: Mapping[str, Any]) -> dict[str, Any]:
+    return _sets("port_sets", given, words.ports)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at the firewall of a running forwarder: its rules, NAT, policers and sessions, as rows.
+
+    read     documents firewall, forwarder; segments rule-hits, rule-hits-cleared, nat_pools, policers,
+             sessions-0
+    written  by kill: the ring session-kills-0, under a lock on its file
+
+Layouts of the last three are those of tables, which load Numba: they are imported when asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vforward.control.observe import HITS, View
+from vforward.errors import ArenaError
+
+if TYPE_CHECKING:
+    from vforward.control.session_list import Filter, SessionList
+
+COLOURS = ("green", "yellow", "red")
+
+
+def about(view: View) -> dict[str, Any]:
+    """The document "firewall". Raises ArenaError when it is off."""
+    if not (view.arena.path / "firewall.json").exists():
+        raise ArenaError(f"forwarder {view.about['name']!r} has no firewall")
+    return dict(view.arena.read_document("firewall"))
+
+
+def rules(view: View) -> list[dict[str, Any]]:
+    """The rules in their order, and what no rule matched: number, name, action, match, then, packets,
+    bytes.
+    """
+    found, hits = about(view), _Hits(view)
+    rows = [
+        {"number": i, **{key: rule[key] for key in ("name", "action", "match", "then")}}
+        | hits.of(rule["hits"])
+        for i, rule in enumerate(found["rules"])
+    ]
+    if more := found["count"] - len(rows):
+        rows.append({"number": None, "name": f"... and {more:,} more"})
+    last = {
+        "number": None,
+        "name": "(default)",
+        "action": found["default"],
+        "match": "",
+        "then": "",
+    }
+    return [*rows, last | hits.of(found["default_hits"])]
+
+
+def nat(view: View) -> list[dict[str, Any]]:
+    """The rules of NAT: number, name, type, match, new, packets; allocated and exhausted of its pool."""
+    found, hits = about(view), _Hits(view)
+    pools = view.arena.open("nat_pools")
+    rows = []
+    for i, one in enumerate(found["nat"]):
+        row = {"number": i, **{key: one[key] for key in ("name", "type", "match", "new")}}
+        row["sessions"] = hits.of(one["hits"])["packets"]
+        for key in ("allocated", "exhausted"):
+            row[key] = None if one["pool"] is None else int(pools[one["pool"]][key])
+        rows.append(row)
+    return rows
+
+
+def policers(view: View) -> list[dict[str, Any]]:
+    """The policers: name, what they are set to, packets and bytes by colour since they are there."""
+    listed = about(view)["policers"]
+    table = view.arena.open("policers")
+    rows = []
+    for one in listed:
+        row = {"name": one["name"], "what": one["what"]}
+        for key in ("packets", "bytes"):
+            counted = table[one["number"]][key]
+            row |= {f"{colour}_{key}": int(n) for colour, n in zip(COLOURS, counted, strict=True)}
+        rows.append(row)
+    return rows
+
+
+def sessions(view: View) -> SessionList:
+    """The sessions, to be listed and counted. Raises ArenaError when there is no firewall."""
+    from vforward.control.session_list import SESSIONS, Names, SessionList
+
+    found, ports = about(view), view.about["ports"]
+    names = Names(
+        {port["number"]: port["name"] for port in ports},
+        dict(enumerate(view.about.get("vrfs", []))),
+        {rule["hits"]: rule["name"] for rule in found["rules"] if rule["name"]},
+    )
+    return SessionList(view.arena.open(SESSIONS), names)
+
+
+def kill(view: View, wanted: Filter) -> int:
+    """Have the worker end sessions. Returns how many. Raises ArenaError, ConfigError."""
+    from vforward.control.session_list import KILLS, end_sessions
+    from vforward.memory.arena import Arena
+
+    keys = sessions(view).keys(wanted)
+    with Arena.attach(view.arena.name) as writer:
+        return end_sessions(writer.open(KILLS, writable=True), writer.path / KILLS, keys)
+
+
+class _Hits:
+    """Packets and bytes that rules were found for, since the last clear."""
+
+    def __init__(self, view: View) -> None:
+        before = view.arena.open(f"{HITS}-cleared").copy()  # before the others, which only grow
+        self._counts = np.asarray(view.arena.open(HITS) - before, np.uint64)
+
+    def of(self, place: int) -> dict[str, int]:
+        """The counters of a place."""
+        packets, count = self._counts[2 * place : 2 * place + 2].tolist()
+        return {"packets": packets, "bytes": count}

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The firewall object: what it refuses, what it puts in force, and that off it is next to nothing."""
+
+import numpy as np
+import pytest
+
+from vforward.control import rules as r
+from vforward.control.firewall import FEATURES, Firewall
+from vforward.control.interfaces import Interfaces
+from vforward.control.session_list import Filter
+from vforward.errors import ConfigError
+from vforward.graph.arcs import END, Arc
+from vforward.memory.arena import Arena
+from vforward.tables import acl, policy, session
+from vforward.tables.policer import DROP, PASS
+
+DENY = r.FirewallSettings(default="deny", sessions=1023)
+SETS = {"address_sets": {"servers": ["10.9.0.0/16", "::1"]}, "port_sets": {"web": [80, 443]}}
+WEB = r.Rule(action="permit", name="web", to="@servers", protocol="tcp", to_ports="@web")
+
+
+@pytest.fixture
+def firewall(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with Arena.create("lab") as arena:
+        interfaces = Interfaces(arena)
+        for name, address in (("lan", "10.0.1.1/24"), ("wan", "192.0.2.1/24"), ("bridged", ())):
+            made = interfaces.new(name, "memory", address)
+            if address:
+                interfaces.up(made, bytes([2, 0, 0, 0, 0, made.number]), 1500, made.number)
+        yield Firewall(arena, interfaces, 10**9)
+
+
+def on(firewall, settings=DENY, **given):
+    firewall.set(settings)
+    firewall.change(**given)
+    firewall.prepare()
+    return firewall
+
+
+def part(firewall, number, kind=np.uint64):
+    """A part of the bundle in force."""
+    bundle = firewall._policy.bundle
+    at, words = int(bundle[2 * number]), int(bundle[2 * number + 1])
+    return bundle[at : at + words].view(kind)
+
+
+def classified(firewall, src, dst, dport, protocol=6):
+    """The rule's action of an IPv4 packet, by the image in force."""
+    fields = np.array([src, dst, dport, protocol << 24, 1 << 16, 0, 0, 0], np.uint32)
+    found = np.zeros(1, np.uint32)
+    acl.classify4(part(firewall, policy.FILTER4), fields, found, np.zeros(acl.WORK, np.uint64), 1)
+    return int(found[0])
+
+
+def test_off_it_is_small_and_nowhere(firewall):
+    firewall.prepare()
+    assert not firewall.on
+    assert firewall.ports() == []
+    assert firewall.document() == {}
+    assert sum(table.nbytes for table in firewall.tables.values()) < 150_000
+    assert firewall.tables["policy"][0] == 0
+
+
+@pytest.mark.parametrize("what", [{"rules": []}, {"nat": []}, {"policers": {}}])
+def test_what_is_said_to_one_that_is_off(firewall, what):
+    with pytest.raises(ConfigError, match=r"the firewall is off: set_firewall"):
+        firewall.change(**what)
+    with pytest.raises(ConfigError, match=r"the firewall is off"):
+        firewall.sessions()
+
+
+def test_what_is_said_before_build_is_in_force_after_it(firewall):
+    on(firewall, rules=[WEB, r.Rule(action="reject", in_="lan")], **SETS)
+    assert classified(firewall, 1, 0x0A090001, 443) == 1
+    assert classified(firewall, 1, 0x0A090001, 444) == 2
+    actions = part(firewall, policy.ACTIONS, policy.ACTION)
+    assert actions["kind"].tolist() == [policy.DENY, policy.PERMIT, policy.REJECT]
+    assert part(firewall, policy.FILTER6).size
+
+
+def test_rules_change_while_it_runs(firewall):
+    on(firewall, rules=[WEB], **SETS)
+    firewall.change(rules=[r.Rule(action="deny"), WEB])
+    assert classified(firewall, 1, 0x0A090001, 443) == 1
+    assert part(firewall, policy.ACTIONS, policy.ACTION)["hits"].tolist() == [0, 2, 1]
+    firewall.change(port_sets={"web": 7}, rules=[WEB])
+    assert classified(firewall, 1, 0x0A090001, 7) == 1
+    assert classified(firewall, 1, 0x0A090001, 443) == 0xFFFFFFFF
+
+
+def test_what_is_wrong_changes_nothing(firewall):
+    on(firewall, rules=[WEB], **SETS)
+    before, changes = firewall._policy.bundle, firewall.changes
+    wrong = [
+        r.Rule(action="permit", to="@server", in_="lam"),
+        r.Rule(action="deny", out="bridged"),
+        r.Rule(action="permit", police="gold"),
+    ]
+    with pytest.raises(ConfigError) as caught:
+        firewall.change(rules=wrong)
+    assert str(caught.value).split("\n") == [
+        'rules[0].to[0]: names a set that does not exist; did you mean "@servers"?; allowed: "@servers"',
+        "rules[0].in[0]: is 'lam', which is no port; did you mean \"lan\"?; allowed: "
+        '"lan", "wan", "bridged"',
+        "rules[1].out[0]: is 'bridged', which is not routed; allowed: a routed port",
+        "rules[2].police: names a policer that does not exist; allowed: none, since there is none",
+    ]
+    with pytest.raises(ConfigError, match=r"nat\[0\].pool: lies in 192.0.2.0/24 of port"):
+        firewall.change(nat=[r.SourceNat(pool="192.0.2.7")])
+    with pytest.raises(ConfigError, match=r"address_sets.x: is not an address"):
+        firewall.change(address_sets={"x": "y"})
+    with pytest.raises(ConfigError, match=r"port_sets.x: is a set, and cannot be in another"):
+        firewall.change(port_sets={"x": "@y"})
+    assert firewall._policy.bundle is before
+    assert firewall.changes == changes
+    assert firewall.wanted.rules == (WEB,)
+
+
+def test_a_counter_that_is_used_anew_begins_at_zero(firewall):
+    on(firewall, rules=[r.Rule(action="deny")])
+    firewall._places.hits._n = 2  # so that a place must be used again
+    firewall.hits[2:4] = 7, 700
+    firewall.change(rules=[])
+    firewall.change(rules=[r.Rule(action="permit")])
+    assert (firewall.hits[2:4] - firewall._hits_cleared[2:4]).tolist() == [0, 0]
+
+
+def test_policers(firewall):
+    gold = r.Policer(rate="8M", burst=1500, excess_burst=3000, yellow="af11")
+    on(firewall, policers={"gold": gold, "plain": r.Policer(rate=8000, burst=64)})
+    records = firewall.policers.table
+    assert records[1]["actions"].tolist() == [PASS, 10, DROP]
+    assert records[2]["actions"].tolist() == [PASS, PASS, DROP]
+    firewall.change(rules=[r.Rule(action="permit", police="plain", mark="ef")])
+    (_, action) = part(firewall, policy.ACTIONS, policy.ACTION)
+    treatment = firewall.treatments.table[action["treatment"]]
+    assert (treatment["dscp"], treatment["policer"]) == (46, 2)
+    then = records[1].copy()
+    new = r.Policer(rate=8, burst=64, peak_rate=16, peak_burst=99)
+    firewall.change(policers={**firewall.wanted.policers, "plain": new})
+    assert records[2]["excess"]["burst"] == 99
+    assert records[1] == then, "the other is left alone"
+    records[2]["packets"] = 7
+    firewall.change(rules=[], policers={"gold": gold})
+    firewall._policer_numbers._n = 3  # so that a number must be used again
+    firewall.change(policers={"gold": gold, "other": new})
+    assert records[2]["packets"].tolist() == [0, 0, 0]
+
+
+def test_pools(firewall):
+    on(firewall, nat=[r.SourceNat(pool="203.0.113.1", ports="2000-2999"), r.Masquerade(out="wan")])
+    rewrites = part(firewall, policy.REWRITES, policy.REWRITE)
+    (number, usual) = rewrites["pool"].tolist()
+    assert usual == 0
+    assert firewall.pools.table[number]["low"] == 2000
+    firewall.change(nat=[])
+    assert [pool.number for pool in firewall.pools.statistics()] == [0]
+
+
+def test_settings(firewall):
+    on(firewall, r.FirewallSettings(default="deny", loose=True, timeouts={"udp": 9}))
+    head = firewall.table.array
+    assert head[session.SETTINGS_LOOSE] == 1
+    assert head[session.TIMEOUTS + session.KINDS.index("udp")] == 9
+    firewall.set(r.FirewallSettings(default="permit"))
+    assert head[session.SETTINGS_LOOSE] == 0
+    assert head[session.TIMEOUTS + session.KINDS.index("udp")] == 300
+    assert part(firewall, policy.ACTIONS, policy.ACTION)["kind"].tolist() == [policy.PERMIT]
+    for fixed in ({"sessions": 2047}, {"ports": "lan"}):
+        with pytest.raises(ConfigError, match=r"sessions and ports are set before build"):
+            firewall.set(r.FirewallSettings(default="permit", **fixed))
+
+
+def test_there_are_no_sessions_before_build(firewall):
+    firewall.set(DENY)
+    with pytest.raises(ConfigError, match=r"build comes first"):
+        firewall.sessions()
+
+
+def test_it_cannot_be_switched_on_once_it_is_built(firewall):
+    firewall.prepare()
+    with pytest.raises(ConfigError, match=r"before build"):
+        firewall.set(DENY)
+
+
+def arcs():
+    features = tuple(f"ip4-{name}" for name in ("urpf", *FEATURES))
+    six = tuple(f"ip6-{name}" for name in FEATURES)
+    masks = [np.full(5, END, np.uint64) for _ in range(2)]
+    return {
+        "ip4-input": Arc("ip4-input", (), features, "ip4-lookup", masks[0]),
+        "ip6-input": Arc("ip6-input", (), six, "ip6-lookup", masks[1]),
+    }
+
+
+@pytest.mark.parametrize(("ports", "numbers"), [((), [1, 2]), (("wan",), [2])])
+def test_where_it_is_on(firewall, ports, numbers):
+    on(firewall, r.FirewallSettings(default="deny", ports=ports))
+    made = arcs()
+    firewall.enable(made)
+    for arc, mask in ((made["ip4-input"], 0b11110), (made["ip6-input"], 0b1111)):
+        assert [n for n in range(4) if arc.masks[n] == END | mask] == numbers
+        assert [n for n in range(4) if arc.masks[n] == END] == sorted({*range(4)} - {*numbers})
+
+
+def test_it_cannot_be_on_at_a_port_that_is_not_there(firewall):
+    with pytest.raises(ConfigError, match=r"firewall.ports: is 'x', which is no port"):
+        firewall.set(r.FirewallSettings(default="deny", ports="x"))
+
+
+def test_sessions(firewall):
+    on(firewall, rules=[WEB], **SETS)
+    assert firewall.sessions().rows() == []
+    assert firewall.kill(Filter()) == 0
+
+
+def test_the_document(firewall):
+    on(
+        firewall,
+        rules=[WEB],
+        nat=[r.Masquerade(out="wan", name="out")],
+        policers={"gold": r.Policer(rate="1M", burst=1500)},
+        **SETS,
+    )
+    found = firewall.document()
+    assert found["rules"] == [
+        {
+            "name": "web",
+            "action": "permit",
+            "match": "protocol tcp to @servers to_ports @web",
+            "then": "",
+            "hits": 1,
+        }
+    ]
+    (nat,) = found["nat"]
+    assert (nat["name"], nat["type"], nat["hits"], nat["pool"]) == ("out", "masquerade", 2, 0)
+    assert found["policers"] == [{"name": "gold", "number": 1, "what": "1M burst 1500 red drop"}]
+    assert (found["default"], found["default_hits"], found["count"]) == ("deny", 0, 1)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The firewall of a running forwarder from outside, on an arena with known numbers."""
+
+import subprocess
+import sys
+
+import pytest
+
+import fake_forwarder as fake
+from vforward.control import observe, observe_firewall
+from vforward.control.session_list import Filter
+from vforward.errors import ArenaError
+from vforward.rings.spsc import Ring
+
+
+@pytest.fixture
+def view(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with fake.arena() as arena:
+        fake.add_firewall(arena)
+        with observe.attach("fake") as attached:
+            yield attached
+
+
+def test_rules(view):
+    first, last = observe_firewall.rules(view)
+    assert first == {
+        "number": 0, "name": "web", "action": "permit", "match": "protocol tcp to_ports 80",
+        "then": "police gold", "packets": 10, "bytes": 640,
+    }  # fmt: skip
+    assert (last["name"], last["action"], last["packets"], last["bytes"]) == (
+        "(default)", "deny", 3, 180,
+    )  # fmt: skip
+
+
+def test_rules_that_are_not_shown_are_counted(view):
+    found = view.arena.read_document("firewall")
+    view.arena.write_document("firewall", {**found, "count": 5001})
+    assert observe_firewall.rules(view)[1]["name"] == "... and 5,000 more"
+
+
+def test_rules_after_clear(view):
+    view.clear()
+    assert [row["packets"] for row in observe_firewall.rules(view)] == [0, 0]
+
+
+def test_nat(view):
+    assert observe_firewall.nat(view) == [
+        {
+            "number": 0, "name": "", "type": "masquerade", "match": "out wan", "new": "address of wan",
+            "sessions": 4, "allocated": 4, "exhausted": 1,
+        }
+    ]  # fmt: skip
+
+
+def test_policers(view):
+    (row,) = observe_firewall.policers(view)
+    assert (row["name"], row["what"]) == ("gold", "1M burst 1500 red drop")
+    assert [row[f"{colour}_packets"] for colour in observe_firewall.COLOURS] == [5, 0, 2]
+    assert [row[f"{colour}_bytes"] for colour in observe_firewall.COLOURS] == [500, 0, 200]
+
+
+def test_sessions(view):
+    (row,) = observe_firewall.sessions(view).rows()
+    assert (row["from"], row["to"], row["in"], row["rule"]) == (
+        "10.0.1.2:4000", "192.0.2.9:80", "lan", "web",
+    )  # fmt: skip
+    assert (row["nat_from"], row["vrf"]) == ("", "default")
+
+
+def test_kill(view):
+    assert observe_firewall.kill(view, Filter(port=81)) == 0
+    assert observe_firewall.kill(view, Filter(port=80)) == 1
+    ring = view.arena.open("session-kills-0").copy()
+    assert Ring(ring).pop(9).tolist() == [3 << 32 | 1]
+
+
+@pytest.mark.parametrize("what", ["rules", "nat", "policers", "sessions"])
+def test_a_forwarder_without_one(tmp_path, monkeypatch, what):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with (
+        fake.arena(),
+        observe.attach("fake") as view,
+        pytest.raises(ArenaError, match="forwarder 'fake' has no firewall"),
+    ):
+        getattr(observe_firewall, what)(view)
+
+
+def test_rules_are_shown_without_numba():
+    code = "import sys, vforward.control.show_firewall, vforward.control.observe_firewall; "
+    code += "assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
