@@ -37,7 +37,7 @@ from vforward.tables.ports import BVI, ROUTED
 from vforward.tables.session_table import Sessions
 from vforward.tables.treatment import Treatments
 
-FEATURES = ("reassembly", "session", "acl", "police")
+FEATURES = ("session", "acl", "police")
 """Of each family's arc, "ip4-session" and so on."""
 REMEDIES = {PASS: policer.PASS, DROP: policer.DROP}
 
@@ -148,7 +148,7 @@ class Firewall:
             **self.table.tables,
             **self.policers.tables,
             **self.treatments.tables,
-            "policy": self._policy.words,
+            "policy_in_force": self._policy.words,
             "rule_hits": self.hits,
             "nat_pools": self.pools.table,
         }

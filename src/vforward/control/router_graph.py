@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from vforward.graph.build import Graph
 from vforward.io.port import Port
 from vforward.nodes.arp import input as arp_input
@@ -30,21 +32,30 @@ from vforward.nodes.icmp import error as icmp4_error
 from vforward.nodes.icmp6 import echo as icmp6_echo
 from vforward.nodes.icmp6 import error as icmp6_error
 from vforward.nodes.interface import again, drop, output
+from vforward.nodes.ip4 import acl as ip4_acl
 from vforward.nodes.ip4 import fragment as ip4_fragment
 from vforward.nodes.ip4 import input as ip4_input
 from vforward.nodes.ip4 import local as ip4_local
 from vforward.nodes.ip4 import lookup as ip4_lookup
+from vforward.nodes.ip4 import police as ip4_police
 from vforward.nodes.ip4 import rewrite as ip4_rewrite
+from vforward.nodes.ip4 import session as ip4_session
 from vforward.nodes.ip4 import urpf as ip4_urpf
+from vforward.nodes.ip6 import acl as ip6_acl
 from vforward.nodes.ip6 import input as ip6_input
 from vforward.nodes.ip6 import local as ip6_local
 from vforward.nodes.ip6 import lookup as ip6_lookup
+from vforward.nodes.ip6 import police as ip6_police
 from vforward.nodes.ip6 import rewrite as ip6_rewrite
+from vforward.nodes.ip6 import session as ip6_session
 from vforward.nodes.ip6 import urpf as ip6_urpf
 from vforward.nodes.l2 import bvi_input, bvi_output, cross_connect, flood, forward
 from vforward.nodes.nd import input as nd_input
 from vforward.nodes.nd import resolve as nd_resolve
 from vforward.nodes.neighbor import notify, release
+from vforward.nodes.session import timer as session_timer
+from vforward.nodes.tcp import reset4 as tcp4_reset
+from vforward.nodes.tcp import reset6 as tcp6_reset
 
 AGAIN, AGAIN6 = "again", "again6"
 NOTIFY4, NOTIFY6 = "ip4-notify", "ip6-notify"
@@ -83,6 +94,10 @@ WIRING = {
     },
     "control-inject": {"output": "interface-output"},
     "ip4-input": {"local": "ip4-local"},
+    "ip4-acl": {"error": "icmp4-error", "reset": "tcp4-reset"},
+    "ip6-acl": {"error": "icmp6-error", "reset": "tcp6-reset"},
+    "tcp4-reset": {"reply": AGAIN},
+    "tcp6-reset": {"reply": AGAIN6},
     "ip4-lookup": {
         "rewrite": "ip4-rewrite",
         "resolve": "arp-resolve",
@@ -116,11 +131,15 @@ WIRING = {
 }
 """Besides: every edge named drop leads to drop."""
 
+FEATURES = ("urpf", "session", "acl", "police")
+"""Of the arcs ip4-input and ip6-input, in this order."""
+
 NODES = (
     ethernet_input, cross_connect, forward, flood, bvi_input, bvi_output, host_input, host_punt,
     arp_input, arp_resolve, nd_input, nd_resolve, release, inject,
     ip4_input, ip4_urpf, ip4_lookup, ip4_local, ip4_rewrite, ip4_fragment, icmp4_echo, icmp4_error,
-    ip6_input, ip6_urpf, ip6_lookup, ip6_local, ip6_rewrite, icmp6_echo, icmp6_error, drop,
+    ip4_session, ip4_acl, ip4_police, ip6_session, ip6_acl, ip6_police, tcp4_reset, tcp6_reset,
+    session_timer, ip6_input, ip6_urpf, ip6_lookup, ip6_local, ip6_rewrite, icmp6_echo, icmp6_error, drop,
 )  # fmt: skip
 
 
@@ -165,7 +184,12 @@ def lay_out(graph: Graph, ports: Iterable[tuple[str, Port]]) -> None:
             graph.wire(name, "drop", "drop")
     for family, queue in (("ip4", AGAIN), ("ip6", AGAIN6)):
         start, end = f"{family}-input", f"{family}-lookup"
-        graph.arc(start, starts=[start, queue], features=[f"{family}-urpf"], end=end)
+        names = [f"{family}-{feature}" for feature in FEATURES]
+        graph.arc(start, starts=[start, queue], features=names, end=end)
+        acl, police = (np.uint64(1 << FEATURES.index(name)) for name in ("acl", "police"))
+        for feature in ("session", "acl"):  # a known flow goes past the rules
+            member = graph.members[f"{family}-{feature}"]
+            member.tables["skips"] = np.array([acl | police, acl], np.uint64)
     graph.arc(
         "ip4-output", starts=["ip4-rewrite", "ip4-fragment"], features=[], end="interface-output"
     )

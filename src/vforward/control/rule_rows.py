@@ -22,7 +22,7 @@ from vforward.tables.acl_image import ROW4, ROW6
 
 ROWS_MAX = 100_000
 """Of a family."""
-OUT_SELF = 0
+OUT_SELF = egress.SELF
 """The out port of packets to the router itself: number 0 is no interface's."""
 ANY_PORTS = (Span(0, 65535),)
 ANY = ((0, 0),)  # value and mask that everything matches

@@ -15,6 +15,7 @@ from vforward.nodes.icmp import error as icmp4_error
 from vforward.nodes.icmp6 import echo as icmp6_echo
 from vforward.nodes.icmp6 import error as icmp6_error
 from vforward.nodes.interface import again, drop, output
+from vforward.nodes.ip4 import acl as ip4_acl
 from vforward.nodes.ip4 import fragment as ip4_fragment
 from vforward.nodes.ip4 import input as ip4_input
 from vforward.nodes.ip4 import local as ip4_local
@@ -23,6 +24,7 @@ from vforward.nodes.ip4 import police as ip4_police
 from vforward.nodes.ip4 import rewrite as ip4_rewrite
 from vforward.nodes.ip4 import session as ip4_session
 from vforward.nodes.ip4 import urpf as ip4_urpf
+from vforward.nodes.ip6 import acl as ip6_acl
 from vforward.nodes.ip6 import input as ip6_input
 from vforward.nodes.ip6 import local as ip6_local
 from vforward.nodes.ip6 import lookup as ip6_lookup
@@ -35,9 +37,9 @@ from vforward.nodes.nd import input as nd_input
 from vforward.nodes.nd import resolve as nd_resolve
 from vforward.nodes.neighbor import notify as neighbor_notify
 from vforward.nodes.neighbor import release as neighbor_release
+from vforward.nodes.session import timer as session_timer
 from vforward.nodes.tcp import reset4 as tcp4_reset
 from vforward.nodes.tcp import reset6 as tcp6_reset
-from vforward.nodes.session import timer as session_timer
 
 CATALOG: tuple[Node, ...] = (
     arp_input.NODE,
@@ -53,6 +55,7 @@ CATALOG: tuple[Node, ...] = (
     drop.NODE,
     output.NODE,
     again.NODE,
+    ip4_acl.NODE,
     ip4_fragment.NODE,
     ip4_input.NODE,
     ip4_local.NODE,
@@ -61,6 +64,7 @@ CATALOG: tuple[Node, ...] = (
     ip4_rewrite.NODE,
     ip4_session.NODE,
     ip4_urpf.NODE,
+    ip6_acl.NODE,
     ip6_input.NODE,
     ip6_local.NODE,
     ip6_lookup.NODE,

@@ -38,8 +38,8 @@ from vforward.tables import session_tcp as tcp
 from vforward.tables.adjacency import Adjacencies
 from vforward.tables.nat import Pools
 from vforward.tables.ports import Ports
-from vforward.tables.session_follow import belongs, follow4
-from vforward.tables.session_index import find4
+from vforward.tables.session_follow import follow4
+from vforward.tables.session_index import mine4
 from vforward.tables.session_open import open4
 
 
@@ -163,8 +163,9 @@ def _begin(
     src = load32(data, row, l3 + ip4.SRC) << 16 | flow >> 16
     dst = load32(data, row, l3 + ip4.DST) << 16 | flow & 0xFFFF
     protocol, zone = i64(data[row, l3 + ip4.PROTOCOL]), i64(ports[meta[row].rx_port].vrf)
-    known = find4(s, src, dst, protocol, zone)
-    if known >= 0 and belongs(s, known):
+    k0, k1 = session.key4(src, dst, protocol, zone)
+    known = mine4(s, k0, k1)
+    if known >= 0:
         passed = follow4(s, data, meta, row, l3, l4, known) == tcp.PASS
         return i64(0) if passed else ~i64(Count.INVALID)
     own = meta[row].flags & SELF_MADE != 0

@@ -29,7 +29,7 @@ from vforward.tables import session_tcp as tcp
 from vforward.tables.adjacency import Adjacencies
 from vforward.tables.ports import Ports
 from vforward.tables.session_follow import follow
-from vforward.tables.session_index import find6
+from vforward.tables.session_index import mine6
 from vforward.tables.session_open import open6
 
 
@@ -101,10 +101,10 @@ def _begin(
     src_high, src_low = ip6.load_address(data, row, l3 + ip6.SRC)
     dst_high, dst_low = ip6.load_address(data, row, l3 + ip6.DST)
     sport, dport = flow >> 16, flow & 0xFFFF
-    known = find6(s, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone)
+    known = mine6(s, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone)
     if known >= 0:
-        whole = kind & f.FRAGMENT == 0
-        verdict = follow(s, data, meta, row, l4, whole, known >> 2, 1 - (known & 1))
+        whole = i64(kind & f.FRAGMENT == 0)
+        verdict = follow(s, data, meta, row, l4, whole, known >> 1, known & 1)
         return i64(0) if verdict == tcp.PASS else ~i64(Count.INVALID)
     opened = open6(
         s, data, meta, row, l4, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone, grant
