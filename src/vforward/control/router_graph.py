@@ -97,7 +97,7 @@ WIRING = {
     "ip4-acl": {"error": "icmp4-error", "reset": "tcp4-reset"},
     "ip6-acl": {"error": "icmp6-error", "reset": "tcp6-reset"},
     "tcp4-reset": {"reply": AGAIN},
-    "tcp6-reset": {"reply": AGAIN6},
+    "tcp6-reset": {"reply": AGAIN6, "link": "interface-output"},
     "ip4-lookup": {
         "rewrite": "ip4-rewrite",
         "resolve": "arp-resolve",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vforward.control import flow_words as words
 from vforward.control.flow_words import Range, SetName, Span
 from vforward.control.rules import SELF, Rule
+from vforward.tables import egress
 from vforward.tables.acl_image import ROW4, ROW6
 
 ROWS_MAX = 100_000

@@ -101,7 +101,7 @@ def _begin(
     src_high, src_low = ip6.load_address(data, row, l3 + ip6.SRC)
     dst_high, dst_low = ip6.load_address(data, row, l3 + ip6.DST)
     sport, dport = flow >> 16, flow & 0xFFFF
-    known = mine6(s, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone)
+    known = mine6(s, src_high, src_low, dst_high, dst_low, flow, protocol, zone)
     if known >= 0:
         whole = i64(kind & f.FRAGMENT == 0)
         verdict = follow(s, data, meta, row, l4, whole, known >> 1, known & 1)

@@ -1,0 +1,73 @@
+"""ip4-acl in its graph: rules, sessions that begin, what is told to the sender, NAT."""
+
+import pytest
+
+from vforward import FirewallSettings, Forwarder, Masquerade, MemoryPort, Rule
+from vforward.testing import packets as pk
+
+CLIENT, CLIENT_MAC = "10.0.1.9", "02:00:00:00:01:09"
+SERVER, SERVER_MAC = "10.0.2.9", "02:00:00:00:02:09"
+SYN, SYN_ACK, RST_ACK = 0x02, 0x12, 0x14
+
+
+class Lab:
+    """A client at lan, a server at wan."""
+
+    def __init__(self, router):
+        self.router = router
+        self.lan = router.add_port("lan", MemoryPort(), "10.0.1.1/24")
+        self.wan = router.add_port("wan", MemoryPort(), "10.0.2.1/24")
+        router.add_neighbor(CLIENT, pk.mac_bytes(CLIENT_MAC), "lan")
+        router.add_neighbor(SERVER, pk.mac_bytes(SERVER_MAC), "wan")
+
+    def send(self, port, protocol, src, dst, message):
+        """Send a packet; returns what came out of lan and of wan, as IPv4 packets."""
+        mac = CLIENT_MAC if port is self.lan else SERVER_MAC
+        packet = pk.ip4(src, dst, protocol, message)
+        port.send([pk.eth(port.mac, mac, pk.ETH_IP4, packet)])
+        self.router.run_until_idle()
+        return [[frame[14:] for frame in each.received()] for each in (self.lan, self.wan)]
+
+    def udp(self, port, src, dst, sport, dport):
+        return self.send(port, 17, src, dst, pk.udp(src, dst, sport, dport))
+
+
+@pytest.fixture
+def lab():
+    with Forwarder() as router:
+        yield Lab(router)
+
+
+def test_a_permitted_flow_gets_its_answers_and_nothing_else_passes(lab):
+    lab.router.set_firewall(FirewallSettings(default="deny"))
+    lab.router.set_rules([Rule(name="dns", action="permit", protocol="udp", to_ports=53)])
+    lab.router.build()
+    assert lab.udp(lab.wan, SERVER, CLIENT, 53, 4000) == [[], []]
+    assert lab.udp(lab.lan, CLIENT, SERVER, 4000, 80) == [[], []]
+    assert [len(out) for out in lab.udp(lab.lan, CLIENT, SERVER, 4000, 53)] == [0, 1]
+    assert [len(out) for out in lab.udp(lab.wan, SERVER, CLIENT, 53, 4000)] == [1, 0]
+    assert lab.router.count_sessions() == 1
+    lab.router.pool.check()
+
+
+def test_reject_tells_the_sender(lab):
+    lab.router.set_firewall(FirewallSettings(default="reject"))
+    lab.router.build()
+    (told,), sent = lab.udp(lab.lan, CLIENT, SERVER, 4000, 80)
+    assert (sent, told[9], told[20:22]) == ([], 1, bytes([3, 13]))
+    segment = pk.tcp(CLIENT, SERVER, 4000, 80, seq=7, flags=SYN)
+    (told,), sent = lab.send(lab.lan, 6, CLIENT, SERVER, segment)
+    assert (sent, told[9], told[33]) == ([], 6, RST_ACK)
+    assert int.from_bytes(told[28:32], "big") == 8
+
+
+def test_masquerade_there_and_back(lab):
+    lab.router.set_firewall(FirewallSettings(default="permit"))
+    lab.router.set_nat([Masquerade(out="wan")])
+    lab.router.build()
+    _, (out,) = lab.udp(lab.lan, CLIENT, SERVER, 4000, 53)
+    assert out[12:16] == bytes([10, 0, 2, 1])
+    port = int.from_bytes(out[20:22], "big")
+    (back,), _ = lab.udp(lab.wan, SERVER, "10.0.2.1", 53, port)
+    assert back[16:20] == bytes([10, 0, 1, 9])
+    assert int.from_bytes(back[22:24], "big") == 4000
