@@ -127,7 +127,7 @@ class Compiler:
         expander = Expander(wanted.sets, numbers)
         filters = list(enumerate(wanted.rules, 1))
         rewrites, nat = self._rewrites(wanted)
-        uses_out = any(rule.out for rule in wanted.rules)
+        uses_out = bool(wanted.nat) or any(rule.out for rule in wanted.rules)
         return Parts(
             actions=self._actions(wanted),
             rewrites=rewrites,

@@ -7,7 +7,7 @@ from vforward.testing import packets as pk
 
 CLIENT, CLIENT_MAC = "10.0.1.9", "02:00:00:00:01:09"
 SERVER, SERVER_MAC = "10.0.2.9", "02:00:00:00:02:09"
-SYN, SYN_ACK, RST_ACK = 0x02, 0x12, 0x14
+RST_ACK = 0x14
 
 
 class Lab:
@@ -55,7 +55,7 @@ def test_reject_tells_the_sender(lab):
     lab.router.build()
     (told,), sent = lab.udp(lab.lan, CLIENT, SERVER, 4000, 80)
     assert (sent, told[9], told[20:22]) == ([], 1, bytes([3, 13]))
-    segment = pk.tcp(CLIENT, SERVER, 4000, 80, seq=7, flags=SYN)
+    segment = pk.tcp(CLIENT, SERVER, 4000, 80, seq=7, flags="S")
     (told,), sent = lab.send(lab.lan, 6, CLIENT, SERVER, segment)
     assert (sent, told[9], told[33]) == ([], 6, RST_ACK)
     assert int.from_bytes(told[28:32], "big") == 8

@@ -26,12 +26,16 @@ def test_a_ping_gets_its_answer_and_discovery_passes():
             return [len(each.received()) for each in (lan, wan)]
 
         ask = pk.icmp6_echo(CLIENT, SERVER, 7, 1)
-        answer = bytes([129]) + pk.icmp6_echo(SERVER, CLIENT, 7, 1)[1:]
-        assert send(wan, SERVER_MAC, wan.mac, SERVER, CLIENT, pk.icmp6_echo(SERVER, CLIENT, 7, 1)) == [0, 0]
+        answer = pk.icmp6_echo(SERVER, CLIENT, 7, 1, reply=True)
+        question = pk.icmp6_echo(SERVER, CLIENT, 7, 1)
+        assert send(wan, SERVER_MAC, wan.mac, SERVER, CLIENT, question) == [0, 0]
         assert send(wan, SERVER_MAC, wan.mac, SERVER, CLIENT, answer) == [0, 0]
         assert send(lan, CLIENT_MAC, lan.mac, CLIENT, SERVER, ask) == [0, 1]
         assert send(wan, SERVER_MAC, wan.mac, SERVER, CLIENT, answer) == [1, 0]
         group = "ff02::1:ff00:1"
         solicitation = pk.neighbor_solicitation(CLIENT, group, "2001:db8:1::1", CLIENT_MAC)
-        assert send(lan, CLIENT_MAC, "33:33:ff:00:00:01", CLIENT, group, solicitation, 255) == [1, 0]
+        assert send(lan, CLIENT_MAC, "33:33:ff:00:00:01", CLIENT, group, solicitation, 255) == [
+            1,
+            0,
+        ]
         router.pool.check()
