@@ -106,7 +106,7 @@ def test_families(rule, wanted):
 def test_the_same_port_twice_is_one_row():
     rule = Rule(action="permit", in_=["lan", "lan"], out=["self", "wan"])
     assert [row[6:8] for row in expander().rows(rule, 4, 0)] == [
-        (1 << 16, 0xFFFFFFFF),
+        (1 << 16 | 0xFFFF, 0xFFFFFFFF),
         (1 << 16 | 2, 0xFFFFFFFF),
     ]
 
