@@ -5,6 +5,7 @@ from collections.abc import Container
 from ipaddress import IPv6Address
 
 from . import checksum, ip4, ip6
+from .reassembly import in_pieces
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 
@@ -58,24 +59,6 @@ def reset4(packet: bytes) -> bytes:
     segment = segment[:16] + check.to_bytes(2, "big") + segment[18:]
     header = bytes([0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, ip4.TCP, 0, 0])
     return ip4.with_checksum(header + packet[16:20] + packet[12:16]) + segment
-
-
-def in_pieces(packet: bytes) -> bool:
-    """Whether an IPv6 packet has a fragment header that says that there is more than this."""
-    protocol, at = packet[6], 40
-    for _ in range(ip6.HEADERS_MAX + 1):
-        if len(packet) < at + 8:
-            return False
-        if protocol == ip6.FRAGMENT:
-            return bool(int.from_bytes(packet[at + 2 : at + 4], "big") & 0xFFF9)
-        if protocol == ip6.AUTHENTICATION:
-            size = 4 * (packet[at + 1] + 2)
-        elif protocol in (ip6.HOP_BY_HOP, ip6.ROUTING, ip6.DESTINATION):
-            size = 8 * (packet[at + 1] + 1)
-        else:
-            return False
-        protocol, at = packet[at], at + size
-    return False
 
 
 def refusal6(packet: bytes, link_multicast: bool, own: Container[IPv6Address]) -> str | None:

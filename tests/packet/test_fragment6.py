@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from nodes import network6 as net
 from nodes.network6 import Ip6Spec
-from oracles.tcp_reset import in_pieces
+from oracles.reassembly import in_pieces
 from vforward.packet import fragment6
 
 OPTIONS = (0, bytes([0]) + bytes(6))
