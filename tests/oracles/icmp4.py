@@ -54,11 +54,16 @@ def echo_reply(packet: bytes) -> bytes:
 
 
 def refusal(
-    packet: bytes, link_multicast: bool, own: Container[int], sender: int | None
+    packet: bytes,
+    link_multicast: bool,
+    own: Container[int],
+    sender: int | None,
+    translated: bool = False,
 ) -> str | None:
     """Return why icmp4-error says nothing about packet, or None (RFC 1812 section 4.3.2.7).
 
     own are all addresses of the router, sender is the one to speak from (None: there is none).
+    translated: NAT gave the packet its source, so it may be one of ours and yet stand for another.
     """
     if ip4.protocol(packet) == ip4.ICMP:
         message = packet[ip4.header_length(packet) :]
@@ -69,7 +74,7 @@ def refusal(
     dst = ip4.destination(packet)
     if link_multicast or ip4.is_multicast(dst) or dst == ip4.LIMITED_BROADCAST:
         return "icmp-about-broadcast"
-    if ip4.source(packet) == 0 or ip4.source(packet) in own:
+    if ip4.source(packet) == 0 or (ip4.source(packet) in own and not translated):
         return "icmp-bad-source"
     if sender is None:
         return "icmp-no-address"

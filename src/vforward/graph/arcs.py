@@ -48,6 +48,14 @@ def proceed(meta: Any, row: Any) -> Any:
     return EDGE_ARC + ctz(mask)
 
 
+@inline
+def proceed_past(meta: Any, row: Any, mask: Any) -> Any:
+    """As proceed, but past the features whose bits are set in mask, u64; returns the packet's edge."""
+    left = meta[row].features & ~mask
+    meta[row].features = left & (left - np.uint64(1))
+    return EDGE_ARC + ctz(left)
+
+
 @dataclass(frozen=True)
 class Arc:
     """An arc of a graph. masks is the table ``features`` of the nodes that start it."""

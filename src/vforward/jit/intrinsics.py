@@ -73,6 +73,19 @@ def popcount(typingctx: Any, value: Any) -> Any:
 
 
 @intrinsic
+def fold_multiply(typingctx: Any, a: Any, b: Any) -> Any:
+    """The two halves of the 128 bits of a * b, xor-ed: a step of a hash. All u64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(*(builder.zext(arg, wide) for arg in args))
+        high = builder.trunc(builder.lshr(product, wide(64)), I64)
+        return builder.xor(high, builder.trunc(product, I64))
+
+    return types.uint64(types.uint64, types.uint64), codegen
+
+
+@intrinsic
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line where array[index] begins (for two dimensions: that row)."""
 

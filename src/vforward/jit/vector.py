@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Eight u64 compared at once: what LLVM does not make of a loop, which it unrolls first."""
+"""A cache line compared at once: what LLVM does not make of a loop, which it unrolls first."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from numba import types
 
 from vforward.jit.intrinsics import intrinsic
 
-I8, I32, I64 = (ir.IntType(bits) for bits in (8, 32, 64))
-EIGHT = ir.VectorType(I64, 8)
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+EIGHT, SIXTEEN = ir.VectorType(I64, 8), ir.VectorType(I32, 16)
+
+
+def _all(builder: Any, value: Any, kind: ir.VectorType) -> Any:
+    """A vector of the value in every place."""
+    none = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(none, value, I32(0))
+    places = ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(first, none, places)
 
 
 def _hits(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -19,15 +27,7 @@ def _hits(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     view = context.make_array(signature.args[0])(context, builder, args[0])
     place = builder.gep(view.data, [args[1]])
     words = builder.load(builder.bitcast(place, EIGHT.as_pointer()), align=8)
-    none = ir.Constant(EIGHT, ir.Undefined)
-    word, limit = (
-        builder.shuffle_vector(
-            builder.insert_element(none, value, I32(0)),
-            none,
-            ir.Constant(ir.VectorType(I32, 8), [0] * 8),
-        )
-        for value in args[2:4]
-    )
+    word, limit = (_all(builder, value, EIGHT) for value in args[2:4])
     near = builder.icmp_unsigned("<", builder.xor(words, word), limit)
     return place, builder.bitcast(near, I8)
 
@@ -55,3 +55,21 @@ def near(typingctx: Any, array: Any, at: Any, word: Any, limit: Any) -> Any:
         return builder.load(builder.gep(place, [builder.and_(way, I64(7))]))
 
     return types.uint64(array, types.uint64, types.uint64, types.uint64), codegen
+
+
+@intrinsic
+def near16(typingctx: Any, array: Any, at: Any, word: Any, limit: Any) -> Any:
+    """A bit, of an i64, for each of the 16 u32 from array[at] on that is near: see any_near.
+
+    at, word and limit are i64, of which the low 32 bits of word and limit count.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        place = builder.gep(view.data, [args[1]])
+        words = builder.load(builder.bitcast(place, SIXTEEN.as_pointer()), align=4)
+        word, limit = (_all(builder, builder.trunc(v, I32), SIXTEEN) for v in args[2:4])
+        near = builder.icmp_unsigned("<", builder.xor(words, word), limit)
+        return builder.zext(builder.bitcast(near, I16), I64)
+
+    return types.int64(array, types.int64, types.int64, types.int64), codegen

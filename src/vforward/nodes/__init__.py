@@ -19,11 +19,13 @@ from vforward.nodes.ip4 import fragment as ip4_fragment
 from vforward.nodes.ip4 import input as ip4_input
 from vforward.nodes.ip4 import local as ip4_local
 from vforward.nodes.ip4 import lookup as ip4_lookup
+from vforward.nodes.ip4 import police as ip4_police
 from vforward.nodes.ip4 import rewrite as ip4_rewrite
 from vforward.nodes.ip4 import urpf as ip4_urpf
 from vforward.nodes.ip6 import input as ip6_input
 from vforward.nodes.ip6 import local as ip6_local
 from vforward.nodes.ip6 import lookup as ip6_lookup
+from vforward.nodes.ip6 import police as ip6_police
 from vforward.nodes.ip6 import rewrite as ip6_rewrite
 from vforward.nodes.ip6 import urpf as ip6_urpf
 from vforward.nodes.l2 import bvi_input, bvi_output, cross_connect, flood, forward
@@ -31,6 +33,8 @@ from vforward.nodes.nd import input as nd_input
 from vforward.nodes.nd import resolve as nd_resolve
 from vforward.nodes.neighbor import notify as neighbor_notify
 from vforward.nodes.neighbor import release as neighbor_release
+from vforward.nodes.tcp import reset4 as tcp4_reset
+from vforward.nodes.tcp import reset6 as tcp6_reset
 
 CATALOG: tuple[Node, ...] = (
     arp_input.NODE,
@@ -50,11 +54,13 @@ CATALOG: tuple[Node, ...] = (
     ip4_input.NODE,
     ip4_local.NODE,
     ip4_lookup.NODE,
+    ip4_police.NODE,
     ip4_rewrite.NODE,
     ip4_urpf.NODE,
     ip6_input.NODE,
     ip6_local.NODE,
     ip6_lookup.NODE,
+    ip6_police.NODE,
     ip6_rewrite.NODE,
     ip6_urpf.NODE,
     bvi_input.NODE,
@@ -66,4 +72,6 @@ CATALOG: tuple[Node, ...] = (
     nd_resolve.NODE,
     neighbor_notify.NODE,
     neighbor_release.NODE,
+    tcp4_reset.NODE,
+    tcp6_reset.NODE,
 )

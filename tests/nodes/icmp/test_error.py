@@ -20,6 +20,7 @@ from vforward.layout import (
     LINK_BROADCAST,
     SELF_MADE,
     TRACED,
+    TRANSLATED,
 )
 from vforward.nodes.icmp.error import NODE
 from vforward.tables import rate_limit
@@ -32,18 +33,23 @@ LAN = PORTS[0]
 
 
 def compare(cases, l3=14):
-    """Give packets, as (packet, (type, code, mtu), link_multicast, port), to node and oracle."""
+    """Give packets, as (packet, (type, code, mtu), link_multicast, port), to node and oracle.
+
+    A fifth item that is true: NAT has changed it.
+    """
+    translated = [bool(case[4:] and case[4]) for case in cases]
 
     def prepare(record, i):
         kind, code, mtu = cases[i][1]
         record["scratch"] = mtu << 16 | kind << 8 | code
         record["flags"] |= LINK_BROADCAST * cases[i][2] | TRACED | CSUM_PARTIAL | CSUM_VALID | GSO
+        record["flags"] |= TRANSLATED * translated[i]
         record["rx_port"] = NUMBER[cases[i][3].name]
 
     result = run_both(NODE, [b"\x5a" * l3 + case[0] for case in cases], l3=l3, meta=prepare)
-    for i, (packet, what, link_multicast, port) in enumerate(cases):
+    for i, (packet, what, link_multicast, port, *_) in enumerate(cases):
         sender = port.addresses[0][0] if port.addresses else None
-        reason = icmp4.refusal(packet, link_multicast, OURS, sender)
+        reason = icmp4.refusal(packet, link_multicast, OURS, sender, translated[i])
         if reason:
             assert (result.edges[i], result.reason(i)) == ("drop", reason), packet.hex()
             continue
@@ -65,6 +71,7 @@ def compare(cases, l3=14):
             st.sampled_from(WHATS),
             st.sampled_from((False, False, False, True)),
             st.sampled_from((*[LAN] * 5, *L3_PORTS)),
+            st.booleans(),
         ),
         min_size=1,
         max_size=10,
@@ -131,12 +138,22 @@ def test_every_icmp_type():
     ])  # fmt: skip
 
 
-def test_every_source_and_destination_of_interest():
+@pytest.mark.parametrize("translated", [False, True])
+def test_every_source_and_destination_of_interest(translated):
     compare([
-        (Ip4Spec(b"", 17, src, dst).build(), (3, 0, 0), False, LAN)
+        (Ip4Spec(b"", 17, src, dst).build(), (3, 0, 0), False, LAN, translated)
         for src in (*OURS, 0, 1, ip("10.0.0.9"), 0xFFFFFFFF)
         for dst in strategies.INTERESTING
     ])  # fmt: skip
+
+
+def test_a_source_of_ours_that_nat_gave_is_told():
+    """Masquerade gives packets the router's own address: the sender's traceroute must see this hop."""
+    masqueraded = Ip4Spec(b"", 17, OURS[0], ip("8.8.8.8")).build()
+    what = (11, 0, 0)
+    result = compare([(masqueraded, what, False, LAN, True), (masqueraded, what, False, LAN)])
+    assert result.edges == ["reply", "drop"]
+    assert not result.meta[0]["flags"] & TRANSLATED  # the error itself is not
 
 
 @pytest.mark.parametrize(("l3", "ok"), [(0, False), (27, False), (51, False), (52, True)])

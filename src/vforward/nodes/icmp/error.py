@@ -8,6 +8,9 @@ Reads   meta.scratch (MTU << 16 | type << 8 | code, by the node that refused the
         rest, rx_port, flags; the packet as it was received
 Writes  28 bytes in front of the IPv4 header; meta.off, l3, end, rest, flags, next, reason
 Drops   see Count
+
+The source of a packet that NAT has changed (TRANSLATED) may be one of ours: the error goes there, and
+on its way, which begins at again, it is translated back to who sent the packet (tables.related).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from vforward.layout import (
     LINK_BROADCAST,
     SELF_MADE,
     TRACED,
+    TRANSLATED,
     U64,
     Counts,
     Data,
@@ -55,7 +59,7 @@ class Count(Labels):
     ICMP_ABOUT_ICMP = 0, "it is an ICMP error itself, or of an unknown type"
     ICMP_ABOUT_FRAGMENT = 1, "a fragment other than the first"
     ICMP_ABOUT_BROADCAST = 2, "it was sent to many, by its link or IP destination"
-    ICMP_BAD_SOURCE = 3, "its source address is none, or one of ours in the VRF"
+    ICMP_BAD_SOURCE = 3, "its source address is none, or one of ours in the VRF and not by NAT"
     ICMP_NO_ADDRESS = 4, "the port it came from has no address to speak from"
     NO_HEADROOM = 5, "no room for the error in front of it"
     RATE_LIMITED = 6, "too many errors of late, in all or to this address"
@@ -89,7 +93,8 @@ def _reason(
         return np.int64(Count.ICMP_ABOUT_BROADCAST)
     src = load32(data, row, l3 + ip4.SRC)
     port = np.int64(meta[row].rx_port)
-    if src == 0 or is_ours(addresses, ports, port, np.uint64(0), mapped(src)):
+    ours = is_ours(addresses, ports, port, np.uint64(0), mapped(src))
+    if src == 0 or (ours and not meta[row].flags & TRANSLATED):
         return np.int64(Count.ICMP_BAD_SOURCE)
     if sender == 0:
         return np.int64(Count.ICMP_NO_ADDRESS)
