@@ -119,6 +119,7 @@ def linux_router(ruleset: str) -> Iterator[Linux]:
 def _commands() -> Iterator[str]:
     for name in place.PORTS:
         yield f"link set dev {name} address {place.ROUTER_MAC[name]}"
+        yield f"link set dev {name} mtu {place.MTU[name]}"
         yield f"address add {place.ROUTER[name]}/24 dev {name}"
         yield f"address add {place.ROUTER6[name]}/64 dev {name} nodad"
         for gateway in (place.GATEWAY[name], place.GATEWAY6[name]):

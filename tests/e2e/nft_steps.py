@@ -11,7 +11,7 @@ port is one gateway, .2 of its subnet, whose MAC is known beforehand: nobody has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vforward.testing import packets as pk
@@ -23,6 +23,7 @@ ROUTER6 = {name: f"fd00:{n}::1" for n, name in enumerate(PORTS, 1)}
 GATEWAY6 = {name: f"fd00:{n}::2" for n, name in enumerate(PORTS, 1)}
 ROUTER_MAC = {name: f"02:00:00:00:01:0{n}" for n, name in enumerate(PORTS, 1)}
 GATEWAY_MAC = {name: f"02:00:00:00:02:0{n}" for n, name in enumerate(PORTS, 1)}
+MTU = {"lan": 1500, "wan": 1500, "dmz": 1300}
 ROUTES = (
     ("10.1.0.0/16", "lan"),
     ("10.3.0.0/16", "dmz"),
@@ -58,14 +59,15 @@ class Step:
 class Scenario:
     """A configuration in both languages, and steps.
 
-    nft: a ruleset. toml: the firewall's tables. public: addresses whose ports NAT chooses.
+    nft: a ruleset. toml: the firewall's tables. public: addresses whose ports NAT chooses, from where
+    to where.
     """
 
     name: str
     nft: str
     toml: str
     steps: tuple[Step, ...]
-    public: frozenset[str] = field(default=frozenset())
+    public: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def step(label: str, *sent: tuple[str, Packet], want: str = "") -> Step:
