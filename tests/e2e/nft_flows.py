@@ -117,7 +117,9 @@ class Family:
         """An IP packet between hosts."""
         return (pk.ip6 if self.six else pk.ip4)(self.host(src), self.host(dst), protocol, l4)
 
-    def udp(self, src: str, dst: str, sport: int, dport: int, data: bytes = b"hello", **more) -> bytes:
+    def udp(
+        self, src: str, dst: str, sport: int, dport: int, data: bytes = b"hello", **more
+    ) -> bytes:
         """A datagram between hosts."""
         made = pk.udp(self.host(src), self.host(dst), sport, dport, data, **more)
         return self.ip(src, dst, pk.PROTO_UDP, made)
@@ -305,7 +307,10 @@ def fragments(f: Family) -> dict[str, Sequence[Step]]:
     again = f.pieces(back, 800, 1600, ident=2)
     turned = f.pieces(back, 800, 1600, ident=3)
     small = f.pieces(f.tcp("a", "b", 3201, 80, DATA[:1000]), 8, 504, ident=8)
-    over = [f.piece(whole, 0, 800, more=True, ident=9), f.piece(whole, 792, 1600, more=True, ident=9)]
+    over = [
+        f.piece(whole, 0, 800, more=True, ident=9),
+        f.piece(whole, 792, 1600, more=True, ident=9),
+    ]
     twice = f.pieces(back, 800, 1600, ident=10)
     cut = "other" if f.six else "pass"  # Linux cuts anew, with an identification of its own
     return {
@@ -341,7 +346,9 @@ def to_the_router(f: Family) -> dict[str, Sequence[Step]]:
         step("tcp denied", ("wan", f.tcp("b", wan, 4000, 22, seq=5)), want="drop"),
         step("udp denied", ("lan", f.udp("a", lan, 4000, 53)), want="drop"),
         step("time runs out", ("lan", f.last_hop(f.udp("a", "b", 4005, 53))), want="answer"),
-        step("time of what is denied", ("lan", f.last_hop(f.udp("a", "b", 4005, 54))), want="answer"),
+        step(
+            "time of what is denied", ("lan", f.last_hop(f.udp("a", "b", 4005, 54))), want="answer"
+        ),
         step("half a header", ("lan", f.udp("a", "b", 4005, 53)[:12]), want="drop"),
         step("half a TCP header", ("lan", cut), want="drop"),
         step("a TCP header that ends too late", ("lan", late), want="drop"),

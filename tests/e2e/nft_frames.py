@@ -53,7 +53,9 @@ def described(out: Sequence[Out], names: Names) -> list[tuple[str, Fields]]:
 
 def fields(packet: bytes, names: Names, *, quoted: bool = False) -> Fields:
     """A packet's fields by name. quoted: its end may be missing."""
-    return _fields6(packet, names, quoted) if packet[0] >> 4 == 6 else _fields4(packet, names, quoted)
+    return (
+        _fields6(packet, names, quoted) if packet[0] >> 4 == 6 else _fields4(packet, names, quoted)
+    )
 
 
 def _fields4(packet: bytes, names: Names, quoted: bool) -> Fields:

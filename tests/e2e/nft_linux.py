@@ -7,7 +7,6 @@ import contextlib
 import os
 import select
 import socket
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 
@@ -109,8 +108,8 @@ def linux_router(ruleset: str) -> Iterator[Linux]:
         for name in place.PORTS:
             veth(outside, name, router, name)
         offloads(router, *place.PORTS, on=False)
-        _batch(router, ["ip", "-batch", "-"], "\n".join(_commands()))
-        _batch(router, ["nft", "-f", "-"], QUIET + ruleset)
+        router.run("sh", "-ec", "\n".join(f"ip {command}" for command in _commands()))
+        router.run("nft", QUIET + ruleset)
         made = Linux(router, outside)
         with contextlib.closing(made):
             yield made
@@ -126,13 +125,6 @@ def _commands() -> Iterator[str]:
             yield f"neighbor add {gateway} lladdr {place.GATEWAY_MAC[name]} dev {name}"
     for prefix, name in place.ROUTES:
         yield f"route add {prefix} via {(place.GATEWAY6 if ':' in prefix else place.GATEWAY)[name]}"
-
-
-def _batch(where: Namespace, command: list[str], text: str) -> None:
-    done = subprocess.run(
-        where.command(*command), input=text, text=True, capture_output=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _socket(where: Namespace, interface: str) -> socket.socket:

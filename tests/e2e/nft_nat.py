@@ -346,7 +346,9 @@ def hairpin() -> list[Step]:
     return [
         step("syn", ("lan", F.tcp(F.host("a", 9), HAIRPIN, 4000, 8080, seq=100))),
         step("syn ack", ("lan", answer(g, "syn", seq=500, ack=101, flags="SA"))),
-        step("ack", ("lan", F.tcp(F.host("a", 9), HAIRPIN, 4000, 8080, seq=101, ack=501, flags="A"))),
+        step(
+            "ack", ("lan", F.tcp(F.host("a", 9), HAIRPIN, 4000, 8080, seq=101, ack=501, flags="A"))
+        ),
         step("another", ("lan", F.tcp(F.host("a", 10), HAIRPIN, 4000, 8080, seq=100))),
         step("its answer", ("lan", answer(g, "another", seq=700, ack=101, flags="SA"))),
         step("error", ("lan", about("10.1.0.80", "no port", g, "another"))),

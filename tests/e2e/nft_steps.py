@@ -120,7 +120,7 @@ def verdict(sent: Sequence[bytes], out: Sequence[Out]) -> str:
     six = packet[0] >> 4 == 6
     l4 = packet[40:] if six else packet[4 * (packet[0] & 15) :]
     protocol = packet[6] if six else packet[9]
-    if protocol == pk.PROTO_TCP and l4[13] & 4:
+    if protocol == pk.PROTO_TCP and len(l4) > 13 and l4[13] & 4:
         return "reset"
     if (protocol, l4[0]) in {(pk.PROTO_ICMP, 3), (pk.PROTO_ICMP6, 1)}:
         return "refuse"
