@@ -29,7 +29,10 @@ net.ipv4.conf.default.send_redirects=0
 net.ipv6.conf.default.accept_dad=0
 net.ipv6.conf.default.addr_gen_mode=1
 net.ipv4.icmp_ratemask=0
+net.ipv4.icmp_msgs_burst=1000000
+net.ipv4.icmp_msgs_per_sec=1000000
 net.ipv6.icmp.ratelimit=0
+net.ipv6.auto_flowlabels=0
 net.netfilter.nf_conntrack_tcp_loose=0
 """
 """A router that says nothing of its own accord, but an ICMP error for each reason to."""
