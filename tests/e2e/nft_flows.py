@@ -60,7 +60,7 @@ protocol = "udp"
 to_ports = 53
 in = "lan"
 [[rules]]
-name = "both ways"
+name = "both-ways"
 action = "permit"
 protocol = "udp"
 to_ports = 5000

@@ -166,7 +166,8 @@ def as_toml(made: list[Rule], *, six: bool) -> str:
     lines = ['[firewall]\ndefault = "deny"', f"[address_sets]\nsome = {some(six)}"]
     lines += [f"[port_sets]\nweb = [{ports}]"]
     for rule in made:
-        lines += ["[[rules]]", f'action = "{rule.action}"', "stateful = false"]
+        lines += ["[[rules]]", f'action = "{rule.action}"']
+        lines += ["stateful = false"] if rule.action == "permit" else []
         lines += [f"family = {6 if six else 4}", *_toml(rule, six)]
     return "\n".join(lines)
 
