@@ -123,7 +123,7 @@ def kind_of(packet):
 
 def place_of(packet):
     """The packet's word "place"."""
-    return PORTS[packet["in"]] << 16 | PORTS.get(packet["out"], 0)
+    return PORTS[packet["in"]] << 16 | PORTS.get(packet["out"], 0xFFFF)
 
 
 def ports_of(packet):
