@@ -6,7 +6,8 @@ the port that packets leave by), the filter, source NAT; then a session begins, 
 was found, so that its other packets need none of it. All lists are of one policy (tables.policy).
 
 A packet that belongs to no flow (ICMP that is no echo), or that a rule lets through without a session,
-is not translated. What the router makes itself is let through, and has a session where it begins one, so
+is not translated. A later piece of a datagram whose ports are not known would need a session, and is
+dropped. What the router makes itself is let through, and has a session where it begins one, so
 that the answers come back. Of two first packets of a flow in one vector the second finds the session
 of the first. Hairpinning (RFC 4787 REQ-9): where destination NAT leads out of the port that the packet
 came by, its source becomes the address that it asked for, so that the answer comes back here.
@@ -64,8 +65,9 @@ class Count(Labels):
     TRUNCATED = 7, "it ends before its ports"
     PORTS_EXHAUSTED = 8, "source NAT has no port left for it"
     NO_POLICY = 9, "there are no rules yet"
-    REJECTED = 10, "a rule says reject; the sender is told", INFO
-    SESSIONS = 11, "sessions begun", INFO
+    PIECE = 10, "a later piece of a datagram whose ports are not known, so that it has no session"
+    REJECTED = 11, "a rule says reject; the sender is told", INFO
+    SESSIONS = 12, "sessions begun", INFO
 
 
 PROHIBITED = 3 << 8 | 13
@@ -192,6 +194,12 @@ def _refuse(data: Any, meta: Any, row: Any, count: Any) -> Any:
     return i64(Edge.ERROR)
 
 
+@inline
+def _is_unknown_piece(action: Any, kind: Any) -> Any:
+    """Whether a packet without ports should have a session: let through it would not be translated."""
+    return (i64(kind) & f.LATER != 0) & (action.flags & policy.STATELESS == 0)
+
+
 @kernel
 def ip4_acl(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
@@ -252,6 +260,8 @@ def ip4_acl(
             mine = fields[f.WORDS4 * i :]
             said = _begin(data, meta, row, bundle, mine, flow, ends[i], grant, tables)
             count[Count.SESSIONS] += u64(said == 1)
+        elif not own and _is_unknown_piece(action, fields[f.WORDS4 * i + f.COMMON4 + f.KIND]):
+            said = ~i64(Count.PIECE)
         if said < 0:
             count[~said] += u64(1)
             meta[row].reason = ~said

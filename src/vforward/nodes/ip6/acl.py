@@ -53,8 +53,9 @@ class Count(Labels):
     DENIED = 6, "a rule says deny, or none says anything and that is the default"
     TRUNCATED = 7, "it ends before its ports, or its extension headers cannot be walked"
     NO_POLICY = 8, "there are no rules yet"
-    REJECTED = 9, "a rule says reject; the sender is told", INFO
-    SESSIONS = 10, "sessions begun", INFO
+    PIECE = 9, "a later piece of a datagram whose ports are not known, so that it has no session"
+    REJECTED = 10, "a rule says reject; the sender is told", INFO
+    SESSIONS = 11, "sessions begun", INFO
 
 
 ND_HOPS = 255
@@ -177,6 +178,8 @@ def ip6_acl(
             zone = i64(ports[meta[row].rx_port].vrf)
             said = _begin(data, meta, row, kind, flow, zone, granted, s)
             count[Count.SESSIONS] += u64(said == 1)
+        elif not own and kind & f.LATER and not action.flags & policy.STATELESS:
+            said = ~i64(Count.PIECE)
         if said < 0:
             count[~said] += u64(1)
             meta[row].reason = ~said
