@@ -9,7 +9,7 @@ from vforward.jit.kernel import kernel
 from vforward.layout import BUF_ROOM, BUF_STRIDE, HEADROOM, META, NIL
 from vforward.memory.buffer import begin_packet, buffer_bytes, byte_address, packet_bytes
 
-FREE = {"features", "hash", "adjacency", "vrf", "l2", "trace", "scratch", "pad"}
+FREE = {"features", "hash", "adjacency", "spare", "trace", "scratch", "pad"}
 """What begin_packet leaves alone: written before it is read, by who needs it."""
 
 

@@ -22,6 +22,11 @@ def endpoint(end):
     return end[0] << 16 | end[1]
 
 
+def key(src, dst, protocol, zone):
+    """The key of packets from src to dst: zone, protocol and ports; addresses."""
+    return zone << 56 | protocol << 48 | src[1] << 16 | dst[1], src[0] << 32 | dst[0]
+
+
 @kernel
 def _enter(sessions, number):
     return enter(session.shard(sessions), number)
@@ -36,16 +41,10 @@ def put(array, src, dst, protocol, *, translated=None, zone=0, **fields):
     number = int(array[session.UNUSED])
     array[session.UNUSED] += np.uint64(1)
     record = parts.hot[number : number + 1]
-    flags = 0
-    for ends, low, high, flag in (
-        ((src, dst), "k0", "k1", session.LOWER),
-        (translated or (src, dst), "k2", "k3", session.REPLY_LOWER),
-    ):
-        first, second = map(endpoint, ends)
-        flags |= flag * (first < second)
-        record[low] = zone << 56 | protocol << 48 | min(first, second)
-        record[high] = max(first, second)
-    record["flags"] = flags | session.NAT * (translated is not None)
+    source, destination = translated or (src, dst)
+    record["k0"], record["k1"] = key(src, dst, protocol, zone)
+    record["k2"], record["k3"] = key(destination, source, protocol, zone)
+    record["flags"] = session.NAT * (translated is not None)
     record["protocol"], record["zone"] = protocol, zone
     for name, value in fields.items():
         record[name] = value
@@ -59,11 +58,10 @@ def put6(array, src, dst, protocol, *, zone=0, **fields):
     number = int(array[session.UNUSED])
     array[session.UNUSED] += np.uint64(1)
     record = parts.hot[number : number + 1]
-    low, high = sorted((src, dst))
-    record["k0"], record["k1"] = (int.from_bytes(low[0][i : i + 8], "big") for i in (0, 8))
-    record["k2"], record["k3"] = (int.from_bytes(high[0][i : i + 8], "big") for i in (0, 8))
-    record["ports"] = low[1] << 16 | high[1]
-    record["flags"] = session.SIX | (session.LOWER | session.REPLY_LOWER) * (low == src)
+    record["k0"], record["k1"] = (int.from_bytes(src[0][i : i + 8], "big") for i in (0, 8))
+    record["k2"], record["k3"] = (int.from_bytes(dst[0][i : i + 8], "big") for i in (0, 8))
+    record["ports"] = src[1] << 16 | dst[1]
+    record["flags"] = session.SIX
     record["protocol"], record["zone"] = protocol, zone
     for name, value in fields.items():
         record[name] = value

@@ -41,7 +41,7 @@ TTL, PORT, TOO_BIG = (
 )
 SENT = 0xFFFFFF00
 """TCP: the highest that each side has sent; a window wraps around behind it."""
-NUMBERS = {"end": (SENT, SENT), "maxwin": (1000, 2000), "scales": 0x53, "state": ESTABLISHED}
+NUMBERS = {"end": (SENT, SENT), "maxwin": (1000, 2000), "scale": (3, 5), "state": ESTABLISHED}
 
 
 @kernel
@@ -292,7 +292,7 @@ def test_errors_about_errors_are_none():
         ((4000 << 5) + 1, {"maxwin": (1000, 2000 << 1)}, False),
         (0x7FFFFFFF, {}, False),
         (0x80000000, {}, False),
-        (1, {"maxwin": (0, 0), "scales": 0, "state": 1}, True),  # a SYN
+        (1, {"maxwin": (0, 0), "scale": (0, 0), "state": 1}, True),  # a SYN
     ],
 )
 def test_tcp_must_have_been_sent(back, fields, good):

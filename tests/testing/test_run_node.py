@@ -65,14 +65,14 @@ def test_a_callback_prepares_meta_and_long_frames_are_chains():
     seen = []
 
     def prepare(record, i):
-        record["vrf"] = 7 + i
+        record["treatment"] = 7 + i
         seen.append(int(record["end"]) - int(record["off"]) + int(record["rest"]))
 
     frames = [b"", b"a" * BUF_ROOM, b"b" * (BUF_ROOM + 1), b"c" * 65549]
     result = run_node(NODE, frames, tables=LIMIT, meta=prepare)
     assert result.frames == frames
     assert seen == [len(f) for f in frames]
-    assert result.meta["vrf"].tolist() == [7, 8, 9, 10]
+    assert result.meta["treatment"].tolist() == [7, 8, 9, 10]
     assert result.counted == {"calls": 1, "odd-ones": result.edges.count("very-odd")}
 
 
