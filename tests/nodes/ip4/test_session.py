@@ -202,7 +202,7 @@ def test_an_error_goes_with_its_session():
         packets.ip4("192.0.2.99", HOST + 1, ICMP, error),
         packets.ip4("192.0.2.99", HOST, ICMP, b"\x0d" + error[1:]),
     ]
-    assert table.run(NODE, frames).edges == [PAST, MISS, MISS]
+    assert table.run(NODE, frames).edges == [PAST, "drop", MISS]
 
 
 def test_what_is_malformed_is_dropped():

@@ -27,7 +27,7 @@ from vforward.jit.intrinsics import ctz, prefetch, prefetch2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.jit.vector import near16
 from vforward.layout import EDGE_HELD, EDGE_MAX, PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
-from vforward.nodes.session.outcome import Count, Edge, conclude, drop
+from vforward.nodes.session.outcome import Count, Edge, after_error, conclude, drop
 from vforward.packet import ip4, tcp
 from vforward.packet import ports as l4_ports
 from vforward.packet.translate import translate4
@@ -75,8 +75,7 @@ def _look_closer(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, 
     if both == l4_ports.NONE:
         if protocol != ip4.ICMP:
             return drop(meta, row, count, i64(Count.SHORT))
-        number = related4(s, data, meta, row, l3, zone)
-        return arcs.proceed_past(meta, row, skips[0]) if number >= 0 else arcs.proceed(meta, row)
+        return after_error(meta, row, count, skips, related4(s, data, meta, row, l3, zone))
     both_addresses = load64(data, row, l3 + ip4.SRC)
     src = i64(both_addresses >> u64(32)) << 16 | both >> 16
     dst = i64(both_addresses & u64(0xFFFFFFFF)) << 16 | both & 0xFFFF

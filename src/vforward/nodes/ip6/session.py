@@ -24,7 +24,7 @@ from vforward.jit.intrinsics import ctz, prefetch2
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.jit.vector import near16
 from vforward.layout import PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
-from vforward.nodes.session.outcome import Count, Edge, conclude, drop
+from vforward.nodes.session.outcome import Count, Edge, after_error, conclude, drop
 from vforward.packet import icmp6, ip6
 from vforward.packet import ports as l4_ports
 from vforward.tables import session as t
@@ -51,8 +51,8 @@ def _without_ports(
     if protocol != ip6.ICMP6:
         return drop(meta, row, count, i64(Count.SHORT))
     if l4 < i64(meta[row].end) and data[row, l4] < icmp6.INFORMATIONAL:
-        if related6(s, data, meta, row, i64(meta[row].l3), l4, zone) >= 0:
-            return arcs.proceed_past(meta, row, skips[0])
+        said = related6(s, data, meta, row, i64(meta[row].l3), l4, zone)
+        return after_error(meta, row, count, skips, said)
     return arcs.proceed(meta, row)
 
 

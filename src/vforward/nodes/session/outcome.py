@@ -8,6 +8,8 @@ from typing import Any
 from vforward.graph import arcs
 from vforward.graph.node import INFO, Labels
 from vforward.jit.kernel import i64, kernel, u64
+from vforward.layout import SELF_MADE
+from vforward.tables import related
 from vforward.tables import session as t
 from vforward.tables import session_life as life
 from vforward.tables import session_tcp as machine
@@ -28,6 +30,10 @@ class Count(Labels):
     BAD_STATE = 3, "TCP: not what its connection's state allows"
     SHORT = 4, "cut off in its transport header, or that says so of itself"
     LAND = 5, "its source is its destination"
+    UNBELIEVED = (
+        6,
+        "an ICMP error about a session that cannot have caused it, or damaged on its way",
+    )
 
 
 assert (Count.OUTSIDE, Count.BAD_FLAGS, Count.BAD_STATE, Count.SHORT) == (
@@ -61,3 +67,23 @@ def conclude(meta: Any, row: Any, count: Any, s: Any, skips: Any, mine: Any, ver
         return drop(meta, row, count, verdict)
     treated = i64(s.hot[mine >> 1].flags & t.TREATED != 0)
     return arcs.proceed_past(meta, row, skips[treated])
+
+
+@kernel
+def after_error(meta: Any, row: Any, count: Any, skips: Any, said: Any) -> Any:
+    """The edge of an ICMP error, by what related4 or related6 has said.
+
+    One that names no session is for the rules; one that names a session that has not caused it is
+    nobody's (RFC 5508 section 4.2, REQ-3; RFC 5927 section 4).
+    """
+    if said >= 0:
+        return arcs.proceed_past(meta, row, skips[0])
+    reason = ~said
+    made_up = (
+        (reason == related.BAD_CHECKSUM)
+        | (reason == related.MISDIRECTED)
+        | (reason == related.IMPLAUSIBLE)
+    )
+    if made_up and not meta[row].flags & SELF_MADE:
+        return drop(meta, row, count, i64(Count.UNBELIEVED))
+    return arcs.proceed(meta, row)
