@@ -36,7 +36,68 @@ class Difference:
         return found & set(self.fields)
 
 
-KNOWN: tuple[Difference, ...] = ()
+OLD = "far behind are only duplicates that were long on their way; Linux has them acknowledged anew"
+BEYOND = "RFC 9293 3.8.6 lets nobody send beyond his window; Linux bears with those who do"
+BARE_RESET = (
+    "a reset in SYN-SENT counts if it acknowledges the SYN: RFC 9293 3.10.7.3; Linux ends all"
+)
+
+KNOWN = (
+    Difference(BARE_RESET, "tcp[46]", "a reset .* acknowledges nothing: 2 .*", (), "pass", "drop"),
+    Difference(BARE_RESET, "tcp[46]", "a reset .* acknowledges nothing: [34] .*", (), "drop", "pass"),
+    Difference(OLD, "tcp[46]", "data out of the window: [89] .*", (), "pass", "drop"),
+    Difference(OLD, "tcp[46]", "an acknowledgment that is very old: 6 .*", (), "pass", "drop"),
+    Difference(BEYOND, "tcp[46]", "data to the window's end, and beyond: [56] .*", (), "pass", "drop"),
+    Difference(
+        "who gets a SYN in a connection challenges it: RFC 5961 4; Linux trusts the initiator's only",
+        "tcp[46]", "SYN in a session, from the responder: 6 .*", (), "drop", "pass",
+    ),
+    Difference(
+        "the same of SYN and ACK; Linux trusts the responder's only",
+        "tcp[46]", "SYN and ACK in a session: 7 .*", (), "drop", "pass",
+    ),
+    Difference(
+        "transport checksums are their receiver's to check; only ICMP errors are looked into",
+        "(tcp|flows)[46]", "a wrong checksum: [15] .*|udp: with a wrong one", (), "drop", "pass",
+    ),
+    Difference(
+        "flags that cannot be are refused before the rules: nobody is told",
+        "flows[46]", "refused: tcp, SYN and FIN", (), "reset", "drop",
+    ),
+    Difference(
+        "less than 64 bits of the packet quoted: RFC 792 wants them; Linux has the ports",
+        "flows[46]", "errors: seven bytes", (), "pass", "drop",
+    ),
+    Difference(
+        "a redirect is of one link: RFC 1812 5.2.7.2; the rules decide, and have none for it",
+        "flows4", "other icmp: redirect", (), "pass", "drop",
+    ),
+    Difference(
+        "the rules come before the route: of what they deny nobody is told that its time ran out",
+        "flows[46]", "the router: time of what is denied", (), "answer", "drop",
+    ),
+    Difference(
+        "quoted is the packet as it came: RFC 792; Linux has taken off the hop already",
+        "(flows|matrix)[46].*", fields=("quoted ttl",),
+    ),
+    Difference(
+        "ICMP of the router has identification 0, or a ping's; Linux counts. Few are ever cut",
+        "flows4|nat|matrix4.*", fields=("ident",),
+    ),
+    Difference(
+        "errors are CS6: RFC 2474 4.2.2; Linux adds the packet's TOS bits: RFC 1812 4.3.2.4, obsolete",
+        "matrix4.*", fields=("tos",),
+    ),
+    Difference(
+        "new identifiers are from the pool's ports, 1024 and more, and only those are kept",
+        "nat", "masquerade: a small identifier", ("echo ident",),
+    ),
+    Difference(
+        "replies of two sessions would look alike: Linux changes a source that no rule translates",
+        "nat", "forwards: past the NAT, the same ports", (), "answer", "drop",
+    ),
+)  # fmt: skip
+"""Whoever is right is named first; where both may do so, vforward."""
 
 
 def faults(scenario: Scenario, linux: Run, ours: Run) -> list[str]:
@@ -46,7 +107,7 @@ def faults(scenario: Scenario, linux: Run, ours: Run) -> list[str]:
     used: set[Difference] = set()
     told = []
     for step, theirs, own in zip(scenario.steps, linux, ours, strict=True):
-        outs = described(theirs[1], names[0]), described(own[1], names[1])
+        outs = described(*theirs, names[0]), described(*own, names[1])
         found = differing(*outs)
         words = verdict(*theirs), verdict(*own)
         explained = {known: known.explains(step.label, found, *words) for known in mine}

@@ -7,8 +7,8 @@ A is at lan, B at wan, C at dmz, M a router somewhere behind wan.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from e2e.nft_family import ERRORS, Family
 from e2e.nft_steps import ROUTER, ROUTER6, Scenario, Step, joined, step
 from vforward.testing import packets as pk
 
@@ -98,101 +98,6 @@ to_ports = 22
 in = "lan"
 out = "self"
 """
-
-
-@dataclass(frozen=True)
-class Family:
-    """The same packets of IPv4 and of IPv6."""
-
-    six: bool
-
-    def host(self, name: str, n: int = 7) -> str:
-        """The address of a host: "a" at lan, "b" at wan, "c" at dmz, "m" behind wan; or an address."""
-        nets = {"a": 1, "b": 2, "c": 3, "m": 9}
-        if name not in nets:
-            return name
-        return f"2001:db8:{nets[name]}::{n:x}" if self.six else f"10.{nets[name]}.0.{n}"
-
-    def ip(self, src: str, dst: str, protocol: int, l4: bytes) -> bytes:
-        """An IP packet between hosts."""
-        return (pk.ip6 if self.six else pk.ip4)(self.host(src), self.host(dst), protocol, l4)
-
-    def udp(
-        self, src: str, dst: str, sport: int, dport: int, data: bytes = b"hello", **more
-    ) -> bytes:
-        """A datagram between hosts."""
-        made = pk.udp(self.host(src), self.host(dst), sport, dport, data, **more)
-        return self.ip(src, dst, pk.PROTO_UDP, made)
-
-    def tcp(self, src: str, dst: str, sport: int, dport: int, data: bytes = b"", **more) -> bytes:
-        """A segment between hosts."""
-        made = pk.tcp(self.host(src), self.host(dst), sport, dport, data, **more)
-        return self.ip(src, dst, pk.PROTO_TCP, made)
-
-    def echo(self, src: str, dst: str, ident: int, *, reply: bool = False, seq: int = 1) -> bytes:
-        """An echo request or reply."""
-        if not self.six:
-            return self.ip(src, dst, 1, pk.icmp_echo(ident, seq, b"data", reply=reply))
-        ends = self.host(src), self.host(dst)
-        return self.ip(src, dst, 58, pk.icmp6_echo(*ends, ident, seq, b"data", reply=reply))
-
-    def last_hop(self, packet: bytes) -> bytes:
-        """A packet that may go no further than to the router."""
-        if self.six:
-            return packet[:7] + b"\x01" + packet[8:]
-        return pk.ip4(packet[12:16], packet[16:20], packet[9], packet[20:], ttl=1)
-
-    def error(
-        self, src: str, dst: str, kind: str, quote: bytes, *, bad: bool = False, more: int = 0
-    ) -> bytes:
-        """An ICMP error about what it quotes. bad: its checksum is wrong. more: the second word."""
-        kind_of, code = ERRORS[kind][self.six]
-        return self.icmp(src, dst, kind_of, code, more.to_bytes(4, "big") + quote, bad=bad)
-
-    def icmp(
-        self, src: str, dst: str, kind: int, code: int, body: bytes, *, bad: bool = False
-    ) -> bytes:
-        """Any ICMP message; body follows the checksum."""
-        wrong = 0x1234 if bad else None
-        if self.six:
-            ends = self.host(src), self.host(dst)
-            return self.ip(src, dst, 58, pk.icmp6(*ends, kind, code, body, checksum=wrong))
-        head = bytes([kind, code])
-        total = pk.checksum(head + b"\0\0" + body) if wrong is None else wrong
-        return self.ip(src, dst, 1, head + total.to_bytes(2, "big") + body)
-
-    def pieces(self, packet: bytes, *cuts: int, ident: int = 77) -> list[bytes]:
-        """A packet in fragments, which begin at these bytes of its payload."""
-        head = 40 if self.six else 20
-        content = packet[head:]
-        made = []
-        for first, end in zip((0, *cuts), (*cuts, len(content)), strict=True):
-            made.append(self.piece(packet, first, end, more=end < len(content), ident=ident))
-        return made
-
-    def piece(self, packet: bytes, first: int, end: int, *, more: bool, ident: int = 77) -> bytes:
-        """The fragment of a packet with the bytes from first to end of its payload."""
-        if self.six:
-            content = packet[40:][first:end]
-            word = first | more
-            head = bytes([packet[6], 0]) + word.to_bytes(2, "big") + ident.to_bytes(4, "big")
-            return pk.ip6(packet[8:24], packet[24:40], 44, head + content)
-        return pk.ip4(
-            packet[12:16], packet[16:20], packet[9], packet[20:][first:end],
-            ident=ident, flags_mf=more, frag_off=first,
-        )  # fmt: skip
-
-
-ERRORS = {
-    "unreachable": ((3, 1), (1, 0)),
-    "no port": ((3, 3), (1, 4)),
-    "too big": ((3, 4), (2, 0)),
-    "time": ((11, 0), (3, 0)),
-    "parameter": ((12, 0), (4, 0)),
-}
-"""Type and code: RFC 792, RFC 4443."""
-
-DATA = bytes(range(256)) * 8
 
 
 def simple(f: Family) -> dict[str, Sequence[Step]]:
@@ -298,38 +203,6 @@ def errors(f: Family) -> dict[str, Sequence[Step]]:
     }  # fmt: skip
 
 
-def fragments(f: Family) -> dict[str, Sequence[Step]]:
-    """Datagrams in pieces. A step is all pieces of one."""
-    a, b = "lan", "wan"
-    whole, back = f.udp("a", "b", 3200, 53, DATA), f.udp("b", "a", 53, 3200, DATA)
-    wrong = f.udp("b", "a", 53, 3201, DATA)
-    one, two, three = f.pieces(whole, 800, 1600, ident=1)
-    again = f.pieces(back, 800, 1600, ident=2)
-    turned = f.pieces(back, 800, 1600, ident=3)
-    small = f.pieces(f.tcp("a", "b", 3201, 80, DATA[:1000]), 8, 504, ident=8)
-    over = [
-        f.piece(whole, 0, 800, more=True, ident=9),
-        f.piece(whole, 792, 1600, more=True, ident=9),
-    ]
-    twice = f.pieces(back, 800, 1600, ident=10)
-    cut = "other" if f.six else "pass"  # Linux cuts anew, with an identification of its own
-    return {
-        "fragments": [
-            step("in order", (a, one), (a, two), (a, three), want=cut),
-            step("of the answer", *[(b, p) for p in again], want=cut),
-            step("the last one first", *[(b, p) for p in turned[::-1]], want=cut),
-            step("of no session", *[(b, p) for p in f.pieces(wrong, 800, 1600, ident=4)], want="drop"),
-            step("without the first", *[(b, p) for p in f.pieces(back, 800, ident=5)[1:]],
-                 want="drop"),
-            step("a port in the second piece", *[(a, p) for p in small],
-                 want="drop" if f.six else "other"),
-            step("overlapping", *[(a, p) for p in [*over, f.piece(whole, 1600, 2056, more=False,
-                 ident=9)]], want="drop"),
-            step("one of them twice", *[(b, twice[n]) for n in (0, 1, 1, 2)], want="other"),
-        ],
-    }  # fmt: skip
-
-
 def to_the_router(f: Family) -> dict[str, Sequence[Step]]:
     """Packets for the router itself."""
     lan = (ROUTER6 if f.six else ROUTER)["lan"]
@@ -344,10 +217,15 @@ def to_the_router(f: Family) -> dict[str, Sequence[Step]]:
         step("echo from wan", ("wan", f.echo("b", wan, 50)), want="answer"),
         step("tcp refused", ("lan", f.tcp("a", lan, 4000, 22, seq=5)), want="reset"),
         step("tcp denied", ("wan", f.tcp("b", wan, 4000, 22, seq=5)), want="drop"),
-        step("udp denied", ("lan", f.udp("a", lan, 4000, 53)), want="drop"),
+        step("udp denied", ("lan", f.udp("a", lan, 4000, 54)), want="drop"),
         step("time runs out", ("lan", f.last_hop(f.udp("a", "b", 4005, 53))), want="answer"),
         step(
             "time of what is denied", ("lan", f.last_hop(f.udp("a", "b", 4005, 54))), want="answer"
+        ),
+        step(
+            "too big",
+            ("lan", f.udp("a", "c", 4005, 5000, bytes(1400), df=True)),
+            want="answer" if f.six else "refuse",
         ),
         step("half a header", ("lan", f.udp("a", "b", 4005, 53)[:12]), want="drop"),
         step("half a TCP header", ("lan", cut), want="drop"),
@@ -359,5 +237,5 @@ def to_the_router(f: Family) -> dict[str, Sequence[Step]]:
 def scenario(*, six: bool) -> Scenario:
     """All of these flows."""
     f = Family(six)
-    groups = {**simple(f), **errors(f), **fragments(f), **to_the_router(f)}
+    groups = {**simple(f), **errors(f), **to_the_router(f)}
     return Scenario("flows6" if six else "flows4", NFT, TOML, joined(groups))

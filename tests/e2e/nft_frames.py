@@ -2,7 +2,8 @@
 """Packets as their fields, so that two of them can be compared but for what is known to differ.
 
 Checksums are not compared but computed: "right", "wrong", or "none" of UDP. Ports that NAT has chosen
-are named in the order in which they appear: two judges agree if there is a bijection between theirs.
+are named in the order in which they appear: two judges agree if there is a bijection between theirs,
+and if both have kept the same senders' own.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ ECHO4, ECHO6 = {0, 8}, {128, 129}
 class Names:
     """Names of ports, or ICMP identifiers, that were chosen at public addresses.
 
-    public: for each address the range that they are to be from.
+    public: for each address the range that they are to be from. own: the ports of those who send now.
     """
 
     public: Mapping[str, tuple[int, int]]
+    own: frozenset[int] = frozenset()
     known: dict[tuple[object, ...], str] = field(default_factory=dict)
 
     def end(self, protocol: int, address: str, port: int) -> tuple[object, object]:
@@ -38,17 +40,25 @@ class Names:
         low, high = self.public[address] if protocol != pk.PROTO_ICMP else (0, 65535)
         assert low <= port <= high, f"{address} port {port} is not from {low} to {high}"
         key = (protocol, address, port)
-        return "public", self.known.setdefault(key, f"chosen {len(self.known) + 1}")
+        name = f"own {port}" if port in self.own else f"chosen {len(self.known) + 1}"
+        return "public", self.known.setdefault(key, name)
 
 
 KEPT = {0, 8080}
 """Ports of public addresses that nobody chooses."""
 
 
-def described(out: Sequence[Out], names: Names) -> list[tuple[str, Fields]]:
+def described(sent: Sequence[bytes], out: Sequence[Out], names: Names) -> list[tuple[str, Fields]]:
     """Where packets went out, and their fields; in an order that does not depend on who sent them."""
+    names.own = frozenset(_source(packet) for packet in sent)
     found = [(port, fields(packet, names)) for port, packet in out]
     return sorted(found, key=repr)
+
+
+def _source(packet: bytes) -> int:
+    """The source's port, or its identifier, of an IPv4 packet without options; otherwise something."""
+    at = 24 if packet[9] == pk.PROTO_ICMP else 20
+    return int.from_bytes(packet[at : at + 2], "big")
 
 
 def fields(packet: bytes, names: Names, *, quoted: bool = False) -> Fields:

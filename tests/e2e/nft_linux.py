@@ -34,8 +34,18 @@ net.ipv4.icmp_msgs_per_sec=1000000
 net.ipv6.icmp.ratelimit=0
 net.ipv6.auto_flowlabels=0
 net.netfilter.nf_conntrack_tcp_loose=0
+net.netfilter.nf_conntrack_tcp_timeout_syn_sent=3600
+net.netfilter.nf_conntrack_tcp_timeout_syn_recv=3600
+net.netfilter.nf_conntrack_tcp_timeout_last_ack=3600
+net.netfilter.nf_conntrack_tcp_timeout_time_wait=3600
+net.netfilter.nf_conntrack_tcp_timeout_close=3600
+net.netfilter.nf_conntrack_udp_timeout=3600
+net.netfilter.nf_conntrack_icmp_timeout=3600
+net.netfilter.nf_conntrack_icmpv6_timeout=3600
 """
-"""A router that says nothing of its own accord, but an ICMP error for each reason to."""
+"""A router that says nothing of its own accord, but an ICMP error for each reason to; and has patience
+with a test on a busy machine."""
+LONG = 60  # seconds: of what ends at once, unless something is wrong
 
 QUIET = """
 table ip6 quiet {
@@ -83,9 +93,9 @@ class Linux:
         self.sockets["lan"].send(pk.eth(pk.BROADCAST, gateway[1], pk.ETH_ARP, question))
         out: list[Out] = []
         answered = False
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LONG
         while not answered:
-            ready, _, _ = select.select(list(self.sockets.values()), [], [], 10)
+            ready, _, _ = select.select(list(self.sockets.values()), [], [], LONG)
             assert ready or time.monotonic() < deadline, "the router does not answer"
             for name in place.PORTS:  # all of them: nothing comes behind the answer
                 for content in _waiting(self.sockets[name]):

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import combinations
 
 from e2e.nft_flows import Family
 from e2e.nft_steps import Scenario, Step, step
@@ -15,15 +16,15 @@ from vforward.testing import packets as pk
 RULES, PACKETS = 40, 600
 NETS = {"lan": 1, "wan": 2, "dmz": 3}
 FLAGS = {
-    "fin": "F",
-    "syn": "S",
-    "rst": "R",
-    "psh": "P",
-    "ack": "A",
-    "urg": "U",
-    "ece": "E",
-    "cwr": "C",
-}
+    "fin": "F", "syn": "S", "rst": "R", "psh": "P", "ack": "A", "urg": "U", "ece": "E", "cwr": "C",
+}  # fmt: skip
+SEGMENTS = [
+    base + "".join(more)
+    for base in ("S", "SA", "A", "FA", "R", "RA")
+    for n in range(5)
+    for more in combinations("PUEC", n)
+]
+"""Flags that go together."""
 ICMP = {
     False: {"echo-request": 8, "echo-reply": 0, "time-exceeded": 11},
     True: {"echo-request": 128, "echo-reply": 129, "time-exceeded": 3},
@@ -44,7 +45,6 @@ class Rule:
     flags: tuple[tuple[str, bool], ...] = ()
     icmp: str = ""
     dscp: int | None = None
-    fragments: bool | None = None
     came: str = ""
     goes: str = ""
 
@@ -71,7 +71,6 @@ def rules(rng: random.Random, *, six: bool) -> list[Rule]:
             if protocol == "tcp" and rng.random() < 0.4 else (),
             icmp=rng.choice(["", *ICMP[six]]) if protocol == "icmp" else "",
             dscp=rng.choice([None, None, None, 0, 46, 63]),
-            fragments=None if six else rng.choice([None, None, None, None, True, False]),
             came=rng.choice(["", "", "lan", "wan"]),
             goes=rng.choice(["", "", "dmz", "wan"]),
         )  # fmt: skip
@@ -118,7 +117,10 @@ def as_nft(made: list[Rule], *, six: bool) -> str:
         " chain forward {",
     ]
     lines += ["  type filter hook forward priority filter; policy drop;"]
-    lines += [f"  {' '.join(_nft(rule, ip, six))}" for rule in made]
+    for rule in made:
+        if rule.action == "reject" and not rule.protocol:  # ours resets TCP, and refuses all else
+            lines.append(f"  {' '.join(_nft(replace(rule, protocol='tcp'), ip, six))}")
+        lines.append(f"  {' '.join(_nft(rule, ip, six))}")
     return "\n".join([*lines, " }", "}", ""])
 
 
@@ -131,8 +133,6 @@ def _nft(rule: Rule, ip: str, six: bool) -> Iterator[str]:
             yield f"{ip} {name} {value}"
     if rule.dscp is not None:
         yield f"{ip} dscp {rule.dscp}"
-    if rule.fragments is not None:
-        yield f"ip frag-off & 0x3fff {'!=' if rule.fragments else '=='} 0"
     if rule.protocol:
         yield f"meta l4proto {'icmpv6' if six and rule.protocol == 'icmp' else rule.protocol}"
     if rule.icmp:
@@ -187,12 +187,10 @@ def _toml(rule: Rule, six: bool) -> Iterator[str]:
         yield f'icmp = "{rule.icmp}"'
     if rule.dscp is not None:
         yield f"dscp = {rule.dscp}"
-    if rule.fragments is not None:
-        yield f"fragments = {str(rule.fragments).lower()}"
 
 
 def packets(rng: random.Random, made: list[Rule], *, six: bool) -> Iterator[Step]:
-    """Packets, each near what some rule matches; a whole datagram in two pieces now and then."""
+    """Packets, each near what some rule matches."""
     for n in range(PACKETS):
         rule = rng.choice(made)
         came, goes = rng.choice(_ways(rule, six))
@@ -201,13 +199,7 @@ def packets(rng: random.Random, made: list[Rule], *, six: bool) -> Iterator[Step
         packet = _packet(
             rng, rule, src, dst, protocol or rng.choice(["tcp", "udp", "icmp", "gre"]), six
         )
-        pieces = [packet]
-        if not six and rng.random() < 0.25:
-            pieces = Family(six=False).pieces(packet, 24, ident=n + 1)
-            pieces = [pk.ip4(p[12:16], p[16:20], p[9], p[20:], tos=packet[1], ident=n + 1,
-                             flags_mf=p is pieces[0], frag_off=0 if p is pieces[0] else 24)
-                      for p in pieces]  # fmt: skip
-        yield step(f"{n}", *[(came, piece) for piece in pieces])
+        yield step(f"{n}", (came, packet))
 
 
 def _ways(rule: Rule, six: bool) -> list[tuple[str, str]]:
@@ -261,15 +253,21 @@ def _port(rng: random.Random, wanted: tuple[int, int] | str | None) -> int:
     return _near(rng, [low, high], [n for n in (low - 1, high + 1) if 0 <= n < 65536])
 
 
+def _flags(rng: random.Random, rule: Rule) -> str:
+    """Flags of a segment that can be; see nft_differences for those that cannot."""
+    wanted = [(FLAGS[name], is_set) for name, is_set in rule.flags]
+    fit = [flags for flags in SEGMENTS if all((one in flags) == is_set for one, is_set in wanted)]
+    return rng.choice(SEGMENTS if not fit or rng.random() < OFF else fit)
+
+
 def _packet(rng: random.Random, rule: Rule, src: str, dst: str, protocol: str, six: bool) -> bytes:
     sport, dport = _port(rng, rule.sports or (1024, 65535)), _port(rng, rule.ports)
     number = {"tcp": 6, "udp": 17, "gre": 47, "icmp": 58 if six else 1}[protocol]
     data = bytes(rng.randrange(40))
     if protocol == "tcp":
-        flags = "".join(FLAGS[name] for name, wanted in rule.flags if wanted)
-        flags += "".join(rng.sample("FSRPAUEC", rng.choice([0, 0, 0, 1, 2])))
+        flags = _flags(rng, rule)
         l4 = pk.tcp(src, dst, sport, dport, data, seq=rng.getrandbits(32), ack=rng.getrandbits(32),
-                    flags="".join(sorted(set(flags))))  # fmt: skip
+                    flags=flags)  # fmt: skip
     elif protocol == "udp":
         l4 = pk.udp(src, dst, sport, dport, data + bytes(40))
     elif protocol == "icmp":

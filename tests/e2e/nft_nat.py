@@ -8,114 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from e2e.nft_flows import DATA, Family
+from e2e.nft_family import Family
+from e2e.nft_nat_rules import NFT, TOML
 from e2e.nft_steps import ROUTER, Packet, Scenario, Seen, Step, joined, step
 from vforward.testing import packets as pk
-
-NFT = """
-table ip firewall {
-    chain forward {
-        type filter hook forward priority filter; policy drop;
-        ct state established,related accept
-        ip daddr 10.3.0.80 tcp dport 443 reject with tcp reset
-        iifname lan ct state new accept
-        iifname dmz ct state new accept
-        ip daddr 10.3.0.0/16 ct state new accept
-    }
-    chain input {
-        type filter hook input priority filter; policy drop;
-        ct state established,related accept
-        icmp type echo-request ct state new accept
-    }
-}
-table ip nat {
-    chain prerouting {
-        type nat hook prerouting priority dstnat; policy accept;
-        ip daddr 203.0.113.80 tcp dport 8080 dnat to 10.3.0.80:80
-        ip daddr 203.0.113.80 tcp dport 8443 dnat to 10.3.0.80:443
-        ip daddr 203.0.113.80 udp dport 8000-8003 dnat to 10.3.0.81
-        ip daddr 203.0.113.81 tcp dport 8080 dnat to 10.1.0.80:80
-        iifname wan dnat ip prefix to ip daddr map { 203.0.113.32/29 : 10.3.0.32/29 }
-    }
-    chain postrouting {
-        type nat hook postrouting priority srcnat; policy accept;
-        iifname lan oifname lan ct status dnat snat to 203.0.113.81
-        oifname wan snat ip prefix to ip saddr map { 10.3.0.32/29 : 203.0.113.32/29 }
-        oifname wan ip saddr 10.1.5.0/24 meta l4proto { tcp, udp } goto pool
-        oifname wan ip saddr 10.1.0.0/16 meta l4proto { tcp, udp } masquerade to :1024-65535
-        oifname wan ip saddr 10.1.0.0/16 masquerade
-    }
-    chain pool {
-        meta l4proto { tcp, udp } snat to 203.0.113.10-203.0.113.11:2000-2003 persistent
-    }
-}
-"""
-TOML = """
-[firewall]
-default = "deny"
-[[rules]]
-name = "no-tls"
-action = "reject"
-protocol = "tcp"
-to = "10.3.0.80"
-to_ports = 443
-[[rules]]
-name = "from-inside"
-action = "permit"
-in = ["lan", "dmz"]
-[[rules]]
-name = "servers"
-action = "permit"
-to = "10.3.0.0/16"
-[[rules]]
-name = "ping"
-action = "permit"
-protocol = "icmp"
-icmp = "echo-request"
-out = "self"
-[[nat]]
-type = "destination"
-protocol = "tcp"
-to = "203.0.113.80"
-to_ports = 8080
-new = "10.3.0.80"
-new_port = 80
-[[nat]]
-type = "destination"
-protocol = "tcp"
-to = "203.0.113.80"
-to_ports = 8443
-new = "10.3.0.80"
-new_port = 443
-[[nat]]
-type = "destination"
-protocol = "udp"
-to = "203.0.113.80"
-to_ports = "8000-8003"
-new = "10.3.0.81"
-[[nat]]
-type = "destination"
-protocol = "tcp"
-to = "203.0.113.81"
-to_ports = 8080
-new = "10.1.0.80"
-new_port = 80
-[[nat]]
-type = "static"
-inside = "10.3.0.32/29"
-outside = "203.0.113.32/29"
-port = "wan"
-[[nat]]
-type = "source"
-pool = "203.0.113.10-203.0.113.11"
-ports = "2000-2003"
-from = "10.1.5.0/24"
-out = "wan"
-[[nat]]
-type = "masquerade"
-out = "wan"
-from = "10.1.0.0/16"
-"""
 
 F = Family(six=False)
 WAN = ROUTER["wan"]
@@ -164,17 +60,6 @@ def about(
     return make
 
 
-def to_pieces(group: str, label: str, number: int, ident: int) -> Packet:
-    """One of three pieces of a long answer."""
-
-    def make(seen: Seen) -> bytes:
-        src, dst, sport, dport = ends(first(seen, group, label))
-        whole = F.udp(dst, src, dport, sport, DATA)
-        return F.pieces(whole, 800, 1600, ident=ident)[number]
-
-    return make
-
-
 def masquerade() -> list[Step]:
     """Behind the router's own address at wan."""
     g = "masquerade"
@@ -201,11 +86,13 @@ def masquerade() -> list[Step]:
         step("tcp out of window", ("wan", answer(g, "tcp", seq=500 + 10**6, ack=101, flags="A"))),
         step("tcp, another host", ("lan", F.tcp(a2, "b", 3020, 80, seq=7))),
         step("tcp reset", ("wan", answer(g, "tcp, another host", seq=0, ack=8, flags="RA"))),
-        step("echo", ("lan", F.echo("a", "b", 7))),
+        step("echo", ("lan", F.echo("a", "b", 3007))),
         step("echo answered", ("wan", answer(g, "echo"))),
-        step("echo of another host, same identifier", ("lan", F.echo(a2, "b", 7))),
+        step("echo of another host, same identifier", ("lan", F.echo(a2, "b", 3007))),
         step("answered to that", ("wan", answer(g, "echo of another host, same identifier"))),
-        step("the server pings the router", ("wan", F.echo("b", WAN, 7))),
+        step("the server pings the router", ("wan", F.echo("b", WAN, 3007))),
+        step("a small identifier", ("lan", F.echo("a", "b", 7))),
+        step("its reply", ("wan", answer(g, "a small identifier"))),
         step("gre", ("lan", F.ip("a", "b", 47, bytes(8)))),
         step("gre answered", ("wan", F.ip("b", WAN, 47, bytes(8)))),
         step("gre of another host", ("lan", F.ip(a2, "b", 47, bytes(8)))),
@@ -234,7 +121,7 @@ def errors() -> list[Step]:
         step("udp", ("lan", F.udp("a", "b", 3100, 53))),
         step("udp of another host", ("lan", F.udp(F.host("a", 8), "b", 3100, 53))),
         step("tcp", ("lan", F.tcp("a", "b", 3101, 80, seq=100))),
-        step("echo", ("lan", F.echo("a", "b", 31))),
+        step("echo", ("lan", F.echo("a", "b", 3131))),
         step("time", ("wan", about(outside, "time", g, "udp"))),
         step("time of another's", ("wan", about(outside, "time", g, "udp of another host"))),
         step("no port", ("wan", about("b", "no port", g, "udp"))),
@@ -257,24 +144,6 @@ def errors() -> list[Step]:
     ]  # fmt: skip
 
 
-def fragments() -> list[Step]:
-    """Datagrams in pieces: all in a step."""
-    g = "fragments"
-    pieces = F.pieces(F.udp("a", "b", 3200, 53, DATA), 800, 1600, ident=21)
-    turned = F.pieces(F.udp("a", "b", 3200, 53, DATA), 800, 1600, ident=22)
-    served = F.pieces(F.udp("b", UDP_SERVER, 3200, 8001, DATA), 800, 1600, ident=23)
-    bare = F.pieces(F.udp("a", "b", 3200, 53, DATA, checksum=0), 800, 1600, ident=24)
-    return [
-        step("one", ("lan", F.udp("a", "b", 3200, 53))),
-        step("out", *[("lan", piece) for piece in pieces]),
-        step("out, last one first", *[("lan", piece) for piece in turned[::-1]]),
-        step("out, without checksum", *[("lan", piece) for piece in bare]),
-        step("back", *[("wan", to_pieces(g, "one", n, 31)) for n in (0, 1, 2)]),
-        step("back, last one first", *[("wan", to_pieces(g, "one", n, 32)) for n in (2, 1, 0)]),
-        step("to a server", *[("wan", piece) for piece in served]),
-    ]
-
-
 def pool() -> list[Step]:
     """Four ports each of two addresses, of which a host gets one."""
     g = "pool"
@@ -285,7 +154,6 @@ def pool() -> list[Step]:
         *[step(f"answer {n}", ("wan", answer(g, f"flow {n}"))) for n in ports[:4]],
         step("another server", ("lan", F.udp(host, "m", 3000, 53))),
         step("its answer", ("wan", answer(g, "another server"))),
-        step("a port of the pool's", ("lan", F.udp(host, F.host("b", 9), 2001, 53))),
         step("another protocol", ("lan", F.tcp(host, "b", 3000, 53))),
         step("an error", ("wan", about("m", "time", g, "another server"))),
     ]
@@ -294,8 +162,7 @@ def pool() -> list[Step]:
 def forwards() -> list[Step]:
     """Servers at dmz behind another address."""
     g = "forwards"
-    big = pk.ip4(F.host("b"), UDP_SERVER, 17, pk.udp(F.host("b"), UDP_SERVER, 4005, 8000, bytes(1400)),
-                 flags_df=True)  # fmt: skip
+    big = F.udp("b", UDP_SERVER, 4005, 8000, bytes(1400), df=True)
     return [
         step("syn", ("wan", F.tcp("b", WEB, 4000, 8080, seq=100))),
         step("syn ack", ("dmz", answer(g, "syn", seq=500, ack=101, flags="SA"))),
@@ -335,6 +202,10 @@ def static() -> list[Step]:
         step("gre out", ("dmz", F.ip("10.3.0.39", "b", 47, bytes(8)))),
         step("error in", ("wan", about("m", "time", g, "out"))),
         step("error out", ("dmz", about("10.3.0.34", "no port", g, "in"))),
+        step("time runs out on the way out", ("dmz", F.last_hop(F.udp(inner, "b", 500, 53)))),
+        step("time runs out on the way in", ("wan", F.last_hop(F.udp("b", outer, 53, 500)))),
+        step("too big", ("wan", F.udp("b", outer, 53, 500, bytes(1400), df=True))),
+        step("too big, of a new flow", ("wan", F.udp("b", outer, 55, 500, bytes(1400), df=True))),
         step("beyond the range", ("wan", F.tcp("b", "203.0.113.40", 4000, 22))),
         step("to lan, not translated", ("dmz", F.udp(inner, "a", 500, 53))),
     ]
@@ -352,6 +223,10 @@ def hairpin() -> list[Step]:
         step("another", ("lan", F.tcp(F.host("a", 10), HAIRPIN, 4000, 8080, seq=100))),
         step("its answer", ("lan", answer(g, "another", seq=700, ack=101, flags="SA"))),
         step("error", ("lan", about("10.1.0.80", "no port", g, "another"))),
+        step(
+            "time runs out here",
+            ("lan", F.last_hop(F.tcp(F.host("a", 9), HAIRPIN, 4000, 8080, seq=101, ack=501))),
+        ),
         step("from wan", ("wan", F.tcp("b", HAIRPIN, 4000, 8080, seq=100))),
     ]
 
@@ -359,7 +234,6 @@ def hairpin() -> list[Step]:
 def scenario() -> Scenario:
     """All of these, one group after the other."""
     groups: dict[str, Sequence[Step]] = {
-        made.__name__: made()
-        for made in (masquerade, errors, fragments, pool, forwards, static, hairpin)
+        made.__name__: made() for made in (masquerade, errors, pool, forwards, static, hairpin)
     }
     return Scenario("nat", NFT, TOML, joined(groups), PUBLIC)

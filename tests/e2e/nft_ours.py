@@ -11,7 +11,12 @@ from e2e.nft_steps import Out, Scenario, Seen
 from vforward.control import config
 from vforward.control.forwarder import Forwarder
 from vforward.control.run import from_config
+from vforward.graph.worker import clock_hz
 from vforward.io.memory import MemoryPort
+from vforward.tables import rate_limit
+
+PATIENT = "[firewall.timeouts]\ntcp_closed = 3600"
+"""Everything else has minutes."""
 
 
 class Ours:
@@ -45,14 +50,14 @@ class Ours:
 @contextlib.contextmanager
 def our_router(toml: str) -> Iterator[Ours]:
     """A forwarder with a firewall."""
-    wanted = config.parse("\n".join([*_place(), toml]), "nftables.toml")
+    wanted = config.parse("\n".join([*_place(), toml, PATIENT]), "nftables.toml")
     with from_config(wanted) as forwarder:
+        rate_limit.prepare(forwarder.icmp_limits, int(clock_hz()), rate=0, each_rate=0)
         forwarder.build()
         yield Ours(forwarder)
 
 
 def _place() -> Iterator[str]:
-    yield f"[forwarder]\nicmp_errors_per_second = {1000000}"
     for name in place.PORTS:
         addresses = [f"{place.ROUTER[name]}/24", f"{place.ROUTER6[name]}/64"]
         yield f'[ports.{name}]\ntype = "memory"\naddress = {addresses}'

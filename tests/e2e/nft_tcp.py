@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 
 from e2e.nft_steps import Scenario, Step, joined, step
-from e2e.nft_talks import CONVERSATIONS
+from e2e.nft_talks import USUAL
+from e2e.nft_talks_odd import ODD
 from vforward.testing import packets as pk
 
 NFT = """
@@ -88,6 +89,6 @@ def _segment(match: re.Match[str], src: str, dst: str, sport: int, dport: int) -
 
 def scenario(*, six: bool) -> Scenario:
     """All conversations, one after the other."""
-    all_of = enumerate(CONVERSATIONS.items())
+    all_of = enumerate((USUAL | ODD).items())
     groups = {name: conversation(text, n, six=six) for n, (name, text) in all_of}
     return Scenario("tcp6" if six else "tcp4", NFT, TOML, joined(groups))

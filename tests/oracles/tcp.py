@@ -21,7 +21,9 @@ Why:  RFC 5382 REQ-2          a SYN against a SYN is a simultaneous open, not an
       RFC 5961 4.2            a SYN in a connection is answered with an ACK: let it through
       RFC 5961 3.2            a reset counts at exactly the next sequence number
       RFC 1122 4.2.2.13       in TIME-WAIT a SYN with a higher number begins a new connection; that of
-                              the responder's must not get past the rules by an old session
+                              the responder's must not get past the rules by an old session. One of
+                              the initiator's with a lower number may, too (RFC 6191): the hosts know,
+                              and who takes it must not be cut off by the numbers of the old one
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ last-ack-initiator  i     pass      pass      pass          note         note   
 last-ack-initiator  r     pass      pass      pass          note         time-wait    note          time-wait          note  closed
 last-ack-responder  i     pass      pass      pass          note         time-wait    note          time-wait          note  closed
 last-ack-responder  r     pass      pass      pass          note         note         note          note               note  closed
-time-wait           i     pass      again     pass          note         note         note          note               note  closed
+time-wait           i     again     again     pass          note         note         note          note               note  closed
 time-wait           r     drop      again     pass          note         note         note          note               note  closed
 closed              i     again     again     pass          note         note         note          note               note  note
 closed              r     again     again     pass          note         note         note          note               note  note

@@ -122,7 +122,7 @@ def _table() -> Any:
         [i, i, i, k, t.TIME_WAIT, k, t.TIME_WAIT, k, over],
         [i, i, i, k, k, k, k, k, over],
     )
-    rows(t.TIME_WAIT, [i, r, i, k, k, k, k, k, over], [x, r, i, k, k, k, k, k, over])
+    rows(t.TIME_WAIT, [r, r, i, k, k, k, k, k, over], [x, r, i, k, k, k, k, k, over])
     rows(t.CLOSED, [r, r, i, k, k, k, k, k, k], [r, r, i, k, k, k, k, k, k])
     return cells.reshape(-1)
 
