@@ -313,6 +313,16 @@ def test_nothing_is_established_without_a_handshake(depth):
     world.sessions.check()
 
 
+@pytest.mark.parametrize("less", [1, 2, 5000, 2**31 - 1])
+def test_the_initiator_may_use_its_port_again_with_a_lower_number(less):
+    """Else what the responder takes for a new connection would be cut off by the old one's numbers."""
+    pair = to("time-wait")
+    own, other = pair.oracle.sides
+    assert pair.send(1, SYN, other.end - less, 0) == "bad-state"
+    assert pair.send(0, SYN, own.end - less, 0) == "again"
+    pair.forget()
+
+
 def test_simultaneous_open():
     """RFC 5382 REQ-2, RFC 9293 section 3.5 figure 7."""
     pair = opened()

@@ -28,6 +28,11 @@ class Lab:
         self.router.run_until_idle()
         return [[frame[14:] for frame in each.received()] for each in (self.lan, self.wan)]
 
+    def counted(self):
+        """What ip4-acl has counted, by label."""
+        acl = self.router.graph.members["ip4-acl"]
+        return dict(zip(acl.node.counter_labels, acl.counts.tolist(), strict=True))
+
     def udp(self, port, src, dst, sport, dport):
         return self.send(port, 17, src, dst, pk.udp(src, dst, sport, dport))
 
@@ -86,9 +91,25 @@ def test_a_later_piece_passes_by_a_rule_without_sessions_only(lab):
         return len(lab.wan.received())
 
     assert piece() == 0
-    labels = lab.router.graph.members["ip4-acl"]
-    counted = dict(zip(labels.node.counter_labels, labels.counts.tolist(), strict=True))
-    assert counted["piece"] == 1
+    assert lab.counted()["piece"] == 1
     stateless = Rule(name="all", action="permit", protocol="udp", stateful=False)
     lab.router.set_rules([stateless])
     assert piece() == 1
+
+
+@pytest.mark.parametrize("about", ["error", "timestamp"])
+def test_icmp_without_a_session_does_not_get_past_nat(lab, about):
+    """It would leave with the client's own address: RFC 5508 section 4.2, REQ-5."""
+    lab.router.set_firewall(FirewallSettings(default="permit"))
+    lab.router.set_nat([Masquerade(out="wan")])
+    lab.router.build()
+    quote = pk.ip4(SERVER, CLIENT, 17, pk.udp(SERVER, CLIENT, 53, 4000))
+    message = (
+        bytes([11, 0, 0, 0]) + bytes(4) + quote if about == "error" else bytes([13] + 19 * [0])
+    )
+    message = message[:2] + pk.checksum(message).to_bytes(2, "big") + message[4:]
+    assert lab.send(lab.lan, 1, CLIENT, SERVER, message) == [[], []]
+    assert lab.counted()["untranslated"] == 1
+    assert [len(out) for out in lab.send(lab.wan, 1, SERVER, CLIENT, message)] == [1, 0]
+    lab.router.set_nat([])
+    assert [len(out) for out in lab.send(lab.lan, 1, CLIENT, SERVER, message)] == [0, 1]

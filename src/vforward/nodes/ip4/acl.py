@@ -6,11 +6,12 @@ the port that packets leave by), the filter, source NAT; then a session begins, 
 was found, so that its other packets need none of it. All lists are of one policy (tables.policy).
 
 A packet that belongs to no flow (ICMP that is no echo), or that a rule lets through without a session,
-is not translated. A later piece of a datagram whose ports are not known would need a session, and is
-dropped. What the router makes itself is let through, and has a session where it begins one, so
-that the answers come back. Of two first packets of a flow in one vector the second finds the session
-of the first. Hairpinning (RFC 4787 REQ-9): where destination NAT leads out of the port that the packet
-came by, its source becomes the address that it asked for, so that the answer comes back here.
+is not translated; where source NAT is for the former it is dropped, lest it show an address from inside
+(RFC 5508 section 4.2, REQ-5, about errors). A later piece of a datagram whose ports are not known would
+need a session, and is dropped. What the router makes itself is let through, and has a session where it
+begins one, so that the answers come back. Of two first packets of a flow in one vector the second finds
+the session of the first. Hairpinning (RFC 4787 REQ-9): where destination NAT leads out of the port that
+the packet came by, its source becomes the address that it asked for, so that the answer comes back here.
 
 Reads   meta.l3, end, rest, rx_port, flags, hash (with PORTS_KNOWN); headers; routes
 Writes  sessions; meta.l4, treatment, features, reason; addresses, ports and checksums of what is
@@ -66,8 +67,9 @@ class Count(Labels):
     PORTS_EXHAUSTED = 8, "source NAT has no port left for it"
     NO_POLICY = 9, "there are no rules yet"
     PIECE = 10, "a later piece of a datagram whose ports are not known, so that it has no session"
-    REJECTED = 11, "a rule says reject; the sender is told", INFO
-    SESSIONS = 12, "sessions begun", INFO
+    UNTRANSLATED = 11, "source NAT is for it, but it has no session: ICMP that is no echo"
+    REJECTED = 12, "a rule says reject; the sender is told", INFO
+    SESSIONS = 13, "sessions begun", INFO
 
 
 PROHIBITED = 3 << 8 | 13
@@ -117,6 +119,17 @@ def _look_out(data: Any, meta: Any, idx: Any, fields: Any, ports: Any, routes: A
 
 
 @kernel
+def _source_rule(bundle: Any, fields: Any, tables: Any) -> Any:
+    """The source NAT rule for a packet: its place in policy.REWRITES, or NIL."""
+    found, room = tables[3], tables[4]
+    where, words = policy.place(bundle, policy.SOURCE4)
+    found[0] = NIL
+    if words:
+        acl.classify4(view(where, words, np.uint64), fields, found, room, 1)
+    return i64(found[0])
+
+
+@kernel
 def _new_source(
     meta: Any, row: Any, bundle: Any, fields: Any, src: Any, dst: Any, end: Any, tables: Any
 ) -> Any:
@@ -124,22 +137,19 @@ def _new_source(
 
     fields: the packet's own. dst, end: the destination endpoint that it asked for, and has now.
     """
-    s, pools, ports, found, room, hits = tables
+    s, pools, ports, hits = tables[0], tables[1], tables[2], tables[5]
     place = i64(fields[f.COMMON4 + f.PLACE])
     out, protocol = place & 0xFFFF, i64(fields[f.COMMON4 + f.KIND]) >> 24
     zone, seed = i64(ports[meta[row].rx_port].vrf), s.head[session.SEED]
-    where, words = policy.place(bundle, policy.SOURCE4)
-    found[0] = NIL
-    if words:
-        acl.classify4(view(where, words, np.uint64), fields, found, room, 1)
+    matched = _source_rule(bundle, fields, tables)
     pool, known = i64(nat.MASQUERADE), i64(0)
-    if found[0] == NIL:
+    if matched == NIL:
         if end == dst or out != place >> 16:
             return src
         known = dst >> 16
     else:
         where, words = policy.place(bundle, policy.REWRITES)
-        rule = view(where, words // policy.RECORD_WORDS, policy.REWRITE)[found[0]]
+        rule = view(where, words // policy.RECORD_WORDS, policy.REWRITE)[matched]
         policy.count_hit(hits, i64(rule.hits), packet_bytes(meta, row))
         if rule.kind == policy.STATIC:
             return nat.static4(rule, src, protocol)
@@ -194,10 +204,15 @@ def _refuse(data: Any, meta: Any, row: Any, count: Any) -> Any:
     return i64(Edge.ERROR)
 
 
-@inline
-def _is_unknown_piece(action: Any, kind: Any) -> Any:
-    """Whether a packet without ports should have a session: let through it would not be translated."""
-    return (i64(kind) & f.LATER != 0) & (action.flags & policy.STATELESS == 0)
+@kernel
+def _without_session(bundle: Any, fields: Any, tables: Any) -> Any:
+    """0 if a packet that should have a session and can have none goes on, or ~reason: it would not be
+    translated."""
+    if i64(fields[f.COMMON4 + f.KIND]) & f.LATER:
+        return ~i64(Count.PIECE)
+    if _source_rule(bundle, fields, tables) != NIL:
+        return ~i64(Count.UNTRANSLATED)
+    return i64(0)
 
 
 @kernel
@@ -260,8 +275,8 @@ def ip4_acl(
             mine = fields[f.WORDS4 * i :]
             said = _begin(data, meta, row, bundle, mine, flow, ends[i], grant, tables)
             count[Count.SESSIONS] += u64(said == 1)
-        elif not own and _is_unknown_piece(action, fields[f.WORDS4 * i + f.COMMON4 + f.KIND]):
-            said = ~i64(Count.PIECE)
+        elif not own and action.flags & policy.STATELESS == 0:
+            said = _without_session(bundle, fields[f.WORDS4 * i :], tables)
         if said < 0:
             count[~said] += u64(1)
             meta[row].reason = ~said
