@@ -28,30 +28,33 @@ class Piece:
     ports: int = 0
 
 
-def first_ports(protocol: int, message: bytes) -> int | None:
-    """Source port << 16 | destination port, or None: the first piece is too short to tell."""
+def first_ports(protocol: int, message: bytes) -> int | str:
+    """Source port << 16 | destination port, or why the first piece is refused."""
     if protocol in WITH_PORTS:
         enough = len(message) >= (20 if protocol == TCP else 8)
-        return int.from_bytes(message[:4], "big") if enough else None
+        return int.from_bytes(message[:4], "big") if enough else "tiny"
     if protocol in (ICMP, ICMP6):
         if len(message) < 8:
-            return None
+            return "tiny"
         ident = int.from_bytes(message[4:6], "big")
         asks, answers = (8, 0) if protocol == ICMP else (128, 129)
-        return {asks: ident << 16, answers: ident}.get(message[0], 0)
+        return {asks: ident << 16, answers: ident}.get(message[0], "icmp")
     return 0
 
 
 def _piece(
     key: Hashable, headers: int, offset: int, body: bytes, more: bool,
-    protocol: int, ports: int | None,
+    protocol: int, ports: int | str,
 ) -> Piece:  # fmt: skip
     reason = None
     if not body or headers + offset + len(body) > 65535 or (more and len(body) % 8):
         reason = "bad-length"
-    elif (offset == 0 and ports is None) or (offset == 8 and protocol == TCP):
+    elif offset == 0 and isinstance(ports, str):
+        reason = ports
+    elif offset == 8 and protocol == TCP:
         reason = "tiny"
-    return Piece(key, offset, offset + len(body), more, reason, ports or 0)
+    known = ports if isinstance(ports, int) and offset == 0 else 0
+    return Piece(key, offset, offset + len(body), more, reason, known)
 
 
 def piece4(packet: bytes, zone: int) -> Piece | None:
@@ -94,7 +97,7 @@ def piece6(packet: bytes, zone: int) -> Piece | None:
     word = int.from_bytes(packet[at + 2 : at + 4], "big")
     key = (zone, packet[at + 4 : at + 8], packet[8:40])
     protocol, l4 = ip6.upper(packet)
-    ports = None if protocol in EXTENSIONS else first_ports(protocol, packet[l4:])
+    ports = "tiny" if protocol in EXTENSIONS else first_ports(protocol, packet[l4:])
     body = packet[at + 8 :]
     return _piece(key, at - 40, word & 0xFFF8, body, bool(word & 1), packet[at], ports)
 

@@ -14,11 +14,11 @@
                  ports, flags   what is known of it          rows, n_rows   packets that wait
                  ranges ...     see tables.pieces
 
-When all pieces have been seen the datagram is forgotten at once. What comes later under its name can be
-no harm: a first piece begins a datagram of its own, and is held against the rules as such; any other
-waits for a first piece, and nobody gets it before. Were it remembered, senders whose identifications
-repeat would lose datagrams (RFC 4963). One with a fault is remembered until its time is over, so that
-no piece of it passes any more (RFC 5722).
+When all pieces have been seen the datagram is forgotten at once. What comes later under its name can do
+no harm: a first piece begins a datagram of its own, and rules see it as such; any other waits for a first
+piece, and nobody gets it before. Were it remembered, senders whose identifications repeat would lose
+datagrams (RFC 4963). One with a fault is remembered until its time is over, so that no piece of it
+passes any more (RFC 5722).
 
 When the table is full the oldest datagram has to go. A flood of pieces so costs others their pieces
 (which wait), but nothing else.
@@ -243,43 +243,6 @@ def held_rows(table: NDArray[Any]) -> list[int]:
     return [int(row) for record in table[1:] for row in record["rows"][: record["n_rows"]]]
 
 
-def check(table: NDArray[Any], meta: NDArray[Any]) -> None:
-    """Assert that the table makes sense. While no worker runs."""
-    n = table.size - 1
-    assert n & (n - 1) == 0
-    used = [at for at in range(1, n + 1) if table[at]["word"]]
-    free = _walk(table, int(table[0]["head"]), "chain")
-    assert sorted(used + free) == list(range(1, n + 1)), "a record is lost, or used and free"
-    assert sorted(_walk(table, int(table[0]["newer"]), "newer")) == used, "the order lacks one"
-    assert (
-        _walk(table, int(table[0]["older"]), "older") == _walk(table, oldest(table), "newer")[::-1]
-    )
-    starts = table["started"][_walk(table, oldest(table), "newer")]
-    assert (np.diff(starts.astype(np.int64)) >= 0).all(), "the order is not that of their coming"
-    chained = [at for k in range(1, n + 1) for at in _walk(table, int(table[k]["head"]), "chain")]
-    assert sorted(chained) == used, "the chains lack one"
-    for at in used:
-        record = table[at]
-        names = (*record["src"], *record["dst"], record["word"])
-        assert find(table, names) == at, "one is in another's chain, or there twice"
-        assert not record["n_rows"] or not record["flags"], "packets wait for what is known"
-        assert not pieces.is_whole(record), "one is whole and was not forgotten"
-    rows = held_rows(table[: n + 1])
-    assert len(set(rows)) == len(rows), "a packet waits twice"
-    assert not table["n_rows"][1:][table["word"][1:] == 0].any(), "a packet waits in a free record"
-    total = sum(int(buffers(meta, row)) for row in rows)
-    assert total == int(table[0]["total_held"]) <= int(table[0]["limit"])
-
-
-def _walk(table: NDArray[Any], at: int, link: str) -> list[int]:
-    found: list[int] = []
-    while at:
-        found.append(at)
-        assert len(found) < table.size, f"the list by {link} is a loop"
-        at = int(table[at][link])
-    return found
-
-
 class Reassembly:
     """The tables of both families. hz: clocks per second; limit: buffers that may wait in each."""
 
@@ -295,22 +258,6 @@ class Reassembly:
         """What nodes take."""
         return {"reassembly4": self.ip4, "reassembly6": self.ip6}
 
-    def statistics(self) -> dict[str, dict[str, int]]:
-        """By family: datagrams in the table, those refused of them, and packets that wait."""
-        return {
-            name: {
-                "datagrams": int((table[1:]["word"] != 0).sum()),
-                "refused": int(((table[1:]["word"] != 0) & (table[1:]["flags"] == REFUSED)).sum()),
-                "held": int(table[1:]["n_rows"].sum()),
-            }
-            for name, table in (("ip4", self.ip4), ("ip6", self.ip6))
-        }
-
     def held_rows(self) -> list[int]:
         """The rows of all packets that wait: while no worker runs."""
         return held_rows(self.ip4) + held_rows(self.ip6)
-
-    def check(self, meta: NDArray[Any]) -> None:
-        """Assert that the tables make sense. While no worker runs."""
-        for table in (self.ip4, self.ip6):
-            check(table, meta)

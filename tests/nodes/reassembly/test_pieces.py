@@ -8,18 +8,24 @@ from hypothesis import strategies as st
 from nodes.network import Heap
 from oracles import reassembly as oracle
 from vforward.graph import emit
-from vforward.layout import BUF_ROOM, EDGE_ARC, EDGE_HELD, NIL, PORTS_KNOWN
+from vforward.layout import BUF_ROOM, EDGE_ARC, EDGE_HELD, PORTS_KNOWN
 from vforward.memory.chain import fill
 from vforward.nodes.reassembly import pieces
 from vforward.nodes.reassembly.pieces import Count, Edge
 from vforward.tables import reassembly as table
 from vforward.tables.reassembly import Reassembly, word_of
+from vforward.tables.reassembly_check import check
 from vforward.testing import heap_pool
 
 SIZE, LIMIT, HZ = 4, 14, 10
 TIME = 30 * HZ
 LABELS = [count.label for count in Count]
 PASS = EDGE_ARC + 5
+
+
+def key_of(n):
+    """The name of a datagram."""
+    return tuple(map(np.uint64, (0, 1, 0, 2, word_of(0, 17, n))))
 
 
 class World:
@@ -46,46 +52,41 @@ class World:
         """Give a piece to both. Returns the oracle's outcome."""
         row = self.packet(buffers)
         reason = LABELS.index(piece.refusal) if piece.refusal else pieces.FITS
-        key = (*map(np.uint64, (0, 1, 0, 2)), word_of(0, 17, piece.key))
         its = (piece.start // 8, (piece.end + 7) // 8, piece.more, reason, piece.ports)
         self.emitted[:2] = 0, self.room
         before = self.count.copy()
         others = (self.count, self.pool.caches[0], self.emitted)
         edge = pieces.take_up(
-            self.pool.meta, row, self.table, key, its, np.uint64(self.now), others
+            self.pool.meta, row, self.table, key_of(piece.key), its, np.uint64(self.now), others
         )
         wanted = self.oracle.arrive(self.now, row, piece, buffers)
         self.compare(row, int(edge), wanted, self.count - before)
         return wanted
 
     def compare(self, row, edge, wanted, counted):
-        reasons = [reason for _, reason in wanted.freed]
-        out = []
-        if wanted.way == "pass":
-            out = [row, *wanted.followed[: self.room]]
-            reasons += ["no-room"] * (len(wanted.followed) - self.room)
-            assert edge == PASS
-            sent = self.emitted[2 : 2 + int(self.emitted[0])].tolist()
-            assert sent == [PASS << 32 | r for r in wanted.followed[: self.room]]
-        else:
-            assert self.emitted[0] == 0
-        for r in out:
-            record = self.pool.meta[r]
-            assert record["flags"] & PORTS_KNOWN
-            assert (record["hash"], record["features"]) == (wanted.ports, 1 << 9)
-        if wanted.way == "held":
-            assert edge == EDGE_HELD
-        elif wanted.way != "pass":
-            assert (edge, LABELS[self.pool.meta[row]["reason"]]) == (Edge.DROP, wanted.way)
-            assert not self.pool.meta[row]["flags"] & PORTS_KNOWN
-            reasons.append(wanted.way)
-            out = [row]
+        """What came of the packet in row, and of those that waited: on, dropped, or freed here."""
+        waited = [*wanted.freed, *((each, "pass") for each in wanted.followed)]
+        emitted, freed = waited[: self.room], waited[self.room :]
+        here = {"pass": PASS, "held": EDGE_HELD}.get(wanted.way, Edge.DROP)
+        assert edge == here
+        ends = [(PASS if way == "pass" else Edge.DROP, each) for each, way in emitted]
+        sent = self.emitted[2 : 2 + int(self.emitted[0])].tolist()
+        assert sent == [edge << 32 | each for edge, each in ends]
+        out = [(row, wanted.way)] * (wanted.way != "held") + emitted
+        for each, way in out:
+            record = self.pool.meta[each]
+            assert bool(record["flags"] & PORTS_KNOWN) == (way == "pass")
+            if way == "pass":
+                assert (record["hash"], record["features"]) == (wanted.ports, 1 << 9)
+            else:
+                assert LABELS[record["reason"]] == way
+        reasons = [way for _, way in out] + ["no-room"] * len(freed)
         assert counted.tolist() == [reasons.count(label) for label in LABELS]
-        self.pool.put(np.array(out, np.uint32))
+        self.pool.put(np.array([each for each, _ in out], np.uint32))
         self.check()
 
     def check(self):
-        table.check(self.table, self.pool.meta)
+        check(self.table, self.pool.meta)
         held = table.held_rows(self.table)
         wanted = [r for d in self.oracle.known.values() for r, _ in d.waiting]
         assert sorted(held) == sorted(wanted)
@@ -196,24 +197,19 @@ def test_the_oldest_makes_place():
     assert [reason for _, reason in outcome.freed] == ["evicted"]
 
 
-def tcp_data(*header):
-    data = np.zeros((1, 64), np.uint8)
-    data[0, : len(header)] = header
-    return data
-
-
 @pytest.mark.parametrize(
     ("protocol", "n", "ports"),
     [
-        (6, 20, 0x08000304), (6, 19, None), (17, 8, 0x08000304), (17, 7, None), (132, 8, 0x08000304),
-        (1, 8, 0x05060000), (1, 7, None), (58, 8, 0), (47, 0, 0), (50, 1, 0),
+        (6, 20, 0x08000304), (6, 19, "tiny"), (17, 8, 0x08000304), (17, 7, "tiny"), (132, 8, 0x08000304),
+        (1, 8, 0x05060000), (1, 7, "tiny"), (58, 8, "icmp"), (47, 0, 0), (50, 1, 0),
     ],
 )  # fmt: skip
 def test_first_ports(protocol, n, ports):
-    data = tcp_data(8, 0, 3, 4, 5, 6, 7, 8)
+    data = np.zeros((1, 64), np.uint8)
+    data[0, :8] = 8, 0, 3, 4, 5, 6, 7, 8
     found = int(pieces.first_ports(data, 0, 0, protocol, n))
-    assert found == (pieces.PORTS_UNKNOWN if ports is None else ports)
-    assert ports == oracle.first_ports(protocol, data[0, :n].tobytes())
+    assert (found if found >= 0 else LABELS[~found]) == ports
+    assert oracle.first_ports(protocol, data[0, :n].tobytes()) == ports
 
 
 @pytest.mark.parametrize(
@@ -230,9 +226,10 @@ def test_lengths(headers, offset, n, more, right):
     assert found == (pieces.FITS if right else Count.BAD_LENGTH)
 
 
-def test_nothing_is_freed_where_nothing_waits():
-    world = World()
-    at = table.begin(world.table, (*map(np.uint64, (0, 1, 0, 2)), word_of(0, 17, 3)), np.uint64(1))
-    pieces.free_held(world.pool.meta, world.table, at, 0, world.count, world.pool.caches[0])
-    assert not world.count.any()
-    assert table.release(world.table, world.pool.meta, at) == NIL
+def test_without_room_they_are_freed_and_counted():
+    world = World(room=1)
+    assert ways(world, piece(1, 8, 16), piece(1, 16, 24), piece(1, 24, 32)) == ["held"] * 3
+    free = world.pool.free
+    assert ways(world, piece(1, 0, 8)) == ["pass"]
+    assert world.count[Count.NO_ROOM] == 2
+    assert world.pool.free == free + 3

@@ -7,7 +7,7 @@ and such as hide what they are of, are refused with the rest of their datagram: 
 RFC 1858, RFC 3128, RFC 5722 section 3 (which is right for IPv4 too). What is no piece passes at once.
 No ICMP tells of time that is over: that is for who puts the datagram together (RFC 792).
 
-Reads   meta.l3, end, rest, rx_port, flags; the IPv4 header, ports of first pieces
+Reads   meta.l3, end, rest, rx_port; the IPv4 header, ports of first pieces
 Writes  meta.features, reason; flags and hash of pieces; the table reassembly4
 Drops   see Count
 """
@@ -21,10 +21,9 @@ from vforward.graph.node import Node
 from vforward.jit.be import load16, load32
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import i64, kernel, u64
-from vforward.layout import EDGE_HELD, SELF_MADE, U64, Counts, Data, Edges, Meta, Rows
+from vforward.layout import EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
 from vforward.nodes.reassembly.pieces import (
     FITS,
-    PORTS_UNKNOWN,
     Count,
     Edge,
     first_ports,
@@ -56,7 +55,9 @@ def _piece(data: Any, meta: Any, row: Any) -> Any:
     if reason == FITS:
         if offset == 0:
             known = first_ports(data, row, l4, protocol, end)
-        if known == PORTS_UNKNOWN or (offset == 8 and protocol == ip4.TCP):
+        if known < 0:
+            reason = ~known
+        elif offset == 8 and protocol == ip4.TCP:
             reason = i64(Count.TINY)
     return offset >> 3, (offset + n + 7) >> 3, more, reason, known
 
@@ -80,9 +81,6 @@ def _look_closer(
         if edge[i] != ASIDE:
             continue
         row = i64(idx[i])
-        if meta[row].flags & SELF_MADE:
-            edge[i] = arcs.proceed(meta, row)
-            continue
         key = _key(data, meta, row, i64(ports[meta[row].rx_port].vrf))
         edge[i] = take_up(meta, row, table, key, _piece(data, meta, row), now, others)
 

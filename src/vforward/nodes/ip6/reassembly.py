@@ -5,7 +5,7 @@ As ip4-reassembly, for packets with a fragment header: RFC 8200 section 4.5, RFC
 piece has all headers, up to the upper layer's). A whole packet that has such a header all the same
 (RFC 6946) passes, as does what has none.
 
-Reads   meta.l3, end, rest, rx_port, flags; the IPv6 header and its extensions, ports of first pieces
+Reads   meta.l3, end, rest, rx_port; the IPv6 header and its extensions, ports of first pieces
 Writes  meta.features, reason; flags and hash of pieces; the table reassembly6
 Drops   see Count
 """
@@ -19,10 +19,9 @@ from vforward.graph.node import Node
 from vforward.jit.be import load16, load32
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import i64, kernel
-from vforward.layout import EDGE_HELD, SELF_MADE, U64, Counts, Data, Edges, Meta, Rows
+from vforward.layout import EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
 from vforward.nodes.reassembly.pieces import (
     FITS,
-    PORTS_UNKNOWN,
     Count,
     Edge,
     first_ports,
@@ -54,9 +53,10 @@ def _piece(data: Any, meta: Any, row: Any, at: Any) -> Any:
             protocol, l4 = ip6.upper(data, row, l3, end)
             known = first_ports(data, row, l4, protocol, end)
             if protocol <= 63 and EXTENSIONS >> protocol & 1:
-                known = i64(PORTS_UNKNOWN)  # a header behind it is not there whole
-        tcp = offset == 8 and data[row, at] == ip6.TCP
-        if known == PORTS_UNKNOWN or tcp:
+                known = ~i64(Count.TINY)  # a header behind it is not there whole
+        if known < 0:
+            reason = ~known
+        elif offset == 8 and data[row, at] == ip6.TCP:
             reason = i64(Count.TINY)
     return offset >> 3, (offset + n + 7) >> 3, more, reason, known
 
@@ -80,7 +80,7 @@ def _look_closer(
             continue
         row = i64(idx[i])
         at = fragment6.find(data, row, i64(meta[row].l3), i64(meta[row].end))
-        if at < 0 or not fragment6.is_piece(data, row, at) or meta[row].flags & SELF_MADE:
+        if at < 0 or not fragment6.is_piece(data, row, at):
             edge[i] = arcs.proceed(meta, row)
             continue
         key = _key(data, meta, row, at, i64(ports[meta[row].rx_port].vrf))

@@ -5,7 +5,7 @@ RFC 1858 and RFC 3128 (tiny first pieces, and those that overlap its header), RF
 8200 section 4.5 (lengths), RFC 7112 (the first piece has all headers).
 
 Whether a second copy of a piece is the same as the first nobody can tell, since the first has gone: so
-it counts as an overlap. Pieces that waited and may not go on are freed here, and counted.
+it counts as an overlap. RFC 8200 section 4.5 allows, and does not ask, to tell them apart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from vforward.graph import arcs, emit
 from vforward.graph.node import Labels
 from vforward.jit.kernel import i64, kernel, u64
-from vforward.layout import CHAINED, EDGE_HELD, NIL, PORTS_KNOWN
+from vforward.layout import CHAINED, EDGE_HELD, PORTS_KNOWN
 from vforward.memory.pool import put_one, put_rest
 from vforward.packet import ports, tcp
 from vforward.packet.flow_hash import TCP
@@ -32,40 +32,39 @@ class Edge(Labels):
 
 
 class Count(Labels):
-    """Reasons. Packets that waited are freed here."""
+    """Reasons."""
 
     TINY = 0, "a first piece without its ports (TCP: its header), or one that overlaps TCP's header"
-    BAD_LENGTH = 1, "not a multiple of 8, none, beyond 65535, or not where the last piece ends"
-    OVERLAP = 2, "has bytes of a piece that came before"
-    TOO_MANY_GAPS = 3, "leaves more gaps between pieces than are kept in mind"
-    REFUSED = 4, "a piece of its datagram was refused before, or while it waited"
-    QUEUE_FULL = 5, "as many pieces, by their buffers, wait for a first one as may"
-    EXPIRED = 6, "waited, and no first piece came in time"
-    EVICTED = 7, "waited, and its datagram, the oldest, had to make place"
-    NO_ROOM = 8, "waited, and more packets than may be made in one round were to go on"
+    ICMP = 1, "ICMP that is no echo: it is short, and must not come in pieces"
+    BAD_LENGTH = 2, "not a multiple of 8, none, beyond 65535, or not where the last piece ends"
+    OVERLAP = 3, "has bytes of a piece that came before"
+    TOO_MANY_GAPS = 4, "leaves more gaps between pieces than are kept in mind"
+    REFUSED = 5, "a piece of its datagram was refused before, or while it waited"
+    QUEUE_FULL = 6, "as many pieces, by their buffers, wait for a first one as may"
+    EXPIRED = 7, "waited, and no first piece came in time"
+    EVICTED = 8, "waited, and its datagram, the oldest, had to make place"
+    NO_ROOM = 9, "waited, and more packets than may be made in one round were to go on: freed here"
 
 
-PORTS_UNKNOWN = ports.NONE
 BEYOND_65535 = 65535
 FITS = -1
 
 
 @kernel
 def first_ports(data: Any, row: Any, l4: Any, protocol: Any, end: Any) -> Any:
-    """The ports of a first piece whose upper layer begins at l4, or PORTS_UNKNOWN: it is tiny.
+    """The ports of a first piece whose upper layer begins at l4, or ~reason.
 
-    An ICMP message that belongs to no flow has ports 0.
+    ICMP and ICMPv6 errors fit in the least MTU (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 (c)),
+    and discovery is not cut (RFC 6980). So nothing is lost with pieces of what is no echo, and one
+    cannot be taken for an error, or a part of it.
     """
     if protocol == TCP and l4 + tcp.HEADER > end:
-        return i64(PORTS_UNKNOWN)
+        return ~i64(Count.TINY)
     found = ports.load(data, row, l4, protocol, end)
-    if (
-        found == ports.NONE
-        and l4 + 8 <= end
-        and (protocol == ports.ICMP or protocol == ports.ICMP6)
-    ):
-        return i64(0)
-    return found
+    if found != ports.NONE:
+        return found
+    icmp = protocol == ports.ICMP or protocol == ports.ICMP6
+    return ~i64(Count.ICMP) if icmp and l4 + 8 <= end else ~i64(Count.TINY)
 
 
 @kernel
@@ -74,35 +73,6 @@ def length_refusal(headers: Any, offset: Any, n: Any, more: Any) -> Any:
     if n <= 0 or headers + offset + n > BEYOND_65535 or (more and n & 7):
         return i64(Count.BAD_LENGTH)
     return i64(FITS)
-
-
-@kernel
-def free_held(meta: Any, table: Any, at: Any, reason: Any, count: Any, pool: Any) -> None:
-    """Free and count the packets that wait for a datagram."""
-    row = datagrams.release(table, meta, at)
-    while row != NIL:
-        count[reason] += u64(1)
-        if meta[row].flags & CHAINED:
-            put_rest(pool, meta, row)
-        put_one(pool, row)
-        row = datagrams.release(table, meta, at)
-
-
-@kernel
-def _record_of(meta: Any, table: Any, key: Any, now: Any, count: Any, pool: Any) -> Any:
-    """The record of a datagram, a new one if need be."""
-    at = datagrams.find(table, key)
-    if at != 0 and datagrams.is_over(table, at, now):
-        free_held(meta, table, at, i64(Count.EXPIRED), count, pool)
-        datagrams.forget(table, at)
-        at = i64(0)
-    if at == 0:
-        if datagrams.is_full(table):
-            first = datagrams.oldest(table)
-            free_held(meta, table, first, i64(Count.EVICTED), count, pool)
-            datagrams.forget(table, first)
-        at = datagrams.begin(table, key, now)
-    return at
 
 
 @kernel
@@ -121,6 +91,51 @@ def _go_on(meta: Any, row: Any, known: Any) -> Any:
 
 
 @kernel
+def let_go(meta: Any, table: Any, at: Any, reason: Any, known: Any, others: Any) -> None:
+    """Emit the packets that wait for a datagram: dropped for a reason, or on with its ports (FITS)."""
+    count, pool, emitted = others
+    while table[at].n_rows:
+        row = datagrams.release(table, meta, at)
+        if emit.room(emitted) <= 0:
+            count[Count.NO_ROOM] += u64(1)
+            if meta[row].flags & CHAINED:
+                put_rest(pool, meta, row)
+            put_one(pool, row)
+        elif reason == FITS:
+            emit.emit(emitted, row, _go_on(meta, row, known))
+        else:
+            emit.emit(emitted, row, _refuse(meta, row, reason, count))
+
+
+@kernel
+def _record_of(meta: Any, table: Any, key: Any, now: Any, others: Any) -> Any:
+    """The record of a datagram, a new one if need be."""
+    at = datagrams.find(table, key)
+    if at != 0 and datagrams.is_over(table, at, now):
+        let_go(meta, table, at, i64(Count.EXPIRED), i64(0), others)
+        datagrams.forget(table, at)
+        at = i64(0)
+    if at == 0:
+        if datagrams.is_full(table):
+            first = datagrams.oldest(table)
+            let_go(meta, table, first, i64(Count.EVICTED), i64(0), others)
+            datagrams.forget(table, first)
+        at = datagrams.begin(table, key, now)
+    return at
+
+
+@kernel
+def _fault(record: Any, start: Any, end: Any, more: Any) -> Any:
+    """Why a piece does not go with those that came before, or FITS."""
+    found = pieces.fits(record, start, end, more)
+    if found == pieces.OVERLAPS:
+        return i64(Count.OVERLAP)
+    if found == pieces.BEYOND:
+        return i64(Count.BAD_LENGTH)
+    return i64(Count.TOO_MANY_GAPS) if found == pieces.TOO_MANY else i64(FITS)
+
+
+@kernel
 def take_up(meta: Any, row: Any, table: Any, key: Any, piece: Any, now: Any, others: Any) -> Any:
     """Decide about a piece; returns its edge.
 
@@ -129,22 +144,16 @@ def take_up(meta: Any, row: Any, table: Any, key: Any, piece: Any, now: Any, oth
     the tables count, pool, emitted.
     """
     start, end, more, reason, its_ports = piece
-    count, pool, emitted = others
-    at = _record_of(meta, table, key, now, count, pool)
+    count = others[0]
+    at = _record_of(meta, table, key, now, others)
     record = table[at]
     if record.flags & datagrams.REFUSED:
         return _refuse(meta, row, i64(Count.REFUSED), count)
-    if reason < 0:
-        found = pieces.fits(record, start, end, more)
-        if found == pieces.OVERLAPS:
-            reason = i64(Count.OVERLAP)
-        elif found == pieces.BEYOND:
-            reason = i64(Count.BAD_LENGTH)
-        elif found == pieces.TOO_MANY:
-            reason = i64(Count.TOO_MANY_GAPS)
-    if reason >= 0:
+    if reason == FITS:
+        reason = _fault(record, start, end, more)
+    if reason != FITS:
         record.flags = datagrams.REFUSED
-        free_held(meta, table, at, i64(Count.REFUSED), count, pool)
+        let_go(meta, table, at, i64(Count.REFUSED), i64(0), others)
         return _refuse(meta, row, reason, count)
     if start != 0 and not record.flags & datagrams.PORTS:
         if not datagrams.hold(table, meta, at, row):
@@ -157,10 +166,7 @@ def take_up(meta: Any, row: Any, table: Any, key: Any, piece: Any, now: Any, oth
         record.flags = datagrams.PORTS
     known = i64(record.ports)
     edge = _go_on(meta, row, known)
-    while record.n_rows and emit.room(emitted) > 0:
-        waited = datagrams.release(table, meta, at)
-        emit.emit(emitted, waited, _go_on(meta, waited, known))
-    free_held(meta, table, at, i64(Count.NO_ROOM), count, pool)
+    let_go(meta, table, at, i64(FITS), known, others)
     if pieces.is_whole(record):
         datagrams.forget(table, at)
     return edge
