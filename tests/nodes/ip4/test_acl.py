@@ -71,24 +71,3 @@ def test_masquerade_there_and_back(lab):
     (back,), _ = lab.udp(lab.wan, SERVER, "10.0.2.1", 53, port)
     assert back[16:20] == bytes([10, 0, 1, 9])
     assert int.from_bytes(back[22:24], "big") == 4000
-
-
-def test_a_later_piece_passes_by_a_rule_without_sessions_only(lab):
-    """Its ports are not known: with NAT it would leave with the client's own address."""
-    lab.router.set_firewall(FirewallSettings(default="permit"))
-    lab.router.set_nat([Masquerade(out="wan")])
-    lab.router.build()
-
-    def piece():
-        packet = pk.ip4(CLIENT, SERVER, 17, bytes(64), frag_off=8)
-        lab.lan.send([pk.eth(lab.lan.mac, CLIENT_MAC, pk.ETH_IP4, packet)])
-        lab.router.run_until_idle()
-        return len(lab.wan.received())
-
-    assert piece() == 0
-    labels = lab.router.graph.members["ip4-acl"]
-    counted = dict(zip(labels.node.counter_labels, labels.counts.tolist(), strict=True))
-    assert counted["piece"] == 1
-    stateless = Rule(name="all", action="permit", protocol="udp", stateful=False)
-    lab.router.set_rules([stateless])
-    assert piece() == 1
