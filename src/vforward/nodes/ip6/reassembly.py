@@ -5,6 +5,9 @@ As ip4-reassembly, for packets with a fragment header: RFC 8200 section 4.5, RFC
 piece has all headers, up to the upper layer's). A whole packet that has such a header all the same
 (RFC 6946) passes, as does what has none.
 
+Limits  a later piece is taken for what its own fragment header names, so it does not find the session
+        of a first piece that has more extension headers behind it: ip6-acl drops it (PIECE)
+
 Reads   meta.l3, end, rest, rx_port; the IPv6 header and its extensions, ports of first pieces
 Writes  meta.features, reason; flags and hash of pieces; the table reassembly6
 Drops   see Count
