@@ -149,6 +149,9 @@ class Reassembly:
         if known and now - known.since >= self.time:
             freed += self._end(piece.key, "expired")
         if piece.key not in self.known:
+            waits = piece.start and not piece.refusal
+            if waits and self.held() + buffers > self.limit:
+                return Outcome("queue-full", freed=freed)
             if len(self.known) == self.datagrams:
                 freed += self._end(next(iter(self.known)), "evicted")
             self.known[piece.key] = Datagram(now)

@@ -20,8 +20,9 @@ piece, and nobody gets it before. Were it remembered, senders whose identificati
 datagrams (RFC 4963). One with a fault is remembered until its time is over, so that no piece of it
 passes any more (RFC 5722).
 
-When the table is full the oldest datagram has to go. A flood of pieces so costs others their pieces
-(which wait), but nothing else.
+When the table is full the oldest datagram has to go. Half as many packets may wait as there are
+datagrams, and one that may not wait begins none: so a flood of later pieces does not drive out datagrams
+whose first piece has come. A flood of first pieces does.
 
 Owner       One worker. The control plane sizes it, and reads it while no worker runs.
 Complexity  a hash chain; its seeds are secret, so that nobody can make it long.
@@ -47,7 +48,7 @@ from vforward.tables.held import buffers
 QUEUE = 8
 DATAGRAMS = 1024
 """The usual n."""
-HELD_MAX = 1024
+HELD_MAX = DATAGRAMS // 2
 """Buffers of packets that may wait in a table, if not told otherwise."""
 SECONDS4, SECONDS6 = 30, 60
 """RFC 1122 section 3.3.2 asks for 60 to 120 s of who puts datagrams together, RFC 791 for 15 of IPv4, RFC
@@ -195,12 +196,18 @@ def forget(table: Any, at: Any) -> None:
     table[0].head = at
 
 
+@inline
+def has_room(table: Any, n: Any) -> Any:
+    """Whether one more packet, of n buffers, may wait."""
+    return i64(table[0].total_held) + n <= i64(table[0].limit)
+
+
 @kernel
 def hold(table: Any, meta: Any, at: Any, row: Any) -> bool:
     """Keep a packet with its datagram. False: as many wait as may, and it is not kept."""
     n = i64(table[at].n_rows)
     more = buffers(meta, row)
-    if n == QUEUE or i64(table[0].total_held) + more > i64(table[0].limit):
+    if n == QUEUE or not has_room(table, more):
         return False
     table[at].rows[n] = row
     table[at].n_rows = n + 1

@@ -226,6 +226,15 @@ def test_lengths(headers, offset, n, more, right):
     assert found == (pieces.FITS if right else Count.BAD_LENGTH)
 
 
+def test_a_flood_of_later_pieces_does_not_drive_out_who_came_first():
+    world = World()
+    world.oracle.limit, world.table[0]["limit"] = SIZE // 2, SIZE // 2
+    assert ways(world, piece(0, 0, 16)) == ["pass"]
+    found = ways(world, *(piece(n, 8, 16) for n in range(1, 50)))
+    assert found == ["held"] * 2 + ["queue-full"] * 47
+    assert ways(world, piece(0, 16, 20, last=True)) == ["pass"]
+
+
 def test_without_room_they_are_freed_and_counted():
     world = World(room=1)
     assert ways(world, piece(1, 8, 16), piece(1, 16, 24), piece(1, 24, 32)) == ["held"] * 3

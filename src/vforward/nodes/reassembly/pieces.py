@@ -23,6 +23,7 @@ from vforward.packet import ports, tcp
 from vforward.packet.flow_hash import TCP
 from vforward.tables import pieces
 from vforward.tables import reassembly as datagrams
+from vforward.tables.held import buffers
 
 
 class Edge(Labels):
@@ -108,20 +109,24 @@ def let_go(meta: Any, table: Any, at: Any, reason: Any, known: Any, others: Any)
 
 
 @kernel
-def _record_of(meta: Any, table: Any, key: Any, now: Any, others: Any) -> Any:
-    """The record of a datagram, a new one if need be."""
+def _find(meta: Any, table: Any, key: Any, now: Any, others: Any) -> Any:
+    """The record of a datagram whose time is not over, or 0."""
     at = datagrams.find(table, key)
     if at != 0 and datagrams.is_over(table, at, now):
         let_go(meta, table, at, i64(Count.EXPIRED), i64(0), others)
         datagrams.forget(table, at)
         at = i64(0)
-    if at == 0:
-        if datagrams.is_full(table):
-            first = datagrams.oldest(table)
-            let_go(meta, table, first, i64(Count.EVICTED), i64(0), others)
-            datagrams.forget(table, first)
-        at = datagrams.begin(table, key, now)
     return at
+
+
+@kernel
+def _begin(meta: Any, table: Any, key: Any, now: Any, others: Any) -> Any:
+    """A record for a datagram that has none."""
+    if datagrams.is_full(table):
+        first = datagrams.oldest(table)
+        let_go(meta, table, first, i64(Count.EVICTED), i64(0), others)
+        datagrams.forget(table, first)
+    return datagrams.begin(table, key, now)
 
 
 @kernel
@@ -145,7 +150,11 @@ def take_up(meta: Any, row: Any, table: Any, key: Any, piece: Any, now: Any, oth
     """
     start, end, more, reason, its_ports = piece
     count = others[0]
-    at = _record_of(meta, table, key, now, others)
+    at = _find(meta, table, key, now, others)
+    if at == 0:
+        if start != 0 and reason == FITS and not datagrams.has_room(table, buffers(meta, row)):
+            return _refuse(meta, row, i64(Count.QUEUE_FULL), count)
+        at = _begin(meta, table, key, now, others)
     record = table[at]
     if record.flags & datagrams.REFUSED:
         return _refuse(meta, row, i64(Count.REFUSED), count)
