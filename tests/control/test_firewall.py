@@ -28,7 +28,7 @@ def firewall(tmp_path, monkeypatch):
             made = interfaces.new(name, "memory", address)
             if address:
                 interfaces.up(made, bytes([2, 0, 0, 0, 0, made.number]), 1500, made.number)
-        yield Firewall(arena, interfaces, 10**9)
+        yield Firewall(arena, interfaces, 10**9, 4096)
 
 
 def on(firewall, settings=DENY, **given):
@@ -199,7 +199,7 @@ def test_where_it_is_on(firewall, ports, numbers):
     on(firewall, r.FirewallSettings(default="deny", ports=ports))
     made = arcs()
     firewall.enable(made)
-    for arc, mask in ((made["ip4-input"], 0b1110), (made["ip6-input"], 0b111)):
+    for arc, mask in ((made["ip4-input"], 0b11110), (made["ip6-input"], 0b1111)):
         assert [n for n in range(4) if arc.masks[n] == END | mask] == numbers
         assert [n for n in range(4) if arc.masks[n] == END] == sorted({*range(4)} - {*numbers})
 

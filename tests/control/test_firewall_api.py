@@ -16,7 +16,7 @@ class Small(FirewallApi):
     """A forwarder that has nothing else."""
 
     def __init__(self, arena):
-        self.firewall = Firewall(arena, Interfaces(arena), 10**9)
+        self.firewall = Firewall(arena, Interfaces(arena), 10**9, 4096)
 
 
 @pytest.fixture

@@ -41,8 +41,13 @@ PORTS = ("lan", "wan", "dmz", "ext")
 DONE_WITH = {("arp-input", "reply"), ("nd-input", "advertisement"), ("ip6-local", "icmp-ignored")}
 """Counted as drops, but all is well: answers that end here, and Linux's MLD reports."""
 
-ENDED_INSIDE = (("arp-resolve", "queue-full"), ("nd-resolve", "queue-full"))
-"""Dropped packets that do not get to the node drop: those that made place for others."""
+ENDED_INSIDE = (
+    ("arp-resolve", "queue-full"),
+    ("nd-resolve", "queue-full"),
+    ("ip4-reassembly", "no-room"),
+    ("ip6-reassembly", "no-room"),
+)
+"""Dropped packets that do not get to the node drop: they made place for others, or there was none."""
 
 
 @dataclass

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tables.session_world import L4, World, endpoint, header
-from vforward.layout import PORTS_KNOWN
+from tables.session_world import World, endpoint, header
 from vforward.tables import session as t
 
 A, B = endpoint(0x0A000001, 7), endpoint(0xC0000201, 0)
@@ -30,17 +29,6 @@ def test_of_icmp_a_request():
     assert world.open6(V6[0], 7, V6[1], 0, 58) > 0
     world.put(bytes((129, 0, 0, 0, 0, 7, 0, 0)))
     assert world.open6(V6[1], 0, V6[0], 8, 58) == ~t.NOT_A_BEGINNING
-
-
-def test_of_a_fragment_what_is_known():
-    world = World()
-    world.put(header(2))
-    world.pool.data[0, L4 - 20 + 7] = 1  # not the first
-    world.pool.meta[0]["flags"] = PORTS_KNOWN
-    assert world.open(A, B, TCP) == ~t.NOT_A_BEGINNING
-    assert world.open(A, B, 17) > 0
-    assert world.open(A, B, ICMP) > 0
-    assert world.open(endpoint(0xC0000201, 0), endpoint(0x0A000001, 8), ICMP) == ~t.NOT_A_BEGINNING
 
 
 def test_keys_that_cannot_be():

@@ -30,23 +30,25 @@ from vforward.control.wording import KeyPath, Problem, dotted, listed, nearest
 from vforward.errors import ConfigError
 from vforward.graph.arcs import Arc
 from vforward.memory.arena import Arena
-from vforward.tables import acl, policer, policy, session, treatment
+from vforward.tables import acl, policer, policy, reassembly, session, treatment
 from vforward.tables.nat import HIGH, LOW, MASQUERADE, NatPools
 from vforward.tables.policer import Policers
 from vforward.tables.ports import BVI, ROUTED
+from vforward.tables.reassembly import Reassembly
 from vforward.tables.session_table import Sessions
 from vforward.tables.treatment import Treatments
 
-FEATURES = ("session", "acl", "police")
+FEATURES = ("reassembly", "session", "acl", "police")
 """Of each family's arc, "ip4-session" and so on."""
 REMEDIES = {PASS: policer.PASS, DROP: policer.DROP}
 
 
 class Firewall:
-    """See the module. hz: clocks per second."""
+    """See the module. hz: clocks per second. buffers: the pool's, an eighth of which may wait."""
 
-    def __init__(self, arena: Arena, interfaces: Interfaces, hz: int) -> None:
+    def __init__(self, arena: Arena, interfaces: Interfaces, hz: int, buffers: int) -> None:
         self._arena, self._interfaces = arena, interfaces
+        self._may_wait = min(reassembly.HELD_MAX, max(1, buffers // 16))
         self._lock = threading.Lock()
         self._wanted: Wanted | None = None
         self._policy = Policy()
@@ -127,6 +129,8 @@ class Firewall:
         self.treatments = Treatments(arena, treatment.TREATMENTS_MAX if settings else 1)
         self.table = Sessions(arena, settings.sessions if settings else 1)
         self.table.set_clock(self._hz)
+        datagrams = reassembly.DATAGRAMS if settings else 1
+        self.pieces = Reassembly(arena, self._hz, datagrams, self._may_wait)
         limits = self.table.parts.limits
         self._places = Places(
             Slots(places, "rules and rules of NAT"),
@@ -146,6 +150,7 @@ class Firewall:
         """What nodes take of it, by parameter name, once it is prepared."""
         return {
             **self.table.tables,
+            **self.pieces.tables,
             **self.policers.tables,
             **self.treatments.tables,
             "policy_in_force": self._policy.words,

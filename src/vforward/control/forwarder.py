@@ -99,7 +99,7 @@ class Forwarder(Assembly):
             limits = self.arena.make("icmp-limits", rate_limit.items_for(), "u8")
             hz = int(clock_hz())
             self.icmp_limits = rate_limit.prepare(limits, hz, rate=icmp_errors)
-            self.firewall = Firewall(self.arena, self.interfaces, hz)
+            self.firewall = Firewall(self.arena, self.interfaces, hz, self.pool.size)
             self._stack = stack.pop_all()
         self.worker: Worker | None = None
         self.vector = vector

@@ -38,6 +38,7 @@ from vforward.nodes.ip4 import input as ip4_input
 from vforward.nodes.ip4 import local as ip4_local
 from vforward.nodes.ip4 import lookup as ip4_lookup
 from vforward.nodes.ip4 import police as ip4_police
+from vforward.nodes.ip4 import reassembly as ip4_reassembly
 from vforward.nodes.ip4 import rewrite as ip4_rewrite
 from vforward.nodes.ip4 import session as ip4_session
 from vforward.nodes.ip4 import urpf as ip4_urpf
@@ -46,6 +47,7 @@ from vforward.nodes.ip6 import input as ip6_input
 from vforward.nodes.ip6 import local as ip6_local
 from vforward.nodes.ip6 import lookup as ip6_lookup
 from vforward.nodes.ip6 import police as ip6_police
+from vforward.nodes.ip6 import reassembly as ip6_reassembly
 from vforward.nodes.ip6 import rewrite as ip6_rewrite
 from vforward.nodes.ip6 import session as ip6_session
 from vforward.nodes.ip6 import urpf as ip6_urpf
@@ -53,6 +55,7 @@ from vforward.nodes.l2 import bvi_input, bvi_output, cross_connect, flood, forwa
 from vforward.nodes.nd import input as nd_input
 from vforward.nodes.nd import resolve as nd_resolve
 from vforward.nodes.neighbor import notify, release
+from vforward.nodes.reassembly import timer as reassembly_timer
 from vforward.nodes.session import timer as session_timer
 from vforward.nodes.tcp import reset4 as tcp4_reset
 from vforward.nodes.tcp import reset6 as tcp6_reset
@@ -131,15 +134,16 @@ WIRING = {
 }
 """Besides: every edge named drop leads to drop."""
 
-FEATURES = ("urpf", "session", "acl", "police")
+FEATURES = ("urpf", "reassembly", "session", "acl", "police")
 """Of the arcs ip4-input and ip6-input, in this order."""
 
 NODES = (
     ethernet_input, cross_connect, forward, flood, bvi_input, bvi_output, host_input, host_punt,
     arp_input, arp_resolve, nd_input, nd_resolve, release, inject,
     ip4_input, ip4_urpf, ip4_lookup, ip4_local, ip4_rewrite, ip4_fragment, icmp4_echo, icmp4_error,
-    ip4_session, ip4_acl, ip4_police, ip6_session, ip6_acl, ip6_police, tcp4_reset, tcp6_reset,
-    session_timer, ip6_input, ip6_urpf, ip6_lookup, ip6_local, ip6_rewrite, icmp6_echo, icmp6_error, drop,
+    ip4_reassembly, ip4_session, ip4_acl, ip4_police, tcp4_reset,
+    ip6_reassembly, ip6_session, ip6_acl, ip6_police, tcp6_reset, reassembly_timer, session_timer,
+    ip6_input, ip6_urpf, ip6_lookup, ip6_local, ip6_rewrite, icmp6_echo, icmp6_error, drop,
 )  # fmt: skip
 
 

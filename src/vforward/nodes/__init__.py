@@ -21,6 +21,7 @@ from vforward.nodes.ip4 import input as ip4_input
 from vforward.nodes.ip4 import local as ip4_local
 from vforward.nodes.ip4 import lookup as ip4_lookup
 from vforward.nodes.ip4 import police as ip4_police
+from vforward.nodes.ip4 import reassembly as ip4_reassembly
 from vforward.nodes.ip4 import rewrite as ip4_rewrite
 from vforward.nodes.ip4 import session as ip4_session
 from vforward.nodes.ip4 import urpf as ip4_urpf
@@ -29,6 +30,7 @@ from vforward.nodes.ip6 import input as ip6_input
 from vforward.nodes.ip6 import local as ip6_local
 from vforward.nodes.ip6 import lookup as ip6_lookup
 from vforward.nodes.ip6 import police as ip6_police
+from vforward.nodes.ip6 import reassembly as ip6_reassembly
 from vforward.nodes.ip6 import rewrite as ip6_rewrite
 from vforward.nodes.ip6 import session as ip6_session
 from vforward.nodes.ip6 import urpf as ip6_urpf
@@ -37,6 +39,7 @@ from vforward.nodes.nd import input as nd_input
 from vforward.nodes.nd import resolve as nd_resolve
 from vforward.nodes.neighbor import notify as neighbor_notify
 from vforward.nodes.neighbor import release as neighbor_release
+from vforward.nodes.reassembly import timer as reassembly_timer
 from vforward.nodes.session import timer as session_timer
 from vforward.nodes.tcp import reset4 as tcp4_reset
 from vforward.nodes.tcp import reset6 as tcp6_reset
@@ -61,6 +64,7 @@ CATALOG: tuple[Node, ...] = (
     ip4_local.NODE,
     ip4_lookup.NODE,
     ip4_police.NODE,
+    ip4_reassembly.NODE,
     ip4_rewrite.NODE,
     ip4_session.NODE,
     ip4_urpf.NODE,
@@ -69,6 +73,7 @@ CATALOG: tuple[Node, ...] = (
     ip6_local.NODE,
     ip6_lookup.NODE,
     ip6_police.NODE,
+    ip6_reassembly.NODE,
     ip6_rewrite.NODE,
     ip6_session.NODE,
     ip6_urpf.NODE,
@@ -83,5 +88,6 @@ CATALOG: tuple[Node, ...] = (
     neighbor_release.NODE,
     tcp4_reset.NODE,
     tcp6_reset.NODE,
+    reassembly_timer.NODE,
     session_timer.NODE,
 )

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vforward.jit.be import load16
 from vforward.jit.kernel import i64, kernel, u64
-from vforward.layout import PORTS_KNOWN
-from vforward.packet import icmp4, icmp6, ip4
+from vforward.packet import icmp4, icmp6
 from vforward.tables import session as t
 from vforward.tables import session_index as index
 from vforward.tables import session_life as life
@@ -18,19 +16,13 @@ from vforward.tables import session_tcp as tcp
 
 
 @kernel
-def _first_state(
-    s: Any, data: Any, meta: Any, row: Any, l4: Any, protocol: Any, sport: Any, dport: Any
-) -> Any:
+def _first_state(s: Any, data: Any, meta: Any, row: Any, l4: Any, protocol: Any) -> Any:
     """The state in which a packet opens a session, FREE if it cannot."""
     if protocol == t.TCP:
-        if l4 < 0:
-            return i64(t.FREE)
         return tcp.opens(data, meta, row, l4, s.head[t.SETTINGS_LOOSE] != u64(0))
     if protocol == t.ICMP or protocol == t.ICMP6:
-        asks = dport == 0
-        if l4 >= 0 and not meta[row].flags & PORTS_KNOWN:
-            ask = icmp4.ECHO if protocol == t.ICMP else icmp6.ECHO
-            asks = l4 < i64(meta[row].end) and data[row, l4] == ask
+        ask = icmp4.ECHO if protocol == t.ICMP else icmp6.ECHO
+        asks = l4 < i64(meta[row].end) and data[row, l4] == ask
         return i64(t.UNREPLIED if asks else t.FREE)
     return i64(t.UNREPLIED)
 
@@ -99,7 +91,7 @@ def open4(
     """Begin a session with the packet in row. Returns its number, or ~reason (FULL ... TAKEN).
 
     src, dst: endpoints of the packet as it came. reply_src, reply_dst: of the replies as they will
-    come; without NAT dst and src. l4: where the transport header is, in a fragment without it any.
+    come; without NAT dst and src. l4: where the transport header is, which it has.
     grant: the fields of session.Grant, all i64. The packet is not changed.
     """
     k0, k1 = t.key4(src, dst, protocol, zone)
@@ -107,10 +99,7 @@ def open4(
     nat = (reply_src != dst) | (reply_dst != src)
     taken = src == dst or reply_src == reply_dst or (k0 == k2 and k1 == k3)
     taken = taken or index.mine4(s, k0, k1) >= 0 or index.mine4(s, k2, k3) >= 0
-    sport, dport = src & 0xFFFF, dst & 0xFFFF
-    if load16(data, row, i64(meta[row].l3) + ip4.FRAGMENT) & ip4.OFFSET_MASK:
-        l4 = i64(-1)
-    state = _first_state(s, data, meta, row, i64(l4), protocol, sport, dport)
+    state = _first_state(s, data, meta, row, l4, protocol)
     source = life.source_of(s, u64(src >> 16), zone, 0, grant[0])
     number = _admit(s, state, taken, source, grant)
     if number < 0:
@@ -132,10 +121,10 @@ def open6(
     s: Any, data: Any, meta: Any, row: Any, l4: Any, src_high: Any, src_low: Any, sport: Any,
     dst_high: Any, dst_low: Any, dport: Any, protocol: Any, zone: Any, grant: Any,
 ) -> Any:  # fmt: skip
-    """As open4, for IPv6: halves of addresses are u64; there is no NAT. l4: -1 if there is no header."""
+    """As open4, for IPv6: halves of addresses are u64; there is no NAT."""
     taken = (src_high == dst_high) & (src_low == dst_low) & (sport == dport)
     found = index.find6(s, src_high, src_low, sport, dst_high, dst_low, dport, protocol, zone)
-    state = _first_state(s, data, meta, row, l4, protocol, sport, dport)
+    state = _first_state(s, data, meta, row, l4, protocol)
     source = life.source_of(s, src_high, zone, t.SIX, grant[0])
     number = _admit(s, state, taken or found >= 0, source, grant)
     if number < 0:

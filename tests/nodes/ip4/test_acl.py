@@ -78,25 +78,6 @@ def test_masquerade_there_and_back(lab):
     assert int.from_bytes(back[22:24], "big") == 4000
 
 
-def test_a_later_piece_passes_by_a_rule_without_sessions_only(lab):
-    """Its ports are not known: with NAT it would leave with the client's own address."""
-    lab.router.set_firewall(FirewallSettings(default="permit"))
-    lab.router.set_nat([Masquerade(out="wan")])
-    lab.router.build()
-
-    def piece():
-        packet = pk.ip4(CLIENT, SERVER, 17, bytes(64), frag_off=8)
-        lab.lan.send([pk.eth(lab.lan.mac, CLIENT_MAC, pk.ETH_IP4, packet)])
-        lab.router.run_until_idle()
-        return len(lab.wan.received())
-
-    assert piece() == 0
-    assert lab.counted()["piece"] == 1
-    stateless = Rule(name="all", action="permit", protocol="udp", stateful=False)
-    lab.router.set_rules([stateless])
-    assert piece() == 1
-
-
 @pytest.mark.parametrize("about", ["error", "timestamp"])
 def test_icmp_without_a_session_does_not_get_past_nat(lab, about):
     """It would leave with the client's own address: RFC 5508 section 4.2, REQ-5."""

@@ -7,11 +7,13 @@ was found, so that its other packets need none of it. All lists are of one polic
 
 A packet that belongs to no flow (ICMP that is no echo), or that a rule lets through without a session,
 is not translated; where source NAT is for the former it is dropped, lest it show an address from inside
-(RFC 5508 section 4.2, REQ-5, about errors). A later piece of a datagram whose ports are not known would
-need a session, and is dropped. What the router makes itself is let through, and has a session where it
-begins one, so that the answers come back. Of two first packets of a flow in one vector the second finds
-the session of the first. Hairpinning (RFC 4787 REQ-9): where destination NAT leads out of the port that
-the packet came by, its source becomes the address that it asked for, so that the answer comes back here.
+(RFC 5508 section 4.2, REQ-5, about errors). What the router makes itself is let through, and has a
+session where it begins one, so that the answers come back. Of two first packets of a flow in one vector
+the second finds the session of the first. So does a later piece of a datagram, which begins none: rules
+are asked about it only where its first piece has no session, and may let it follow without.
+
+Hairpinning (RFC 4787 REQ-9): where destination NAT leads out of the port that the packet came by, its
+source becomes the address that it asked for, so that the answer comes back here.
 
 Reads   meta.l3, end, rest, rx_port, flags, hash (with PORTS_KNOWN); headers; routes
 Writes  sessions; meta.l4, treatment, features, reason; addresses, ports and checksums of what is
@@ -66,7 +68,7 @@ class Count(Labels):
     TRUNCATED = 7, "it ends before its ports"
     PORTS_EXHAUSTED = 8, "source NAT has no port left for it"
     NO_POLICY = 9, "there are no rules yet"
-    PIECE = 10, "a later piece of a datagram whose ports are not known, so that it has no session"
+    PIECE = 10, "a later piece of a datagram whose first piece has no session"
     UNTRANSLATED = 11, "source NAT is for it, but it has no session: ICMP that is no echo"
     REJECTED = 12, "a rule says reject; the sender is told", INFO
     SESSIONS = 13, "sessions begun", INFO
@@ -161,6 +163,15 @@ def _new_source(
     return nat.choose4(s, pools, pool, known, src, end, protocol, zone, seed)
 
 
+@inline
+def _ends(data: Any, meta: Any, row: Any, flow: Any, ports: Any) -> Any:
+    """Source and destination endpoint of a packet with such ports, its protocol and zone."""
+    l3 = i64(meta[row].l3)
+    src = load32(data, row, l3 + ip4.SRC) << 16 | flow >> 16
+    dst = load32(data, row, l3 + ip4.DST) << 16 | flow & 0xFFFF
+    return src, dst, i64(data[row, l3 + ip4.PROTOCOL]), i64(ports[meta[row].rx_port].vrf)
+
+
 @kernel
 def _begin(
     data: Any, meta: Any, row: Any, bundle: Any, fields: Any, flow: Any, end: Any, grant: Any, tables: Any
@@ -172,9 +183,7 @@ def _begin(
     """
     s, ports = tables[0], tables[2]
     l3, l4 = i64(meta[row].l3), i64(meta[row].l4)
-    src = load32(data, row, l3 + ip4.SRC) << 16 | flow >> 16
-    dst = load32(data, row, l3 + ip4.DST) << 16 | flow & 0xFFFF
-    protocol, zone = i64(data[row, l3 + ip4.PROTOCOL]), i64(ports[meta[row].rx_port].vrf)
+    src, dst, protocol, zone = _ends(data, meta, row, flow, ports)
     k0, k1 = session.key4(src, dst, protocol, zone)
     known = mine4(s, k0, k1)
     if known >= 0:
@@ -184,14 +193,31 @@ def _begin(
     new = src if own else _new_source(meta, row, bundle, fields, src, dst, end, tables)
     if new == nat.NONE:
         return ~i64(Count.PORTS_EXHAUSTED)
-    later = i64(fields[f.COMMON4 + f.KIND]) & f.LATER
-    at = i64(-1) if later else l4
-    opened = open4(s, data, meta, row, at, src, dst, end, new, protocol, zone, grant)
+    opened = open4(s, data, meta, row, l4, src, dst, end, new, protocol, zone, grant)
     if opened < 0:
         return i64(0) if own else opened
     if new != src or end != dst:
-        translate4(data, meta, row, l3, at, protocol, new, end)
+        translate4(data, meta, row, l3, l4, protocol, new, end)
     return i64(1)
+
+
+@kernel
+def _follow_first(
+    data: Any, meta: Any, row: Any, flow: Any, s: Any, ports: Any, skips: Any, count: Any
+) -> Any:
+    """The edge of a later piece whose first one has a session; -1 where that has none."""
+    l3 = i64(meta[row].l3)
+    src, dst, protocol, zone = _ends(data, meta, row, flow, ports)
+    k0, k1 = session.key4(src, dst, protocol, zone)
+    known = mine4(s, k0, k1)
+    if known < 0:
+        return i64(-1)
+    if follow4(s, data, meta, row, l3, i64(-1), known) != tcp.PASS:
+        count[Count.INVALID] += u64(1)
+        meta[row].reason = Count.INVALID
+        return i64(Edge.DROP)
+    treated = s.hot[known >> 1].flags & session.TREATED != 0
+    return arcs.proceed_past(meta, row, skips[i64(treated)])
 
 
 @inline
@@ -202,17 +228,6 @@ def _refuse(data: Any, meta: Any, row: Any, count: Any) -> Any:
         return i64(Edge.RESET)
     meta[row].scratch = PROHIBITED
     return i64(Edge.ERROR)
-
-
-@kernel
-def _without_session(bundle: Any, fields: Any, tables: Any) -> Any:
-    """0 if a packet that should have a session and can have none goes on, or ~reason: it would not be
-    translated."""
-    if i64(fields[f.COMMON4 + f.KIND]) & f.LATER:
-        return ~i64(Count.PIECE)
-    if _source_rule(bundle, fields, tables) != NIL:
-        return ~i64(Count.UNTRANSLATED)
-    return i64(0)
 
 
 @kernel
@@ -257,6 +272,12 @@ def ip4_acl(
     for i in range(idx.size):
         row = i64(idx[i])
         flow = flows[i]
+        later = i64(fields[f.WORDS4 * i + f.COMMON4 + f.KIND]) & f.LATER
+        if later:
+            to = _follow_first(data, meta, row, flow, s, ports, skips, count)
+            if to >= 0:
+                edge[i] = to
+                continue
         own = meta[row].flags & SELF_MADE != 0
         action = actions[0 if found[i] == NIL else i64(found[i])]
         if not own:
@@ -270,13 +291,18 @@ def ip4_acl(
             continue
         elif kind != policy.PERMIT:
             said = ~i64(Count.DENIED)
+        elif later:
+            if not own and action.flags & policy.STATELESS == 0:
+                said = ~i64(Count.PIECE)
         elif flow >= 0 and (own or action.flags & policy.STATELESS == 0):
             grant = policy.grant(action, own, fields[f.WORDS4 * i + f.COMMON4 + f.PLACE])
             mine = fields[f.WORDS4 * i :]
             said = _begin(data, meta, row, bundle, mine, flow, ends[i], grant, tables)
             count[Count.SESSIONS] += u64(said == 1)
         elif not own and action.flags & policy.STATELESS == 0:
-            said = _without_session(bundle, fields[f.WORDS4 * i :], tables)
+            mine = fields[f.WORDS4 * i :]
+            if _source_rule(bundle, mine, tables) != NIL:
+                said = ~i64(Count.UNTRANSLATED)
         if said < 0:
             count[~said] += u64(1)
             meta[row].reason = ~said

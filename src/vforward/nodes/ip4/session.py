@@ -3,12 +3,13 @@
 
 RFC 9293 and RFC 5961 (what TCP may send, see tables.session_tcp), RFC 5508 (ICMP errors go with the
 session that they are about). A packet of a session is translated if the session has NAT, and goes past
-the rules; what has none goes on to them. What breaks its session's rules is dropped.
+the rules; what has none goes on to them. What breaks its session's rules is dropped. A piece of a
+datagram comes from ip4-reassembly, with the ports of the first one.
 
 The usual packet (TCP in an established connection, or UDP) is looked after in three passes over the
 vector, each of which asks for the cache lines of the next: keys, then the index, then the session.
 
-Reads   meta.l3, end, rest, rx_port; hash of fragments (PORTS_KNOWN); IPv4, TCP, UDP, ICMP headers
+Reads   meta.l3, end, rest, rx_port; hash of pieces (PORTS_KNOWN); IPv4, TCP, UDP, ICMP headers
 Writes  the table sessions; what NAT translates; meta.treatment, flags, features, reason; work
 Drops   see Count
 """
@@ -65,11 +66,9 @@ def _look_closer(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, 
     l3, end = i64(meta[row].l3), i64(meta[row].end)
     l4 = l3 + (i64(data[row, l3]) & 15) * 4
     protocol = i64(data[row, l3 + ip4.PROTOCOL])
-    fragment = load16(data, row, l3 + ip4.FRAGMENT) & (ip4.MORE_FRAGMENTS | ip4.OFFSET_MASK)
+    later = load16(data, row, l3 + ip4.FRAGMENT) & ip4.OFFSET_MASK
     if meta[row].flags & PORTS_KNOWN:
         both = i64(meta[row].hash)
-    elif fragment:
-        return arcs.proceed(meta, row)
     else:
         both = l4_ports.load(data, row, l4, protocol, end)
     if both == l4_ports.NONE:
@@ -81,7 +80,7 @@ def _look_closer(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, 
     dst = i64(both_addresses & u64(0xFFFFFFFF)) << 16 | both & 0xFFFF
     if src == dst:
         return drop(meta, row, count, i64(Count.LAND))
-    if protocol == t.TCP and fragment & ip4.OFFSET_MASK == 0:
+    if protocol == t.TCP and later == 0:
         reason = machine.malformed(data, meta, row, l4)
         if reason:
             return drop(meta, row, count, reason)

@@ -53,7 +53,7 @@ class Count(Labels):
     DENIED = 6, "a rule says deny, or none says anything and that is the default"
     TRUNCATED = 7, "it ends before its ports, or its extension headers cannot be walked"
     NO_POLICY = 8, "there are no rules yet"
-    PIECE = 9, "a later piece of a datagram whose ports are not known, so that it has no session"
+    PIECE = 9, "a later piece of a datagram whose first piece has no session"
     REJECTED = 10, "a rule says reject; the sender is told", INFO
     SESSIONS = 11, "sessions begun", INFO
 
@@ -97,8 +97,7 @@ def _begin(
 
     kind: its field. flow: its ports. Returns ~reason if it must not go on, 1 if a session began, else 0.
     """
-    l3, protocol = i64(meta[row].l3), kind >> 24
-    l4 = i64(-1) if kind & f.LATER else i64(meta[row].l4)
+    l3, l4, protocol = i64(meta[row].l3), i64(meta[row].l4), kind >> 24
     src_high, src_low = ip6.load_address(data, row, l3 + ip6.SRC)
     dst_high, dst_low = ip6.load_address(data, row, l3 + ip6.DST)
     sport, dport = flow >> 16, flow & 0xFFFF
@@ -113,6 +112,25 @@ def _begin(
     if opened < 0:
         return i64(0) if meta[row].flags & SELF_MADE else opened
     return i64(1)
+
+
+@kernel
+def _follow_first(
+    data: Any, meta: Any, row: Any, kind: Any, flow: Any, zone: Any, s: Any, skips: Any, count: Any
+) -> Any:
+    """The edge of a later piece whose first one has a session; -1 where that has none."""
+    l3 = i64(meta[row].l3)
+    src_high, src_low = ip6.load_address(data, row, l3 + ip6.SRC)
+    dst_high, dst_low = ip6.load_address(data, row, l3 + ip6.DST)
+    known = mine6(s, src_high, src_low, dst_high, dst_low, flow, kind >> 24, zone)
+    if known < 0:
+        return i64(-1)
+    if follow(s, data, meta, row, i64(-1), i64(0), known >> 1, known & 1) != tcp.PASS:
+        count[Count.INVALID] += u64(1)
+        meta[row].reason = Count.INVALID
+        return i64(Edge.DROP)
+    treated = s.hot[known >> 1].flags & session.TREATED != 0
+    return arcs.proceed_past(meta, row, skips[i64(treated)])
 
 
 @inline
@@ -160,7 +178,12 @@ def ip6_acl(
     for i in range(idx.size):
         row = i64(idx[i])
         at = f.WORDS6 * i + f.COMMON6
-        kind, flow = i64(fields[at + f.KIND]), flows[i]
+        kind, flow, zone = i64(fields[at + f.KIND]), flows[i], i64(ports[meta[row].rx_port].vrf)
+        if kind & f.LATER:
+            to = _follow_first(data, meta, row, kind, flow, zone, s, skips, count)
+            if to >= 0:
+                edge[i] = to
+                continue
         own = (meta[row].flags & SELF_MADE != 0) | _is_discovery(data, meta, row, kind)
         action = actions[0 if found[i] == NIL else i64(found[i])]
         if not own:
@@ -173,13 +196,13 @@ def ip6_acl(
             continue
         elif not own and action.kind != policy.PERMIT:
             said = ~i64(Count.DENIED)
+        elif kind & f.LATER:
+            if not own and action.flags & policy.STATELESS == 0:
+                said = ~i64(Count.PIECE)
         elif flow >= 0 and (own or action.flags & policy.STATELESS == 0):
             granted = policy.grant(action, own, fields[at + f.PLACE])
-            zone = i64(ports[meta[row].rx_port].vrf)
             said = _begin(data, meta, row, kind, flow, zone, granted, s)
             count[Count.SESSIONS] += u64(said == 1)
-        elif not own and kind & f.LATER and not action.flags & policy.STATELESS:
-            said = ~i64(Count.PIECE)
         if said < 0:
             count[~said] += u64(1)
             meta[row].reason = ~said

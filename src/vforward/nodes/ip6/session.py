@@ -3,11 +3,11 @@
 
 As ip4-session, without NAT: RFC 9293, RFC 5961, RFC 4443 section 2.4 (ICMPv6 errors go with the session
 that they are about; ND and other messages of no flow go on to the rules). Extension headers are passed
-over as packet.ip6 says.
+over as packet.ip6 says. Pieces of datagrams come from ip6-reassembly, with the ports of the first one.
 
 In two passes over the vector the cache lines are asked for of which the third has need.
 
-Reads   meta.l3, end, rest, rx_port; hash of fragments (PORTS_KNOWN); IPv6 header and extensions, TCP,
+Reads   meta.l3, end, rest, rx_port; hash of pieces (PORTS_KNOWN); IPv6 header and extensions, TCP,
         UDP, ICMPv6
 Writes  the table sessions; meta.treatment, features, reason; work
 Drops   see Count
@@ -67,8 +67,6 @@ def _decide(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, skips
         both = i64(meta[row].hash)
         if protocol == ip6.FRAGMENT:
             protocol, at = i64(data[row, l4]), i64(-1)
-    elif protocol == ip6.FRAGMENT:
-        return arcs.proceed(meta, row)
     else:
         both = l4_ports.load(data, row, l4, protocol, end)
     if both == l4_ports.NONE:
