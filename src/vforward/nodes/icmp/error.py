@@ -6,7 +6,7 @@ address), 4.3.2.5 (precedence), 4.3.2.7 (when to say nothing) and 4.3.2.8 (how o
 
 Reads   meta.scratch (MTU << 16 | type << 8 | code, by the node that refused the packet), l3, end,
         rest, rx_port, flags; the packet as it was received, or as NAT has changed it; sessions
-Writes  28 bytes in front of the IPv4 header; meta.off, l3, end, rest, flags, next, reason
+Writes  28 bytes in front of the IPv4 header; meta.off, l3, end, rest, flags, next, treatment, reason
 Drops   see Count
 
 The source of a packet that NAT has changed (TRANSLATED) may be one of ours: the error goes there, and
@@ -25,10 +25,7 @@ from vforward.jit.be import load16, load32, store16, store32
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import kernel
 from vforward.layout import (
-    CHAINED,
     LINK_BROADCAST,
-    SELF_MADE,
-    TRACED,
     TRANSLATED,
     U64,
     Counts,
@@ -37,7 +34,7 @@ from vforward.layout import (
     Meta,
     Rows,
 )
-from vforward.memory.pool import put_rest
+from vforward.nodes.answer import become_answer
 from vforward.packet import icmp4, ip4
 from vforward.packet.checksum import fold, sum_bytes
 from vforward.tables.addresses import Addresses, mapped
@@ -156,15 +153,10 @@ def icmp4_error(
             meta[row].reason = reason
             edge[i] = Edge.DROP
             continue
-        if meta[row].flags & CHAINED:
-            put_rest(pool, meta, row)
         l3 = np.int64(meta[row].l3)
         quoted: Any = min(np.int64(meta[row].end) - l3, QUOTE)
         _write(data, meta, row, quoted, sender)
-        meta[row].off = l3 - ADDED
-        meta[row].l3 = l3 - ADDED
-        meta[row].end = l3 + quoted
-        meta[row].flags = (meta[row].flags & np.uint32(TRACED)) | np.uint32(SELF_MADE)
+        become_answer(meta, pool, row, l3 - ADDED, l3 + quoted)
         edge[i] = Edge.REPLY
 
 
