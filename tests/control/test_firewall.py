@@ -148,6 +148,62 @@ def test_policers(firewall):
     assert records[2]["packets"].tolist() == [0, 0, 0]
 
 
+PLAIN = r.Policer(rate=8000, burst=64)
+
+
+def numbers(firewall):
+    return {str(name): number for name, number in firewall._policer_numbers.items()}
+
+
+def few_policers(firewall):
+    """Three, and no number more."""
+    on(firewall, policers=dict.fromkeys("abc", PLAIN))
+    firewall._policer_numbers._n = 4
+
+
+def test_a_policers_number_rests_until_no_worker_knows_it(firewall):
+    """An older policy may name it: packets that it lets through would be policed by the next one."""
+    few_policers(firewall)
+    firewall.quiesce = lambda: False
+    firewall.change(policers=dict.fromkeys("bc", PLAIN))
+    assert not firewall._is_idle(1)
+    firewall.quiesce = lambda: True
+    firewall.change(rules=[])
+    assert firewall._is_idle(1)
+    firewall.change(policers=dict.fromkeys("bcd", PLAIN))
+    assert numbers(firewall) == {"b": 2, "c": 3, "d": 1}
+
+
+def test_a_number_that_is_given_up_is_not_taken_in_the_same_change(firewall):
+    few_policers(firewall)
+    firewall.change(policers=dict.fromkeys("bc", PLAIN))
+    firewall.change(policers=dict.fromkeys("bd", PLAIN))
+    assert numbers(firewall) == {"b": 2, "d": 1}, "and not 3, which is given up now"
+
+
+def test_a_policers_number_rests_while_sessions_are_policed_by_it(firewall):
+    """They keep their treatment: another policer of that number would be theirs."""
+    few_policers(firewall)
+    parts, array = firewall.table.parts, firewall.table.array
+    array[session.UNUSED] = 3
+    parts.hot["state"][1:3] = session.UNREPLIED, session.FREE
+    parts.cold["treatment"][1:3] = [firewall.treatments.number(policer=n) for n in (1, 2)]
+    for left in ("bc", "c"):
+        firewall.change(policers=dict.fromkeys(left, PLAIN))
+    firewall.change(policers=dict.fromkeys("cd", PLAIN))
+    assert numbers(firewall) == {"c": 3, "d": 2}
+
+
+def test_a_pool_is_deleted_when_no_worker_knows_it(firewall):
+    on(firewall, nat=[r.SourceNat(pool="203.0.113.1")])
+    firewall.quiesce = lambda: False
+    firewall.change(nat=[])
+    assert [pool.number for pool in firewall.pools.statistics()] == [0, 1]
+    firewall.quiesce = lambda: True
+    firewall.change(nat=[r.SourceNat(pool="203.0.113.2")])
+    assert [pool.number for pool in firewall.pools.statistics()] == [0, 2]
+
+
 def test_pools(firewall):
     on(firewall, nat=[r.SourceNat(pool="203.0.113.1", ports="2000-2999"), r.Masquerade(out="wan")])
     rewrites = part(firewall, policy.REWRITES, policy.REWRITE)

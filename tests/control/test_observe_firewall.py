@@ -4,12 +4,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import fake_forwarder as fake
 from vforward.control import observe, observe_firewall
 from vforward.control.session_list import Filter
 from vforward.errors import ArenaError
+from vforward.memory.arena import Arena
 from vforward.rings.spsc import Ring
 
 
@@ -42,6 +44,22 @@ def test_rules_that_are_not_shown_are_counted(view):
 def test_rules_after_clear(view):
     view.clear()
     assert [row["packets"] for row in observe_firewall.rules(view)] == [0, 0]
+
+
+def test_clear_is_for_all_that_the_firewall_counts(view):
+    view.clear()
+    (nat,), (gold,) = observe_firewall.nat(view), observe_firewall.policers(view)
+    assert (nat["sessions"], nat["allocated"], nat["exhausted"]) == (0, 0, 0)
+    assert {
+        gold[f"{c}_{key}"] for c in observe_firewall.COLOURS for key in ("packets", "bytes")
+    } == {0}
+    with Arena.attach("fake") as writer:
+        writer.open("nat_pools", writable=True)[0]["allocated"] += 2
+        policer = writer.open("policers", writable=True)[1]
+        assert policer["packets"].tolist() == [5, 0, 2], "the worker's own words are left alone"
+        policer["packets"] += np.array([0, 0, 3], np.uint64)
+    assert observe_firewall.nat(view)[0]["allocated"] == 2
+    assert observe_firewall.policers(view)[0]["red_packets"] == 3
 
 
 def test_nat(view):

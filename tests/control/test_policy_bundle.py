@@ -66,6 +66,6 @@ def test_an_old_one_stays_until_a_quiet_point():
 
     made.quiesce = not_yet
     for n in (1, 2, 3):
-        made.publish(parts(n))
+        assert made.publish(parts(n)) == (n == 3)
         assert asked[-1] == made.bundle.ctypes.data, "asked when the new one is in force"
         assert len(made._kept) == (n if n < 3 else 1)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from graph.kernels import IDLE, KEEP, QUEUE, SAME, Rig, rounds, until, working
 from vforward.graph import control as c
 from vforward.graph.build import QUEUE_ROOM
+from vforward.graph.node import MORE
 from vforward.io import shim
 from vforward.io.libc import libc_address
 from vforward.layout import EDGE_HELD, EDGE_MAX
@@ -352,13 +353,35 @@ def sleeping_rig(*descriptors):
     rig = Rig()
     left = rig.source(0, ["sink"])
     rig.sink()
-    rig.build()
+    return rig, left, let_sleep(rig.build(), *descriptors)
+
+
+def let_sleep(rig, *descriptors):
+    """Let a worker that has nothing to do sleep. Returns what wakes it."""
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     fds = [fd | 1 << 32 for fd in (wake, *descriptors)]  # POLLIN
     rig.plan = rig.plan._replace(polled=np.array(fds, np.uint64))
     rig.control[c.POLL], rig.control[c.READ] = shim.address("vf_ppoll"), libc_address("read")
     rig.control[c.SPIN_ROUNDS] = 100
-    return rig, left, wake
+    return wake
+
+
+def test_while_an_input_has_more_to_do_no_worker_sleeps():
+    """Else it would do a round's worth in each POLL_NS."""
+    rig = Rig()
+    result = np.array([MORE]).view(np.uint64)
+    rig.add(IDLE, "idle", ["sink"], result=result)
+    rig.sink()
+    wake = let_sleep(rig.build())
+    try:
+        with working(rig):
+            until(lambda: rounds(rig) > 1000)
+            assert rig.control[c.SLEEPS] == 0
+            result[0] = 0
+            until(lambda: rig.control[c.SLEEPS] > 0)
+        assert rig.stats("idle")[: c.CLOCKS].tolist() == [0, 0], "it has received nothing"
+    finally:
+        os.close(wake)
 
 
 def test_an_idle_worker_sleeps_and_is_woken():

@@ -243,7 +243,7 @@ def test_offload_fields_out_of_bounds_are_dropped(hosts, forged):
             mine, tap[tap_rx.FD] = int(tap[tap_rx.FD]), right.fileno()
             vnet = np.zeros(1, linux.VIRTIO_NET_HDR)
             if forged == "csum":
-                vnet["flags"], vnet["csum_start"] = 1, 13
+                vnet["flags"], vnet["csum_start"] = 1, 14 + 20 - 1  # in an IPv4 header
             else:
                 vnet["gso_type"] = linux.VIRTIO_NET_HDR_GSO_TCPV4
             left.send(vnet.tobytes() + numbered(100))

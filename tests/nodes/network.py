@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import strategies
 from oracles import ethernet
 from oracles.router import Port
+from tables import nat_sessions
 from vforward.graph.arcs import END
 from vforward.graph.node import Node
 from vforward.layout import VECTOR_MAX
@@ -170,6 +171,7 @@ def tables() -> dict[str, NDArray[Any]]:
         "adjacencies": adjacencies,
         "buckets": np.zeros(1, np.uint32),
         "icmp_limits": no_limits(),
+        "sessions": nat_sessions.table(1),
     }
 
 

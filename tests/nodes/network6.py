@@ -100,6 +100,14 @@ def known(port: int) -> list[IPv6Address]:
     return [*PORTS[port - 1].own, *others(port)]
 
 
+def ours(port: int) -> list[IPv6Address]:
+    """What no other host of the port may have: these, and its VRF's IPv4 addresses, as mapped ones."""
+    return [
+        *known(port),
+        *([IPv6Address(IP4)] if PORTS[port - 1].vrf == PORTS[LAN - 1].vrf else []),
+    ]
+
+
 def others(port: int) -> list[IPv6Address]:
     """Global addresses of the other ports of its VRF."""
     here = PORTS[port - 1]

@@ -125,7 +125,9 @@ def test_a_policer_can_be_changed_and_cleared():
     made.define(1, 8000, 3000, actions=(7, PASS, 0))
     assert [police(made, 1000, 5) for _ in range(4)] == [7, 7, 7, 0]
     assert made.statistics(1) == ((4, 0, 2), (4000, 0, 2000))
+    made._cleared[1] = made.table[1]  # as `vforward clear` does
     made.clear(1)
+    assert made._cleared[1]["packets"].tolist() == [0, 0, 0], "nothing is taken from the next one's"
     assert police(made, 1000, 5) == PASS
     assert made.statistics(1) == ((0, 0, 0), (0, 0, 0))
 

@@ -28,6 +28,14 @@ def test_the_same_treatment_has_the_same_number():
     assert treatments.tables == {"treatments": treatments.table}
 
 
+def test_whom_treatments_ask():
+    treatments, _ = both()
+    numbers = [treatments.number(46), treatments.number(46, 3), treatments.number(policer=1)]
+    assert treatments.policers_of(np.array([], np.uint16)) == set()
+    assert treatments.policers_of(np.array(numbers[:2] * 3, np.uint16)) == {0, 3}
+    assert treatments.policers_of(np.array([0, numbers[2]], np.uint16)) == {0, 1}
+
+
 def test_a_mark_alone():
     treatments, policers = both()
     assert say(treatments, policers, treatments.number(46)) == 46

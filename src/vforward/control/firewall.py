@@ -125,6 +125,7 @@ class Firewall:
         self.hits: NDArray[np.uint64] = arena.make("rule-hits", 2 * places, np.uint64)
         self._hits_cleared = arena.make("rule-hits-cleared", 2 * places, np.uint64)
         self.pools = NatPools(arena)
+        self._left_pools: list[int] = []
         self.policers = Policers(arena, self._hz, policer.POLICERS_MAX if settings else 2)
         self.treatments = Treatments(arena, treatment.TREATMENTS_MAX if settings else 1)
         self.table = Sessions(arena, settings.sessions if settings else 1)
@@ -138,7 +139,10 @@ class Firewall:
             self.pools.add,
             {(0, 0, LOW, HIGH): MASQUERADE},
         )
-        self._policer_numbers = Slots(policer.POLICERS_MAX, "policers")
+        self._held_policers: set[int] | None = None
+        self._left_policers: set[int] = set()
+        """Numbers that a worker may still find in an older policy; so too the pools above."""
+        self._policer_numbers = Slots(policer.POLICERS_MAX, "policers", self._is_idle)
         compilers = {4: acl.compile4, 6: acl.compile6}
         self._compiler = Compiler(self._places, compilers, self._treatment)
         self._prepared = True
@@ -235,9 +239,12 @@ class Firewall:
                 )  # a worker may be counting for whoever was
                 self._hits_cleared[words_of] = self.hits[words_of]  # there before
             numbers = {i.name: i.number for i in self._interfaces}
-            self._policy.publish(self._compiler.parts(wanted, numbers))
-            for number in self._places.unused_pools(wanted):
-                self.pools.delete(number)
+            quiet = self._policy.publish(self._compiler.parts(wanted, numbers))
+            self._left_pools += self._places.unused_pools(wanted)
+            if quiet:
+                self._left_policers.clear()
+                while self._left_pools:
+                    self.pools.delete(self._left_pools.pop())
             settings = wanted.settings
             self.table.set_loose(settings.loose)
             for kind, seconds in zip(session.KINDS, session.DEFAULTS, strict=True):
@@ -247,6 +254,9 @@ class Firewall:
         self.changes += 1
 
     def _set_policers(self, wanted: Wanted) -> None:
+        numbers = self._policer_numbers.items()
+        self._left_policers |= {n for name, n in numbers if name not in wanted.policers}
+        self._held_policers = None
         new = self._policer_numbers.keep(wanted.policers)
         for number in new:
             self.policers.clear(number)
@@ -263,6 +273,16 @@ class Firewall:
                     peak_rate=one.peak_rate or 0,
                     actions=(policer.PASS, *remedies),
                 )
+
+    def _is_idle(self, number: int) -> bool:
+        """Whether nobody asks a policer that is gone: no older policy, and no session that began by one.
+
+        Sessions keep their treatment, so until then the number's next policer would police them.
+        """
+        if self._held_policers is None:  # once for each change: there may be a million sessions
+            held = self.table.parts.cold["treatment"][self.table.numbers()]
+            self._held_policers = self.treatments.policers_of(held)
+        return number not in self._left_policers | self._held_policers
 
     def _treatment(self, mark: int | None, police: str) -> int:
         number = self._policer_numbers[police] if police else 0

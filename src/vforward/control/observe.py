@@ -2,8 +2,8 @@
 """Look into a running forwarder: what `vforward show` shows, as rows. Reads shared memory only.
 
     read     documents forwarder, routes, neighbors, cleared; segments control, stats, taken,
-             counts, drops, rule-hits, and of the last five what they held when they were last cleared
-    written  by clear: the segments NAME-cleared, and the document "cleared"
+             counts, drops, and what they held when they were last cleared
+    written  by clear: the segments NAME-cleared, the firewall's too, and the document "cleared"
 
 Nobody is stopped or waited for, and nothing here imports Numba. A counter is shown as what it has
 counted since the last clear.
@@ -26,7 +26,8 @@ from vforward.memory.place import running, runtime_directory
 
 STATES = {c.IDLE: "idle", c.RUNNING: "running", c.PAUSED: "paused", c.STOPPED: "stopped"}
 COUNTED = ("stats", "taken", "counts", "drops")
-HITS = "rule-hits"
+HITS, POLICERS, POOLS = "rule-hits", "policers", "nat_pools"
+"""What the firewall counts in; a forwarder that is only a graph has none."""
 OUTSIDE = "counted by the port, outside of the graph"
 QUEUE_FULL = "came while the node's queue was full"
 
@@ -282,7 +283,7 @@ class View:
     def clear(self) -> None:
         """Count from zero from now on. The worker's own counters are left alone."""
         with Arena.attach(self.arena.name) as writer:
-            for name in (*COUNTED, *([HITS] if self.has(HITS) else [])):
+            for name in (*COUNTED, *filter(self.has, (HITS, POLICERS, POOLS))):
                 writer.open(f"{name}-cleared", writable=True)[:] = self.arena.open(name)
         words = {"clock": c.NOW, "sleeps": c.SLEEPS, "rounds": c.ROUNDS}
         content = {name: int(self.control[word]) for name, word in words.items()}

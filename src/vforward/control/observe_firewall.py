@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look at the firewall of a running forwarder: its rules, NAT, policers and sessions, as rows.
 
-    read     documents firewall, forwarder; segments rule-hits, rule-hits-cleared, nat_pools, policers,
-             sessions-0
+    read     documents firewall, forwarder; segments sessions-0, rule-hits, nat_pools, policers, and of
+             the last three what they held when they were last cleared
     written  by kill: the ring session-kills-0, under a lock on its file
 
-Layouts of the last three are those of tables, which load Numba: they are imported when asked for.
+Layouts of the segments are those of tables, which load Numba: they are imported when asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vforward.control.observe import HITS, View
+from vforward.control.observe import HITS, POLICERS, POOLS, View
 from vforward.errors import ArenaError
 
 if TYPE_CHECKING:
@@ -55,27 +55,27 @@ def rules(view: View) -> list[dict[str, Any]]:
 def nat(view: View) -> list[dict[str, Any]]:
     """The rules of NAT: number, name, type, match, new, packets; allocated and exhausted of its pool."""
     found, hits = about(view), _Hits(view)
-    pools = view.arena.open("nat_pools")
+    pools = _Since(view, POOLS)
     rows = []
     for i, one in enumerate(found["nat"]):
         row = {"number": i, **{key: one[key] for key in ("name", "type", "match", "new")}}
         row["sessions"] = hits.of(one["hits"])["packets"]
         for key in ("allocated", "exhausted"):
-            row[key] = None if one["pool"] is None else int(pools[one["pool"]][key])
+            row[key] = None if one["pool"] is None else pools.of(one["pool"], key)[0]
         rows.append(row)
     return rows
 
 
 def policers(view: View) -> list[dict[str, Any]]:
-    """The policers: name, what they are set to, packets and bytes by colour since they are there."""
+    """The policers: name, what they are set to, packets and bytes by colour."""
     listed = about(view)["policers"]
-    table = view.arena.open("policers")
+    counts = _Since(view, POLICERS)
     rows = []
     for one in listed:
         row = {"name": one["name"], "what": one["what"]}
         for key in ("packets", "bytes"):
-            counted = table[one["number"]][key]
-            row |= {f"{colour}_{key}": int(n) for colour, n in zip(COLOURS, counted, strict=True)}
+            counted = counts.of(one["number"], key)
+            row |= {f"{colour}_{key}": n for colour, n in zip(COLOURS, counted, strict=True)}
         rows.append(row)
     return rows
 
@@ -101,6 +101,19 @@ def kill(view: View, wanted: Filter) -> int:
     keys = sessions(view).keys(wanted)
     with Arena.attach(view.arena.name) as writer:
         return end_sessions(writer.open(KILLS, writable=True), writer.path / KILLS, keys)
+
+
+class _Since:
+    """What the records of a segment have counted since the last clear."""
+
+    def __init__(self, view: View, name: str) -> None:
+        self._before = view.arena.open(f"{name}-cleared").copy()  # first: counters only grow
+        self._now = view.arena.open(name)
+
+    def of(self, number: int, field: str) -> list[int]:
+        """The counters of a record's field."""
+        counted = self._now[field][number] - self._before[field][number]
+        return [int(n) for n in np.atleast_1d(counted)]
 
 
 class _Hits:

@@ -86,9 +86,11 @@ class Policy:
         """What is in force."""
         return self._kept[-1] if self._kept else None
 
-    def publish(self, parts: Parts) -> None:
-        """Put a policy in force. The old one is gone when no worker uses it."""
+    def publish(self, parts: Parts) -> bool:
+        """Put a policy in force. Returns whether no worker uses an older one: all of them are gone then."""
         self._kept.append(assemble(parts))
         _put_in_force(self.words, self._kept[-1].ctypes.data)
-        if self.quiesce():
-            del self._kept[:-1]  # else with the next one
+        if not self.quiesce():
+            return False  # they go with the next one
+        del self._kept[:-1]
+        return True

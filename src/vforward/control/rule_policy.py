@@ -89,7 +89,10 @@ class Places:
         return new
 
     def unused_pools(self, wanted: Wanted) -> list[int]:
-        """Forget the pools that are not wanted, but for number 0. Returns their numbers."""
+        """Forget the pools that are not wanted, but for number 0. Returns their numbers.
+
+        They may be deleted when no worker uses a policy that names them.
+        """
         unused = [
             pool for pool, number in self.pools.items() if number and pool not in wanted.pools
         ]

@@ -26,14 +26,13 @@ from vforward.control.wording import listed, nearest
 from vforward.errors import ArenaError, ConfigError
 from vforward.rings.spsc import Ring
 from vforward.tables import session as t
+from vforward.tables.session_table import Ends, ends
 
 SESSIONS, KILLS = "sessions-0", "session-kills-0"
 """Segments of the arena."""
 CHUNK = 1 << 15
 """Records that are copied at a time."""
 PATIENCE_S = 5.0
-LOW = np.uint64(0xFFFFFFFF)
-Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -91,14 +90,6 @@ def _states(text: str) -> list[int]:
             f"no state {text!r}{nearest(text, t.STATES[1:])}; there are: {listed(t.STATES[1:])}"
         )
     return found
-
-
-class Ends(NamedTuple):
-    """An end of sessions: addresses in two words, and ports."""
-
-    high: Words
-    low: Words
-    port: Words
 
 
 class _Chunk(NamedTuple):
@@ -203,26 +194,6 @@ class SessionList:
             yield row
 
 
-def ends(hot: NDArray[Any], *, reply: bool = False) -> tuple[Ends, Ends]:
-    """The initiator's and the responder's end of each record. reply: as the responder knows them."""
-    six = (hot["flags"] & t.SIX) != 0
-    k0, k1 = (hot["k2"], hot["k3"]) if reply else (hot["k0"], hot["k1"])
-    ports = np.where(six, hot["ports"], k0 & LOW)
-    source, destination = (
-        Ends(
-            np.where(six, hot[high], np.uint64(0)),
-            np.where(six, hot[low], k1 >> shift & LOW),
-            ports >> (shift >> np.uint64(1)) & np.uint64(0xFFFF),
-        )
-        for high, low, shift in (("k0", "k1", np.uint64(32)), ("k2", "k3", np.uint64(0)))
-    )
-    turned = reply & ~six  # the key is that of what the responder sends
-    return (
-        Ends(*(np.where(turned, a, b) for a, b in zip(destination, source, strict=True))),
-        Ends(*(np.where(turned, a, b) for a, b in zip(source, destination, strict=True))),
-    )
-
-
 def matches(hot: NDArray[Any], wanted: _Parsed, zone: int | None) -> NDArray[np.bool_]:
     """Which records a filter lets through."""
     found = np.ones(hot.size, np.bool_)
@@ -266,8 +237,9 @@ def _text(end: Ends, i: int, six: bool) -> str:
 def end_sessions(ring: NDArray[np.uint64], path: Path, keys: NDArray[np.uint64]) -> int:
     """Tell the worker to end sessions. Returns how many that were.
 
-    path: the ring's file, on which whoever writes to it holds a lock. Raises ArenaError when the worker
-    takes none of them any more.
+    path: the ring's file, on which whoever writes to it holds a lock. A worker that sleeps looks at the
+    ring when it wakes, within scheduler.POLL_NS, and sleeps no more until all is done. Raises ArenaError
+    when it takes none of them any more.
     """
     to = Ring(ring)
     done = 0

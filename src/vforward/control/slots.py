@@ -14,7 +14,8 @@ K = TypeVar("K", bound=Hashable)
 class Slots:
     """Numbers 1 to n - 1 for things by their keys. One that is free again is the last to be used anew.
 
-    what: for the message when there are too many. idle: whether a free number may be used anew already.
+    what: for the message when there are too many. idle: whether a free number may be used anew already;
+    where that is true of none, the one is used that has been free for longest.
     """
 
     def __init__(self, n: int, what: str, idle: Callable[[int], bool] = lambda _: True) -> None:

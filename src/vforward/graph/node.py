@@ -39,13 +39,18 @@ class Labels(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
+MORE = -(1 << 16)
+"""What an input returns that has received nothing, and has more to do: the worker is not to sleep now.
+Other results below 0 are errors of system calls."""
+
+
 class Kind(Enum):
     """How the scheduler treats a node."""
 
     INNER = "inner"
     """Called with a vector that other nodes handed on."""
     INPUT = "input"
-    """Polled once per round: its kernel fills idx and edge and returns how many (``-> int``)."""
+    """Polled once per round: its kernel fills idx and edge and returns how many (``-> int``), or MORE."""
     QUEUE = "queue"
     """Passes on in the next round what it was given in this one: the way to close a cycle."""
 

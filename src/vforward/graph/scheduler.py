@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from vforward.graph import control as c
 from vforward.graph import emit
+from vforward.graph.node import MORE
 from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
 from vforward.jit.kernel import i64, inline, kernel, u64
@@ -252,8 +253,9 @@ def _begin_trace(g: Any, rows: Any) -> None:
 
 @inline
 def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
-    """Poll each input once. Returns (packets, clock)."""
+    """Poll each input once. Returns (packets, whether an input has more to do, clock)."""
     total = 0
+    more = False
     for node in range(g.n_inputs):
         frame = g.nodes[node].frame
         n = call4(g.nodes[node].entry, g.nodes[node].block, frame, vector, address(g.edges))
@@ -264,13 +266,14 @@ def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
             _hand_on(g, node, frame, n, True)
             total += n
             g.stats[node * c.STATS + c.PACKETS] += u64(n)
+        more |= n == MORE
         end = cycles()
         empty = i64(n <= 0)
         at = node * c.STATS
         g.stats[at + c.CALLS + 3 * empty] += u64(1)
         g.stats[at + c.CLOCKS + 2 * empty] += end - start
         start = end
-    return total, start
+    return total, more, start
 
 
 @inline
@@ -367,7 +370,7 @@ def run(words: Any, until_idle: bool) -> None:
         vector = max(1, min(VECTOR_MAX, i64(load_acquire64(base + 8 * c.VECTOR))))
         g.emitted[emit.LEFT] = u64(emit.EMIT_ROOM)
         start = cycles()
-        packets, start = _poll_inputs(g, vector, start)
+        packets, more, start = _poll_inputs(g, vector, start)
         packets += _take_up_queues(g)
         run_pending(g, vector, start)
         g.control[c.NOW] = start
@@ -376,8 +379,8 @@ def run(words: Any, until_idle: bool) -> None:
             g.control[c.BUSY_ROUNDS] += u64(1)
             empty = 0
         else:
-            empty += 1
-            if until_idle:
+            empty = 0 if more else empty + 1
+            if until_idle and not more:
                 break
             _rest(g, empty)
     store_release64(base + 8 * c.STATE, u64(c.STOPPED))

@@ -73,6 +73,8 @@ AHEAD = 6  # slots; further ahead gains nothing
 TRIES = 3  # a socket's pending error is reported once, in place of the frame
 MACS = 12  # bytes before the VLAN tag
 ETHERNET = 14
+SHORTEST = 20
+"""Bytes of the shortest network header (IPv4's): no checksum of a transport begins before its end."""
 VLAN = 0x8100
 TCP_CSUM_OFF = 16
 DROPPED = -1
@@ -108,7 +110,7 @@ def _offload(data: Any, meta: Any, row: Any, vnet: Any, tag: Any) -> bool:
         flags = CSUM_VALID
     if vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM:
         start, off = i64(vnet.csum_start) + tag, i64(vnet.csum_offset)
-        if start < ETHERNET + tag or start + off + 2 > first:
+        if start < ETHERNET + SHORTEST + tag or start + off + 2 > first:
             return False
         flags = CSUM_PARTIAL
         record.csum_start = HEADROOM + start

@@ -19,13 +19,8 @@ A checksum of 0 becomes 0xffff where 0 means that there is none (UDP), and stays
 fragment other than the first has neither ports nor a checksum.
 
 A checksum that is still to be completed (CSUM_PARTIAL) holds the sum of the pseudo-header, so only
-addresses change it. Where the packet comes from a virtual machine csum_start and csum_off are hostile:
-
-    at the protocol's own checksum            believed
-    behind the headers that are read here     a packet in the packet (a tunnel): not looked at, and kept
-    anywhere else                             CSUM_PARTIAL is taken off: what was let through by what
-                                              its headers say must not get others later. Its receiver
-                                              will find the checksum wrong.
+addresses change it. It stands where packet.partial lets it, or ip4-input has dropped the packet; one of
+a packet in the packet (a tunnel) is not looked at.
 """
 
 from __future__ import annotations
@@ -48,11 +43,16 @@ from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import CSUM_PARTIAL, TRANSLATED
 from vforward.packet import icmp4, ip4
 from vforward.packet.flow_hash import DCCP, TCP, UDP, UDP_LITE
+from vforward.packet.partial import (
+    NONE,
+    TCP_CHECKSUM,
+    UDP_CHECKSUM,
+    checksum_of,
+    is_partial_at,
+)
 
-TCP_CHECKSUM, UDP_CHECKSUM = 16, 6
 TCP_HEADER, SHORTEST_HEADER = 20, 8
 ECHO_IDENT = 4
-NONE = -1
 
 
 @inline
@@ -61,16 +61,6 @@ def ports_change(protocol: Any) -> Any:
     return (
         (protocol == TCP) | (protocol == UDP) | (protocol == UDP_LITE) | (protocol == DCCP)
     )  # fmt: skip
-
-
-@inline
-def checksum_of(protocol: Any) -> Any:
-    """Where a protocol's checksum is, bytes from its header's start; NONE if none is known."""
-    if protocol == TCP:
-        return i64(TCP_CHECKSUM)
-    if ports_change(protocol):
-        return i64(UDP_CHECKSUM)
-    return i64(icmp4.CHECKSUM) if protocol == ip4.ICMP else i64(NONE)
 
 
 @inline
@@ -169,27 +159,6 @@ def rewrite4(
 
 
 @kernel
-def is_partial(meta: Any, row: Any, l4: Any, protocol: Any) -> Any:
-    """Whether the protocol's own checksum is still to be completed; see the module.
-
-    Takes CSUM_PARTIAL off what says a place that it may not. l4 < 0: there is no place.
-    """
-    if not meta[row].flags & CSUM_PARTIAL:
-        return False
-    start = i64(meta[row].csum_start)
-    field = checksum_of(protocol)
-    if l4 >= 0 and field != NONE:
-        if start == l4 and i64(meta[row].csum_off) == field:
-            return True
-        beyond = start >= l4 + (TCP_HEADER if protocol == TCP else SHORTEST_HEADER)
-    else:
-        beyond = l4 >= 0 and start >= l4
-    if not beyond:
-        meta[row].flags = meta[row].flags & ~np.uint32(CSUM_PARTIAL)
-    return False
-
-
-@kernel
 def _translate_odd(
     data: Any, meta: Any, row: Any, l3: Any, l4: Any, protocol: Any, src: Any, dst: Any
 ) -> Any:
@@ -201,7 +170,7 @@ def _translate_odd(
     if l4 >= 0 and field != NONE:
         if l4 + max(field + 2, SHORTEST_HEADER) > end:
             return False
-    partial = is_partial(meta, row, l4, protocol)
+    partial = is_partial_at(meta, row, l4, field)
     rewrite4(data, row, l3, l4, protocol, src, dst, end, partial)
     return True
 

@@ -194,6 +194,7 @@ class NatPools:
     def __init__(self, arena: Arena, name: str = "nat_pools") -> None:
         self.name = name
         self.table: NDArray[Any] = arena.make(name, POOLS_MAX, NAT_POOL)
+        self._cleared = arena.make(f"{name}-cleared", POOLS_MAX, NAT_POOL)  # readers subtract it
         self._write(MASQUERADE, 0, 0, LOW, HIGH)
 
     def add(self, first: int = 0, last: int = 0, low: int = LOW, high: int = HIGH) -> int:
@@ -229,6 +230,6 @@ class NatPools:
         ]
 
     def _write(self, number: int, first: int, last: int, low: int, high: int) -> None:
-        self.table[number] = np.zeros((), NAT_POOL)
+        self.table[number] = self._cleared[number] = np.zeros((), NAT_POOL)
         self.table["first"][number], self.table["last"][number] = first, last
         self.table["low"][number], self.table["high"][number] = low, high

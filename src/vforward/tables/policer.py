@@ -149,6 +149,7 @@ class Policers:
 
     def __init__(self, arena: Arena, hz: int, n: int = POLICERS_MAX) -> None:
         self.table: NDArray[Any] = arena.make("policers", n, POLICER)
+        self._cleared = arena.make("policers-cleared", n, POLICER)  # readers subtract it
         self.hz = hz
 
     @property
@@ -199,7 +200,8 @@ class Policers:
         """Let all pass that the policer is asked about, and forget its counters."""
         self._check_number(number)
         self.table[number]["kind"] = OFF
-        self.table[number]["packets"] = self.table[number]["bytes"] = 0
+        for records in (self.table, self._cleared):
+            records[number]["packets"] = records[number]["bytes"] = 0
 
     def statistics(self, number: int) -> Statistics:
         """What a policer has counted."""

@@ -36,7 +36,7 @@ import numpy as np
 from vforward.jit.be import load16, load32, store16
 from vforward.jit.kernel import i64, inline, kernel
 from vforward.layout import CSUM_PARTIAL, TRANSLATED
-from vforward.packet import icmp4, icmp6, ip4, ip6
+from vforward.packet import icmp4, icmp6, ip4, ip6, ports
 from vforward.packet.checksum import sum_bytes, sum_to_end, update16
 from vforward.packet.flow_hash import TCP
 from vforward.packet.quoted import REFUSED, quoted4, quoted6
@@ -137,13 +137,13 @@ def related6(s: Any, data: Any, meta: Any, row: Any, l3: Any, l4: Any, zone: Any
         return ~i64(NOT_AN_ERROR)
     if meta[row].flags & CSUM_PARTIAL or icmp6.message_sum(data, meta, row, l3, l4) != 0xFFFF:
         return ~i64(BAD_CHECKSUM)
-    inner, upper, _, protocol, src_high, src_low, dst_high, dst_low, ports = quoted6(
+    inner, upper, _, protocol, src_high, src_low, dst_high, dst_low, both = quoted6(
         data, meta, row, l4
     )
     if inner == REFUSED:
         return ~i64(BAD_QUOTE)
     found = find6(
-        s, src_high, src_low, ports >> 16, dst_high, dst_low, ports & 0xFFFF, protocol, zone
+        s, src_high, src_low, both >> 16, dst_high, dst_low, both & 0xFFFF, protocol, zone
     )
     if found < 0:
         return ~i64(NO_SESSION)
@@ -153,3 +153,22 @@ def related6(s: Any, data: Any, meta: Any, row: Any, l3: Any, l4: Any, zone: Any
     if not _plausible(s, data, row, found, protocol, upper):
         return ~i64(IMPLAUSIBLE)
     return found >> 2
+
+
+@kernel
+def sender4(s: Any, data: Any, meta: Any, row: Any, l3: Any, zone: Any) -> Any:
+    """The address that has sent the packet at l3, which NAT has changed: its source as it came in.
+
+    As its session says; where that is gone, the source that the packet has. It is no later fragment.
+    """
+    l4 = l3 + (i64(data[row, l3]) & 15) * 4
+    protocol = i64(data[row, l3 + ip4.PROTOCOL])
+    both = ports.load(data, row, l4, protocol, i64(meta[row].end))
+    source = load32(data, row, l3 + ip4.SRC)
+    if both == ports.NONE:
+        return source
+    dst = load32(data, row, l3 + ip4.DST) << 16 | both & 0xFFFF
+    found = find4(s, source << 16 | both >> 16, dst, protocol, zone)
+    if found < 0 or belongs(s, found):
+        return source
+    return new_ends4(s, found)[0] >> 16

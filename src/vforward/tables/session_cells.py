@@ -37,93 +37,48 @@ for _flags in range(64):
         CLASS[_flags] = RESET
 
 
-def _table() -> Any:
-    """What is done, by state, direction and class."""
-    cells = np.full((16, 2, 9), DROP, np.uint8)
-
-    def rows(state: int, initiator: list[int], responder: list[int]) -> None:
-        cells[state] = initiator, responder
-
+def _rows() -> dict[int, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """What is done by class: to what the initiator sends, and to what the responder does."""
     k, i, x, r = KEEP, IGNORE, DROP, REOPEN
-    over = t.CLOSED
-    #    SYN SYN_NEW SYN_ACK PLAIN PLAIN_ALL FIN FIN_ALL RESET RESET_EXACT
-    rows(
-        t.SYN_SENT,
-        [k, k, x, x, x, x, x, i, over],
-        [t.SYN_BOTH, t.SYN_BOTH, t.SYN_RECEIVED, i, i, x, x, x, over],
-    )
-    rows(
-        t.SYN_BOTH,
-        [i, i, t.SYN_ANSWERED, x, x, x, x, k, over],
-        [i, i, t.SYN_RECEIVED, x, x, x, x, k, over],
-    )
-    rows(
-        t.SYN_RECEIVED,
-        [
-            i,
-            x,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.FIN_INITIATOR,
-            t.FIN_INITIATOR,
-            k,
-            over,
-        ],
-        [i, x, i, k, k, x, x, k, over],
-    )
-    rows(
-        t.SYN_ANSWERED,
-        [i, x, i, k, k, x, x, k, over],
-        [
-            i,
-            x,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.ESTABLISHED,
-            t.FIN_RESPONDER,
-            t.FIN_RESPONDER,
-            k,
-            over,
-        ],
-    )
-    rows(
-        t.PICKED_UP,
-        [r, r, x, k, k, k, k, k, over],
-        [r, r, x, t.ESTABLISHED, t.ESTABLISHED, t.FIN_RESPONDER, t.FIN_RESPONDER, k, over],
-    )
-    rows(
-        t.ESTABLISHED,
-        [i, i, i, k, k, t.FIN_INITIATOR, t.FIN_INITIATOR, k, over],
-        [i, i, i, k, k, t.FIN_RESPONDER, t.FIN_RESPONDER, k, over],
-    )
-    rows(
-        t.FIN_INITIATOR,
-        [i, i, i, k, k, k, k, k, over],
-        [i, i, i, k, k, t.CLOSING, t.LAST_RESPONDER, k, over],
-    )
-    rows(
-        t.FIN_RESPONDER,
-        [i, i, i, k, k, t.CLOSING, t.LAST_INITIATOR, k, over],
-        [i, i, i, k, k, k, k, k, over],
-    )
-    rows(
-        t.CLOSING,
-        [i, i, i, k, t.LAST_INITIATOR, k, t.LAST_INITIATOR, k, over],
-        [i, i, i, k, t.LAST_RESPONDER, k, t.LAST_RESPONDER, k, over],
-    )
-    rows(
-        t.LAST_INITIATOR,
-        [i, i, i, k, k, k, k, k, over],
-        [i, i, i, k, t.TIME_WAIT, k, t.TIME_WAIT, k, over],
-    )
-    rows(
-        t.LAST_RESPONDER,
-        [i, i, i, k, t.TIME_WAIT, k, t.TIME_WAIT, k, over],
-        [i, i, i, k, k, k, k, k, over],
-    )
-    rows(t.TIME_WAIT, [r, r, i, k, k, k, k, k, over], [x, r, i, k, k, k, k, k, over])
-    rows(t.CLOSED, [r, r, i, k, k, k, k, k, k], [r, r, i, k, k, k, k, k, k])
+    both, received, answered, here = t.SYN_BOTH, t.SYN_RECEIVED, t.SYN_ANSWERED, t.ESTABLISHED
+    fin_i, fin_r, closing = t.FIN_INITIATOR, t.FIN_RESPONDER, t.CLOSING
+    last_i, last_r, wait, over = t.LAST_INITIATOR, t.LAST_RESPONDER, t.TIME_WAIT, t.CLOSED
+    return {
+        #                   SYN   SYN_NEW SYN_ACK   PLAIN PLAIN_ALL FIN      FIN_ALL RESET EXACT
+        t.SYN_SENT:       ((k,    k,      x,        x,    x,        x,       x,      i,    over),
+                           (both, both,   received, i,    i,        x,       x,      x,    over)),
+        t.SYN_BOTH:       ((i,    i,      answered, x,    x,        x,       x,      k,    over),
+                           (i,    i,      received, x,    x,        x,       x,      k,    over)),
+        t.SYN_RECEIVED:   ((i,    x,      here,     here, here,     fin_i,   fin_i,  k,    over),
+                           (i,    x,      i,        k,    k,        x,       x,      k,    over)),
+        t.SYN_ANSWERED:   ((i,    x,      i,        k,    k,        x,       x,      k,    over),
+                           (i,    x,      here,     here, here,     fin_r,   fin_r,  k,    over)),
+        t.PICKED_UP:      ((r,    r,      x,        k,    k,        k,       k,      k,    over),
+                           (r,    r,      x,        here, here,     fin_r,   fin_r,  k,    over)),
+        t.ESTABLISHED:    ((i,    i,      i,        k,    k,        fin_i,   fin_i,  k,    over),
+                           (i,    i,      i,        k,    k,        fin_r,   fin_r,  k,    over)),
+        t.FIN_INITIATOR:  ((i,    i,      i,        k,    k,        k,       k,      k,    over),
+                           (i,    i,      i,        k,    k,        closing, last_r, k,    over)),
+        t.FIN_RESPONDER:  ((i,    i,      i,        k,    k,        closing, last_i, k,    over),
+                           (i,    i,      i,        k,    k,        k,       k,      k,    over)),
+        t.CLOSING:        ((i,    i,      i,        k,    last_i,   k,       last_i, k,    over),
+                           (i,    i,      i,        k,    last_r,   k,       last_r, k,    over)),
+        t.LAST_INITIATOR: ((i,    i,      i,        k,    k,        k,       k,      k,    over),
+                           (i,    i,      i,        k,    wait,     k,       wait,   k,    over)),
+        t.LAST_RESPONDER: ((i,    i,      i,        k,    wait,     k,       wait,   k,    over),
+                           (i,    i,      i,        k,    k,        k,       k,      k,    over)),
+        t.TIME_WAIT:      ((r,    r,      i,        k,    k,        k,       k,      k,    over),
+                           (x,    r,      i,        k,    k,        k,       k,      k,    over)),
+        t.CLOSED:         ((r,    r,      i,        k,    k,        k,       k,      k,    k),
+                           (r,    r,      i,        k,    k,        k,       k,      k,    k)),
+    }  # fmt: skip
+
+
+def _table() -> Any:
+    """The same by state, direction and class; for a state that there is not: DROP."""
+    cells = np.full((16, 2, 9), DROP, np.uint8)
+    for state, row in _rows().items():
+        cells[state] = row
     return cells.reshape(-1)
 
 

@@ -60,6 +60,10 @@ class Treatments:
         """What nodes take, with those of the policers."""
         return {"treatments": self.table}
 
+    def policers_of(self, numbers: NDArray[np.integer[Any]]) -> set[int]:
+        """The policers that treatments ask, by their numbers."""
+        return set(self.table["policer"][np.unique(numbers)].tolist())
+
     def number(self, dscp: int = KEEP, policer: int = 0) -> int:
         """The number of a treatment: always the same for the same. Raises TableFull."""
         assert 0 <= dscp <= KEEP != DROP

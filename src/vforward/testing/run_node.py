@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.graph import emit
-from vforward.graph.node import Kind, Node
+from vforward.graph.node import MORE, Kind, Node
 from vforward.jit import entries
 from vforward.layout import (
     ARC_BITS,
@@ -200,6 +200,7 @@ def _call(
         rows = np.zeros(vector, np.uint32)
         edges = np.full(vector, UNSET, np.uint8)
         n = int(call(rows, edges))
+        n = 0 if n == MORE else n
         assert 0 <= n <= vector, f"node {node.name}: {n} packets for a vector of {vector}"
         return rows[:n], edges[:n]
     edges = np.full(len(rows), UNSET, np.uint8)

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strategies
-from nodes.network import NUMBER, drops, no_limits, own_addresses, ports, run_both
+from nodes.network import NUMBER, drops, run_both
+from nodes.network import tables as all_tables
 from oracles import icmp4, ip4
 from strategies import OURS, PORTS, Ip4Spec, ip
+from tables import nat_sessions
 from vforward.layout import (
     BUF_ROOM,
     BUF_STRIDE,
@@ -168,7 +170,7 @@ def test_no_headroom(l3, ok):
         record["end"] = l3 + 60
         record["scratch"], record["rx_port"] = 11 << 8, NUMBER["lan"]
 
-    tables = {"ports": ports(), "addresses": own_addresses(), "icmp_limits": no_limits()}
+    tables = all_tables()
     result = run_node(NODE, [b"\x5a"] * 3, pool=pool, meta=prepare, tables=tables)
     if ok:
         assert result.frames == [icmp4.error(packet, LAN.addresses[0][0], 11, 0)] * 3
@@ -194,7 +196,7 @@ def limited(cases, **rates):
     packets = [Ip4Spec(b"", 17, src, ip("8.8.8.8")).build() for src in cases]
     result = run_node(
         NODE, packets, meta=prepare, vector=3,
-        tables={"ports": ports(), "addresses": own_addresses(), "icmp_limits": limits},
+        tables={**all_tables(), "icmp_limits": limits},
     )  # fmt: skip
     assert result.counted == drops(result)
     for i, packet in enumerate(packets):
@@ -207,6 +209,39 @@ def test_errors_to_one_address_are_limited():
     flood, other = ip("10.0.0.9"), ip("10.0.0.10")
     edges = limited([flood, flood, flood, flood, other], rate=0, each_rate=1, each_burst=2)
     assert edges == ["reply", "reply", "drop", "drop", "reply"]
+
+
+@pytest.mark.parametrize("proto", [1, 6, 17, 47])
+def test_who_is_masqueraded_is_limited_by_its_own_address(proto):
+    """All have the router's address by then, and none is to use up what the others may hear."""
+    sessions = nat_sessions.table()
+    server = ip("8.8.8.8"), 0 if proto in (1, 47) else 53
+    sent = []
+    for n, client in enumerate((1, 1, 1, 2, 1, 3)):  # a flow each; with ports or without
+        own = ip("10.0.0.9") + client, 0 if proto == 47 else 4000 + n
+        given = OURS[0], 0 if proto == 47 else 50000 + n
+        if proto == 47:
+            server = ip("8.8.8.8") + n, 0
+        nat_sessions.put(sessions, own, server, proto, translated=(given, server))
+        message = {1: b"\x08" + bytes(3) + given[1].to_bytes(2, "big") + bytes(2)}.get(
+            proto, given[1].to_bytes(2, "big") + server[1].to_bytes(2, "big") + bytes(16)
+        )
+        sent.append(Ip4Spec(message, proto, given[0], server[0]).build())
+
+    def prepare(record, i):
+        record["scratch"], record["rx_port"] = 11 << 8, NUMBER["lan"]
+        record["flags"] |= TRANSLATED
+
+    limits = np.zeros(rate_limit.items_for(64), np.uint64)
+    rate_limit.prepare(limits, 1 << 60, rate=0, each_rate=1, each_burst=2)
+    tables = {**all_tables(), "icmp_limits": limits, "sessions": sessions}
+    result = run_node(NODE, sent, meta=prepare, tables=tables)
+    assert result.edges == ["reply", "reply", "drop", "reply", "drop", "reply"]
+    assert result.counted == {"rate-limited": 2}
+
+    limits[rate_limit.HEADER :] = 0
+    tables["sessions"] = nat_sessions.table()  # without its session a packet counts by its source
+    assert run_node(NODE, sent, meta=prepare, tables=tables).edges == ["reply"] * 2 + ["drop"] * 4
 
 
 def test_errors_in_all_are_limited():
@@ -223,7 +258,7 @@ def test_what_is_refused_for_another_reason_is_not_counted_against_the_limit():
     limits = np.zeros(rate_limit.items_for(64), np.uint64)
     rate_limit.prepare(limits, 1 << 60, rate=1, burst=1)
     packets = [Ip4Spec(b"", 17, src, ip("8.8.8.8")).build() for src in (ours, ours, other)]
-    tables = {"ports": ports(), "addresses": own_addresses(), "icmp_limits": limits}
+    tables = {**all_tables(), "icmp_limits": limits}
     result = run_node(NODE, packets, meta=prepare, tables=tables)
     assert result.counted == {"icmp-bad-source": 2}
     assert result.edges == ["drop", "drop", "reply"]
@@ -231,7 +266,7 @@ def test_what_is_refused_for_another_reason_is_not_counted_against_the_limit():
 
 def test_what_is_ours_in_another_vrf_is_a_sender_in_this_one():
     """Two VRFs may have the same addresses (RFC 4364): a customer's is not the router's."""
-    table = ports().copy()
+    table = all_tables()["ports"].copy()
     table["vrf"][1:] = 1
     table["vrf"][1] = 0  # the port that has all addresses, see own_addresses
     ours = Ip4Spec(b"", 17, OURS[0], ip("8.8.8.8")).build()

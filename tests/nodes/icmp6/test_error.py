@@ -51,7 +51,7 @@ def compare(cases):
     for i, (packet, what, link_multicast, port) in enumerate(cases):
         to = icmp6.ip6.source(packet)
         speak = net.speaker(port, to)
-        reason = icmp6.refusal(packet, what[:2], link_multicast, net.known(port), speak)
+        reason = icmp6.refusal(packet, what[:2], link_multicast, net.ours(port), speak)
         if reason:
             assert (result.edges[i], result.reason(i)) == ("drop", reason), packet.hex()
             assert result.frames[i] == frames[i]

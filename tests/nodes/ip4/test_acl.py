@@ -2,7 +2,7 @@
 
 import pytest
 
-from vforward import FirewallSettings, Forwarder, Masquerade, MemoryPort, Rule
+from vforward import FirewallSettings, Forwarder, Masquerade, MemoryPort, Rule, SourceNat
 from vforward.testing import packets as pk
 
 CLIENT, CLIENT_MAC = "10.0.1.9", "02:00:00:00:01:09"
@@ -94,3 +94,21 @@ def test_icmp_without_a_session_does_not_get_past_nat(lab, about):
     assert [len(out) for out in lab.send(lab.wan, 1, SERVER, CLIENT, message)] == [1, 0]
     lab.router.set_nat([])
     assert [len(out) for out in lab.send(lab.lan, 1, CLIENT, SERVER, message)] == [0, 1]
+
+
+def test_who_gets_no_port_is_told(lab):
+    """RFC 5508 section 6, REQ-8."""
+    lab.router.set_firewall(FirewallSettings(default="permit"))
+    lab.router.set_nat([SourceNat(out="wan", pool="192.0.2.1", ports="5000-5001")])
+    lab.router.build()
+    for client in (4000, 4001):
+        back, (out,) = lab.udp(lab.lan, CLIENT, SERVER, client, 53)
+        assert (back, out[12:16]) == ([], bytes([192, 0, 2, 1]))
+    (told,), sent = lab.udp(lab.lan, CLIENT, SERVER, 4002, 53)
+    assert (sent, told[9], told[20:22]) == ([], 1, bytes([3, 13]))
+    assert (told[12:16], told[16:20]) == (bytes([10, 0, 1, 1]), bytes([10, 0, 1, 9]))
+    assert told[28:] == pk.ip4(CLIENT, SERVER, 17, pk.udp(CLIENT, SERVER, 4002, 53))
+    labels = lab.router.graph.members["ip4-acl"]
+    counted = dict(zip(labels.node.counter_labels, labels.counts.tolist(), strict=True))
+    assert (counted["ports-exhausted"], counted["sessions"]) == (1, 2)
+    lab.router.pool.check()

@@ -15,10 +15,10 @@ from nodes.network import (
     ports,
     run_both,
 )  # fmt: skip
-from oracles import ip4
+from oracles import ip4, partial
 from strategies import Ip4Spec, ip
 from vforward.graph.arcs import END
-from vforward.layout import BUF_ROOM, LINK_BROADCAST
+from vforward.layout import BUF_ROOM, CSUM_PARTIAL, HEADROOM, LINK_BROADCAST
 from vforward.nodes.ip4.input import NODE
 
 LINK = 14
@@ -152,3 +152,35 @@ def test_features_of_the_port_it_came_from():
     assert result.edges == want * 2 + ["drop"] * 4
     assert result.meta["features"][:4].tolist() == [0, 0, END | 1 << 7, END]
     assert len(masks) == N_PORTS + 1
+
+
+@pytest.mark.parametrize("protocol", [1, 4, 6, 17, 33, 47, 58, 132, 136])
+@pytest.mark.parametrize("options", [b"", b"\x01" * 8])
+@pytest.mark.parametrize("piece", [0, 1 << 13, 1, 1 << 13 | 90])
+def test_a_checksum_to_be_completed_changes_nothing_that_was_judged(protocol, options, piece):
+    """A virtual machine says where: whatever is let through still is what rules have seen."""
+    body = bytes.fromhex("0800 0035 0010 1234 a5a5a5a5 5011") + bytes(range(46))
+    spec = Ip4Spec(body, protocol, ip("10.0.0.9"), ip("10.0.0.1"), options=options, fragment=piece)
+    packet = spec.build()
+    header = 20 + len(options)
+    own = None if piece & 0x1FFF else partial.own(header, protocol, 1)
+    places = [(start, off) for start in range(50) for off in (0, 2, 6, 8, 16)]
+    places += [(header, 0xFFFF), (0xFF00, 16), (0xFF00, 0xFF00)]
+
+    def prepare(record, i):
+        record["flags"] |= CSUM_PARTIAL
+        record["csum_start"], record["csum_off"] = HEADROOM + LINK + places[i][0], places[i][1]
+
+    frames = [bytes(LINK) + packet] * len(places)
+    result = run_both(NODE, frames, l3=LINK, meta=prepare, rx_port=NUMBER["lan"])
+    for i, place in enumerate(places):
+        edge, at = result.edges[i], sum(place)
+        if place == own or (at >= header + 8 and (protocol != 6 or piece & 0x1FFF)):
+            assert edge == "arc-end", place
+        if edge == "arc-end":
+            assert place == own or partial.harmless(packet, 4, at), place
+            assert bytes_from_l3(result, i) == packet
+            assert result.meta[i]["flags"] & CSUM_PARTIAL
+        else:
+            assert (edge, result.reason(i)) == ("drop", "bad-offload"), place
+    assert result.counted == drops(result)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from nodes import network6 as net
 from nodes.network import bytes_from_l3, drops, no_features
 from nodes.network6 import ADDRESSES, LAN, N_PORTS, PORTS, Ip6Spec, a
-from oracles import ip6
+from oracles import ip6, partial
 from vforward.graph.arcs import END
-from vforward.layout import BUF_ROOM, LINK_BROADCAST
+from vforward.layout import BUF_ROOM, CSUM_PARTIAL, HEADROOM, LINK_BROADCAST
 from vforward.nodes.ip6.input import NODE
 
 LINK = 14
@@ -141,3 +141,48 @@ def test_features_of_the_port_it_came_from():
     want = ["arc-end", "arc-end", "arc-4", "arc-61"]
     assert result.edges == want * 2 + ["drop"] * 4 + ["local"] * 4
     assert result.meta["features"][:4].tolist() == [0, 0, END | 1 << 7, END]
+
+
+FIRST, LATER = b"\0\0\1" + bytes(4), b"\0\x05\x68" + bytes(4)
+
+
+@pytest.mark.parametrize("protocol", [1, 4, 6, 17, 33, 47, 58, 132, 136])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(ip6.HOP_BY_HOP, net.options(size=2)), (ip6.DESTINATION, net.options())],
+        [(ip6.FRAGMENT, FIRST)],
+        [(ip6.FRAGMENT, LATER)],
+        [(ip6.HOP_BY_HOP, net.options(size=200))],
+    ],
+    ids=["plain", "extensions", "first", "later", "cut-off"],
+)
+def test_a_checksum_to_be_completed_changes_nothing_that_was_judged(protocol, headers):
+    """A virtual machine says where: whatever is let through still is what rules have seen."""
+    body = bytes.fromhex("8000 0035 0010 1234 a5a5a5a5 5011") + bytes(range(46))
+    packet = Ip6Spec(body, protocol, headers=headers).build()[:140]
+    packet = packet[:4] + (len(packet) - 40).to_bytes(2, "big") + packet[6:]
+    transport = 40 + sum(1 + len(rest) for _, rest in headers)
+    whole = not headers or (headers[0][1] != LATER and transport < len(packet))
+    own = partial.own(transport, protocol, 58) if whole else None
+    places = [(start, off) for start in range(90) for off in (0, 2, 6, 8, 16)]
+    places += [(transport, 0xFFFF), (0xFF00, 16), (0xFF00, 0xFF00)]
+
+    def prepare(record, i):
+        record["flags"] |= CSUM_PARTIAL
+        record["csum_start"], record["csum_off"] = HEADROOM + LINK + places[i][0], places[i][1]
+
+    frames = [bytes(LINK) + packet] * len(places)
+    result = net.run_both(NODE, frames, l3=LINK, meta=prepare, rx_port=LAN)
+    for i, place in enumerate(places):
+        edge, at = result.edges[i], sum(place)
+        if place == own or (whole and protocol != 6 and at >= transport + 8):
+            assert edge == "arc-end", place
+        if edge == "arc-end":
+            assert place == own or partial.harmless(packet, 6, at), place
+            assert bytes_from_l3(result, i) == packet
+            assert result.meta[i]["flags"] & CSUM_PARTIAL
+        else:
+            assert (edge, result.reason(i)) == ("drop", "bad-offload"), place
+    assert result.counted == drops(result)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tables.session_world import World, endpoint
+from vforward.graph.node import MORE
 from vforward.graph.worker import clock_hz
 from vforward.nodes.session import timer
 from vforward.tables import session as t
@@ -85,6 +86,28 @@ def test_what_is_left_is_done_in_the_same_tick():
     world.head[t.NOW] = 1000
     world.head[t.BEHIND] = 1
     poll(world, 3)
+    assert int(world.head[t.OPEN]) == 0
+
+
+def asked_again(world):
+    """What the kernel returns."""
+    pool, none = world.pool, np.zeros(256, np.uint32)
+    given = world.sessions.tables
+    count = np.zeros(len(timer.Count), np.uint64)
+    edges = np.zeros(256, np.uint8)
+    kills = given["session_kills"]
+    return int(
+        timer.session_timer(pool.data, pool.meta, none, edges, count, given["sessions"], kills)
+    )
+
+
+def test_while_sessions_are_left_to_end_the_worker_is_kept_awake():
+    world, numbers = filled(1023)
+    assert asked_again(world) == 0
+    world.sessions.kill(numbers[: timer.KILLS * timer.KILL_ROUNDS + 1])
+    assert [asked_again(world) for _ in range(2)] == [MORE, 0]
+    world.head[t.NOW] = 1000
+    assert [asked_again(world) for _ in range(2)] == [MORE, 0]
     assert int(world.head[t.OPEN]) == 0
 
 

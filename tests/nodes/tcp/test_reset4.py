@@ -51,7 +51,6 @@ def compare(cases, l3=14):
         assert l4(ip4.source(wanted), ip4.destination(wanted), 6, wanted[20:]) in (0, 0xFFFF)
         record = result.meta[i]
         assert record["off"] == record["l3"] == HEADROOM + l3
-        assert record["l4"] == record["l3"] + 20
         assert record["flags"] == SELF_MADE | TRACED
         assert record["rest"] == record["treatment"] == 0
     assert result.counted == drops(result)

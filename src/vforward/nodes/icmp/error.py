@@ -5,12 +5,13 @@ RFC 792, RFC 1191 section 4 (MTU), RFC 1812 sections 4.3.2.3 (how much is quoted
 address), 4.3.2.5 (precedence), 4.3.2.7 (when to say nothing) and 4.3.2.8 (how often to say it).
 
 Reads   meta.scratch (MTU << 16 | type << 8 | code, by the node that refused the packet), l3, end,
-        rest, rx_port, flags; the packet as it was received
-Writes  28 bytes in front of the IPv4 header; meta.off, l3, end, rest, flags, next, reason
+        rest, rx_port, flags; the packet as it was received, or as NAT has changed it; sessions
+Writes  28 bytes in front of the IPv4 header; meta.off, l3, end, rest, flags, next, treatment, reason
 Drops   see Count
 
 The source of a packet that NAT has changed (TRANSLATED) may be one of ours: the error goes there, and
-on its way, which begins at again, it is translated back to who sent the packet (tables.related).
+on its way, which begins at again, it is translated back to who sent the packet (tables.related). Errors
+are limited by that one: all who are masqueraded have one source, and none is to use up the others' share.
 """
 
 from __future__ import annotations
@@ -24,10 +25,7 @@ from vforward.jit.be import load16, load32, store16, store32
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import kernel
 from vforward.layout import (
-    CHAINED,
     LINK_BROADCAST,
-    SELF_MADE,
-    TRACED,
     TRANSLATED,
     U64,
     Counts,
@@ -36,14 +34,16 @@ from vforward.layout import (
     Meta,
     Rows,
 )
-from vforward.memory.pool import put_rest
+from vforward.nodes.answer import become_answer
 from vforward.packet import icmp4, ip4
 from vforward.packet.checksum import fold, sum_bytes
 from vforward.tables.addresses import Addresses, mapped
 from vforward.tables.adjacency import REWRITE_MAX
 from vforward.tables.ports import Ports
 from vforward.tables.rate_limit import allow, key_of
+from vforward.tables.related import sender4
 from vforward.tables.scope import is_ours
+from vforward.tables.session import shard
 
 
 class Edge(Labels):
@@ -74,10 +74,8 @@ TTL_PROTOCOL = 64 << 8 | ip4.ICMP
 
 
 @kernel
-def _reason(
-    data: Any, meta: Any, row: Any, ports: Any, addresses: Any, sender: Any, limits: Any, now: Any
-) -> Any:
-    """Why nothing is said about the packet; -1 if an error is to be sent."""
+def _reason(data: Any, meta: Any, row: Any, ports: Any, addresses: Any, sender: Any) -> Any:
+    """Why nothing is said about the packet; -1 if an error is to be sent, unless there are too many."""
     l3 = np.int64(meta[row].l3)
     if data[row, l3 + ip4.PROTOCOL] == ip4.ICMP:
         l4 = l3 + (np.int64(data[row, l3]) & 15) * 4
@@ -100,9 +98,17 @@ def _reason(
         return np.int64(Count.ICMP_NO_ADDRESS)
     if l3 < ADDED + REWRITE_MAX:
         return np.int64(Count.NO_HEADROOM)
-    if not allow(limits, key_of(0, mapped(src)), now):
-        return np.int64(Count.RATE_LIMITED)
     return -1
+
+
+@kernel
+def _told(data: Any, meta: Any, row: Any, ports: Any, sessions: Any) -> Any:
+    """Who is told in the end."""
+    l3 = np.int64(meta[row].l3)
+    if not meta[row].flags & TRANSLATED:
+        return load32(data, row, l3 + ip4.SRC)
+    zone = np.int64(ports[meta[row].rx_port].vrf)
+    return sender4(shard(sessions), data, meta, row, l3, zone)
 
 
 @kernel
@@ -131,27 +137,26 @@ def _write(data: Any, meta: Any, row: Any, quoted: Any, sender: Any) -> None:
 @kernel
 def icmp4_error(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
-    ports: Ports, addresses: Addresses, pool: U64, icmp_limits: U64,
+    ports: Ports, addresses: Addresses, sessions: U64, pool: U64, icmp_limits: U64,
 ) -> None:  # fmt: skip
     now = cycles()
     for i in range(idx.size):
         row: Any = np.int64(idx[i])
         sender = np.int64(ports[meta[row].rx_port].address)
-        reason = _reason(data, meta, row, ports, addresses, sender, icmp_limits, now)
+        reason = _reason(data, meta, row, ports, addresses, sender)
+        if reason < 0:
+            told = _told(data, meta, row, ports, sessions)
+            if not allow(icmp_limits, key_of(0, mapped(told)), now):
+                reason = np.int64(Count.RATE_LIMITED)
         if reason >= 0:
             count[reason] += np.uint64(1)
             meta[row].reason = reason
             edge[i] = Edge.DROP
             continue
-        if meta[row].flags & CHAINED:
-            put_rest(pool, meta, row)
         l3 = np.int64(meta[row].l3)
         quoted: Any = min(np.int64(meta[row].end) - l3, QUOTE)
         _write(data, meta, row, quoted, sender)
-        meta[row].off = l3 - ADDED
-        meta[row].l3 = l3 - ADDED
-        meta[row].end = l3 + quoted
-        meta[row].flags = (meta[row].flags & np.uint32(TRACED)) | np.uint32(SELF_MADE)
+        become_answer(meta, pool, row, l3 - ADDED, l3 + quoted)
         edge[i] = Edge.REPLY
 
 

@@ -7,7 +7,7 @@ often), 3 (the messages).
 Reads   meta.scratch (MTU or pointer << 16 | type << 8 | code, by the node that refused the packet),
         off, l3, end, rest, rx_port, flags; the packet and its link-layer header, as received
 Writes  48 bytes in front of the IPv6 header, and the link-layer header (LINK); meta.off, l3, end,
-        rest, flags, next, tx_port (LINK), reason
+        rest, flags, next, treatment, tx_port (LINK), reason
 Drops   see Count
 """
 
@@ -15,17 +15,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from vforward.graph.node import Labels, Node
 from vforward.jit.be import store16, store32
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import (
-    CHAINED,
     LINK_BROADCAST,
-    SELF_MADE,
-    TRACED,
     U64,
     Counts,
     Data,
@@ -33,7 +28,7 @@ from vforward.layout import (
     Meta,
     Rows,
 )
-from vforward.memory.pool import put_rest
+from vforward.nodes.answer import become_answer
 from vforward.nodes.icmp6.answer import put_link_header, sender_mac
 from vforward.packet import icmp6, ip6
 from vforward.tables.addresses import Addresses
@@ -104,7 +99,7 @@ def _reason(data: Any, meta: Any, row: Any, ports: Any, addresses: Any, mine: An
 
 
 @kernel
-def _write(data: Any, meta: Any, row: Any, mine: Any) -> None:
+def _write(data: Any, meta: Any, row: Any, mine: Any, pool: Any) -> None:
     """Write both headers in front of the packet, of which as much as fits is quoted."""
     old = i64(meta[row].l3)
     quoted = min(i64(meta[row].end) - old, QUOTE)
@@ -118,10 +113,7 @@ def _write(data: Any, meta: Any, row: Any, mine: Any) -> None:
     ip6.store_address(data, row, l3 + ip6.DST, high, low)
     store16(data, row, l4 + icmp6.TYPE, scratch & 0xFFFF)
     store32(data, row, l4 + icmp6.REST, scratch >> 16 & 0xFFFF)
-    meta[row].off = l3
-    meta[row].l3 = l3
-    meta[row].end = old + quoted
-    meta[row].flags = (meta[row].flags & np.uint32(TRACED)) | np.uint32(SELF_MADE)
+    become_answer(meta, pool, row, l3, old + quoted)
     icmp6.put_checksum(data, meta, row, l3, l4)
 
 
@@ -144,10 +136,8 @@ def icmp6_error(
             meta[row].reason = reason
             edge[i] = Edge.DROP
             continue
-        if meta[row].flags & CHAINED:
-            put_rest(pool, meta, row)
         mac = sender_mac(data, meta, row)
-        _write(data, meta, row, addresses[mine])
+        _write(data, meta, row, addresses[mine], pool)
         edge[i] = Edge.REPLY
         if link or ip6.is_link_local(addresses[mine].high):
             put_link_header(data, meta, row, ports, mac)

@@ -51,7 +51,7 @@ class Edge(Labels):
     """Ways out, besides those of the arc."""
 
     DROP = 0, "see the counters"
-    ERROR = 1, "a rule says reject: wire to icmp4-error"
+    ERROR = 1, "the sender is told that it is prohibited: wire to icmp4-error"
     RESET = 2, "a rule says reject, and it is TCP: wire to tcp4-reset"
 
 
@@ -66,7 +66,7 @@ class Count(Labels):
     INVALID = 5, "its session does not allow it now"
     DENIED = 6, "a rule says deny, or none says anything and that is the default"
     TRUNCATED = 7, "it ends before its ports"
-    PORTS_EXHAUSTED = 8, "source NAT has no port left for it"
+    PORTS_EXHAUSTED = 8, "source NAT has no port left for it; the sender is told", INFO
     NO_POLICY = 9, "there are no rules yet"
     PIECE = 10, "a later piece of a datagram whose first piece has no session"
     UNTRANSLATED = 11, "source NAT is for it, but it has no session: ICMP that is no echo"
@@ -75,7 +75,8 @@ class Count(Labels):
 
 
 PROHIBITED = 3 << 8 | 13
-"""Communication administratively prohibited: RFC 1812 section 5.2.7.1."""
+"""Communication administratively prohibited: RFC 1812 section 5.2.7.1; RFC 5508 section 6, REQ-8: also
+where NAT has no port left."""
 
 FIELDS, FOUND, FLOWS, ENDS, ROOM = 0, 1024, 1152, 1408, 1664
 """Words of ``work``: fields, rules found, ports of sessions, new destinations, room for tables.acl."""
@@ -307,6 +308,9 @@ def ip4_acl(
             count[~said] += u64(1)
             meta[row].reason = ~said
             edge[i] = Edge.DROP
+            if said == ~i64(Count.PORTS_EXHAUSTED):
+                meta[row].scratch = PROHIBITED
+                edge[i] = Edge.ERROR
             continue
         treated = i64(0) if own else i64(action.treatment)
         meta[row].treatment = treated

@@ -7,8 +7,9 @@ broadcasts). Starts the arc of ip4-input features.
 
 What came in a frame to many and never leaves its link, 224.0.0/24 and 255.255.255.255, goes to the
 port's host if it has one, from 0.0.0.0 too (RFC 2131 section 4.1); it takes no part in the features.
+A checksum that is still to be completed must stand where packet.partial says.
 
-Reads   meta.end, rest, l3, rx_port, flags; the IPv4 header
+Reads   meta.end, rest, l3, rx_port, flags, csum_start, csum_off; the IPv4 header
 Writes  meta.end, rest (Ethernet padding is cut off), features, reason
 Drops   see Count
 """
@@ -25,6 +26,7 @@ from vforward.jit.be import load16, load32
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import (
     CHAINED,
+    CSUM_PARTIAL,
     EDGE_HELD,
     LINK_BROADCAST,
     U64,
@@ -35,6 +37,7 @@ from vforward.layout import (
     Rows,
 )  # fmt: skip
 from vforward.packet import ip4
+from vforward.packet.partial import is_harmful
 from vforward.packet.trim import trim
 from vforward.tables.ports import Ports
 
@@ -59,6 +62,7 @@ class Count(Labels):
     BAD_CHECKSUM = 4, "the header checksum is wrong"
     MARTIAN = 5, "source that must not be forwarded"
     LINK_BROADCAST = 6, "a unicast packet in a broadcast or multicast frame"
+    BAD_OFFLOAD = 7, "its checksum would be completed where it changes what rules and routes go by"
 
 
 MARTIAN = np.zeros(256, np.uint8)
@@ -84,7 +88,7 @@ def _malformed(data: Any, meta: Any, row: int) -> int:
     there = i64(meta[row].end) - l3 + i64(meta[row].rest)
     if here < ip4.HEADER:
         return i64(Count.TRUNCATED)
-    version, ihl = data[row, l3] >> 4, (data[row, l3] & 15) * 4
+    version, ihl = i64(data[row, l3]) >> 4, (i64(data[row, l3]) & 15) * 4
     length = load32(data, row, l3) & 0xFFFF
     if version != 4:
         return i64(Count.BAD_VERSION)
@@ -94,6 +98,9 @@ def _malformed(data: Any, meta: Any, row: int) -> int:
         return i64(Count.BAD_LENGTH)
     if _options_sum(data, row, l3, ihl) != 0xFFFF:
         return i64(Count.BAD_CHECKSUM)
+    piece = load16(data, row, l3 + ip4.FRAGMENT) & ip4.OFFSET_MASK != 0
+    if is_harmful(meta, row, l3 + ihl, i64(data[row, l3 + ip4.PROTOCOL]), piece):
+        return i64(Count.BAD_OFFLOAD)
     return -1
 
 
@@ -164,7 +171,7 @@ def ip4_input(
         here = i64(record.end) - l3
         odd = (
             (a & u64(0xFF)) ^ u64(0x45)
-            | u64(record.flags & (LINK_BROADCAST | CHAINED))
+            | u64(record.flags & (LINK_BROADCAST | CHAINED | CSUM_PARTIAL))
             | u64(MARTIAN[i64(np.uint8(b >> u64(32)))])
         )
         outside = ((length - ip4.HEADER) | (here - length)) < 0  # one sign bit for two comparisons

@@ -21,9 +21,10 @@ import numpy as np
 from vforward.graph.node import Labels, Node
 from vforward.jit.be import load16, load32
 from vforward.jit.kernel import inline, kernel
-from vforward.layout import CSUM_PARTIAL, Counts, Data, Edges, Meta, Rows
+from vforward.layout import Counts, Data, Edges, Meta, Rows
 from vforward.packet import icmp4, ip4
 from vforward.packet.checksum import complete, sum_to_end
+from vforward.packet.partial import is_partial_at
 from vforward.tables.ports import Ports
 
 
@@ -51,9 +52,7 @@ def _icmp_reason(data: Any, meta: Any, row: Any, l4: Any) -> Any:
     """Why an ICMP message is consumed; -1 if it is an echo request to answer."""
     if np.int64(meta[row].end) < l4 + icmp4.HEADER:
         return np.int64(Count.ICMP_TRUNCATED)
-    # Only a checksum at its place: elsewhere, a virtual machine would have us change the header.
-    at_its_place = meta[row].csum_start == l4 and meta[row].csum_off == icmp4.CHECKSUM
-    if meta[row].flags & CSUM_PARTIAL and at_its_place:
+    if is_partial_at(meta, row, l4, icmp4.CHECKSUM):
         complete(data, meta, row)
     elif sum_to_end(data, meta, row, l4) != 0xFFFF:
         return np.int64(Count.ICMP_BAD_CHECKSUM)

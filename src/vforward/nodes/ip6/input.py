@@ -4,8 +4,9 @@
 RFC 8200 section 3 (header), RFC 4291 sections 2.5.2 (::), 2.5.3 (::1), 2.5.6 (link-local) and 2.7
 with erratum 3480 (multicast scopes), RFC 6890 (IPv4-mapped), RFC 4443 section 3.1 (beyond scope).
 Starts the arc of ip6-input features; what stays on the link is decided here and not on the arc.
+A checksum that is still to be completed must stand where packet.partial says.
 
-Reads   meta.end, rest, l3, rx_port, flags; the IPv6 header
+Reads   meta.end, rest, l3, rx_port, flags, csum_start, csum_off; the IPv6 header and extensions
 Writes  meta.end, rest (Ethernet padding is cut off), features, reason;
         scratch (ICMPv6 type << 8 | code), for packets that leave by ERROR
 Drops   see Count
@@ -21,6 +22,7 @@ from vforward.jit.be import load16, load32
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import (
     CHAINED,
+    CSUM_PARTIAL,
     EDGE_HELD,
     LINK_BROADCAST,
     U64,
@@ -31,6 +33,7 @@ from vforward.layout import (
     Rows,
 )  # fmt: skip
 from vforward.packet import icmp6, ip6
+from vforward.packet.partial import is_harmful
 from vforward.packet.trim import trim
 from vforward.tables.addresses import Addresses
 from vforward.tables.ports import Ports
@@ -64,6 +67,7 @@ class Count(Labels):
     LINK_LOCAL = 5, "to a link-local address that is not its port's"
     MULTICAST = 6, "to a group beyond the link; multicast is not routed"
     BEYOND_SCOPE = 7, "from a link-local address to another link; ICMPv6 tells the sender", INFO
+    BAD_OFFLOAD = 8, "its checksum would be completed where it changes what rules and routes go by"
 
 
 @kernel
@@ -101,6 +105,10 @@ def _reason(data: Any, meta: Any, row: int) -> int:
         return i64(Count.MARTIAN)
     if meta[row].flags & LINK_BROADCAST and data[row, l3 + ip6.DST] != 0xFF:
         return i64(Count.LINK_BROADCAST)
+    if meta[row].flags & CSUM_PARTIAL:
+        protocol, l4 = ip6.upper(data, row, l3, i64(meta[row].end))
+        if is_harmful(meta, row, l4, protocol, False):
+            return i64(Count.BAD_OFFLOAD)
     return -1
 
 
@@ -166,7 +174,9 @@ def ip6_input(
             | (src - USUAL_FIRST) | (USUAL_LAST - src)
             | (dst - USUAL_FIRST) | (USUAL_LAST - dst)
         ) < 0  # fmt: skip
-        odd = (i64(data[row, l3]) >> 4) ^ 6 | i64(record.flags & (LINK_BROADCAST | CHAINED))
+        odd = (i64(data[row, l3]) >> 4) ^ 6 | i64(
+            record.flags & (LINK_BROADCAST | CHAINED | CSUM_PARTIAL)
+        )
         if outside | (odd != 0):
             edge[i] = ASIDE
             aside += 1

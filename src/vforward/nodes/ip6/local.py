@@ -19,9 +19,10 @@ from typing import Any
 from vforward.graph.node import Labels, Node
 from vforward.jit.be import load16
 from vforward.jit.kernel import i64, kernel, u64
-from vforward.layout import CSUM_PARTIAL, Counts, Data, Edges, Meta, Rows
+from vforward.layout import Counts, Data, Edges, Meta, Rows
 from vforward.packet import icmp6, ip6
 from vforward.packet.checksum import complete
+from vforward.packet.partial import is_partial_at
 from vforward.tables.ports import Ports
 
 
@@ -131,9 +132,7 @@ def _walk(data: Any, meta: Any, row: Any) -> Any:
 @kernel
 def _checksum_right(data: Any, meta: Any, row: Any, l3: Any, l4: Any) -> Any:
     """Whether the message's checksum is right, or is now."""
-    # Only a checksum at its place: elsewhere, a virtual machine would have us change the header.
-    at_its_place = meta[row].csum_start == l4 and meta[row].csum_off == icmp6.CHECKSUM
-    if meta[row].flags & CSUM_PARTIAL and at_its_place:
+    if is_partial_at(meta, row, l4, icmp6.CHECKSUM):
         return complete(data, meta, row)
     return icmp6.message_sum(data, meta, row, l3, l4) == 0xFFFF
 

@@ -2,7 +2,8 @@
 """session-timer: tells the sessions what time it is, and ends those that are due or to be killed.
 
 An input that receives nothing: it is polled once in every round. What it does in a round is bounded, so
-that a million sessions that are due at once do not keep packets waiting.
+that a million sessions that are due at once do not keep packets waiting; while some are left to do, the
+worker does not sleep.
 
 Reads   the cycle counter; the ring session_kills
 Writes  the table sessions
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vforward.graph.node import INFO, Kind, Labels, Node
+from vforward.graph.node import INFO, MORE, Kind, Labels, Node
 from vforward.jit.intrinsics import address, cycles, view
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import U64, Counts, Data, Edges, Meta, Rows
@@ -76,6 +77,7 @@ def session_timer(
 ) -> int:
     s = t.shard(sessions)
     words = view(address(sessions) + 8 * t.SCRATCH, KILLS, np.uint64)
+    n = i64(0)
     for _ in range(KILL_ROUNDS):
         n = pop(session_kills, words, KILLS)
         for k in range(n):
@@ -84,7 +86,7 @@ def session_timer(
             break
     if _tick(s) or s.head[t.BEHIND]:
         s.head[t.BEHIND] = u64(life.sweep(s, BUDGET) >= BUDGET)
-    return 0
+    return i64(MORE) if n == KILLS or s.head[t.BEHIND] else i64(0)
 
 
 NODE = Node("session-timer", session_timer, Edge, Count, Kind.INPUT)

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from vforward.graph.node import Labels
 from vforward.jit.be import load32, store16, store32
 from vforward.jit.kernel import i64, kernel
-from vforward.layout import CHAINED, SELF_MADE, TRACED
-from vforward.memory.pool import put_rest
 from vforward.packet import tcp
 from vforward.packet.checksum import fold
 
@@ -71,16 +67,3 @@ def write_reset(data: Any, row: Any, l4: Any, length: Any, to: Any, pseudo: Any)
     store32(data, row, to + tcp.OFFSET, last)
     store16(data, row, to + tcp.CHECKSUM, checksum)
     store16(data, row, to + tcp.URGENT, 0)
-
-
-@kernel
-def become_answer(meta: Any, pool: Any, row: Any, l4: Any) -> None:
-    """Make of a packet's record that of the answer in its place, whose TCP header is at l4."""
-    record = meta[row]
-    if record.flags & CHAINED:
-        put_rest(pool, meta, row)
-    record.off = record.l3
-    record.l4 = l4
-    record.end = l4 + tcp.HEADER
-    record.treatment = 0
-    record.flags = (record.flags & np.uint32(TRACED)) | np.uint32(SELF_MADE)

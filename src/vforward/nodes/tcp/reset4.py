@@ -5,7 +5,7 @@ See nodes.tcp.reset. RFC 1812 section 4.3.2.7, as for ICMP errors (when to say n
 4.1 (it may not be fragmented, so needs no identification).
 
 Reads   meta.l3, end, rest, rx_port, flags; the packet as it was received
-Writes  IPv4 and TCP header, without options; meta.off, l4, end, rest, flags, next, treatment, reason
+Writes  IPv4 and TCP header, without options; meta.off, end, rest, flags, next, treatment, reason
 Drops   see Count
 """
 
@@ -18,7 +18,8 @@ from vforward.jit.be import load16, load32, store16, store32
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import LINK_BROADCAST, U64, Counts, Data, Edges, Meta, Rows
-from vforward.nodes.tcp.reset import Count, become_answer, segment_refusal, write_reset
+from vforward.nodes.answer import become_answer
+from vforward.nodes.tcp.reset import Count, segment_refusal, write_reset
 from vforward.packet import ip4, tcp
 from vforward.packet.checksum import fold
 from vforward.tables.addresses import Addresses, mapped
@@ -78,7 +79,7 @@ def _write(data: Any, meta: Any, row: Any, pool: Any) -> None:
     store16(data, row, l3 + ip4.CHECKSUM, fold(header_sum) ^ 0xFFFF)
     store32(data, row, l3 + ip4.SRC, dst)
     store32(data, row, l3 + ip4.DST, src)
-    become_answer(meta, pool, row, to)
+    become_answer(meta, pool, row, l3, to + tcp.HEADER)
 
 
 @kernel

@@ -5,7 +5,7 @@ See nodes.tcp.reset. RFC 4443 section 2.4 (e), as for ICMPv6 errors (when to say
 
 Reads   meta.off, l3, end, rest, rx_port, flags; the packet and its link-layer header, as received
 Writes  IPv6 and TCP header, without extensions and options, and the link-layer header (LINK);
-        meta.off, l4, end, rest, flags, next, treatment, tx_port (LINK), reason
+        meta.off, end, rest, flags, next, treatment, tx_port (LINK), reason
 Drops   see Count
 """
 
@@ -18,8 +18,9 @@ from vforward.jit.be import store16, store32
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import LINK_BROADCAST, U64, Counts, Data, Edges, Meta, Rows
+from vforward.nodes.answer import become_answer
 from vforward.nodes.icmp6.answer import put_link_header, sender_mac
-from vforward.nodes.tcp.reset import Count, become_answer, segment_refusal, write_reset
+from vforward.nodes.tcp.reset import Count, segment_refusal, write_reset
 from vforward.packet import fragment6, ip6, tcp
 from vforward.tables.addresses import Addresses
 from vforward.tables.ports import Ports
@@ -79,7 +80,7 @@ def _write(data: Any, meta: Any, row: Any, l4: Any, pool: Any) -> bool:
     store16(data, row, l3 + ip6.NEXT_HEADER, ip6.TCP << 8 | ip6.HOPS)
     ip6.store_address(data, row, l3 + ip6.SRC, upper, lower)
     ip6.store_address(data, row, l3 + ip6.DST, high, low)
-    become_answer(meta, pool, row, to)
+    become_answer(meta, pool, row, l3, to + tcp.HEADER)
     return ip6.is_link_local(high) or ip6.is_link_local(upper)
 
 
