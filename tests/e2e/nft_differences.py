@@ -97,6 +97,10 @@ KNOWN = (
         "nat", "masquerade: timestamp", (), "answer", "drop",
     ),
     Difference(
+        "who gets no port is told so: RFC 5508 REQ-8",
+        "nat", "pool: flow 300[45]", (), "drop", "refuse",
+    ),
+    Difference(
         "replies of two sessions would look alike: Linux changes a source that no rule translates",
         "nat", "forwards: past the NAT, the same ports", (), "answer", "drop",
     ),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A second judge: nftables with connection tracking is given the same packets, in the same order.
 
-nft_steps says where they go, nft_tcp, nft_flows, nft_nat, nft_matrix what they are, nft_differences in
-what the two differ, and why.
+nft_steps says where they go, nft_tcp, nft_flows, nft_nat, nft_matrix what they are, nft_fragments how
+they are cut, nft_differences in what the two differ, and why.
 """
 
 import functools
@@ -16,8 +16,6 @@ from e2e.nft_ours import our_router
 from e2e.nft_steps import verdict
 
 pytestmark = pytest.mark.root
-
-NOT_YET = pytest.mark.xfail(reason="vforward does not put datagrams together yet")
 
 WRITTEN = {
     made.name: made
@@ -64,9 +62,7 @@ def test_linux_does_some_of_each(name):
     assert most < 0.8 * len(found)
 
 
-@pytest.mark.parametrize(
-    "name", [*WRITTEN, *SEEN, *[pytest.param(name, marks=NOT_YET) for name in CUT]]
-)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_forwarder_agrees(name):
     with our_router(SCENARIOS[name].toml) as router:
         told = faults(SCENARIOS[name], judged(name), router.run(SCENARIOS[name]))
