@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vforward.control.forwarder import Forwarder
+from vforward.control.rules import FirewallSettings, Masquerade, Rule
 from vforward.errors import ShimMissing
 from vforward.graph import scheduler
 from vforward.graph.node import Node
@@ -57,6 +58,7 @@ def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> 
 
     with _helper(), _aside() as directory, Forwarder("compile", buffers=1024) as forwarder:
         memory, switched = _add_ports(forwarder, directory)
+        _add_firewall(forwarder)
         forwarder.build(step)
         step("packets")
         _exercise(forwarder, memory, switched)
@@ -144,6 +146,16 @@ def _add_ports(forwarder: Forwarder, directory: Path) -> tuple[MemoryPort, Memor
     return memory, switched
 
 
+def _add_firewall(forwarder: Forwarder) -> None:
+    """Rules of both families, compiled when the forwarder is built: what makes images of them."""
+    forwarder.set_firewall(FirewallSettings(default="permit", sessions=1023))
+    forwarder.set_rules([
+        Rule(action="deny", from_=source, protocol="tcp", to_ports=[80, "8000-8999"], out="null")
+        for source in ("10.9.0.0/16", "2001:db8:9::/48")
+    ])  # fmt: skip
+    forwarder.set_nat([Masquerade(out="pcap")])
+
+
 def _writable(directory: Path) -> Path | None:
     """A file to write, where the shim is there that does it."""
     try:
@@ -159,7 +171,7 @@ def _echo_request(to: bytes, size: int = 56) -> bytes:
 
 
 def _exercise(forwarder: Forwarder, memory: MemoryPort, switched: MemoryPort) -> None:
-    """Pings, long ones too, to ourselves; ARP and ND; a packet that waits for its neighbor."""
+    """Pings, long ones too, to ourselves; ARP and ND; a packet that waits for its neighbor; sessions."""
     mac = memory.mac
     waits = packets.ip4(THEIRS, "10.0.1.9", 17, packets.udp(THEIRS, "10.0.1.9", 1, 2))
     request = packets.arp_request(THEIR_MAC, THEIRS, OURS)
@@ -186,6 +198,8 @@ def _exercise(forwarder: Forwarder, memory: MemoryPort, switched: MemoryPort) ->
     forwarder.run_until_idle()
     memory.received()
     switched.received()
+    forwarder.kill_sessions()
+    forwarder.run_until_idle()
 
 
 def _compile(node: Node) -> None:
