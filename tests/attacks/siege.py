@@ -158,6 +158,7 @@ class Flow:
         for d in (0, 1):
             (packet,) = self.send(d, "PA", b"still here")
             assert packet[40:] == b"still here"
+        assert self.send(0, "A")
 
     def state(self):
         """Of its session, as the operator sees it; "" if there is none."""

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attacks.siege import ICMP, INSIDE, OUTSIDE, TCP, WAN, Flow, Siege
+from attacks.siege import ICMP, INSIDE, OUTSIDE, TCP, Flow, Siege
 from vforward.control.rules import FirewallSettings, Masquerade, Rule
 from vforward.testing import packets as pk
 
 OUT = Rule(name="out", action="permit", in_="lan")
 WINDOW = 60_000
 NAT = {"filter": [], "masquerade": [Masquerade(out="wan")]}
-EVILS = 300
 
 
 @pytest.fixture(scope="module", params=NAT)
@@ -99,11 +98,6 @@ BLIND = st.tuples(
 )
 
 
-@given(st.lists(BLIND, min_size=EVILS, max_size=EVILS))
-def _blind(siege, flow, tries):
-    """Whatever passes of it: no more than resets and SYNs that count for nothing."""
-
-
 def test_a_blind_attacker(siege, flow):
     """Random numbers: what passes is in the window or is no more than a reason for a challenge."""
 
@@ -118,7 +112,7 @@ def test_a_blind_attacker(siege, flow):
         ]
         for d, flags, seq, ack in harmless:
             passed = flow.send(d, flags, seq=seq, ack=ack or 2**32)
-            assert len(passed) == flags.startswith("S") or flags.startswith("R")
+            assert passed == [] or flags[0] in "SR"
         assert record(siege) == before
         flow.goes_on()
 
@@ -190,4 +184,3 @@ def test_who_finds_no_session_gets_nowhere(siege, flow, unharmed):
         ]  # fmt: skip
         assert siege.packets(siege.wan, forged) == ([], [])
     assert unharmed() == {("ip4-acl", "denied"): 15}
-    assert WAN == "192.0.2.1"
