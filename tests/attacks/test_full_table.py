@@ -39,9 +39,9 @@ def test_full_of_sessions_that_are_in_use():
         assert (told["refused"], told["evicted"]) == (2 * len(new), 0)
         assert siege.dropped() == {FULL: 2 * len(new)}
         assert siege.kill(protocol="udp", port="1024-1033") == 10
-        _, passed = siege.packets(siege.lan, new[:11])
-        assert len(passed) == 10
-        assert siege.dropped() == {FULL: 2 * len(new) + 1}
+        replied(siege, 10, first=CAPACITY)
+        assert siege.packets(siege.lan, new) == ([], [])
+        assert siege.dropped() == {FULL: 3 * len(new)}
 
 
 def test_who_gives_way():
@@ -87,7 +87,8 @@ def test_a_storm_of_anything_in_a_full_table(loose):
             ).tolist():
                 inside, outside = (INSIDE, SERVER)[host & 1], f"198.51.100.{1 + host}"
                 src, dst = (inside, outside) if way else (outside, inside)
-                ports = 3000 + sport, 3000 + dport
+                few = 4 if kind < 4 else 40  # connections that come again and again, and others
+                ports = 3000 + sport % few, 3000 + dport % few
                 if kind < 5:
                     letters = "".join("FSRPAU"[i] for i in range(6) if flags >> i & 1)
                     usual = ("S", "SA", "A", "A", "FA", "RA")[number % 6]
@@ -108,7 +109,8 @@ def test_a_storm_of_anything_in_a_full_table(loose):
             siege.table.check()
         told = siege.table.statistics()
         assert told["open"] > CAPACITY - 64
-        assert min(told[key] for key in ("evicted", "reopened")) > 100
+        assert told["evicted"] > 100
+        assert told["reopened"] > 10
         over = told["opened"] - told["open"]
         assert told["evicted"] + told["expired"] + told["reopened"] == over
         reasons = {reason for _, reason in siege.dropped()}

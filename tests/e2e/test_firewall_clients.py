@@ -153,7 +153,7 @@ def test_iperf_tcp(net, way, back, tmp_path):
 @pytest.mark.parametrize("back", [(), ("-R",)], ids=["there", "back"])
 def test_iperf_udp(net, way, back, tmp_path):
     with clients.iperf_server(net.h2, way.near, tmp_path):
-        told = clients.iperf(net.h1, way.near, "-u", "-b3M", "-t0.5", "-l1200", *back)["sum"]
+        told = clients.iperf(net.h1, way.near, "-u", "-b6M", "-k300", "-l1200", *back)["sum"]
     assert told["packets"] > 100
     assert told["lost_packets"] == 0
     assert states(net, protocol="udp") == {"replied"}
@@ -306,7 +306,7 @@ def test_iperf_to_a_forwarded_port(forward, tmp_path):
         for back in ((), ("-R",)):
             told = clients.iperf(forward.far, WAN, "-n", "20M", *back)
             assert told["sum_received"]["bytes"] > 10 << 20
-            told = clients.iperf(forward.h2, WAN, "-u", "-b3M", "-t0.5", "-l1200", *back)["sum"]
+            told = clients.iperf(forward.h2, WAN, "-u", "-b6M", "-k300", "-l1200", *back)["sum"]
             assert told["lost_packets"] == 0 < told["packets"]
     assert forward.forwarder.count_sessions(protocol="tcp", to=WAN) == 6
     assert forward.forwarder.count_sessions(protocol="udp", to=WAN, state="replied") == 2
