@@ -23,6 +23,16 @@ NAME, KNOWN, TEXTS = "host.example", "198.51.100.77", ["x" * 250, "y" * 250, "z"
 """What the DNS server knows: an address; and texts, too long for UDP without EDNS."""
 CONTENT = np.random.default_rng(4).bytes(3_000_000)
 """The file that the web server has."""
+WEB_SERVER = """
+import functools, http.server, socket, socketserver, sys
+
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+    server_bind = socketserver.TCPServer.server_bind  # http.server's asks DNS who it is
+
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[3])
+Server((sys.argv[1], int(sys.argv[2])), handler).serve_forever()
+"""
 COULD_NOT_CONNECT, TIMED_OUT = 7, 28
 """What curl ends with."""
 
@@ -57,10 +67,9 @@ def serving(host, port, log, *command):
 def web_server(host, address, directory, port=HTTP):
     """A web server. Yields a function that says who has fetched the file until now."""
     (directory / "file").write_bytes(CONTENT)
-    log = directory / f"log-{port}"
-    module = (sys.executable, "-u", "-m", "http.server", str(port))
-    where = ("--bind", address, "--directory", str(directory))
-    with serving(host, port, log, *module, *where):
+    log = directory / "log-web"
+    program = (sys.executable, "-u", "-c", WEB_SERVER, address, str(port), str(directory))
+    with serving(host, port, log, *program):
         yield lambda: re.findall(r'^(\S+) - - .*" 200 ', log.read_text(), re.MULTILINE)
 
 

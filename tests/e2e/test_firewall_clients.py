@@ -7,11 +7,12 @@ import contextlib
 import errno
 import socket
 from dataclasses import dataclass
+from subprocess import PIPE, Popen
 
 import pytest
 
 from e2e import clients
-from e2e.clients import DNS, HTTP, IPERF, KNOWN, NAME, TEXTS, needs
+from e2e.clients import DNS, HTTP, IPERF, KNOWN, TEXTS, needs
 from e2e.lab import ipv6, lab, ping, routed, until
 from vforward.control.rules import DestinationNat, FirewallSettings, Masquerade, Rule
 from vforward.testing.namespaces import namespaces, veth
@@ -41,12 +42,11 @@ class Way:
     seen: str
     own: str
 
-    def ends(self, row):
-        """Whether a session is one of the client's, and translated as it has to be."""
-        new = self.seen if self.seen != self.own else ""
-        return self.own in row["from"] and new in row["nat_from"] and bool(new) == bool(
-            row["nat_from"]
-        )
+    def made(self, row):
+        """Whether a session is one of the client's, and translated if it has to be."""
+        new = self.seen != self.own and not row["to"].startswith(self.router)
+        name = row["nat_from"].rpartition(":")[0]
+        return self.own in row["from"] and name == (self.seen if new else "")
 
 
 WAYS = {
@@ -65,6 +65,9 @@ def _far(place):
         place.h2.address("eth1", f"{OUTSIDE4}/24")
         far.address("eth0", f"{FAR}/24")
         far.run("ip", "route", "add", "default", "via", OUTSIDE4)
+        for host in (place.h2, far):  # each of traceroute's probes is to be answered
+            unlimited = ("net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
+            host.run("sysctl", "-qw", *unlimited)
         yield far
 
 
@@ -118,7 +121,7 @@ def way(request, net):
     yield found
     assert net.drops() == {}
     rows = net.forwarder.sessions()
-    assert all(found.ends(row) for row in rows), rows
+    assert all(found.made(row) for row in rows), rows
 
 
 def states(net, **only):
@@ -347,8 +350,6 @@ def test_inside_and_outside_at_once(forward, tmp_path):
             "curl", "-sS", "--limit-rate", "3M", "-o", "/dev/null", "-w", "%{size_download}",
             clients.url_of(WAN, 80),
         )  # fmt: skip
-        from subprocess import PIPE, Popen
-
         with Popen(slow, stdout=PIPE, text=True) as running:
             until(lambda: states(forward) == {"established"}, "it does not begin")
             forward.forwarder.set_nat([])
