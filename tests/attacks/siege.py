@@ -1,6 +1,6 @@
 """A firewall on memory ports between a few hosts inside and everybody else; flows, and floods of packets.
 
-    10.0.1.0/24, lan [ firewall ] wan, 192.0.2.1: all other addresses, by one neighbor
+10.0.1.0/24, lan [ firewall ] wan, 192.0.2.1: all other addresses, by one neighbor
 """
 
 import struct
@@ -148,7 +148,9 @@ class Flow:
     def data(self, d):
         """A segment with data that are nobody else's, to be sent among others, and these data."""
         self.count += 1
-        payload = struct.pack(">4sHHBxIQ", b"flow", self.ends[0][1], self.ends[1][1], d, self.count, 0)
+        payload = struct.pack(
+            ">4sHHBxIQ", b"flow", self.ends[0][1], self.ends[1][1], d, self.count, 0
+        )
         packet = self.packet(d, "PA", payload)
         self.went(d, "PA", payload)
         return packet, payload

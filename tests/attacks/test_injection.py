@@ -43,7 +43,9 @@ def unharmed(siege, flow):
     """Asserts that the session is what it was before, and that the connection goes on."""
     flow.goes_on()
     before, dropped = record(siege), siege.dropped()
-    yield lambda: {k: n - dropped.get(k, 0) for k, n in siege.dropped().items() if n != dropped.get(k)}
+    yield lambda: {
+        k: n - dropped.get(k, 0) for k, n in siege.dropped().items() if n != dropped.get(k)
+    }
     assert record(siege) == before
     assert flow.state() == "established"
     flow.goes_on()
@@ -147,7 +149,9 @@ def error(flow, *, seq=0, to=None, spoil=0, kind=(3, 1), port=None):
 
 
 @pytest.mark.parametrize("kind", [(3, 1), (3, 2), (3, 3), (3, 4), (11, 0), (12, 0), (4, 0)])
-def test_an_error_that_may_be_right_reaches_the_client_and_ends_nothing(siege, flow, unharmed, kind):
+def test_an_error_that_may_be_right_reaches_the_client_and_ends_nothing(
+    siege, flow, unharmed, kind
+):
     """Hard errors are the client's to judge (RFC 5927 section 5); the session stays."""
     for _ in range(20):
         passed, _ = siege.packets(siege.wan, [error(flow, kind=kind)])
@@ -178,9 +182,10 @@ def test_who_finds_no_session_gets_nowhere(siege, flow, unharmed):
     (src, sport), (dst, dport) = flow.seen
     tries = [(dst, dport + 1, sport), (dst, dport, sport + 1), ("198.51.100.8", dport, sport)]
     for flags in ("S", "A", "SA", "R", "FA"):
+        numbers = {"seq": flow.next[1], "ack": flow.next[0], "flags": flags}
         forged = [
-            pk.ip4(a, src, TCP, pk.tcp(a, src, port, other, seq=flow.next[1], ack=flow.next[0], flags=flags))
-            for a, port, other in tries
-        ]  # fmt: skip
+            pk.ip4(who, src, TCP, pk.tcp(who, src, port, other, **numbers))
+            for who, port, other in tries
+        ]
         assert siege.packets(siege.wan, forged) == ([], [])
     assert unharmed() == {("ip4-acl", "denied"): 15}

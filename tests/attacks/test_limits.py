@@ -5,7 +5,7 @@ import pytest
 from attacks.siege import INSIDE, SERVER, SERVER6, Siege, udp4, udp6
 from vforward.control.rules import FirewallSettings, Rule
 
-GAME = dict(action="permit", in_="wan", protocol="udp", to_ports=7)
+GAME = {"action": "permit", "in_": "wan", "protocol": "udp", "to_ports": 7}
 ATTACKER, FRIENDS = "203.0.113.66", [f"203.0.113.{n}" for n in range(100, 120)]
 
 

@@ -27,7 +27,9 @@ def exhausted(siege):
 )  # fmt: skip
 def test_all_ports_towards_one_server(nat, address):
     with Siege(FirewallSettings(default="deny"), [OUT], [nat]) as siege:
-        flows = [Flow(siege, ((INSIDE, 5000 + k), (OUTSIDE, 443))).open() for k in range(len(PORTS))]
+        flows = [
+            Flow(siege, ((INSIDE, 5000 + k), (OUTSIDE, 443))).open() for k in range(len(PORTS))
+        ]
         assert {flow.seen[0] for flow in flows} == {(address, port) for port in PORTS}
         for k in range(500):
             assert not Flow(siege, ((INSIDE, 9000 + k), (OUTSIDE, 443))).send(0, "S")
@@ -46,7 +48,9 @@ def test_all_ports_towards_one_server(nat, address):
 
 
 def test_pings_have_identifiers_that_run_out_likewise():
-    with Siege(FirewallSettings(default="deny"), [OUT], [Masquerade(out="wan", ports=SPAN)]) as siege:
+    with Siege(
+        FirewallSettings(default="deny"), [OUT], [Masquerade(out="wan", ports=SPAN)]
+    ) as siege:
         pings = [pk.ip4(INSIDE, OUTSIDE, 1, pk.icmp_echo(k, 1)) for k in range(100)]
         _, passed = siege.packets(siege.lan, pings)
         assert {int.from_bytes(packet[24:26], "big") for packet in passed} == set(PORTS)
@@ -57,7 +61,9 @@ def test_a_flood_of_flows_takes_no_port_of_others():
     """In the usual range: 64512 ports, of which none is given twice towards one server."""
     with Siege(FirewallSettings(default="deny"), [OUT], [Masquerade(out="wan")]) as siege:
         flows = [Flow(siege, ((INSIDE, 5000 + k), (OUTSIDE, 53))).open() for k in range(10)]
-        flood = [udp4(f"10.0.1.{k % 200 + 20}", 1024 + k // 200, OUTSIDE, 53) for k in range(40_000)]
+        flood = [
+            udp4(f"10.0.1.{k % 200 + 20}", 1024 + k // 200, OUTSIDE, 53) for k in range(40_000)
+        ]
         _, passed = siege.packets(siege.lan, flood)
         assert len(passed) >= 0.999 * len(flood)
         assert len({source(packet) for packet in passed}) == len(passed)
