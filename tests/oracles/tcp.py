@@ -20,6 +20,7 @@ Why:  RFC 5382 REQ-2          a SYN against a SYN is a simultaneous open, not an
       RFC 9293 3.10.7.4       in SYN-RECEIVED an acceptable ACK establishes; a FIN may carry it
       RFC 5961 4.2            a SYN in a connection is answered with an ACK: let it through
       RFC 5961 3.2            a reset counts at exactly the next sequence number
+      RFC 9293 3.10.7.1       a socket that is gone resets with what was acknowledged: its FIN may not be
       RFC 1122 4.2.2.13       in TIME-WAIT a SYN with a higher number begins a new connection; that of
                               the responder's must not get past the rules by an old session. One of
                               the initiator's with a lower number may, too (RFC 6191): the hosts know,
@@ -145,7 +146,7 @@ class Connection:
             if self.state == "syn-sent" and d == 1:
                 exact = bool(flags & ACK) and self._acknowledges_syn(ack)
             else:
-                exact = ahead(seq, own.end) == 0
+                exact = ahead(seq, own.end) == 0 or (own.finished and ahead(seq, own.end) == -1)
             return "rst-exact" if exact else "rst"
         return kind
 

@@ -117,7 +117,7 @@ def numbers(pair, d, kind):
     if kind.startswith("rst"):
         if pair.oracle.state == "syn-sent" and d == 1:
             return RST | ACK, 0, ack - (kind == "rst")
-        return RST, seq if kind == "rst-exact" else seq - 1, 0
+        return RST, seq if kind == "rst-exact" else seq - 2, 0
     less = 0 if kind.endswith("-all") else 1
     if pair.oracle.state in oracle.HALF_OPEN and kind in ("ack", "fin"):
         less = -1 if pair.oracle.state.startswith("syn-sent") else 0
@@ -229,6 +229,28 @@ def test_a_reset_counts_at_the_exact_number_only():
     assert pair.send(1, RST, IRS + 1, 0) == "pass"
     assert pair.world.state(pair.number) == "closed"
     pair.forget()
+
+
+@pytest.mark.parametrize(
+    "state", ["fin-responder", "closing", "last-ack-responder", "last-ack-initiator", "time-wait"]
+)
+def test_a_reset_with_the_number_of_the_fin_counts(state):
+    """RFC 9293 section 3.10.7.1: data come to a socket that is gone, and its FIN was not seen there."""
+    pair = to(state)
+    end = pair.oracle.sides[1].end
+    assert pair.send(1, RST, end - 2, 0) == "pass"
+    assert pair.world.state(pair.number) == state
+    assert pair.send(1, RST, end - 1, 0) == "pass"
+    assert pair.world.state(pair.number) == "closed"
+    pair.forget()
+
+
+def test_a_reset_one_before_the_next_counts_only_behind_a_fin():
+    for state in ("established", "fin-initiator"):
+        pair = to(state)
+        assert pair.send(1, RST, pair.oracle.sides[1].end - 1, 0) == "pass"
+        assert pair.world.state(pair.number) == state
+        pair.forget()
 
 
 def test_a_probe_of_a_closed_window_passes():

@@ -17,8 +17,10 @@ Of what direction d sends, 0 the initiator's, 1 the responder's, o being the oth
 Until the handshake is complete windows are not scaled, and maxend[d] - maxwin[o] is the first sequence
 number that d's data have: the least that may be acknowledged. In SYN_SENT maxend[0] is that.
 
-A reset ends a session only at end[d] exactly; one elsewhere in the window passes, and the receiver
-challenges it. A SYN in a connection passes unlooked at, for the same reason.
+A reset ends a session only at end[d] exactly, or at the number of d's FIN: a host that has closed its
+socket answers data with that number until its FIN is acknowledged (RFC 9293 section 3.10.7.1), and
+receivers believe it. One elsewhere in the window passes, and the receiver challenges it. A SYN in a
+connection passes unlooked at, for the same reason.
 """
 
 from __future__ import annotations
@@ -162,7 +164,8 @@ def _classify(record: Any, d: Any, flags: Any, seq: Any, ack: Any) -> Any:
     if kind == RESET:
         if record.state == t.SYN_SENT and d == 1:  # RFC 9293 section 3.10.7.3
             return kind + i64(flags & tcp.ACK != 0 and _fits_handshake(record, ack))
-        return kind + i64(after(seq, record.end[d]) == 0)
+        before = after(record.end[d], seq)
+        return kind + i64(before == 0 or (before == 1 and _has_ended(record.state, d)))
     return kind
 
 
