@@ -215,3 +215,14 @@ def test_an_edit_anywhere_in_a_plug_in_is_noticed(plug_in, file, old, new, edge)
     assert old in text
     (plug_in / file).write_text(text.replace(old, new))
     assert run_plug_in(plug_in)[0] == edge
+
+
+def test_an_interrupt_leaves_no_half_of_an_entry(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    kernel = make(5)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(entries.cache, "in_use", interrupted)
+        entries.build("test-interrupted", kernel)
+    assert edge_of(entries.build("test-interrupted", kernel)) == 5

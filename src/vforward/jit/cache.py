@@ -27,7 +27,7 @@ import numpy as np
 from vforward.errors import KernelError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-KEEP = 4  # directories of other versions that stay, newest first
+KEEP = 16  # directories of other versions that stay, newest first: several checkouts may share the root
 STAMP = re.compile("[0-9a-f]{16}")  # so $VFORWARD_CACHE_DIR may hold directories of others
 
 

@@ -84,7 +84,6 @@ def build(name: str, kernel: Callable[..., Any]) -> Any:
     try:
         module = _load(module_name, path)
     except Exception as error:
-        sys.modules.pop(module_name, None)
         raise KernelError(f"node {name}: its kernel does not compile: {error}") from error
     finally:
         del pending[module_name]
@@ -99,8 +98,12 @@ def _load(name: str, path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # what Numba reads from the cache looks for it there
-    with cache.in_use():
-        spec.loader.exec_module(module)
+    try:
+        with cache.in_use():
+            spec.loader.exec_module(module)
+    except BaseException:  # an interrupt as well: half a module must not be found here later
+        del sys.modules[name]
+        raise
     return module
 
 
