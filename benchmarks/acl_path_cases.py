@@ -3,7 +3,7 @@
 
 Rules and packets are those of benchmarks.rule_sets; every rule, and what no rule matches, permits
 without a session, and counts. Packets that cannot be forwarded are drawn again: from or to 0/8, 127/8,
-224/3 or with no source but its destination; ICMP is an echo request.
+224/3, from itself to itself, ICMPv6. ICMP is an echo request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.session import Session, arena
 from vforward.control.policy_bundle import Parts
 from vforward.layout import NIL, VECTOR_MAX
 from vforward.memory.arena import Arena
-from vforward.packet import icmp4, ip4
+from vforward.packet import icmp4, ip4, ip6
 from vforward.tables import acl, acl_check
 
 TRACE = 1 << 16
@@ -37,7 +37,8 @@ def forwardable(rows: NDArray[Any], n: int) -> NDArray[np.uint32]:
     drawn = rule_sets.trace(rows, 2 * n)[:, :4]
     first = drawn[:, [SRC, DST]] >> np.uint32(24)
     good = ((first != 0) & (first != 127) & (first < 224)).all(axis=1)
-    made = drawn[good & (drawn[:, SRC] != drawn[:, DST])][:n]
+    good &= drawn[:, SRC] != drawn[:, DST]
+    made = drawn[good & (drawn[:, KIND] >> np.uint32(24) != ip6.ICMP6)][:n]
     if len(made) < n:
         msg = f"of {len(drawn)} packets only {len(made)} can be forwarded"
         raise ValueError(msg)
