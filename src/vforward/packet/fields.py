@@ -19,8 +19,8 @@ from __future__ import annotations
 from typing import Any
 
 from vforward.jit.be import load16, load32
-from vforward.jit.kernel import i64, inline, kernel
-from vforward.layout import BUF_STRIDE, PORTS_KNOWN
+from vforward.jit.kernel import i64, inline
+from vforward.layout import PORTS_KNOWN
 from vforward.packet import ip4, ip6, ports
 
 WORDS4, WORDS6 = 8, 16
@@ -65,9 +65,12 @@ def _later(meta: Any, row: Any, protocol: Any, icmp: Any) -> Any:
     return (i64(UNKNOWN_TYPE) if protocol == icmp else max(flow, 0)), i64(0), flow
 
 
-@kernel
-def _load4_odd(data: Any, meta: Any, row: Any, fields: Any, at: Any, place: Any, vlan: Any) -> Any:
-    """load4 of any packet."""
+@inline
+def load4(data: Any, meta: Any, row: Any, fields: Any, at: Any, place: Any, vlan: Any) -> Any:
+    """Note the fields of an IPv4 packet (valid, by ip4-input) from fields[at] on, and meta.l4.
+
+    Returns the ports by which its session is found, or NONE: it has no session, or TRUNCATED.
+    """
     l3, end = i64(meta[row].l3), i64(meta[row].end)
     l4 = l3 + ((i64(data[row, l3]) & 15) << 2)
     piece = load16(data, row, l3 + ip4.FRAGMENT) & (ip4.MORE_FRAGMENTS | ip4.OFFSET_MASK)
@@ -78,49 +81,17 @@ def _load4_odd(data: Any, meta: Any, row: Any, fields: Any, at: Any, place: Any,
         asked, flags, flow = _later(meta, row, protocol, ip4.ICMP)
     else:
         asked, flags, flow = _common(data, row, l4, end, protocol, ip4.ICMP, ip6.ICMP6)
-    pieces = i64(piece != 0) | i64(later) << 1
-    _store4(data, row, l3, fields, at, asked, protocol << 24 | flags << 16 | pieces, place, vlan)
-    return flow
-
-
-@inline
-def _store4(
-    data: Any, row: Any, l3: Any, fields: Any, at: Any, asked: Any, kind: Any, place: Any, vlan: Any
-) -> None:
-    """Note the fields. kind: without the DSCP."""
     fields[at] = load32(data, row, l3 + ip4.SRC)
     fields[at + 1] = load32(data, row, l3 + ip4.DST)
     dscp = i64(data[row, l3 + ip4.TOS]) >> 2
+    pieces = i64(piece != 0) | i64(later) << 1
     fields[at + COMMON4 + PORTS] = asked
-    fields[at + COMMON4 + KIND] = kind | dscp << 8
+    fields[at + COMMON4 + KIND] = protocol << 24 | flags << 16 | dscp << 8 | pieces
     fields[at + COMMON4 + PLACE] = place
     fields[at + COMMON4 + VLAN] = vlan
     fields[at + 6] = 0
     fields[at + 7] = 0
-
-
-@inline
-def load4(data: Any, meta: Any, row: Any, fields: Any, at: Any, place: Any, vlan: Any) -> Any:
-    """Note the fields of an IPv4 packet (valid, by ip4-input) from fields[at] on, and meta.l4.
-
-    Returns the ports by which its session is found, or NONE: it has no session, or TRUNCATED. The usual
-    packet, TCP or UDP whole and without options, is read without a branch that depends on which.
-    """
-    l3 = i64(meta[row].l3)
-    protocol = i64(data[row, l3 + ip4.PROTOCOL])
-    is_tcp = protocol == ip4.TCP
-    l4 = l3 + ip4.HEADER
-    piece = load16(data, row, l3 + ip4.FRAGMENT) & (ip4.MORE_FRAGMENTS | ip4.OFFSET_MASK)
-    needs = i64(TCP_HEADER) if is_tcp else i64(8)
-    usual = (is_tcp | (protocol == ip4.UDP)) & (l4 + needs <= i64(meta[row].end))
-    usual &= l4 + TCP_HEADER <= BUF_STRIDE  # so that flags may be read, and then not be used
-    if not usual & (piece == 0) & (i64(data[row, l3]) & 15 == ip4.HEADER >> 2):
-        return _load4_odd(data, meta, row, fields, at, place, vlan)
-    meta[row].l4 = l4
-    both = load32(data, row, l4)
-    flags = i64(data[row, l4 + TCP_FLAGS]) & -i64(is_tcp)
-    _store4(data, row, l3, fields, at, both, protocol << 24 | flags << 16, place, vlan)
-    return both
+    return flow
 
 
 @inline

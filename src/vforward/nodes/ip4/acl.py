@@ -231,12 +231,6 @@ def _refuse(data: Any, meta: Any, row: Any, count: Any) -> Any:
     return i64(Edge.ERROR)
 
 
-@inline
-def _let_through(action: Any) -> Any:
-    """Whether packets go on without a session, and nothing more is asked."""
-    return (action.kind == policy.PERMIT) & (action.flags & policy.STATELESS != 0)
-
-
 @kernel
 def ip4_acl(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
@@ -287,12 +281,6 @@ def ip4_acl(
                 continue
         own = meta[row].flags & SELF_MADE != 0
         action = actions[0 if found[i] == NIL else i64(found[i])]
-        if (_let_through(action) & (flow != f.TRUNCATED)) and not own:
-            policy.count_hit(rule_hits, i64(action.hits), packet_bytes(meta, row))
-            treated = i64(action.treatment)
-            meta[row].treatment = treated
-            edge[i] = arcs.proceed_past(meta, row, skips[i64(treated != 0)])
-            continue
         if not own:
             policy.count_hit(rule_hits, i64(action.hits), packet_bytes(meta, row))
         kind = policy.PERMIT if own else i64(action.kind)

@@ -92,7 +92,7 @@ def _look_closer(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, 
     return conclude(meta, row, count, s, skips, mine, verdict)
 
 
-@inline
+@kernel
 def _missed(s: Any, data: Any, meta: Any, row: Any, k0: Any, k1: Any, sure: Any) -> Any:
     """Whether a packet that was not found is really none of a session, and may go on to the rules."""
     if k0 == u64(NO_KEY) or t.source4(k0, k1) == t.destination4(k0, k1):
@@ -144,7 +144,7 @@ def _is_behind(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
     return verdict == machine.PASS
 
 
-@inline
+@kernel
 def _treat(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
     """What a session with NAT or a treatment does to a packet. Returns 1 if it has a treatment, -1: none
     of its checksums is in this buffer."""
@@ -164,21 +164,20 @@ def _treat(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
 def _last_pass(
     data: Any, meta: Any, idx: Any, edge: Any, count: Any, s: Any, ports: Any, skips: Any, work: Any
 ) -> None:
-    """Look after all packets that were marked, in their order: one may end the session of the next."""
+    """Look after all packets that were marked."""
     for i in range(idx.size):
         row = i64(idx[i])
         if edge[i] == BEHIND and _is_behind(data, meta, row, s, work[PLACE + i]):
             edge[i] = SPECIAL
-        if edge[i] == SPECIAL:
-            if s.hot[i64(work[PLACE + i] >> u64(1))].state != t.FREE:
-                treated = _treat(data, meta, row, s, work[PLACE + i])
-                if treated >= 0:
-                    edge[i] = arcs.proceed_past(meta, row, skips[treated])
-                else:
-                    edge[i] = drop(meta, row, count, i64(Count.SHORT))
-                continue
+        if edge[i] == SPECIAL and s.hot[i64(work[PLACE + i] >> u64(1))].state == t.FREE:
             edge[i] = ASIDE  # ended by a packet before it
-        if edge[i] in (MISSED, BEHIND, ASIDE):
+        if edge[i] == SPECIAL:
+            treated = _treat(data, meta, row, s, work[PLACE + i])
+            if treated < 0:
+                edge[i] = drop(meta, row, count, i64(Count.SHORT))
+            else:
+                edge[i] = arcs.proceed_past(meta, row, skips[treated])
+        elif edge[i] in (MISSED, BEHIND, ASIDE):
             sure = work[PLACE + i] == u64(0) and s.head[t.SECOND] == u64(0)
             k0, k1 = work[KEY0 + i], work[KEY1 + i]
             if edge[i] == MISSED and _missed(s, data, meta, row, k0, k1, sure):
