@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import (
     acl_cases,
+    acl_path_cases,
     acl_peers,
     dpdk_cases,
     fib_cases,
@@ -53,8 +54,11 @@ CASES = {
         Case("session-1k", "what 1 000 sessions add to a path", session_cases.session_1k),
         Case("session-100k", "the same of 100 000, at random", session_cases.session_100k),
         Case("session-1m", "the same of 1 000 000, at random", session_cases.session_1m),
+        Case("nat44-100k", "the same of 100 000, with NAT44", session_cases.nat44_100k),
         Case("session-new", "new sessions per second", session_cases.session_new),
         Case("reassembly-pass", "what whole packets pay", reassembly_cases.reassembly_pass),
+        Case("acl-1k", "what 1 000 rules add to a path", acl_path_cases.acl_1k),
+        Case("acl-10k", "the same of 10 000", acl_path_cases.acl_10k),
         Case("nat-translate", "new endpoints for TCP, checksums patched", nat_cases.nat_translate),
         Case("bridge-peers", "against the Linux bridge, on veth pairs", peer_cases.bridge_peers),
         Case("router-peers", "against Linux's IPv4 forwarding", peer_cases.router_peers),

@@ -20,7 +20,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,6 +71,10 @@ class Measured:
     disturbed: bool
     gauge: float
     """The gauge's best value, clocks per round."""
+
+    def inverted(self, of: float) -> Measured:
+        """How often per second, from clocks and how many of those a second has. parts: as before."""
+        return replace(self, value=of / self.value)
 
 
 def measure(

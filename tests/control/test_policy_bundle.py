@@ -5,7 +5,7 @@ import ctypes
 
 import numpy as np
 
-from vforward.control.policy_bundle import Parts, Policy, assemble
+from vforward.control.policy_bundle import LARGE, Parts, Policy, assemble
 from vforward.tables import policy
 
 
@@ -33,6 +33,14 @@ def test_parts_are_where_the_words_say():
     assert part(bundle, policy.ACTIONS).view(policy.ACTION)["hits"].tolist() == [0, 1, 2]
     assert part(bundle, policy.REWRITES).size == 8
     assert bundle[policy.FLAGS] == policy.USES_OUT
+
+
+def test_a_large_bundle_begins_on_a_huge_page():
+    image = np.arange(LARGE, dtype=np.uint64)
+    bundle = assemble(parts(3, filter4=image))
+    assert bundle.ctypes.data % (2 << 20) == 0
+    assert (part(bundle, policy.FILTER4) == image).all()
+    assert part(bundle, policy.ACTIONS).view(policy.ACTION)["hits"].tolist() == [0, 1, 2]
 
 
 def test_parts_begin_on_cache_lines():

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +19,9 @@ from vforward.tables import policy
 HEAD_WORDS = 16
 LINE_WORDS = 8
 """Parts begin on a cache line."""
+HUGE_WORDS = (2 << 20) // 8
+LARGE = HUGE_WORDS // 4
+"""Words of a bundle from which on it lies on pages of 2 MiB: a look-up goes all over it (adr/0014)."""
 NOTHING = np.zeros(0, np.uint64)
 
 
@@ -58,8 +63,16 @@ def _rounded(words: int) -> int:
 
 
 def _aligned(size: int) -> NDArray[np.uint64]:
-    room = np.zeros(size + LINE_WORDS, np.uint64)
-    first = -(room.ctypes.data // 8) % LINE_WORDS
+    """Zeros from a cache line on; many of them from a huge page on, where the kernel gives such."""
+    if size < LARGE:
+        room, boundary = np.zeros(size + LINE_WORDS, np.uint64), LINE_WORDS
+    else:
+        rounded = 8 * (-(-size // HUGE_WORDS) + 1) * HUGE_WORDS
+        memory = mmap.mmap(-1, rounded, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(OSError, AttributeError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        room, boundary = np.frombuffer(memory, np.uint64), HUGE_WORDS
+    first = -(room.ctypes.data // 8) % boundary
     return room[first : first + size]
 
 
