@@ -98,7 +98,19 @@ KNOWN = (
     ),
     Difference(
         "who gets no port is told so: RFC 5508 REQ-8",
-        "nat", "pool: flow 300[45]", (), "drop", "refuse",
+        "nat", "pool: flow 300[45]|masquerade: gre of another host", (), "drop", "refuse",
+    ),
+    Difference(
+        "a first piece without its TCP header hides what it is: RFC 1858; Linux puts it together",
+        "fragments4", "fragments: a port in the second piece", (), "other", "drop",
+    ),
+    Difference(
+        "Linux puts datagrams together, and sends on none that is not whole",
+        "fragments[46]", "fragments: overlapping", (), "drop", "answer",
+    ),
+    Difference(
+        "Linux puts datagrams together and cuts them anew",
+        "fragments6", "fragments: (in order|of the answer|the last one first|one of them twice)", ("ident",),
     ),
     Difference(
         "replies of two sessions would look alike: Linux changes a source that no rule translates",

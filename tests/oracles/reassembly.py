@@ -159,6 +159,8 @@ class Reassembly:
         if datagram.refused:
             return Outcome("refused", freed=freed)
         reason = piece.refusal or fault(datagram, piece)
+        if reason == "copy":
+            return Outcome(reason, freed=freed)
         if reason:
             freed += [(waited, "refused") for waited, _ in datagram.waiting]
             datagram.refused, datagram.waiting = True, []
@@ -187,6 +189,9 @@ class Reassembly:
 
 def fault(datagram: Datagram, piece: Piece) -> str | None:
     """Return why a piece does not go with those that came before, or None."""
+    seen_units = {unit for start, end in datagram.seen for unit in range(start, end, 8)}
+    if seen_units.issuperset(range(piece.start, piece.end, 8)):
+        return "copy"
     if any(piece.start < end and start < piece.end for start, end in datagram.seen):
         return "overlap"
     if datagram.total is not None and (piece.end > datagram.total or not piece.more):

@@ -21,6 +21,8 @@ Why:  RFC 5382 REQ-2          a SYN against a SYN is a simultaneous open, not an
       RFC 5961 4.2            a SYN in a connection is answered with an ACK: let it through
       RFC 5961 3.2            a reset counts at exactly the next sequence number
       RFC 9293 3.10.7.1       a socket that is gone resets with what was acknowledged: its FIN may not be
+                              yet, nor its peer's last data. When both have ended any reset in the
+                              window counts: there is little left that a forged one could hurt
       RFC 1122 4.2.2.13       in TIME-WAIT a SYN with a higher number begins a new connection; that of
                               the responder's must not get past the rules by an old session. One of
                               the initiator's with a lower number may, too (RFC 6191): the hosts know,
@@ -51,12 +53,12 @@ fin-initiator       i     pass      pass      pass          note         note   
 fin-initiator       r     pass      pass      pass          note         note         closing       last-ack-responder note  closed
 fin-responder       i     pass      pass      pass          note         note         closing       last-ack-initiator note  closed
 fin-responder       r     pass      pass      pass          note         note         note          note               note  closed
-closing             i     pass      pass      pass          note         last-ack-initiator note    last-ack-initiator note  closed
-closing             r     pass      pass      pass          note         last-ack-responder note    last-ack-responder note  closed
-last-ack-initiator  i     pass      pass      pass          note         note         note          note               note  closed
-last-ack-initiator  r     pass      pass      pass          note         time-wait    note          time-wait          note  closed
-last-ack-responder  i     pass      pass      pass          note         time-wait    note          time-wait          note  closed
-last-ack-responder  r     pass      pass      pass          note         note         note          note               note  closed
+closing             i     pass      pass      pass          note         last-ack-initiator note    last-ack-initiator closed closed
+closing             r     pass      pass      pass          note         last-ack-responder note    last-ack-responder closed closed
+last-ack-initiator  i     pass      pass      pass          note         note         note          note               closed closed
+last-ack-initiator  r     pass      pass      pass          note         time-wait    note          time-wait          closed closed
+last-ack-responder  i     pass      pass      pass          note         time-wait    note          time-wait          closed closed
+last-ack-responder  r     pass      pass      pass          note         note         note          note               closed closed
 time-wait           i     again     again     pass          note         note         note          note               note  closed
 time-wait           r     drop      again     pass          note         note         note          note               note  closed
 closed              i     again     again     pass          note         note         note          note               note  note

@@ -19,6 +19,8 @@ def runs(units):
 def says(units, total, start, end, more):
     """What fits says of a piece, from the set of units that were seen."""
     mine = set(range(start, end))
+    if mine <= units:
+        return pieces.COPY
     if mine & units:
         return pieces.OVERLAPS
     if total is not None and (end > total or not more):

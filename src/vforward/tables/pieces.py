@@ -23,8 +23,9 @@ UNIT = 8
 RANGES_MAX = 16
 UNITS_MAX = 65536 // UNIT
 
-FITS, OVERLAPS, BEYOND, TOO_MANY = 0, 1, 2, 3
-"""What fits says. BEYOND: behind the last piece, or a last piece that is not behind all others."""
+FITS, OVERLAPS, BEYOND, TOO_MANY, COPY = 0, 1, 2, 3, 4
+"""What fits says. COPY: all of it has been seen. OVERLAPS: a part has. BEYOND: behind the last piece, or a
+last piece that is not behind all others."""
 
 
 @kernel
@@ -35,7 +36,7 @@ def fits(record: Any, start: Any, end: Any, more: Any) -> Any:
     for k in range(n):
         first, last = i64(record.ranges[2 * k]), i64(record.ranges[2 * k + 1])
         if start < last and first < end:
-            return i64(OVERLAPS)
+            return i64(COPY) if first <= start and end <= last else i64(OVERLAPS)
         neighbors += (first == end) + (last == start)
     total = i64(record.total)
     if total != 0 and (end > total or not more):

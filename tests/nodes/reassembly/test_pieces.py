@@ -168,9 +168,13 @@ def test_overlaps_are_refused_with_all_that_follows():
     assert ways(world, piece(1, 0, 16), piece(1, 16, 32, last=True)) == ["pass", "pass"]
 
 
-def test_a_copy_is_an_overlap_until_all_is_there():
+def test_copies_are_dropped_alone():
     world = World()
-    assert ways(world, piece(1, 0, 16), piece(1, 0, 16)) == ["pass", "overlap"]
+    assert ways(
+        world, piece(1, 0, 16, ports=5), piece(1, 0, 16, ports=6), piece(1, 24, 32), piece(1, 24, 32),
+        piece(1, 16, 24), piece(1, 8, 32), piece(1, 32, 40, last=True),
+    ) == ["pass", "copy", "pass", "copy", "pass", "copy", "pass"]  # fmt: skip
+    assert ways(world, piece(3, 8, 16), piece(3, 8, 16), piece(3, 0, 8)) == ["held", "copy", "pass"]
     assert ways(world, piece(2, 0, 16), piece(2, 16, 20, last=True)) == ["pass", "pass"]
     assert ways(world, piece(2, 16, 20, last=True), piece(2, 0, 16, ports=5)) == ["held", "pass"]
 

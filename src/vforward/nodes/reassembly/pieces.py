@@ -4,8 +4,8 @@
 RFC 1858 and RFC 3128 (tiny first pieces, and those that overlap its header), RFC 5722 (overlaps), RFC
 8200 section 4.5 (lengths), RFC 7112 (the first piece has all headers).
 
-Whether a second copy of a piece is the same as the first nobody can tell, since the first has gone: so
-it counts as an overlap. RFC 8200 section 4.5 allows, and does not ask, to tell them apart.
+What has been seen already is dropped, and its datagram goes on: networks do send twice (RFC 8200 section
+4.5). Whether it is the same nobody can tell, since the first has gone on; but nobody gets it either.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ class Count(Labels):
     TINY = 0, "a first piece without its ports (TCP: its header), or one that overlaps TCP's header"
     ICMP = 1, "ICMP that is no echo: it is short, and must not come in pieces"
     BAD_LENGTH = 2, "not a multiple of 8, none, beyond 65535, or not where the last piece ends"
-    OVERLAP = 3, "has bytes of a piece that came before"
+    OVERLAP = 3, "has some bytes of a piece that came before"
     TOO_MANY_GAPS = 4, "leaves more gaps between pieces than are kept in mind"
     REFUSED = 5, "a piece of its datagram was refused before, or while it waited"
     QUEUE_FULL = 6, "as many pieces, by their buffers, wait for a first one as may"
     EXPIRED = 7, "waited, and no first piece came in time"
     EVICTED = 8, "waited, and its datagram, the oldest, had to make place"
     NO_ROOM = 9, "waited, and more packets than may be made in one round were to go on: freed here"
+    COPY = 10, "all of it came before"
 
 
 BEYOND_65535 = 65535
@@ -133,6 +134,8 @@ def _begin(meta: Any, table: Any, key: Any, now: Any, others: Any) -> Any:
 def _fault(record: Any, start: Any, end: Any, more: Any) -> Any:
     """Why a piece does not go with those that came before, or FITS."""
     found = pieces.fits(record, start, end, more)
+    if found == pieces.COPY:
+        return i64(Count.COPY)
     if found == pieces.OVERLAPS:
         return i64(Count.OVERLAP)
     if found == pieces.BEYOND:
@@ -160,6 +163,8 @@ def take_up(meta: Any, row: Any, table: Any, key: Any, piece: Any, now: Any, oth
         return _refuse(meta, row, i64(Count.REFUSED), count)
     if reason == FITS:
         reason = _fault(record, start, end, more)
+    if reason == Count.COPY:
+        return _refuse(meta, row, reason, count)
     if reason != FITS:
         record.flags = datagrams.REFUSED
         let_go(meta, table, at, i64(Count.REFUSED), i64(0), others)
