@@ -12,7 +12,7 @@ from vforward.rings.netmap_pipe import pipe_rxsync, pipe_txsync
 from vforward.rings.netmap_sync import WAKE, distance, following, port_sync
 
 SIZE = 60
-BATCH = 256
+BATCH = 128
 AHEAD = 8
 """Slots between asking for a buffer and touching it."""
 
@@ -100,16 +100,14 @@ def both_programs(one, one_bufs, two, two_bufs, template, total, count):
     sent, got = u64(0), u64(0)
     odd = i64(0)
     while i64(got) < count:
-        n = min(distance(k.n, k.first, k.last), min(BATCH, count - i64(sent)))
+        left = count - i64(sent)
         room = q.n - 1 - (i64(sent) - i64(got))  # what the receiver has room for: none is dropped
-        n = min(n, room)
-        if n > 0:
+        n = min(min(distance(k.n, k.first, k.last), room), min(BATCH, left))
+        if n >= min(BATCH, left) and n > 0:
             sent = fill(k, one_bufs, template, sent, n)
         odd += port_sync(one, 0) & ~i64(WAKE) != 0
-        odd += port_sync(two, 1) & ~i64(WAKE) != 0
         n = distance(q.n, q.first, q.last)
-        if n > 0:
+        if n >= min(BATCH, i64(sent) - i64(got)) and n > 0:
             got = take(q, two_bufs, total, got, n)
-        else:
-            relax()
+        odd += port_sync(two, 1) & ~i64(WAKE) != 0
     return odd

@@ -141,8 +141,10 @@ class Port:
         self.interface = layout.if_at(self.memory, reply.nifp)
         self._reply = reply
         self._bufs_at = reply.tx + int(self.tx.words["buf_ofs"])
+        self.bufs = layout.address_of(self.memory) + self._bufs_at
+        """Address of buffer 0, for kernels."""
         self._connection = connection
-        self._memfd, self._woken, self._wakes = descriptors
+        self._memfd, self.woken, self.wakes = descriptors
         base = layout.address_of(self.memory)
         places = (
             (reply.tx, reply.tx_peer, reply.tx_link, reply.tx_slots),
@@ -168,7 +170,7 @@ class Port:
         if self._memfd < 0:
             return
         self._connection.close()
-        for descriptor in (self._memfd, self._woken, self._wakes):
+        for descriptor in (self._memfd, self.woken, self.wakes):
             os.close(descriptor)
         self._memfd = -1
 
@@ -220,7 +222,7 @@ class Port:
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # it is gone, or has been woken already
-            os.write(self._wakes, (1).to_bytes(8, "little"))
+            os.write(self.wakes, (1).to_bytes(8, "little"))
 
     def _waits(self, which: int, wanted: bool) -> None:
         waits = pipe_waits if self.kind is Kind.PIPE else port_waits
@@ -259,14 +261,14 @@ class Port:
     def _sleep(self, seconds: float | None) -> bool:
         """Wait for a wakeup. Returns False after that time. Raises PortError: the server is gone."""
         poller = select.poll()
-        poller.register(self._woken, READ)
+        poller.register(self.woken, READ)
         poller.register(self._connection, 0)
         found = dict(poller.poll(None if seconds is None else seconds * 1000))
         if self._connection.fileno() in found:
             raise PortError(f"netmap port {self.name}: the server is gone")
-        if self._woken in found:
+        if self.woken in found:
             with contextlib.suppress(BlockingIOError):
-                os.read(self._woken, 4096)
+                os.read(self.woken, 4096)
         return bool(found)
 
     def fileno(self) -> int:
@@ -274,7 +276,7 @@ class Port:
 
         Only after a poll(events, 0) that returned 0: that asks the other side for a wakeup.
         """
-        return self._woken
+        return self.woken
 
     def inject(self, frame: bytes | NDArray[np.uint8]) -> int:
         """nm_inject: put a frame into the tx ring. Returns its length, or 0: there is no room.

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from vforward.jit.atomics import fence, load_acquire64, store_release64
-from vforward.jit.intrinsics import copy, prefetch, view
+from vforward.jit.intrinsics import ask_read, ask_write, copy
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.rings.netmap_layout import (
     BUF_SIZE,
@@ -53,8 +53,8 @@ from vforward.rings.vale_macs import NOBODY, find, learn
 PORTS_MAX = 254
 BATCH = 256
 """Slots of one port's that are looked at before the next port's."""
-AHEAD = 6
-"""Slots between asking for a frame and looking at it."""
+AHEAD = 8
+"""Slots between asking for a buffer's first line and touching it."""
 SHORTEST = 14
 WORDS = MAX_FRAGS + 1
 """How long the array must be in which the slots of a frame are gathered."""
@@ -104,6 +104,13 @@ def _len(word: Any) -> Any:
 
 
 @inline
+def _ahead(n: Any, slot: Any) -> Any:
+    """The slot AHEAD slots on, in a ring of n; in a shorter one, any."""
+    soon = slot + AHEAD
+    return soon if soon < n else (soon - n) % n
+
+
+@inline
 def _is_sent(port: Any, word: Any) -> Any:
     """Whether a tx slot can be copied from."""
     known = FIRST_BUF <= _buf(word) < port.bufs
@@ -146,6 +153,8 @@ def _one(source: Any, to: Any, word: Any, frags: Any, more: Any) -> Any:
     _copy(to.base + buf * BUF_SIZE, source.base + _buf(word) * BUF_SIZE, _len(word))
     made = buf | _len(word) << 32 | (frags << 8 | more) << 48
     store_release64(to.rx + SLOTS + 16 * to.rx_tail, u64(made))
+    soon = _buf(_word(to.rx, _ahead(to.rx_n, to.rx_tail)))
+    ask_write(to.base + (soon if soon < to.bufs else i64(0)) * BUF_SIZE)
     to.rx_tail = following(to.rx_n, to.rx_tail)
     return True
 
@@ -166,16 +175,17 @@ def _deliver(source: Any, to: Any, words: Any, frags: Any) -> None:
 
 
 @inline
-def _switch(ports: Any, macs: Any, now: Any, p: Any, words: Any, frags: Any) -> None:
-    """Learn, look up, deliver."""
-    port = ports[p]
-    frame = port.base + _buf(words[0]) * BUF_SIZE
-    first, second = load_acquire64(frame), load_acquire64(frame + 8)
-    dst = first & u64(0xFFFFFFFFFFFF)
-    src = first >> u64(48) | (second & u64(0xFFFFFFFF)) << u64(16)
-    if not src & u64(1) and not words[0] & u64(NS_NO_LEARN << 48):
+def _destination(macs: Any, now: Any, p: Any, dst: Any, src: Any, learns: Any) -> Any:
+    """Learn, and look up: a port, or NOBODY."""
+    if learns:
         learn(macs, src, p, now)
-    to = i64(NOBODY) if dst & u64(1) else find(macs, dst)
+    return i64(NOBODY) if dst & u64(1) else find(macs, dst)
+
+
+@inline
+def _send(ports: Any, p: Any, to: Any, words: Any, frags: Any) -> None:
+    """Deliver a frame of port p to a port, or (NOBODY) to all others."""
+    port = ports[p]
     if to == p:
         port.same += u64(1)
     elif 0 <= to < ports.size and ports[to].alive:
@@ -211,13 +221,6 @@ def _is_frame(port: Any, words: Any, frags: Any) -> Any:
     return good
 
 
-@inline
-def _ask(port: Any, word: Any) -> None:
-    """Ask for the line where a frame begins that is looked at soon."""
-    if _buf(word) < port.bufs:
-        prefetch(view(port.base + _buf(word) * BUF_SIZE, 64, np.uint8), 0)
-
-
 @kernel
 def _take(ports: Any, macs: Any, now: Any, p: Any, words: Any) -> Any:
     """Forward what a port has sent, up to BATCH slots and the end of a frame. Returns slots."""
@@ -228,18 +231,27 @@ def _take(ports: Any, macs: Any, now: Any, p: Any, words: Any) -> Any:
             port.odd_head, port.bad = head, port.bad + u64(1)
         return i64(0)
     port.odd_head = i64(-1)
-    done = i64(0)
+    # As long as the same station sends to the same station, the table says what it said.
+    done, to, last_src, last_dst = i64(0), i64(NOBODY), u64(0), u64(0)
     waiting = distance(port.tx_n, port.tx_cur, head)
     while done < BATCH and port.tx_cur != head:
         frags = _gather(port, words, port.tx_cur, head)
         if frags == 0:
             break
         if done + AHEAD < waiting:
-            soon = port.tx_cur + AHEAD
-            _ask(port, _word(port.tx, soon if soon < port.tx_n else soon - port.tx_n))
+            soon = _buf(_word(port.tx, _ahead(port.tx_n, port.tx_cur)))
+            ask_read(port.base + (soon if soon < port.bufs else i64(0)) * BUF_SIZE)
         if _is_frame(port, words, frags):
             port.received += u64(1)
-            _switch(ports, macs, now, p, words, frags)
+            frame = port.base + _buf(words[0]) * BUF_SIZE
+            first, second = load_acquire64(frame), load_acquire64(frame + 8)
+            dst = first & u64(0xFFFFFFFFFFFF)
+            src = first >> u64(48) | (second & u64(0xFFFFFFFF)) << u64(16)
+            learns = not src & u64(1) and not words[0] & u64(NS_NO_LEARN << 48)
+            if not learns or src != last_src or dst != last_dst:
+                to = _destination(macs, now, p, dst, src, learns)
+                last_src, last_dst = (src, dst) if learns else (u64(0), u64(0))
+            _send(ports, p, to, words, frags)
         else:
             port.bad += u64(1)
         done += frags

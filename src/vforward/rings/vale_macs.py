@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.jit.kernel import i64, inline, kernel, u64
-from vforward.jit.vector import near
+from vforward.jit.vector import any_near, near
 
 WAYS = 8
 BUCKETS = 1 << 12
@@ -62,7 +62,7 @@ def find(macs: Any, mac: Any) -> Any:
 def learn(macs: Any, mac: Any, port: Any, now: Any) -> None:
     """A frame of a MAC (u64, no group's) came in by port, at this tick."""
     new = mac << u64(16) | u64((port + 1) << 8 | now)
-    if _entry(macs, mac) != new and mac != u64(0):
+    if not any_near(macs, _bucket(mac), new, u64(1)) and mac != u64(0):
         _put(macs, mac, new, now)
 
 

@@ -36,7 +36,7 @@ from vforward.rings.netmap_message import Reply
 from vforward.rings.netmap_names import Kind
 from vforward.rings.netmap_region import Region
 from vforward.rings.netmap_sync import SWITCH_TAIL
-from vforward.rings.vale import COUNTERS, PORT, PORTS_MAX, WORDS, forward, sleeps
+from vforward.rings.vale import BATCH, COUNTERS, PORT, PORTS_MAX, WORDS, forward, sleeps
 from vforward.rings.vale_macs import PER_AGE, TICKS, age_out, forget, make_macs
 
 MAX_AGE_S = 300.0
@@ -155,8 +155,10 @@ class Switch:
         _set_tail(base + link_at(0), slots[0] - 1)
 
     def detach(self, number: int) -> None:
-        """Close a port: what it has sent and is not forwarded yet is lost."""
+        """Close a port. What it has sent is forwarded first, also if its program was killed."""
         with self._quiet():
+            for _ in range(int(self.ports[number]["tx_n"]) // BATCH + 1):
+                self._round(1)
             member = self.members.pop(number)
             self.ports[number] = np.zeros((), PORT)
             forget(self.macs, number)
@@ -174,12 +176,14 @@ class Switch:
         """Forward what waits now, and wake ports. Returns how many slots; for one thread."""
         with self._lock:
             self._tick()
-            ports = self.ports[: max(self.members, default=-1) + 1]
-            done = int(forward(ports, self.macs, self.now, self._words, rounds))
-            for number in np.flatnonzero(ports["wake"]).tolist():
-                ports["wake"][number] = 0
-                if number in self.members:
-                    self.members[number].wake()
+            return self._round(rounds)
+
+    def _round(self, rounds: int) -> int:
+        ports = self.ports[: max(self.members, default=-1) + 1]
+        done = int(forward(ports, self.macs, self.now, self._words, rounds))
+        for number in np.flatnonzero(ports["wake"]).tolist():
+            ports["wake"][number] = 0
+            self.members[number].wake()
         return done
 
     def _tick(self) -> None:
