@@ -9,7 +9,7 @@ writes (lengths, buffer numbers) is loaded once and checked before use; a slot t
 skipped and counted. When the peer does not read, what is sent to it is dropped and counted.
 
     place   i64[9]
-    0 VALE (1) or a pipe (0)    1 address of buffer 0     2 a wakeup was asked for
+    0 VALE (1) or a pipe (0)    1 address of buffer 0     2 1: a wakeup was asked for
     3 descriptor that wakes us  4 that wakes the peer     5, 6 addresses of read(2) and write(2)
     7 the port's number         8 where wakeups are read to
 
@@ -44,14 +44,26 @@ from vforward.rings.netmap_layout import (
     NS_MOREFRAG,
     RX,
     SLOTS,
+    THEIRS,
     TX,
+    load,
     store,
 )
 from vforward.rings.netmap_names import Kind as PortKind
-from vforward.rings.netmap_pipe import pipe_rxsync, pipe_txsync, pipe_waits
-from vforward.rings.netmap_sync import WAKE, distance, following, is_slot, port_sync, port_waits
+from vforward.rings.netmap_pipe import WAITS, pipe_rxsync, pipe_txsync, pipe_waits
+from vforward.rings.netmap_sync import (
+    PORT_WAITS,
+    WAKE,
+    distance,
+    following,
+    is_slot,
+    port_sync,
+    port_waits,
+)
 
 VALE, BUFS, ASKED, WOKEN, WAKES, READ, WRITE, NUMBER = range(8)
+UNREAD = 2
+"""In ASKED: we were woken, and what the peer wrote for it was not there yet."""
 
 Krings = Annotated[NDArray[Any], ArrayOf(netmap.KRING)]
 Place = Annotated[NDArray[np.int64], ArrayOf(np.int64)]
@@ -93,10 +105,18 @@ def _sync(krings: Any, place: Any, scratch: Any, which: Any) -> None:
 
 @inline
 def _ask(krings: Any, place: Any) -> None:
-    """Ask for a wakeup, and empty what has woken us before. The descriptor does not block."""
-    if place[ASKED]:
-        call3(place[READ], place[WOKEN], address(place) + 64, 8)
-    place[ASKED] = 1
+    """Ask for a wakeup, and empty what has woken us before. The descriptor does not block.
+
+    The peer takes our word back and then writes: what is not there yet is read the next time.
+    """
+    word = krings[RX].link + (PORT_WAITS if place[VALE] else THEIRS + WAITS)
+    waits = load(word)
+    if place[ASKED] == UNREAD or (place[ASKED] == 1 and not waits):
+        got = call3(place[READ], place[WOKEN], address(place) + 64, 8)
+        place[ASKED] = 1 if got > 0 else UNREAD
+    if waits:
+        return
+    place[ASKED] = max(place[ASKED], 1)
     if place[VALE]:
         port_waits(krings, RX, 1)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from vforward.errors import PortError
+from vforward.errors import PortError, PortInUse
 from vforward.rings.netmap_layout import (
     BUF_SIZE,
     EXTRA_MOST,
@@ -48,7 +48,7 @@ class Pair:
         """Open an end: where its rings are, its descriptors. Raises PortError."""
         end = name.end
         if self.open[end]:
-            raise PortError(f"netmap port {name} is in use")
+            raise PortInUse(f"netmap port {name} is in use")
         if self._broken:
             raise PortError(
                 f"netmap port {name}: its last owner left more damage than there are spare "

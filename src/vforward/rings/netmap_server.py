@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from vforward.errors import PortError
+from vforward.errors import PortError, PortInUse
 from vforward.memory.place import refuse_foreign
 from vforward.rings.netmap_layout import RING_SLOTS
 from vforward.rings.netmap_message import INFO, REQUEST_SIZE, Reply, Request, socket_path
@@ -105,8 +105,11 @@ class Server:
             if not data:
                 return False
             reply, descriptors = self._answer(connection, Request.unpacked(data))
+        except PortInUse:
+            reply = Reply(error=errno.EBUSY)
         except PortError as error:
-            reply = Reply(error=errno.EBUSY if "in use" in str(error) else errno.EINVAL)
+            no_memory = isinstance(error.__cause__, OSError)
+            reply = Reply(error=errno.ENOMEM if no_memory else errno.EINVAL)
         except OSError as error:
             if error.errno == errno.EAGAIN:
                 return True

@@ -296,8 +296,10 @@ def forward(ports: Any, macs: Any, now: Any, words: Any, rounds: Any) -> Any:
         done, wake = i64(0), i64(0)
         for p in range(ports.size):
             if ports[p].alive:
-                done += _take(ports, macs, now, p, words)
-                _tell(ports)
+                taken = _take(ports, macs, now, p, words)
+                done += taken
+                if taken > 0:
+                    _tell(ports)
         for p in range(ports.size):
             wake |= ports[p].wake
         total += done

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vforward.errors import PortError
+from vforward.errors import PortError, PortInUse
 from vforward.jit.kernel import i64, kernel
 from vforward.rings.netmap_layout import (
     BUF_SIZE,
@@ -91,7 +91,7 @@ class Switch:
         self._next_tick = time.monotonic() + self._tick_s
         self._words = np.zeros(WORDS, np.uint64)
         self._lock = threading.Lock()
-        self._wanted = 0  # who waits for the lock: the thread lets them
+        self._wanted = False  # somebody waits for the lock: the thread lets him
         self._asleep = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stop = False
         self._thread: threading.Thread | None = None
@@ -109,7 +109,7 @@ class Switch:
         """Make a port: its number, where its rings are, its descriptors. Raises PortError."""
         what = f"vale{self.name}:{name}"
         if any(member.name == name for member in self.members.values()):
-            raise PortError(f"netmap port {what} is in use")
+            raise PortInUse(f"netmap port {what} is in use")
         if len(self.members) == PORTS_MAX:
             raise PortError(f"netmap port {what}: the switch has {PORTS_MAX} ports already")
         slots = bounded_slots(tx, what), bounded_slots(rx, what)
@@ -137,9 +137,9 @@ class Switch:
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
         """The time between two calls of forward."""
-        self._wanted += 1
+        self._wanted = True
         with self._lock:
-            self._wanted -= 1
+            self._wanted = False
             yield
 
     def _fill(self, number: int, region: Region, slots: tuple[int, int]) -> None:
