@@ -25,7 +25,7 @@ touch anything outside of the region.
 The pair (sent, returned) is all that there is of a pipe's state, so an end whose process was killed is
 taken up by the next where it was. `reclaim` gives it buffers for the slots that it left damaged.
 
-Sources: netmap(4), section PIPES; net/netmap.h; see docs/adr/0014.
+Sources: netmap(4), section PIPES; net/netmap.h; see docs/adr/0017.
 """
 
 from __future__ import annotations
