@@ -12,7 +12,7 @@ from vforward.rings.netmap_pipe import pipe_rxsync, pipe_txsync
 from vforward.rings.netmap_sync import WAKE, distance, following, port_sync
 
 SIZE = 60
-BATCH = 128
+BATCH = 256
 AHEAD = 8
 """Slots between asking for a buffer and touching it."""
 
