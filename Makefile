@@ -40,4 +40,4 @@ bench: $(READY)
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests csrc -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -f src/vforward/io/_shim*.so
+	rm -f src/vforward/io/_shim*.so src/vforward/rings/libvforward_netmap.so

@@ -15,6 +15,7 @@ from benchmarks import (
     graph_cases,
     l2_cases,
     nat_cases,
+    netmap_cases,
     peer_cases,
     python_case,
     reassembly_cases,
@@ -67,6 +68,8 @@ CASES = {
         Case("acl-attack", "the costliest packets over random ones", acl_cases.acl_attack),
         Case("acl-build", "time and memory of a compiled rule list", acl_cases.acl_build),
         Case("acl-peers", "our rule lists beside DPDK's, if installed", acl_peers.acl_peers),
+        Case("netmap-pipe", "frames through a pipe, both ends touch", netmap_cases.netmap_pipe),
+        Case("vale", "frames copied through a VALE switch", netmap_cases.vale),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }

@@ -34,6 +34,15 @@ without DF:
 with DF set:
   lan: MAC > MAC IPv4 10.0.1.1 > 10.0.1.9 ttl 64 ICMP unreachable: fragmentation needed
 """,
+    "netmap_pipe": """\
+bytes taken: 3 3 5 0
+b'one'
+b'two'
+b'three'
+a to b; others got it: 1
+b to a; others got it: 0
+a to b; others got it: 0
+""",
     "own_node": "1 came through, 1 did not\n",
     "pcap_to_pcap": "1000 packets in, 1000 out\n",
     "route_ipv6": """\
@@ -129,6 +138,7 @@ DO = {
         ),
     ],
     "cross-connect": [("left", frame_to_all, {"right": [EXPERIMENT]})],
+    "netmap": [("pipe", frame_to_all, {"switch": [EXPERIMENT]})],
     "ecmp": [
         ("lan", [ip4_to(FAR, n) for n in range(40)], {
             "uplink1": ["ARP who-has 192.0.2.1"],

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vforward.io.af_packet import AfPacketPort
     from vforward.io.generator import GeneratorPort
     from vforward.io.memory import MemoryPort
+    from vforward.io.netmap import NetmapPort
     from vforward.io.null import NullPort
     from vforward.io.pcap import PcapPort
     from vforward.io.port import Port
@@ -67,6 +68,7 @@ _HOME = {
     "Labels": "graph.node",
     "MemoryPort": "io.memory",
     "Node": "graph.node",
+    "NetmapPort": "io.netmap",
     "NullPort": "io.null",
     "PcapPort": "io.pcap",
     "Pool": "memory.pool",

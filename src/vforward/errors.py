@@ -22,6 +22,10 @@ class PortError(VforwardError):
     """A port cannot be opened or used."""
 
 
+class PortInUse(PortError):
+    """Somebody else has the port."""
+
+
 class ShimMissing(VforwardError):
     """The compiled system-call shim is not there."""
 

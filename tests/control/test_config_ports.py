@@ -211,7 +211,7 @@ WRONG = [
         "1: ports.a.type",
         'is not a type of port; did you mean "bvi"?',
         '"bvj"',
-        '"af_packet", "pcap", "memory", "generator", "null", "vlan", "bvi", "tap"',
+        '"af_packet", "pcap", "memory", "netmap", "generator", "null", "vlan", "bvi", "tap"',
     ),
 ]
 

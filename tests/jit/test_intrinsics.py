@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from vforward.jit.intrinsics import (
     address,
+    ask_read,
+    ask_write,
     call2,
     call3,
     call4,
@@ -54,6 +56,12 @@ def where(array):
 def touch(data, meta, row):
     prefetch(meta, row)
     prefetch2(data, row)
+
+
+@kernel
+def touch_at(where):
+    ask_read(where)
+    ask_write(where)
 
 
 @kernel
@@ -125,6 +133,13 @@ def test_prefetch_changes_nothing_wherever_it_points(row):
     touch(data, meta, row)
     assert not data.any()
     assert not meta.view(np.uint8).any()
+
+
+@pytest.mark.parametrize("off", [0, 63, -(2**40)])
+def test_asking_changes_nothing_wherever_it_points(off):
+    data = np.arange(64, dtype=np.uint8)
+    touch_at(data.ctypes.data + off)
+    assert data.tolist() == list(range(64))
 
 
 def test_calls_by_address_pass_their_arguments_in_order():

@@ -8,6 +8,7 @@ What a command needs is imported when it runs: `show` and `--help` load no compi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import time
@@ -73,8 +74,8 @@ State = Annotated[str, _filter("--state", 'A state, or its beginning: "syn", "es
 Vrf = Annotated[str, _filter("--vrf", "A VRF.")]
 
 
-def _command(function: Callable[P, None]) -> Callable[P, None]:
-    """A command whose VforwardErrors are a message and an exit status."""
+def _guarded(function: Callable[P, None]) -> Callable[P, None]:
+    """The function; its VforwardErrors are a message and an exit status."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -84,7 +85,12 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
             sys.stderr.write(f"vforward: {error}\n")
             raise typer.Exit(WRONG if isinstance(error, ConfigError) else CANNOT) from error
 
-    return app.command()(guarded)
+    return guarded
+
+
+def _command(function: Callable[P, None]) -> Callable[P, None]:
+    """A command, guarded."""
+    return app.command()(_guarded(function))
 
 
 def _version(wanted: bool) -> None:
@@ -308,3 +314,28 @@ def demo() -> None:
     from vforward.control.demo import demo as show_it
 
     raise typer.Exit(show_it())
+
+
+@_command
+def netmap_serve() -> None:
+    """Be the netmap server: pipes and VALE switches for other programs, until SIGINT comes."""
+    from vforward.rings.netmap_message import socket_path
+    from vforward.rings.netmap_run import serve
+
+    sys.stdout.write(f"netmap server at {socket_path()}\n")
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        serve()
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@_guarded
+def netmap_run(
+    command: Annotated[
+        list[str], typer.Argument(help="A program that uses netmap, and its options.")
+    ],
+) -> None:
+    """Run a netmap program on vforward's pipes and VALE switches, without netmap's kernel module."""
+    from vforward.rings.netmap_run import run as become
+
+    become(command)

@@ -23,7 +23,7 @@ from vforward.control.rules import FirewallSettings, Masquerade, Rule
 from vforward.errors import ShimMissing
 from vforward.graph import scheduler
 from vforward.graph.node import Node
-from vforward.io import af_packet_rx, af_packet_tx, shim, tap, tap_rx
+from vforward.io import af_packet_rx, af_packet_tx, netmap, shim, tap, tap_rx
 from vforward.io.generator import GeneratorPort
 from vforward.io.memory import MemoryPort
 from vforward.io.null import NullPort
@@ -36,7 +36,11 @@ from vforward.testing import packets
 OURS, THEIRS = "10.0.1.1", "10.0.1.2"
 OURS6, THEIRS6 = "2001:db8::1", "2001:db8::2"
 THEIR_MAC = "02:00:00:00:00:02"
-PRIVILEGED = (af_packet_rx.NODE, af_packet_tx.NODE, tap_rx.NODE, tap.TX)
+ELSEWHERE = (
+    *(af_packet_rx.NODE, af_packet_tx.NODE, tap_rx.NODE, tap.TX),
+    *(netmap.NETMAP_RX, netmap.NETMAP_TX),
+)
+"""Nodes of ports that cannot be opened here: they need root, or a netmap server."""
 RUNTIME = "VFORWARD_RUNTIME_DIR"
 
 
@@ -54,7 +58,7 @@ def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> 
         done += 1
 
     def total() -> int:
-        return len(forwarder.graph.members) + len(CATALOG) + len(PRIVILEGED) + 2
+        return len(forwarder.graph.members) + len(CATALOG) + len(ELSEWHERE) + 2
 
     with _helper(), _aside() as directory, Forwarder("compile", buffers=1024) as forwarder:
         memory, switched = _add_ports(forwarder, directory)
@@ -62,7 +66,7 @@ def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> 
         forwarder.build(step)
         step("packets")
         _exercise(forwarder, memory, switched)
-        for node in (*CATALOG, *PRIVILEGED):
+        for node in (*CATALOG, *ELSEWHERE):
             step(node.name)
             _compile(node)
     _marker().touch()
@@ -77,7 +81,7 @@ def is_complete() -> bool:
 def compile_backwards() -> None:
     """What the second process does: the scheduler, then the nodes, last one first."""
     scheduler.run.compile("void(int64[::1], boolean)")  # type: ignore[attr-defined]
-    for node in reversed((*CATALOG, *PRIVILEGED)):
+    for node in reversed((*CATALOG, *ELSEWHERE)):
         _compile(node)
 
 

@@ -22,6 +22,8 @@ from vforward.control.config_types import (
     says,
     whole,
 )
+from vforward.errors import PortError
+from vforward.rings.netmap_names import parse
 
 _EVEN_ABSENT = Field(validate_default=True)
 _INTERFACE = r"(?!\.{1,2}$)[!-.0-9;-~]{1,15}"  # Linux: no blank, slash or colon
@@ -71,6 +73,26 @@ class MemoryPort(AnyPort):
     """Packets that a program hands over and takes back, through the library."""
 
     type: Literal["memory"]
+    mac: OptionalMac = None
+
+
+def _netmap_name(name: str) -> str:
+    try:
+        parse(name)
+    except PortError as error:
+        raise ValueError(f"is no netmap port that can be opened: {error}") from error
+    return name
+
+
+class NetmapPort(AnyPort):
+    """An end of a netmap pipe, or a port of a VALE switch."""
+
+    type: Literal["netmap"]
+    name: Annotated[
+        str,
+        AfterValidator(_netmap_name),
+        says('the name of a netmap port, like "netmap:x{1", "vale0:a"'),
+    ]
     mac: OptionalMac = None
 
 
@@ -150,7 +172,15 @@ class TapPort(AnyPort):
 
 
 Port = (
-    AfPacketPort | PcapPort | MemoryPort | GeneratorPort | NullPort | VlanPort | BviPort | TapPort
+    AfPacketPort
+    | PcapPort
+    | MemoryPort
+    | NetmapPort
+    | GeneratorPort
+    | NullPort
+    | VlanPort
+    | BviPort
+    | TapPort
 )
 PORT_TYPES: dict[str, type[BaseModel]] = {
     get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(Port)

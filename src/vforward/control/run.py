@@ -25,6 +25,7 @@ from vforward.graph import control as c
 from vforward.io.af_packet import AfPacketPort
 from vforward.io.generator import GeneratorPort
 from vforward.io.memory import MemoryPort
+from vforward.io.netmap import NetmapPort
 from vforward.io.null import NullPort
 from vforward.io.pcap import PcapPort
 from vforward.io.port import Port
@@ -244,6 +245,8 @@ def new_port(port: models.Port) -> Port:
         )
     if isinstance(port, models.MemoryPort):
         return MemoryPort(mac=mac, mtu=port.mtu)
+    if isinstance(port, models.NetmapPort):
+        return NetmapPort(port.name, mac=mac, mtu=port.mtu)
     return GeneratorPort(
         count=port.count,
         size=port.size,

@@ -110,6 +110,24 @@ prefetch2 = _prefetcher(
 )
 
 
+def _line_asker(write: int, text: str) -> Any:
+    def ask(typingctx: Any, where: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [I8P, I32, I32, I32])
+            arguments = [builder.inttoptr(args[0], I8P), I32(write), I32(3), I32(1)]
+            builder.call(function, arguments)
+            return context.get_dummy_value()
+
+        return types.void(types.int64), codegen
+
+    ask.__doc__ = text
+    return intrinsic(ask)
+
+
+ask_read = _line_asker(0, "Ask for the cache line at an address, to read it.")
+ask_write = _line_asker(1, "The same to write it: other cores give up theirs now, and not then.")
+
+
 @intrinsic
 def address(typingctx: Any, array: Any) -> Any:
     """Where the array's first element lies, i64."""

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""netmap's pipes: packets change hands by their slots, nothing is copied, nothing is dropped.
+
+    A: tx ring  --- slots --->  B: rx ring       one direction; the other one is its mirror image
+                <-- slots ----                   both rings have as many slots
+
+    link: bytes 0-7    sent, sender waits          (s) sender     (r) loaded once, bounded
+          bytes 64-71  returned, receiver waits    (r) receiver   (s) loaded once, bounded
+
+    [returned, sent)       slots whose packets are the receiver's
+    [sent, returned - 1)   slots that are the sender's, to fill; one is always empty
+
+Slot i of both rings is the same place: a packet takes its buffer along. txsync copies the slots up to
+head into the other end's ring and publishes *sent*, at the last packet that is complete
+(NS_MOREFRAG). rxsync publishes *returned*. A receiver that has swapped a buffer says so by
+NS_BUF_CHANGED: then its slot goes back, flag and all. What is not read stays, so a sender who is
+not read from has no space.
+
+Whoever waits sets its word to 1, then looks again; whoever publishes looks at it afterwards, with a
+fence in between on both sides, and wakes and sets it to 0.
+
+Ends of a pipe trust each other with their packets and buffers; neither can make the other's process
+touch anything outside of the region.
+
+The pair (sent, returned) is all that there is of a pipe's state, so an end whose process was killed is
+taken up by the next where it was. `reclaim` gives it buffers for the slots that it left damaged.
+
+Sources: netmap(4), section PIPES; net/netmap.h; see docs/adr/0017.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.jit.atomics import fence
+from vforward.jit.intrinsics import view
+from vforward.jit.kernel import i64, kernel, u64
+from vforward.rings.netmap_layout import (
+    BUF_SIZE,
+    FIRST_BUF,
+    NS_BUF_CHANGED,
+    NS_MOREFRAG,
+    OURS,
+    SLOTS,
+    THEIRS,
+    Geometry,
+    extra_list,
+    link_at,
+    load,
+    slots_at,
+    store,
+)
+from vforward.rings.netmap_sync import (
+    OK,
+    WAKE,
+    before,
+    checked_head,
+    finish,
+    following,
+    is_slot,
+    reinit,
+    start,
+)
+
+WAITS = 4
+"""Bytes from a line's beginning to its owner's request for a wakeup."""
+_CHANGED = NS_BUF_CHANGED << 48
+
+
+@kernel
+def _published(k: Any, line: Any, slot: Any) -> Any:
+    """Publish a slot on our line; WAKE if the other side waits for it."""
+    if slot == k.ours:
+        return i64(OK)
+    k.ours = slot
+    store(k.link + line, slot)
+    fence()
+    other = THEIRS - line + WAITS
+    if load(k.link + other) == 0:
+        return i64(OK)
+    store(k.link + other, i64(0))
+    return i64(WAKE)
+
+
+@kernel
+def pipe_txsync(krings: Any) -> Any:
+    """NIOCTXSYNC: send the slots up to head. Returns VIOLATION, or WAKE and STAMP."""
+    k = krings[0]
+    head = checked_head(k)
+    if head < 0:
+        return reinit(k)
+    mine, theirs = (
+        view(k.ring + SLOTS, 2 * k.n, np.uint64),
+        view(k.peer + SLOTS, 2 * k.n, np.uint64),
+    )
+    at, complete, good = k.first, k.ours, True
+    while at != head:
+        word = mine[2 * at]
+        if not is_slot(k, word):
+            good = False
+            break
+        clean = word & ~u64(_CHANGED)
+        theirs[2 * at], theirs[2 * at + 1] = clean, mine[2 * at + 1]
+        if clean != word:
+            mine[2 * at] = clean
+        at = following(k.n, at)
+        if not word & u64(NS_MOREFRAG << 48):
+            complete = at
+    k.first = at
+    answer = _published(k, OURS, complete)
+    if not good:
+        return reinit(k)
+    returned = load(k.link + THEIRS)
+    return answer | finish(k, before(k.n, returned) if returned < k.n else k.n)
+
+
+@kernel
+def pipe_rxsync(krings: Any) -> Any:
+    """NIOCRXSYNC: return the slots up to head, take what was sent. As pipe_txsync."""
+    k = krings[1]
+    head = checked_head(k)
+    if head < 0:
+        return reinit(k)
+    mine, theirs = (
+        view(k.ring + SLOTS, 2 * k.n, np.uint64),
+        view(k.peer + SLOTS, 2 * k.n, np.uint64),
+    )
+    at, good = k.first, True
+    while at != head:
+        word = mine[2 * at]
+        if word & u64(_CHANGED):
+            if not is_slot(k, word):
+                good = False
+                break
+            theirs[2 * at], theirs[2 * at + 1] = word, mine[2 * at + 1]
+        at = following(k.n, at)
+    k.first = at
+    answer = _published(k, THEIRS, at)
+    if not good:
+        return reinit(k)
+    return answer | finish(k, load(k.link + OURS))
+
+
+@kernel
+def pipe_waits(krings: Any, which: Any, wanted: Any) -> None:
+    """Ask the other end for a wakeup when it publishes, or for none."""
+    k = krings[which]
+    store(k.link + (OURS if which == 0 else THEIRS) + WAITS, i64(wanted))
+    fence()
+
+
+@kernel
+def pipe_begin(krings: Any) -> None:
+    """Take up both rings of an end where its last owner left them."""
+    tx, rx = krings[0], krings[1]
+    tx.first = tx.ours = load(tx.link + OURS) % tx.n
+    tx.last = before(tx.n, load(tx.link + THEIRS) % tx.n)
+    start(tx)
+    rx.first = rx.ours = load(rx.link + THEIRS) % rx.n
+    rx.last = load(rx.link + OURS) % rx.n
+    start(rx)
+
+
+def owned_slots(
+    memory: NDArray[np.uint8], where: Geometry, end: int
+) -> list[tuple[NDArray[Any], list[int]]]:
+    """What is an end's: of its tx and of its rx ring the slots, and the numbers of its own ones."""
+    words = [memory[link_at(i) : link_at(i) + 128].view(np.uint32) for i in (end, 1 - end)]
+    tx_n, rx_n = where.slots[end]
+    sent, returned = (int(words[0][i // 4]) % tx_n for i in (OURS, THEIRS))
+    to = returned if returned > sent else returned + tx_n
+    mine = [i % tx_n for i in range(sent, to)]  # the slot that stays empty has a buffer, too
+    came, gone = (int(words[1][i // 4]) % rx_n for i in (OURS, THEIRS))
+    held = [i % rx_n for i in range(gone, came if came >= gone else came + rx_n)]
+    rings = where.ends[end]
+    return [
+        (slots_at(memory, rings.tx, tx_n), mine),
+        (slots_at(memory, rings.rx, rx_n), held),
+    ]
+
+
+def reclaim(
+    memory: NDArray[np.uint8], where: Geometry, end: int, spare: list[int], others: set[int]
+) -> bool:
+    """Repair what a dead end left: each of its slots gets a buffer that no other slot has.
+
+    Its list of extra buffers goes to spare, from which damaged slots are served. others: buffers that
+    are not this end's. Returns whether there were enough.
+    """
+    seen = set(others) | set(spare)
+    damaged = []
+    for slots, numbers in owned_slots(memory, where, end):
+        for i in numbers:
+            buf = int(slots["buf_idx"][i])
+            if FIRST_BUF <= buf < where.bufs and buf not in seen:
+                seen.add(buf)
+            else:
+                damaged.append((slots, i))
+            slots["len"][i] = min(int(slots["len"][i]), BUF_SIZE)
+    spare += [buf for buf in extra_list(memory, where, end) if buf not in seen]
+    for slots, i in damaged:
+        if not spare:
+            return False
+        slots["buf_idx"][i] = spare.pop()
+    return True

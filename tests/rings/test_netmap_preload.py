@@ -1,0 +1,176 @@
+"""libvforward_netmap.so under a C program that knows nothing of us, and pkt-gen where there is one."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from vforward.rings import netmap
+from vforward.rings.netmap_run import library
+from vforward.rings.netmap_server import Server
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parents[1] / "csrc"
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("cc") or not library().exists(), reason="needs a C compiler: make venv"
+)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """The program, also as it becomes with _FORTIFY_SOURCE."""
+    made = tmp_path_factory.mktemp("c") / "program"
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wno-stringop-truncation"]
+    fortified = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", f"-I{CSRC}"]
+    source = HERE / "netmap_program.c"
+    subprocess.run(["cc", *flags, *fortified, "-o", made, source], check=True)
+    return made
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "d" / "s") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def started(server, *command):
+    """A program under the library, whose port is open."""
+    env = os.environ | {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(server.path)}
+    with subprocess.Popen(
+        [str(part) for part in command],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr.readline() == "open\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def told(process):
+    """What it printed, as numbers; it has ended well."""
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    return [int(word) for word in output.split()]
+
+
+@pytest.mark.parametrize("old", [[], ["-l"]])
+def test_a_pipe_of_two_programs(server, program, old):
+    n = 200_000
+    with (
+        started(server, program, *old, "rx", "x}1", n) as receiver,
+        started(server, program, *old, "tx", "x{1", n) as sender,
+    ):
+        assert told(receiver) == [n, n]
+        assert told(sender) == [n]
+
+
+@pytest.mark.parametrize("kind", ["echo", "swap"])
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("x{1", "netmap:x}1@conf:slots=64"), ("vale1:c", "vale1:py")]
+)
+def test_a_program_and_python(server, program, kind, theirs, ours):
+    n, got = 500, []
+    with (
+        netmap.open(ours, path=server.path) as port,
+        started(server, program, kind, theirs, n) as process,
+    ):
+        for i in range(n):
+            frame = b"\xff" * 6 + b"\x02\0\0\0\0\x02" + i.to_bytes(4, "big") * 12
+            while not port.inject(frame):
+                assert port.poll(netmap.WRITE, 20) == netmap.WRITE
+            port.txsync()
+            while i - len(got) >= 40:
+                assert port.poll(netmap.READ, 20) == netmap.READ
+                port.dispatch(got.append)
+        while len(got) < n:
+            assert port.poll(netmap.READ, 20) == netmap.READ
+            port.dispatch(got.append)
+        port.rxsync()
+        assert told(process) == [n]
+    assert [frame[12:16] for frame in got] == [i.to_bytes(4, "big") for i in range(n)]
+
+
+def test_a_switch_between_two_programs(server, program):
+    n = 900  # no more than fit the receiver's ring: a switch may drop
+    with (
+        started(server, program, "rx", "vale2:r", n) as receiver,
+        started(server, program, "tx", "vale2:s", n) as sender,
+    ):
+        assert told(sender) == [n]
+        assert told(receiver) == [n, n]
+
+
+def test_a_port_is_opened_once(server, program):
+    with netmap.open("netmap:x{1", path=server.path):
+        env = {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(server.path)}
+        done = subprocess.run(
+            [program, "tx", "x{1", "1"], env=env, capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, "busy" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("name", "error"), [("eth0", "Invalid argument"), ("x{1", "No such file")])
+def test_what_there_is_not(server, program, name, error, tmp_path):
+    path = server.path if name == "eth0" else tmp_path / "none"
+    env = {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(path)}
+    done = subprocess.run(
+        [program, "tx", name, "1"], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, error in done.stderr) == (2, True)
+
+
+def test_a_killed_program_leaves_its_place(server, program):
+    with netmap.open("netmap:x{1", path=server.path) as port:
+        with started(server, program, "rx", "x}1", 10):
+            assert server.connections == 2
+        end = time.monotonic() + 20
+        while server.connections > 1:
+            assert time.monotonic() < end
+        with started(server, program, "echo", "x}1", 1) as process:
+            port.inject(b"\xff" * 60)
+            port.txsync()
+            assert port.poll(netmap.READ, 20) == netmap.READ
+            assert port.next_packet() == b"\xff" * 60
+            assert told(process) == [1]
+
+
+def test_other_programs_notice_nothing(server):
+    env = os.environ | {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(server.path)}
+    done = subprocess.run(
+        ["sh", "-c", "cat /proc/self/status | grep -c Name; sleep 0"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@pytest.mark.skipif(
+    "PKT_GEN" not in os.environ, reason="PKT_GEN=/path/to/pkt-gen runs netmap's own"
+)
+@pytest.mark.parametrize(("one", "two"), [("netmap:x{1", "netmap:x}1"), ("vale0:a", "vale0:b")])
+def test_pkt_gen(server, one, two):
+    env = os.environ | {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(server.path)}
+    command = [os.environ["PKT_GEN"], "-w", "1", "-l", "60"]
+    receiving = [*command, "-i", two, "-f", "rx", "-T", "500", "-n", "500000"]
+    sending = [*command, "-i", one, "-f", "tx", "-n", "500000"]
+    with subprocess.Popen(receiving, env=env, stderr=subprocess.PIPE, text=True) as receiver:
+        time.sleep(2)
+        sent = subprocess.run(
+            sending, env=env, timeout=60, capture_output=True, text=True, check=False
+        )
+        assert "500000 packets" in sent.stdout + sent.stderr
+        if one.startswith("netmap"):
+            assert "500000 packets" in receiver.communicate(timeout=30)[1]
+        receiver.kill()
