@@ -17,9 +17,11 @@ from benchmarks import (
     peer_cases,
     python_case,
     reassembly_cases,
+    ring_cases,
     session_cases,
     start_cases,
     table_cases,
+    wakeup_case,
 )
 from benchmarks.session import Session
 
@@ -63,6 +65,8 @@ CASES = {
         Case("acl-attack", "the costliest packets over random ones", acl_cases.acl_attack),
         Case("acl-build", "time and memory of a compiled rule list", acl_cases.acl_build),
         Case("acl-peers", "our rule lists beside DPDK's, if installed", acl_peers.acl_peers),
+        Case("spsc", "our ring of indices beside DPDK's, if installed", ring_cases.spsc),
+        Case("wakeup", "from a packet to a program that slept", wakeup_case.wakeup),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }

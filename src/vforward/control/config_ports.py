@@ -11,6 +11,7 @@ from vforward.control.config_types import (
     DEFAULT_VRF,
     PORT_SAYS,
     Addresses,
+    AnyPath,
     Host4,
     Many,
     Model,
@@ -71,6 +72,26 @@ class MemoryPort(AnyPort):
     """Packets that a program hands over and takes back, through the library."""
 
     type: Literal["memory"]
+    mac: OptionalMac = None
+
+
+class MemringPort(AnyPort):
+    """Packets in the pool's own buffers, for a program of the same user (vforward.attach)."""
+
+    type: Literal["memring"]
+    room: Annotated[int, whole(64, 65536)] = 1024
+    mac: OptionalMac = None
+
+
+class MemifPort(AnyPort):
+    """A memif peer: VPP, DPDK, or a program with libmemif."""
+
+    type: Literal["memif"]
+    socket: AnyPath
+    role: Annotated[Literal["server", "client"], says('"server" or "client"')] = "server"
+    interface: Annotated[int, whole(0, 2**32 - 1)] = 0
+    secret: Annotated[str, matching(r"[!-~]{0,24}"), says("at most 24 printable characters")] = ""
+    ring_log2: Annotated[int, whole(5, 14)] = 10
     mac: OptionalMac = None
 
 
@@ -150,7 +171,16 @@ class TapPort(AnyPort):
 
 
 Port = (
-    AfPacketPort | PcapPort | MemoryPort | GeneratorPort | NullPort | VlanPort | BviPort | TapPort
+    AfPacketPort
+    | PcapPort
+    | MemoryPort
+    | MemringPort
+    | MemifPort
+    | GeneratorPort
+    | NullPort
+    | VlanPort
+    | BviPort
+    | TapPort
 )
 PORT_TYPES: dict[str, type[BaseModel]] = {
     get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(Port)
