@@ -312,13 +312,16 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("talk", "text"), REFUSALS, ids=range(len(REFUSALS)))
-def test_who_says_something_wrong_is_refused_and_told_why(server, peer, talk, text):
+def test_who_says_something_wrong_is_refused_and_told_why(server, peer, tmp_path, talk, text):
     before = descriptors()
     kind, reason = talk(peer)
     assert kind == memif.DISCONNECT
     assert text in reason
     until(lambda: server.counts("rx0")["refused"] == 1, server)
     assert descriptors() <= before + 4  # those of the peer's own making
+    again = Peer(tmp_path / "memif.sock").all()
+    until(lambda: server.turn == memif_ring.LIVE)
+    again.close()
 
 
 def test_an_eventfd_that_is_none_is_refused(server, peer):

@@ -115,6 +115,8 @@ class MemifLink:
             with peer:
                 link = self._new_link()
                 try:
+                    if isinstance(link, memif.Client):
+                        self._lay_out(link)
                     self._shake_hands(peer, link)
                     self._live(peer, link)
                 except BadPeer as error:
@@ -146,9 +148,7 @@ class MemifLink:
         to = self._settings
         if to.server:
             return memif.Server(to.interface, to.secret)
-        link = memif.Client(to.interface, to.secret, log2=to.log2)
-        self._lay_out(link)
-        return link
+        return memif.Client(to.interface, to.secret, log2=to.log2)
 
     def _lay_out(self, link: memif.Client) -> None:
         """A client's memory: two rings, then the buffers of both."""
@@ -213,8 +213,9 @@ class MemifLink:
         """Map a client's memory. Raises BadPeer."""
         bases = self._map(link)
         for ring in link.rings.values():
-            head = self._arrays[ring.region][ring.offset : ring.offset + 4]
-            if int.from_bytes(head.tobytes(), "little") != memif.COOKIE:
+            # A copy: a view in an exception's traceback would keep the memory from being unmapped.
+            cookie = self._maps[ring.region][ring.offset : ring.offset + 4]
+            if int.from_bytes(cookie, "little") != memif.COOKIE:
                 raise BadPeer("a ring has the wrong cookie")
         self._aim(link, bases)
 
