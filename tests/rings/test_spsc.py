@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rings import stress
 from vforward.jit.intrinsics import relax
 from vforward.jit.kernel import kernel
-from vforward.rings.spsc import HEAD, TAIL, Ring, items_for, pop, push
+from vforward.rings.spsc import HEAD, TAIL, Ring, has_items, has_room, items_for, pop, push
 
 KINDS = (np.uint32, np.uint64)
 
@@ -51,6 +51,17 @@ def test_it_is_a_bounded_deque(kind, start, steps):
             assert got == [model.popleft() for _ in range(min(n, len(model)))]
         assert (ring.used_slots(), ring.free_slots()) == (len(model), 4 - len(model))
         ring.check()
+
+
+def test_all_or_none():
+    ring = Ring.make(4)
+    assert [bool(has_room(ring.array, n)) for n in (0, 4, 5)] == [True, True, False]
+    ring.push([1, 2, 3])
+    assert [bool(has_room(ring.array, n)) for n in (1, 2)] == [True, False]
+    assert [bool(has_items(ring.array, n)) for n in (0, 3, 4)] == [True, True, False]
+    ring.pop(2)
+    assert [bool(has_items(ring.array, n)) for n in (1, 2)] == [True, False]
+    assert bool(has_room(ring.array, 3))
 
 
 def test_values_keep_their_width():

@@ -91,6 +91,18 @@ def _waiting(ring: Any, head: Any, wanted: Any) -> Any:
 
 
 @inline
+def has_room(ring: Any, n: Any) -> Any:
+    """Whether n items fit: for a producer that pushes them all or none."""
+    return _room(ring, load_acquire64(address(ring) + TAIL), n) >= n
+
+
+@inline
+def has_items(ring: Any, n: Any) -> Any:
+    """Whether n items wait: for a consumer that pops so many or none."""
+    return _waiting(ring, load_acquire64(address(ring) + HEAD), n) >= n
+
+
+@inline
 def _first(ring: Any, k: Any) -> Any:
     """Index of the slot of item k."""
     return HEADER // ring.itemsize + np.int64(k & np.uint64(slots(ring) - 1))
