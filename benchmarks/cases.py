@@ -19,9 +19,11 @@ from benchmarks import (
     peer_cases,
     python_case,
     reassembly_cases,
+    ring_cases,
     session_cases,
     start_cases,
     table_cases,
+    wakeup_case,
 )
 from benchmarks.session import Session
 
@@ -70,6 +72,8 @@ CASES = {
         Case("acl-peers", "our rule lists beside DPDK's, if installed", acl_peers.acl_peers),
         Case("netmap-pipe", "frames through a pipe, both ends touch", netmap_cases.netmap_pipe),
         Case("vale", "frames copied through a VALE switch", netmap_cases.vale),
+        Case("spsc", "our ring of indices beside DPDK's, if installed", ring_cases.spsc),
+        Case("wakeup", "from a packet to a program that slept", wakeup_case.wakeup),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }

@@ -55,6 +55,9 @@ UNTESTED = {
     "io/port.py": "an interface; each port's test is its test",
     "io/af_packet_rx.py": "test_af_packet.py runs it behind its port",
     "io/af_packet_tx.py": "test_af_packet.py runs it behind its port",
+    "io/memif_link.py": "test_memif.py runs it behind its port",
+    "io/memif_nodes.py": "test_memif.py runs it behind its port",
+    "io/memring_nodes.py": "test_memring.py runs it behind its port",
     "io/tap_rx.py": "test_tap.py runs it behind its port",
 }
 """Files without a mirrored test, and why. (Of __init__.py: they re-export, and are tested here.)"""

@@ -59,6 +59,7 @@ from a to b: came out of b
 02000000000b is at b
 """,
     "trace_a_packet": "icmp4-echo",
+    "two_processes": "b is there\na got: yes, here I am!!!\n",
 }
 """What each prints, or a part of it."""
 LINES_MAX = 40

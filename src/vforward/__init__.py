@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from vforward.graph.worker import Worker
     from vforward.io.af_packet import AfPacketPort
     from vforward.io.generator import GeneratorPort
+    from vforward.io.memif import MemifPort
     from vforward.io.memory import MemoryPort
+    from vforward.io.memring import MemringPort
+    from vforward.io.memring_client import Attachment, Packets, attach
     from vforward.io.netmap import NetmapPort
     from vforward.io.null import NullPort
     from vforward.io.pcap import PcapPort
@@ -57,6 +60,7 @@ _RULES = (
 _HOME = {
     **dict.fromkeys(_ERRORS, "errors"),
     **dict.fromkeys(_RULES, "control.rules"),
+    "Attachment": "io.memring_client",
     "AfPacketPort": "io.af_packet",
     "Arena": "memory.arena",
     "BridgeSettings": "control.bridging",
@@ -66,16 +70,20 @@ _HOME = {
     "INFO": "graph.node",
     "Kind": "graph.node",
     "Labels": "graph.node",
+    "MemifPort": "io.memif",
     "MemoryPort": "io.memory",
+    "MemringPort": "io.memring",
     "Node": "graph.node",
     "NetmapPort": "io.netmap",
     "NullPort": "io.null",
+    "Packets": "io.memring_client",
     "PcapPort": "io.pcap",
     "Pool": "memory.pool",
     "Port": "io.port",
     "Tags": "control.assembly",
     "TapPort": "io.tap",
     "Worker": "graph.worker",
+    "attach": "io.memring_client",
     "inline": "jit.kernel",
     "kernel": "jit.kernel",
 }

@@ -29,6 +29,13 @@ CASES = [
         "a file that no other key names",
     ),
     (
+        port("a", 'socket = "x"', "memif") + port("b", 'socket = "x"', "memif"),
+        "2: ports.b.socket",
+        'is where port "a" listens already',
+        '"x"',
+        "a socket for each server",
+    ),
+    (
         A + vlan("v", "vlan = 5", "aa"),
         "2: ports.v.parent",
         'names a port that does not exist; did you mean "a"?',

@@ -207,11 +207,40 @@ WRONG = [
         '"address", "mtu", "vrf", "urpf", "type", "interface", "host_of"',
     ),
     (
+        port("a", "room = 63", "memring"),
+        "1: ports.a.room",
+        "is too small",
+        "63",
+        "a whole number from 64 to 65536",
+    ),
+    (
+        port("a", "", "memif"),
+        "1: ports.a.socket",
+        "is missing",
+        "nothing",
+        "the path of a file; a relative one counts from this file's directory",
+    ),
+    (
+        port("a", 'socket = "s", role = "master"', "memif"),
+        "1: ports.a.role",
+        "is not one of the choices",
+        '"master"',
+        '"server" or "client"',
+    ),
+    (
+        port("a", 'socket = "s", secret = "two words"', "memif"),
+        "1: ports.a.secret",
+        "is not a name that can be used",
+        '"two words"',
+        "at most 24 printable characters",
+    ),
+    (
         port("a", "", "bvj"),
         "1: ports.a.type",
         'is not a type of port; did you mean "bvi"?',
         '"bvj"',
-        '"af_packet", "pcap", "memory", "netmap", "generator", "null", "vlan", "bvi", "tap"',
+        '"af_packet", "pcap", "memory", "netmap", "memring", "memif", "generator", "null", "vlan", '
+        '"bvi", "tap"',
     ),
 ]
 

@@ -110,7 +110,8 @@ KNOWN = (
     ),
     Difference(
         "Linux puts datagrams together and cuts them anew",
-        "fragments6", "fragments: (in order|of the answer|the last one first|one of them twice)", ("ident",),
+        "fragments6", "fragments: (in order|of the answer|the last one first|one of them twice)",
+        ("ident",),
     ),
     Difference(
         "replies of two sessions would look alike: Linux changes a source that no rule translates",

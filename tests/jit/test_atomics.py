@@ -9,8 +9,10 @@ from vforward.jit.atomics import (
     compare_swap64,
     fence,
     fetch_add64,
+    load_acquire16,
     load_acquire32,
     load_acquire64,
+    store_release16,
     store_release32,
     store_release64,
 )
@@ -49,6 +51,17 @@ def add(words, amount):
 @pytest.fixture
 def words():
     return np.array([1, LARGE, 2], np.uint64)
+
+
+@kernel
+def halves(words, value):
+    store_release16(address(words) + 10, value)
+    return load_acquire16(address(words) + 8), load_acquire16(address(words) + 10)
+
+
+def test_sixteen_bits(words):
+    assert halves(words, np.uint64(2**20 + 7)) == (LARGE & 0xFFFF, 7)
+    assert words.tolist() == [1, LARGE & ~0xFFFF0000 | 7 << 16, 2]
 
 
 def test_load(words):

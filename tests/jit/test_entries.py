@@ -222,7 +222,8 @@ def test_an_interrupt_leaves_no_half_of_an_entry(monkeypatch):
         raise KeyboardInterrupt
 
     kernel = make(5)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(entries.cache, "in_use", interrupted)
-        entries.build("test-interrupted", kernel)
+        with pytest.raises(KeyboardInterrupt):
+            entries.build("test-interrupted", kernel)
     assert edge_of(entries.build("test-interrupted", kernel)) == 5

@@ -2,6 +2,7 @@
 """Private directories: who runs there, and what is never removed."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,20 @@ def foreign_things(directory, tmp_path):
     os.mkfifo(directory / "fifo")
     (directory / "folder.json").mkdir()
     return ["src", "notes.txt", "empty", "link", "fifo", "folder.json"]
+
+
+def test_a_dead_owners_socket_is_removed_and_no_other(place):
+    Arena.create("a").close()
+    (place / "a").mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(os.path.relpath(place / "a" / "memring-0.sock"))
+    Arena.create("a").close()
+    assert not (place / "a").exists()
+    (place / "a").mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(os.path.relpath(place / "a" / "agent"))
+    with pytest.raises(ArenaError, match="is not a forwarder's"):
+        Arena.create("a")
 
 
 def test_a_directory_of_somebodys_work_is_left_as_it_is(place, tmp_path):

@@ -1,7 +1,5 @@
 """The index ring against a deque; then two threads, and two processes, at its ends."""
 
-import subprocess
-import sys
 import threading
 from collections import deque
 
@@ -10,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rings import stress
 from vforward.jit.intrinsics import relax
 from vforward.jit.kernel import kernel
-from vforward.memory.arena import Arena
-from vforward.rings.spsc import HEAD, TAIL, Ring, items_for, pop, push
+from vforward.rings.spsc import HEAD, TAIL, Ring, has_items, has_room, items_for, pop, push
 
 KINDS = (np.uint32, np.uint64)
 
@@ -53,6 +51,17 @@ def test_it_is_a_bounded_deque(kind, start, steps):
             assert got == [model.popleft() for _ in range(min(n, len(model)))]
         assert (ring.used_slots(), ring.free_slots()) == (len(model), 4 - len(model))
         ring.check()
+
+
+def test_all_or_none():
+    ring = Ring.make(4)
+    assert [bool(has_room(ring.array, n)) for n in (0, 4, 5)] == [True, True, False]
+    ring.push([1, 2, 3])
+    assert [bool(has_room(ring.array, n)) for n in (1, 2)] == [True, False]
+    assert [bool(has_items(ring.array, n)) for n in (0, 3, 4)] == [True, True, False]
+    ring.pop(2)
+    assert [bool(has_items(ring.array, n)) for n in (1, 2)] == [True, False]
+    assert bool(has_room(ring.array, 3))
 
 
 def test_values_keep_their_width():
@@ -136,31 +145,9 @@ def test_two_threads(slots, kind):
     ring.check()
 
 
-CHILD = """
-import sys
-import numpy as np
-from vforward.memory.arena import Arena
-from vforward.rings.spsc import Ring
-ring = Ring(Arena.attach(sys.argv[1]).open("ring", writable=True))
-sent = 0
-while sent < int(sys.argv[2]):
-    sent += ring.push(np.arange(sent, min(sent + 100, int(sys.argv[2]))))
-"""
-
-
 def test_two_processes(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
-    n, got = 50_000, 0
-    with Arena.create("spsc") as arena:
-        ring = Ring(arena.make("ring", items_for(256, np.uint64), np.uint64))
-        with subprocess.Popen([sys.executable, "-c", CHILD, "spsc", str(n)]) as child:
-            while got < n:
-                items = ring.pop(256)
-                assert items.tolist() == list(range(got, got + items.size))
-                got += items.size
-                assert items.size or child.poll() in (None, 0)
-        assert child.returncode == 0
-        ring.check()
+    assert stress.run("spsc", 1, stress.ITEMS) == (stress.ITEMS, stress.ITEMS)
 
 
 def words(ring):

@@ -25,7 +25,9 @@ from vforward.graph import scheduler
 from vforward.graph.node import Node
 from vforward.io import af_packet_rx, af_packet_tx, netmap, shim, tap, tap_rx
 from vforward.io.generator import GeneratorPort
+from vforward.io.memif import MemifPort
 from vforward.io.memory import MemoryPort
+from vforward.io.memring import MemringPort
 from vforward.io.null import NullPort
 from vforward.io.pcap import PcapPort, write_frames
 from vforward.jit import cache, entries
@@ -137,6 +139,8 @@ def _add_ports(forwarder: Forwarder, directory: Path) -> tuple[MemoryPort, Memor
     forwarder.add_port("pcap", PcapPort(read=capture, write=_writable(directory)), "10.0.2.1/24")
     forwarder.add_port("generator", GeneratorPort(count=64, dst="10.0.4.2"), "10.0.3.1/24")
     forwarder.add_port("null", NullPort(), "10.0.4.1/24")
+    forwarder.add_port("memring", MemringPort())
+    forwarder.add_port("memif", MemifPort(directory / "memif.sock", role="client"))
     forwarder.add_vlan("vlan", "memory", 7, "10.0.5.1/24")
     forwarder.add_route("10.1.0.0/16", via=THEIRS)
     forwarder.add_route("2001:db8:1::/48", paths=[(THEIRS6, None, 1), ("2001:db8::3", None, 2)])

@@ -11,6 +11,7 @@ from vforward.control.config_types import (
     DEFAULT_VRF,
     PORT_SAYS,
     Addresses,
+    AnyPath,
     Host4,
     Many,
     Model,
@@ -96,6 +97,26 @@ class NetmapPort(AnyPort):
     mac: OptionalMac = None
 
 
+class MemringPort(AnyPort):
+    """Packets in the pool's own buffers, for a program of the same user (vforward.attach)."""
+
+    type: Literal["memring"]
+    room: Annotated[int, whole(64, 65536)] = 1024
+    mac: OptionalMac = None
+
+
+class MemifPort(AnyPort):
+    """A memif peer: VPP, DPDK, or a program with libmemif."""
+
+    type: Literal["memif"]
+    socket: AnyPath
+    role: Annotated[Literal["server", "client"], says('"server" or "client"')] = "server"
+    interface: Annotated[int, whole(0, 2**32 - 1)] = 0
+    secret: Annotated[str, matching(r"[!-~]{0,24}"), says("at most 24 printable characters")] = ""
+    ring_log2: Annotated[int, whole(5, 14)] = 10
+    mac: OptionalMac = None
+
+
 class GeneratorPort(AnyPort):
     """UDP packets made by the forwarder itself, for benchmarks."""
 
@@ -176,6 +197,8 @@ Port = (
     | PcapPort
     | MemoryPort
     | NetmapPort
+    | MemringPort
+    | MemifPort
     | GeneratorPort
     | NullPort
     | VlanPort

@@ -248,6 +248,7 @@ OptionalHost = Annotated[Host | None, _HOST_SAYS]
 UnicastMac = Annotated[Mac, _MAC_SAYS]
 OptionalMac = Annotated[Mac | None, _MAC_SAYS]
 OptionalPath = Annotated[Path | None, BeforeValidator(_file), _PATH_SAYS]
+AnyPath = Annotated[Path, BeforeValidator(_file), _PATH_SAYS]
 ExistingFile = Annotated[Path, BeforeValidator(_file), AfterValidator(_exists), _PATH_SAYS]
 Address = Annotated[
     AnyInterface,

@@ -24,7 +24,9 @@ from vforward.errors import ConfigError, KernelError
 from vforward.graph import control as c
 from vforward.io.af_packet import AfPacketPort
 from vforward.io.generator import GeneratorPort
+from vforward.io.memif import MemifPort
 from vforward.io.memory import MemoryPort
+from vforward.io.memring import MemringPort
 from vforward.io.netmap import NetmapPort
 from vforward.io.null import NullPort
 from vforward.io.pcap import PcapPort
@@ -247,6 +249,18 @@ def new_port(port: models.Port) -> Port:
         return MemoryPort(mac=mac, mtu=port.mtu)
     if isinstance(port, models.NetmapPort):
         return NetmapPort(port.name, mac=mac, mtu=port.mtu)
+    if isinstance(port, models.MemifPort):
+        return MemifPort(
+            port.socket,
+            role=port.role,
+            interface=port.interface,
+            secret=port.secret,
+            log2=port.ring_log2,
+            mac=mac,
+            mtu=port.mtu,
+        )
+    if isinstance(port, models.MemringPort):
+        return MemringPort(mac=mac, mtu=port.mtu, room=port.room)
     return GeneratorPort(
         count=port.count,
         size=port.size,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads and stores that another thread or process sees in order. The only way to read what it writes.
 
-Acquire, release and compare-and-swap on naturally aligned 32- and 64-bit words given by address;
-LLVM neither hoists nor merges them. Values are u64 (or u32 widened to u64).
+Acquire, release and compare-and-swap on naturally aligned 16-, 32- and 64-bit words given by address;
+LLVM neither hoists nor merges them. Values are u64 (or less widened to u64).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numba import types
 
 from vforward.jit.intrinsics import intrinsic
 
+I16 = ir.IntType(16)
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
 
@@ -50,6 +51,12 @@ def _swap(width: ir.IntType) -> Any:
 
 
 @intrinsic
+def load_acquire16(typingctx: Any, where: Any) -> Any:
+    """The u16 at an address; nothing that follows is done before it."""
+    return types.uint64(types.int64), _load(I16)
+
+
+@intrinsic
 def load_acquire32(typingctx: Any, where: Any) -> Any:
     """The u32 at an address; nothing that follows is done before it."""
     return types.uint64(types.int64), _load(I32)
@@ -59,6 +66,12 @@ def load_acquire32(typingctx: Any, where: Any) -> Any:
 def load_acquire64(typingctx: Any, where: Any) -> Any:
     """The u64 at an address; nothing that follows is done before it."""
     return types.uint64(types.int64), _load(I64)
+
+
+@intrinsic
+def store_release16(typingctx: Any, where: Any, value: Any) -> Any:
+    """Store the value's low 16 bits; everything before it is seen by who reads the new value."""
+    return types.void(types.int64, types.uint64), _store(I16)
 
 
 @intrinsic

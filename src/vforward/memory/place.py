@@ -135,6 +135,8 @@ def is_ours(path: Path) -> bool:
         if stat.S_ISLNK(status.st_mode):
             target = path.readlink().name
             return target.startswith(huge_prefix(path.parent)) and target.endswith(f".{path.name}")
+        if stat.S_ISSOCK(status.st_mode):
+            return path.suffix == ".sock"
         if not stat.S_ISREG(status.st_mode):
             return False
         if path.name == "lock":

@@ -183,6 +183,7 @@ class Pool:
     """
 
     def __init__(self, arena: Arena, n: int) -> None:
+        self.arena = arena
         self.data: NDArray[np.uint8] = arena.make("data", (n, BUF_STRIDE), np.uint8)
         self.meta: NDArray[Any] = arena.make("meta", n, META)
         self.stack: NDArray[np.uint32] = arena.make("stack", HEADER_WORDS + n, np.uint32)

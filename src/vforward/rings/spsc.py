@@ -2,9 +2,9 @@
 """A ring of numbers (u32 or u64) from one producer to one consumer: threads or processes.
 
     bytes 0-7      tail: items ever pushed    (p) release-stored    (c) acquire-loaded
-    bytes 8-63     unused
+    bytes 8-15     the head that the producer saw last    (p) only
     bytes 64-71    head: items ever popped    (c) release-stored    (p) acquire-loaded
-    bytes 72-127   unused
+    bytes 72-79    the tail that the consumer saw last    (c) only
     bytes 128..    slots, a power of two of them; item k lies in slot k mod slots
 
     (p) the producer owns the slots of items [tail, head + slots), to write
@@ -12,14 +12,17 @@
 
 All of it is one array of items, zeros at first, naturally aligned: part of an arena, or any array.
 The words only grow (2**64 items are never reached) and have a cache line each. Whoever writes a
-word hands slots over by it: a release, which the other side's acquire pairs with.
+word hands slots over by it: a release, which the other side's acquire pairs with. What a side saw last
+is looked at first: it can only be too old, and then too little is free or used. So the other side's
+cache line is asked for when that does not suffice, and not with every call.
 
 A bad peer can make the words say anything: used and free are bounded and slots are masked, so that
 nothing out of the array is touched and nonsense reads as an empty and a full ring. What the
 items mean is for the reader to check.
 
 Sources: Lamport, "Proving the correctness of multiprocess programs", 1977 (one writer per word, no
-lock); ISO C11 section 7.17.3 (acquire and release).
+lock); ISO C11 section 7.17.3 (acquire and release); Lee and others, "MCRingBuffer", 2010 (indices
+seen last).
 """
 
 from __future__ import annotations
@@ -30,13 +33,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vforward.jit.atomics import load_acquire64, store_release64
-from vforward.jit.intrinsics import address
+from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import inline, kernel
 
 TAIL = 0
 HEAD = 64
 HEADER = 128
 """Bytes before the first slot."""
+FEW = 12
+"""Items up to which a loop is quicker than memcpy."""
+SEEN = 8
+"""Bytes from a side's own word to what it saw last of the other's."""
 
 
 @inline
@@ -61,32 +68,91 @@ def free_slots(ring: Any) -> Any:
     return slots(ring) - np.int64(used) if used <= np.uint64(slots(ring)) else 0
 
 
-@kernel
+@inline
+def _room(ring: Any, tail: Any, wanted: Any) -> Any:
+    """Free slots for the producer whose word is tail; exact when they are fewer than wanted."""
+    used = tail - load_acquire64(address(ring) + TAIL + SEEN)
+    if used > np.uint64(slots(ring)) or slots(ring) - np.int64(used) < wanted:
+        head = load_acquire64(address(ring) + HEAD)
+        store_release64(address(ring) + TAIL + SEEN, head)
+        used = tail - head
+    return slots(ring) - np.int64(used) if used <= np.uint64(slots(ring)) else 0
+
+
+@inline
+def _waiting(ring: Any, head: Any, wanted: Any) -> Any:
+    """Items that wait, for the consumer whose word is head; exact when they are fewer than wanted."""
+    used = load_acquire64(address(ring) + HEAD + SEEN) - head
+    if used > np.uint64(slots(ring)) or np.int64(used) < wanted:
+        tail = load_acquire64(address(ring) + TAIL)
+        store_release64(address(ring) + HEAD + SEEN, tail)
+        used = tail - head
+    return np.int64(used) if used <= np.uint64(slots(ring)) else 0
+
+
+@inline
+def has_room(ring: Any, n: Any) -> Any:
+    """Whether n items fit: for a producer that pushes them all or none."""
+    return _room(ring, load_acquire64(address(ring) + TAIL), n) >= n
+
+
+@inline
+def has_items(ring: Any, n: Any) -> Any:
+    """Whether n items wait: for a consumer that pops so many or none."""
+    return _waiting(ring, load_acquire64(address(ring) + HEAD), n) >= n
+
+
+@inline
+def _first(ring: Any, k: Any) -> Any:
+    """Index of the slot of item k."""
+    return HEADER // ring.itemsize + np.int64(k & np.uint64(slots(ring) - 1))
+
+
+@inline
+def _move(to: Any, at: Any, source: Any, start: Any, n: Any) -> None:
+    """to[at : at + n] = source[start : start + n]; both of one dtype."""
+    if n <= FEW:
+        for i in range(n):
+            to[at + i] = source[start + i]
+    else:
+        size = to.itemsize
+        copy(address(to) + at * size, address(source) + start * size, n * size)
+
+
+@inline
 def push(ring: Any, items: Any, n: Any) -> Any:
-    """Append the first n items, or as many as fit; returns how many. The producer only."""
+    """Append the first n items, or as many as fit; returns how many. The producer only.
+
+    items: of the ring's dtype.
+    """
     tail = load_acquire64(address(ring) + TAIL)
-    n = min(n, free_slots(ring))
-    first = HEADER // ring.itemsize
-    mask = np.uint64(slots(ring) - 1)
-    for i in range(n):
-        ring[first + np.int64((tail + np.uint64(i)) & mask)] = items[i]
+    n = max(0, min(n, _room(ring, tail, n)))
+    at = _first(ring, tail)
+    part = min(n, ring.size - at)  # up to the last slot; the others lie at the start
+    _move(ring, at, items, 0, part)
+    if part < n:
+        _move(ring, HEADER // ring.itemsize, items, part, n - part)
     if n > 0:
         store_release64(address(ring) + TAIL, tail + np.uint64(n))
-    return max(n, 0)
+    return n
 
 
-@kernel
+@inline
 def pop(ring: Any, items: Any, wanted: Any) -> Any:
-    """Move up to wanted items to the start of items; returns how many. The consumer only."""
+    """Move up to wanted items to the start of items; returns how many. The consumer only.
+
+    items: of the ring's dtype.
+    """
     head = load_acquire64(address(ring) + HEAD)
-    n = min(wanted, used_slots(ring))
-    first = HEADER // ring.itemsize
-    mask = np.uint64(slots(ring) - 1)
-    for i in range(n):
-        items[i] = ring[first + np.int64((head + np.uint64(i)) & mask)]
+    n = max(0, min(wanted, _waiting(ring, head, wanted)))
+    at = _first(ring, head)
+    part = min(n, ring.size - at)
+    _move(items, 0, ring, at, part)
+    if part < n:
+        _move(items, part, ring, HEADER // ring.itemsize, n - part)
     if n > 0:
         store_release64(address(ring) + HEAD, head + np.uint64(n))
-    return max(n, 0)
+    return n
 
 
 def items_for(n_slots: int, dtype: Any = np.uint32) -> int:

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases of rings: the SPSC ring beside DPDK's rte_ring, and what it takes to wake who sleeps.
+
+DPDK's figures are those of its own program, dpdk-test with ring_perf_autotest, from Debian's package:
+clocks for a burst to be enqueued and dequeued (of 8 and of 32 pointers), by one thread, and by two on
+two cores, where the clocks of both sides are added (and said per pointer). Ours are the same loops:
+items of 8 bytes, as large a ring, bursts whole or not at all.
+
+Both take turns, TIMES times, and the least figure of each counts: there is no telling which runs were
+undisturbed, and noise only adds. Theirs are long runs, ours many short ones: where the CPUs are shared,
+a short one finds a quiet moment sooner. So a ratio counts on a quiet machine only.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.dpdk_cases import NoFigureError, figure, say
+from benchmarks.harness import Measured, missing, repeat, row
+from benchmarks.session import Session
+from vforward.jit.atomics import fetch_add64, load_acquire64
+from vforward.jit.intrinsics import address, cycles, relax
+from vforward.jit.kernel import kernel
+from vforward.rings.spsc import Ring, has_items, has_room, pop, push
+
+SLOTS = 4096
+SIZES = (8, 32)
+TIMES = 3
+RUNS = 50
+"""Of ours, in a turn."""
+BURSTS = 1 << 14
+UNIT = "clocks/burst"
+SPSC = "spsc"
+PROGRAM = "dpdk-test"
+TWO_CORES = "two physical cores"
+
+
+@kernel
+def one_side(ring, items, size, bursts):
+    """Clocks for so many bursts pushed and popped by one thread."""
+    start = cycles()
+    for _ in range(bursts):
+        push(ring, items, size)
+        pop(ring, items, size)
+    return np.float64(cycles() - start) / bursts
+
+
+@kernel
+def producer(ring, items, size, bursts, gate):
+    """Clocks per burst pushed, from when both sides are there."""
+    fetch_add64(address(gate), np.uint64(1))
+    while load_acquire64(address(gate)) < 2:
+        relax()
+    start = cycles()
+    for _ in range(bursts):
+        while not has_room(ring, size):
+            relax()
+        push(ring, items, size)
+    return np.float64(cycles() - start) / bursts
+
+
+@kernel
+def consumer(ring, items, size, bursts, gate):
+    """Clocks per burst popped, and the sum of the last item of each."""
+    fetch_add64(address(gate), np.uint64(1))
+    while load_acquire64(address(gate)) < 2:
+        relax()
+    start = cycles()
+    total = np.uint64(0)
+    for _ in range(bursts):
+        while not has_items(ring, size):
+            relax()
+        pop(ring, items, size)
+        total += items[size - 1]
+    return np.float64(cycles() - start) / bursts, total
+
+
+def _alone(size: int) -> float:
+    ring, items = Ring.make(SLOTS, np.uint64), np.arange(size, dtype=np.uint64)
+    clocks = float(one_side(ring.array, items, size, BURSTS))
+    if items.tolist() != list(range(size)) or ring.used_slots():
+        msg = "the ring changed what went through it"
+        raise AssertionError(msg)
+    return clocks
+
+
+def _together(size: int) -> float:
+    """Clocks of both sides, each on a CPU of its own."""
+    ring, gate = Ring.make(SLOTS, np.uint64), np.zeros(1, np.uint64)
+    cpus = sorted(os.sched_getaffinity(0))
+    clocks: list[float] = []
+
+    def produce() -> None:
+        os.sched_setaffinity(0, {cpus[0]})
+        items = np.arange(1, 1 + size, dtype=np.uint64)
+        clocks.append(float(producer(ring.array, items, size, BURSTS, gate)))
+
+    def consume() -> None:
+        os.sched_setaffinity(0, {cpus[-1]})
+        spent, total = consumer(ring.array, np.zeros(size, np.uint64), size, BURSTS, gate)
+        clocks.append(float(spent))
+        if total != size * BURSTS:
+            msg = "the ring lost items"
+            raise AssertionError(msg)
+
+    threads = [threading.Thread(target=side) for side in (produce, consume)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if len(clocks) != 2:
+        msg = "a side of the ring has failed; its error is above"
+        raise AssertionError(msg)
+    return sum(clocks)
+
+
+def theirs(text: str) -> dict[str, float]:
+    """The figures of ring_perf_autotest's output that ours are compared with, by name."""
+    pointers = text.partition("elem APIs")[0]
+    alone, _, together = pointers.partition(TWO_CORES)
+    alone = alone.partition("Testing bulk enq/deq")[2]
+    found = {}
+    for size in SIZES:
+        says = rf"SP/SC: bulk \(size: {size}\): ([\d.]+)"
+        found[f"one-thread-{size}"] = figure(alone, says)
+        if together:
+            found[f"two-cores-{size}"] = round(size * figure(together, says), 2)  # said per item
+    return found
+
+
+def _ask() -> dict[str, float]:
+    cpus = sorted(os.sched_getaffinity(0))
+    lcores = ",".join(f"{n}@{cpu}" for n, cpu in enumerate(dict.fromkeys((cpus[0], cpus[-1]))))
+    return theirs(
+        say(
+            [PROGRAM, "--lcores", lcores, "--no-pci", "--no-huge", "-m", "256", "--no-telemetry",
+             "--file-prefix", f"vforward-bench-{os.getpid()}"],
+            "ring_perf_autotest",
+        )
+    )  # fmt: skip
+
+
+def spsc(session: Session) -> Iterator[dict[str, Any]]:
+    """Our ring and DPDK's in turns; the last row is DPDK's clocks over ours where that is least."""
+    runs = {f"one-thread-{size}": lambda size=size: _alone(size) for size in SIZES}
+    if len(os.sched_getaffinity(0)) > 1:
+        runs |= {f"two-cores-{size}": lambda size=size: _together(size) for size in SIZES}
+    ours: dict[str, list[float]] = {name: [] for name in runs}
+    dpdk: dict[str, list[float]] = {name: [] for name in runs}
+    why = ""
+
+    def turn() -> list[float]:
+        nonlocal why
+        for name, run in runs.items():
+            ours[name] += [run() for _ in range(RUNS)]
+        try:
+            for name, value in _ask().items():
+                dpdk[name].append(value)
+        except NoFigureError as error:
+            why = f"{PROGRAM}: {error}"
+        return [1.0]
+
+    session.progress(SPSC, 0, TIMES)
+    taken = repeat(turn, session.gauge, TIMES, lambda n: session.progress(SPSC, n, TIMES))
+    ratios = {}
+    for name in runs:
+        yield _row(session, f"{SPSC}-{name}", ours[name], UNIT, taken)
+        if dpdk[name]:
+            yield _row(session, f"{SPSC}-{name}-rte-ring", dpdk[name], UNIT, taken)
+            ratios[name] = round(min(dpdk[name]) / min(ours[name]), 3)
+    if not ratios:
+        yield missing(SPSC, "x", session.gauge, why or "one CPU only")
+        return
+    yield _row(
+        session, SPSC, [min(ratios.values())], "x", taken, ratios=ratios,
+        what="clocks of rte_ring / clocks of ours, the least",
+    )  # fmt: skip
+
+
+def _row(
+    session: Session, name: str, figures: list[float], unit: str, taken: Measured, **more: Any
+) -> dict[str, Any]:
+    """A row of the least of some figures."""
+    found = Measured(
+        min(figures), [min(figures)], 0.0, len(figures), 0,
+        disturbed=taken.disturbed, gauge=session.gauge.best,
+    )  # fmt: skip
+    size = int(name.split("-")[3]) if name.count("-") > 2 else 0
+    return row(name, found, unit, vector=size, packets=BURSTS * size, touched=8, **more)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unix sockets at paths of any length (the kernel takes 107 bytes): by the directory's descriptor."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+
+def listen(path: Path, kind: int = socket.SOCK_SEQPACKET) -> socket.socket:
+    """A socket of this kind that listens at a path, for its user alone. Raises OSError."""
+    listener = socket.socket(socket.AF_UNIX, kind)
+    try:
+        _at(path, listener.bind)
+        path.chmod(0o600)
+        listener.listen(8)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def connect(path: Path, kind: int = socket.SOCK_SEQPACKET) -> socket.socket:
+    """A socket that is connected to who listens at a path. Raises OSError."""
+    made = socket.socket(socket.AF_UNIX, kind)
+    try:
+        _at(path, made.connect)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _at(path: Path, do: Callable[[str], object]) -> None:
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        do(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What DPDK's ring_perf_autotest says, as recorded of 22.11.11 on Debian 12; our own loops; the row."""
+
+import pytest
+
+from vforward.control import bench_command
+
+bench_command.report()  # makes `benchmarks` importable
+
+from benchmarks.dpdk_cases import NoFigureError
+from benchmarks.session import Session
+
+from benchmarks import ring_cases
+
+TEXT = """\
+EAL: Detected CPU lcores: 2
+RTE>>ring_perf_autotest
+
+### Testing single element enq/deq ###
+legacy APIs: SP/SC: single: 37.52
+legacy APIs: MP/MC: single: 61.81
+
+### Testing burst enq/deq ###
+legacy APIs: SP/SC: burst (size: 8): 59.77
+legacy APIs: SP/SC: burst (size: 32): 147.43
+
+### Testing bulk enq/deq ###
+legacy APIs: SP/SC: bulk (size: 8): 39.74
+legacy APIs: SP/SC: bulk (size: 32): 132.25
+legacy APIs: MP/MC: bulk (size: 8): 54.29
+legacy APIs: MP/MC: bulk (size: 32): 116.50
+
+### Testing empty bulk deq ###
+legacy APIs: SP/SC: bulk (size: 8): 12.63
+
+### Testing using two physical cores ###
+legacy APIs: SP/SC: bulk (size: 8): 19.96
+legacy APIs: MP/MC: bulk (size: 8): 841.62
+legacy APIs: SP/SC: bulk (size: 32): 7.40
+
+### Testing single element enq/deq ###
+elem APIs: element size 16B: SP/SC: bulk (size: 8): 66.47
+"""
+
+
+def test_the_figures_are_found():
+    assert ring_cases.theirs(TEXT) == {
+        "one-thread-8": 39.74,
+        "one-thread-32": 132.25,
+        "two-cores-8": 159.68,
+        "two-cores-32": 236.8,
+    }
+    alone = TEXT.replace("two physical cores", "nothing")
+    assert list(ring_cases.theirs(alone)) == ["one-thread-8", "one-thread-32"]
+    with pytest.raises(NoFigureError, match="ring_perf"):
+        ring_cases.theirs("RTE>>ring_perf_autotest\n")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(ring_cases, "BURSTS", 256)
+    monkeypatch.setattr(ring_cases, "TIMES", 2)
+    monkeypatch.setattr(ring_cases, "RUNS", 2)
+
+
+def test_the_row_compares_the_least_figures(quick, monkeypatch):
+    said = iter([TEXT, TEXT.replace("39.74", "0.01")])
+    monkeypatch.setattr(ring_cases, "say", lambda _command, _typed: next(said))
+    rows = {row["case"]: row for row in ring_cases.spsc(Session())}
+    assert rows["spsc-one-thread-8-rte-ring"]["value"] == 0.01
+    assert rows["spsc-two-cores-32-rte-ring"]["value"] == 236.8
+    ours = rows["spsc-one-thread-8"]["value"]
+    assert rows["spsc"]["ratios"]["one-thread-8"] == pytest.approx(0.01 / ours, abs=0.001)
+    assert rows["spsc"]["value"] == pytest.approx(min(rows["spsc"]["ratios"].values()), abs=0.001)
+
+
+def test_without_dpdk_a_row_says_so(quick, monkeypatch):
+    monkeypatch.setattr(ring_cases, "PROGRAM", "no-such-program")
+    *rows, last = ring_cases.spsc(Session())
+    assert (last["case"], last["value"]) == ("spsc", None)
+    assert "not installed" in last["missing"]
+    assert all(row["value"] > 0 for row in rows)

@@ -1,0 +1,108 @@
+"""The ledger of rows that are lent, and the segment. tests/io/test_memring.py runs them in a port."""
+
+import numpy as np
+import pytest
+
+from vforward.layout import CHAINED, NIL
+from vforward.memory.arena import Arena
+from vforward.memory.pool import Pool, drain_cache
+from vforward.rings import memring as ring
+from vforward.rings.spsc import Ring
+
+
+@pytest.fixture
+def pool(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
+    with Arena.create("ledger") as arena:
+        yield Pool(arena, 200)
+
+
+def chain(pool, n):
+    rows = pool.take(n)
+    pool.meta["flags"][rows[:-1]] = CHAINED
+    pool.meta["next"][rows[:-1]] = rows[1:]
+    return [int(row) for row in rows]
+
+
+@pytest.fixture
+def state():
+    return np.zeros(ring.STATE_WORDS, np.uint64)
+
+
+@pytest.fixture
+def ledger(pool):
+    return np.zeros(pool.size, np.uint8)
+
+
+def test_the_segment_holds_what_may_be_lent():
+    room = 64
+    rings = ring.rings(np.zeros(ring.words_for(room), np.uint64), room)
+    assert [Ring(r).slots for r in rings[1:]] == [room, room, 2 * room, 2 * room]
+    for n, array in enumerate(rings[1:]):
+        Ring(array).push(np.arange(100) + 1000 * n)
+    assert [int(Ring(r).pop(1)[0]) for r in rings[1:]] == [0, 1000, 2000, 3000]
+    assert not rings.words[: ring.FIRST].any()
+    with pytest.raises(ValueError, match="none for 32 packets"):
+        ring.rings(rings.words, 32)
+
+
+def test_a_chain_is_lent_and_comes_back_whole(pool, ledger, state):
+    rows, cache = chain(pool, 5), pool.cache()
+    assert ring.lend(pool.meta, ledger, state, rows[0], 5)
+    assert np.flatnonzero(ledger).tolist() == sorted(rows)
+    assert int(state[ring.LENT + ring.PACKET]) == 5
+    assert not ring.returned_chain(pool.meta, cache, ledger, state, pool.size)
+    assert ring.returned_chain(pool.meta, cache, ledger, state, rows[0])
+    assert not ring.returned_chain(pool.meta, cache, ledger, state, rows[0])
+    assert (int(state[ring.LENT + ring.PACKET]), ledger.any()) == (0, False)
+    pool.check()
+
+
+@pytest.mark.parametrize(("n", "room"), [(5, 4), (ring.BUFFERS_MAX + 1, 1000)])
+def test_what_is_too_much_is_not_lent_at_all(pool, ledger, state, n, room):
+    rows = chain(pool, n)
+    assert not ring.lend(pool.meta, ledger, state, rows[0], room)
+    assert not ledger.any()
+    pool.put(rows[:1])
+
+
+def test_a_chain_is_followed_as_far_as_it_was_lent(pool, ledger, state):
+    mine, other, cache = chain(pool, 2), chain(pool, 1), pool.cache()
+    ring.lend(pool.meta, ledger, state, mine[0], 99)
+    pool.meta["next"][mine[0]] = other[0]  # the program's doing
+    assert ring.returned_chain(pool.meta, cache, ledger, state, mine[0])
+    assert np.flatnonzero(ledger).tolist() == mine[1:]
+    pool.check([mine[1], other[0]])
+
+
+def test_reclaiming_takes_the_ledgers_word_and_nobody_elses(pool, ledger, state):
+    rows = chain(pool, 3)
+    ring.lend(pool.meta, ledger, state, rows[0], 99)
+    ledger[7 if 7 not in rows else 8] = ring.NOT
+    pool.meta["next"][rows] = NIL
+    room = 64
+    rings = ring.rings(np.zeros(ring.words_for(room), np.uint64), room)
+    for array in rings[1:]:
+        array[:] = 0xFFFFFFFF
+    cache = pool.cache()
+    ring.reclaim(cache, ledger, state, *rings[1:])
+    drain_cache(cache)
+    assert [Ring(r).used_slots() for r in rings[1:]] == [0] * 4
+    pool.check()
+
+
+def test_turns(state):
+    assert ring.turn_of(state) == ring.FREE
+    ring.hand_over(state, ring.ENDED)
+    assert ring.turn_of(state) == ring.ENDED
+
+
+def test_kicks_and_sleep():
+    words = np.zeros(ring.FIRST, np.uint64)
+    assert ring.kick(words)
+    ring.kicked(words)
+    assert not ring.kick(words)
+    ring.fall_asleep(words)
+    assert words[[ring.KICK, ring.ASLEEP]].tolist() == [1, 1]
+    ring.awake(words)
+    assert words[[ring.KICK, ring.ASLEEP]].tolist() == [1, 0]
