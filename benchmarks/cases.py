@@ -21,6 +21,7 @@ from benchmarks import (
     session_cases,
     start_cases,
     table_cases,
+    vhost_cases,
 )
 from benchmarks.session import Session
 
@@ -67,6 +68,9 @@ CASES = {
         Case("acl-attack", "the costliest packets over random ones", acl_cases.acl_attack),
         Case("acl-build", "time and memory of a compiled rule list", acl_cases.acl_build),
         Case("acl-peers", "our rule lists beside DPDK's, if installed", acl_peers.acl_peers),
+        Case("vhost-rx", "from a guest, against DPDK's net_vhost", vhost_cases.vhost_rx),
+        Case("vhost-tx", "to a guest, against DPDK's net_vhost", vhost_cases.vhost_tx),
+        Case("vhost-echo", "from it and back to it, MACs swapped", vhost_cases.vhost_echo),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }

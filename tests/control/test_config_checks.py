@@ -303,7 +303,7 @@ def test_a_refused_port_draws_no_complaints_about_its_absence():
     text = A.replace("memory", "memroy")
     text += routes('prefix = "10.9.0.0/16", via = "10.0.1.2", port = "a"')
     text += neighbors('address = "10.0.1.2", port = "a"')
-    types = '"af_packet", "pcap", "memory", "generator", "null", "vlan", "bvi", "tap"'
+    types = '"af_packet", "pcap", "memory", "vhost-user", "generator", "null", "vlan", "bvi", "tap"'
     what = 'is not a type of port; did you mean "memory"?'
     assert refusal(text) == [message("1: ports.a.type", what, '"memroy"', types)]
 

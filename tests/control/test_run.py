@@ -152,6 +152,7 @@ def test_every_model_of_a_port_becomes_one():
         "af_packet": {"interface": "eth0", "mac": "02:00:00:00:00:01", "ring_mib": 8},
         "pcap": {"read": "/x"},
         "memory": {},
+        "vhost-user": {"path": "vm.sock", "role": "client"},
         "generator": {},
         "null": {},
     }

@@ -23,11 +23,12 @@ from vforward.control.rules import FirewallSettings, Masquerade, Rule
 from vforward.errors import ShimMissing
 from vforward.graph import scheduler
 from vforward.graph.node import Node
-from vforward.io import af_packet_rx, af_packet_tx, shim, tap, tap_rx
+from vforward.io import af_packet_rx, af_packet_tx, shim, tap, tap_rx, vhost_rx, vhost_tx
 from vforward.io.generator import GeneratorPort
 from vforward.io.memory import MemoryPort
 from vforward.io.null import NullPort
 from vforward.io.pcap import PcapPort, write_frames
+from vforward.io.vhost import VhostUserPort
 from vforward.jit import cache, entries
 from vforward.layout import BUF_STRIDE
 from vforward.nodes import CATALOG
@@ -77,7 +78,7 @@ def is_complete() -> bool:
 def compile_backwards() -> None:
     """What the second process does: the scheduler, then the nodes, last one first."""
     scheduler.run.compile("void(int64[::1], boolean)")  # type: ignore[attr-defined]
-    for node in reversed((*CATALOG, *PRIVILEGED)):
+    for node in reversed((*CATALOG, *PRIVILEGED, vhost_rx.NODE, vhost_tx.NODE)):
         _compile(node)
 
 
@@ -133,6 +134,8 @@ def _add_ports(forwarder: Forwarder, directory: Path) -> tuple[MemoryPort, Memor
     forwarder.add_port("pcap", PcapPort(read=capture, write=_writable(directory)), "10.0.2.1/24")
     forwarder.add_port("generator", GeneratorPort(count=64, dst="10.0.4.2"), "10.0.3.1/24")
     forwarder.add_port("null", NullPort(), "10.0.4.1/24")
+    if shim.built():
+        forwarder.add_port("vhost", VhostUserPort(str(directory / "vhost")), "10.0.7.1/24")
     forwarder.add_vlan("vlan", "memory", 7, "10.0.5.1/24")
     forwarder.add_route("10.1.0.0/16", via=THEIRS)
     forwarder.add_route("2001:db8:1::/48", paths=[(THEIRS6, None, 1), ("2001:db8::3", None, 2)])

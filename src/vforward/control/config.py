@@ -44,6 +44,7 @@ from vforward.control.config_ports import (
     PcapPort,
     Port,
     TapPort,
+    VhostUserPort,
     VlanPort,
 )
 from vforward.control.config_routes import Neighbor, Route, RouteFile
@@ -69,6 +70,7 @@ __all__ = [
     "Route",
     "RouteFile",
     "TapPort",
+    "VhostUserPort",
     "VlanPort",
     "load",
     "parse",

@@ -2,6 +2,7 @@
 """Ports among each other: interfaces and files used twice, VLANs, and those that stand for others."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from vforward.control.config_draft import (
     PORTS_MAX,
@@ -22,6 +23,7 @@ def check_ports(draft: Draft) -> Iterator[Problem]:
     yield from _too_many(draft)
     yield from _interfaces(draft)
     yield from _files(draft)
+    yield from _sockets(draft)
     yield from _parents(draft)
     yield from _vlans(draft)
     yield from _rewrites(draft)
@@ -63,6 +65,14 @@ def _files(draft: Draft) -> Iterator[Problem]:
         if users.setdefault(port.write, key) != key:
             what = f"would overwrite the file of {users[port.write]}"
             yield Problem(("ports", name, "write"), what, "a file that no other key names")
+
+
+def _sockets(draft: Draft) -> Iterator[Problem]:
+    users: dict[Path, str] = {}
+    for name, port in draft.ports.items():
+        if port.type == "vhost-user" and users.setdefault(port.path, name) != name:
+            what = f'is the socket of port "{users[port.path]}" already'
+            yield Problem(("ports", name, "path"), what, "a path for each port")
 
 
 def _vlan_ports(draft: Draft) -> Iterator[tuple[str, VlanPort]]:

@@ -16,6 +16,7 @@ from vforward.control.config_types import (
     Model,
     OptionalMac,
     OptionalPath,
+    SocketPath,
     Tag,
     VrfName,
     matching,
@@ -71,6 +72,17 @@ class MemoryPort(AnyPort):
     """Packets that a program hands over and takes back, through the library."""
 
     type: Literal["memory"]
+    mac: OptionalMac = None
+
+
+class VhostUserPort(AnyPort):
+    """A virtual machine or another virtio driver, through shared memory."""
+
+    type: Literal["vhost-user"]
+    path: SocketPath
+    role: Annotated[Literal["server", "client"], says('"server" or "client"')] = "server"
+    offloads: Annotated[bool, _YES_NO] = True
+    trusted: Annotated[bool, _YES_NO] = False
     mac: OptionalMac = None
 
 
@@ -150,7 +162,15 @@ class TapPort(AnyPort):
 
 
 Port = (
-    AfPacketPort | PcapPort | MemoryPort | GeneratorPort | NullPort | VlanPort | BviPort | TapPort
+    AfPacketPort
+    | PcapPort
+    | MemoryPort
+    | VhostUserPort
+    | GeneratorPort
+    | NullPort
+    | VlanPort
+    | BviPort
+    | TapPort
 )
 PORT_TYPES: dict[str, type[BaseModel]] = {
     get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(Port)

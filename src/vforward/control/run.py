@@ -28,6 +28,7 @@ from vforward.io.memory import MemoryPort
 from vforward.io.null import NullPort
 from vforward.io.pcap import PcapPort
 from vforward.io.port import Port
+from vforward.io.vhost import VhostUserPort
 
 LOOK_S = 0.05
 IDLE_S = 0.2
@@ -244,6 +245,15 @@ def new_port(port: models.Port) -> Port:
         )
     if isinstance(port, models.MemoryPort):
         return MemoryPort(mac=mac, mtu=port.mtu)
+    if isinstance(port, models.VhostUserPort):
+        return VhostUserPort(
+            str(port.path),
+            server=port.role == "server",
+            mac=mac,
+            mtu=port.mtu,
+            offloads=port.offloads,
+            trusted=port.trusted,
+        )
     return GeneratorPort(
         count=port.count,
         size=port.size,

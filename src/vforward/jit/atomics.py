@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads and stores that another thread or process sees in order. The only way to read what it writes.
 
-Acquire, release and compare-and-swap on naturally aligned 32- and 64-bit words given by address;
-LLVM neither hoists nor merges them. Values are u64 (or u32 widened to u64).
+Acquire, release and compare-and-swap on naturally aligned 16-, 32- and 64-bit words given by address;
+LLVM neither hoists nor merges them. Values are u64 (or less widened to u64). load_once orders nothing:
+it is for what a peer may change at any time, which is to be read once and then believed.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from numba import types
 
 from vforward.jit.intrinsics import intrinsic
 
+I16 = ir.IntType(16)
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
 
 
-def _load(width: ir.IntType) -> Any:
+def _load(width: ir.IntType, order: str = "acquire") -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = builder.inttoptr(args[0], width.as_pointer())
-        value = builder.load_atomic(where, "acquire", width.width // 8)
+        value = builder.load_atomic(where, order, width.width // 8)
         return builder.zext(value, I64) if width.width < 64 else value
 
     return codegen
@@ -50,6 +52,24 @@ def _swap(width: ir.IntType) -> Any:
 
 
 @intrinsic
+def load_acquire16(typingctx: Any, where: Any) -> Any:
+    """The u16 at an address; nothing that follows is done before it."""
+    return types.uint64(types.int64), _load(I16)
+
+
+@intrinsic
+def load_once16(typingctx: Any, where: Any) -> Any:
+    """The u16 at an address, in no order with anything else."""
+    return types.uint64(types.int64), _load(I16, "monotonic")
+
+
+@intrinsic
+def load_once64(typingctx: Any, where: Any) -> Any:
+    """The u64 at an address, in no order with anything else."""
+    return types.uint64(types.int64), _load(I64, "monotonic")
+
+
+@intrinsic
 def load_acquire32(typingctx: Any, where: Any) -> Any:
     """The u32 at an address; nothing that follows is done before it."""
     return types.uint64(types.int64), _load(I32)
@@ -59,6 +79,12 @@ def load_acquire32(typingctx: Any, where: Any) -> Any:
 def load_acquire64(typingctx: Any, where: Any) -> Any:
     """The u64 at an address; nothing that follows is done before it."""
     return types.uint64(types.int64), _load(I64)
+
+
+@intrinsic
+def store_release16(typingctx: Any, where: Any, value: Any) -> Any:
+    """Store the value's low 16 bits; everything before it is seen by who reads the new value."""
+    return types.void(types.int64, types.uint64), _store(I16)
 
 
 @intrinsic
