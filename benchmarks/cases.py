@@ -23,6 +23,7 @@ from benchmarks import (
     session_cases,
     start_cases,
     table_cases,
+    vhost_cases,
     wakeup_case,
 )
 from benchmarks.session import Session
@@ -74,6 +75,9 @@ CASES = {
         Case("vale", "frames copied through a VALE switch", netmap_cases.vale),
         Case("spsc", "our ring of indices beside DPDK's, if installed", ring_cases.spsc),
         Case("wakeup", "from a packet to a program that slept", wakeup_case.wakeup),
+        Case("vhost-rx", "from a guest, against DPDK's net_vhost", vhost_cases.vhost_rx),
+        Case("vhost-tx", "to a guest, against DPDK's net_vhost", vhost_cases.vhost_tx),
+        Case("vhost-echo", "from it and back to it, MACs swapped", vhost_cases.vhost_echo),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }

@@ -78,6 +78,29 @@ int64_t vf_packet_statistics(int64_t fd, uint64_t *packets_drops_out);
 int64_t vf_mmap_shared(int64_t fd, uint64_t size, uint64_t *address_out);
 int64_t vf_munmap(uint64_t address, uint64_t size);
 
+/* A window: address space in which a peer's memory is mapped. No access is allowed to what is not
+ * mapped there. A peer that truncates its file makes the pages behind the end raise SIGBUS; then the
+ * whole window becomes private zeros, *gone becomes 1, and the access goes on. SIGBUS anywhere else
+ * is left to who handled it before. gone lives until vf_window_close. -ENOSPC: VF_WINDOWS are open. */
+int64_t vf_window_open(uint64_t size, uint64_t *gone, uint64_t *address_out);
+
+/* Maps size bytes of fd from offset, shared, for reading and writing, at an address in a window. */
+int64_t vf_window_map(uint64_t address, int64_t fd, uint64_t size, uint64_t offset);
+
+/* Nothing is mapped in the window any more, and *gone is what it is. */
+int64_t vf_window_clear(uint64_t address, uint64_t size);
+int64_t vf_window_close(uint64_t address, uint64_t size);
+
+/* What kind of file system a descriptor's file lies in: statfs(2)'s f_type. */
+int64_t vf_file_system(int64_t fd);
+
+/* A bell, three words that belong to one thread at a time: signals an eventfd that somebody else has
+ * too, and never waits whatever they do with it. When open fails, ring writes to the eventfd, which
+ * should be non-blocking then. */
+int64_t vf_bell_open(uint64_t *words);
+int64_t vf_bell_ring(uint64_t *words, int64_t fd);
+int64_t vf_bell_close(uint64_t *words);
+
 /* cdef: end */
 
 #endif

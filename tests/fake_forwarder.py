@@ -125,6 +125,7 @@ def arena(name="fake"):
         work(made)
         made.write_document("routes", {"count": 1, "routes": ROUTES})
         made.write_document("bridges", BRIDGES)
+        made.write_document("peers", {"lan": "nobody there"})
         made.write_document("neighbors", {"count": 1, "neighbors": NEIGHBORS})
         about = {"name": name, "pid": os.getpid(), "started": 1.0e9, "tsc_hz": HZ, "vector": 256}
         about["vrfs"] = ["default"]

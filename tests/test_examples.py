@@ -176,6 +176,12 @@ DO = {
     "pcap": [("in", ip4_to(FAR), {"out": ["02:00:00:00:02:02 IPv4 10.0.1.9"]})],
     "policer": [("customer", ip4_to(FAR), {"core": ["ARP who-has 10.0.2.2"]})],
     "router": [("lan", ip4_to(FAR), {"wan": ["ARP who-has 10.0.2.2"]})],
+    "vhost": [
+        ("vm1", frame_to_all, {"vm2": [EXPERIMENT]}),
+        ("vm2", lambda _: pk.eth(
+            ALL, STATION, pk.ETH_ARP, pk.arp_request(STATION, "10.0.1.9", "10.0.1.1")
+        ), {"vm1": ["ARP who-has 10.0.1.1"], "vm2": ["ARP 10.0.1.1 is-at"]}),
+    ],
     "vlan": [("trunk", tagged(20, ip4_to(FAR, src="10.20.1.9")), {"uplink": ["who-has 192.0.2.1"]})],
     "vrf": [
         ("red", ip4_to(FAR), {"trunk": ["vlan 10 ARP who-has 192.0.2.1"]}),

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from vforward.io.pcap import PcapPort
     from vforward.io.port import Port
     from vforward.io.tap import TapPort
+    from vforward.io.vhost import VhostUserPort
     from vforward.jit.kernel import inline, kernel
     from vforward.memory.arena import Arena
     from vforward.memory.pool import Pool
@@ -82,6 +83,7 @@ _HOME = {
     "Port": "io.port",
     "Tags": "control.assembly",
     "TapPort": "io.tap",
+    "VhostUserPort": "io.vhost",
     "Worker": "graph.worker",
     "attach": "io.memring_client",
     "inline": "jit.kernel",

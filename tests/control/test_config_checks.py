@@ -304,8 +304,8 @@ def test_a_refused_port_draws_no_complaints_about_its_absence():
     text += routes('prefix = "10.9.0.0/16", via = "10.0.1.2", port = "a"')
     text += neighbors('address = "10.0.1.2", port = "a"')
     types = (
-        '"af_packet", "pcap", "memory", "netmap", "memring", "memif", "generator", "null", "vlan", '
-        '"bvi", "tap"'
+        '"af_packet", "pcap", "memory", "netmap", "memring", "memif", "vhost-user", "generator", "null", '
+        '"vlan", "bvi", "tap"'
     )
     what = 'is not a type of port; did you mean "memory"?'
     assert refusal(text) == [message("1: ports.a.type", what, '"memroy"', types)]

@@ -206,6 +206,13 @@ CASES = [
         "at most 255 of all types",
     ),
     (
+        port("a", 'path = "x"', "vhost-user") + port("b", 'path = "x"', "vhost-user"),
+        "2: ports.b.path",
+        'is the socket of port "a" already',
+        '"x"',
+        "a path for each port",
+    ),
+    (
         "".join(port(f"p{i}", f'vrf = "v{i}"') for i in range(64)),
         "64: ports.p63.vrf",
         "is VRF number 65",
@@ -215,6 +222,7 @@ CASES = [
 ]
 
 GOOD = [
+    port("a", 'path = "x"', "vhost-user") + port("b", 'path = "y"', "vhost-user"),
     port("a", 'read = "x"', "pcap") + port("b", 'read = "x", write = "y"', "pcap"),
     A + vlan("v", "vlan = 5") + vlan("w", "vlan = 6, dot1ad = true"),
     A + vlan("v", "vlan = 5") + vlan("w", "vlan = 5, inner = 5") + vlan("u", "vlan = 5, inner = 6"),

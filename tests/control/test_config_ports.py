@@ -2,6 +2,7 @@
 """The models of ports; test_config.py has those without switch and VRF."""
 
 from ipaddress import IPv4Interface, IPv6Interface
+from pathlib import Path
 
 import pytest
 
@@ -235,12 +236,34 @@ WRONG = [
         "at most 24 printable characters",
     ),
     (
+        port("a", f'path = "/{"x" * 107}"', "vhost-user"),
+        "1: ports.a.path",
+        "is too long for a socket: 108 bytes",
+        f'"/{"x" * 59}..."',
+        "the path of a Unix socket, up to 107 bytes; "
+        "a relative one counts from this file's directory",
+    ),
+    (
+        port("a", 'path = "/x", role = "peer"', "vhost-user"),
+        "1: ports.a.role",
+        "is not one of the choices",
+        '"peer"',
+        '"server" or "client"',
+    ),
+    (
+        port("a", 'path = "/x", trusted = 1', "vhost-user"),
+        "1: ports.a.trusted",
+        "is not true or false",
+        "1",
+        "true or false",
+    ),
+    (
         port("a", "", "bvj"),
         "1: ports.a.type",
         'is not a type of port; did you mean "bvi"?',
         '"bvj"',
-        '"af_packet", "pcap", "memory", "netmap", "memring", "memif", "generator", "null", "vlan", '
-        '"bvi", "tap"',
+        '"af_packet", "pcap", "memory", "netmap", "memring", "memif", "vhost-user", "generator", "null", '
+        '"vlan", "bvi", "tap"',
     ),
 ]
 
@@ -270,6 +293,17 @@ def test_what_sub_interfaces_mean():
     assert v.rewrite == Rewrite(pop=2, push=(7, "dot1ad:8"))
     assert v.rewrite.push == (0x8100_0007, 0x88A8_0008)
     assert (w.vlan, w.inner, w.dot1ad, w.rewrite, w.tags) == (4094, None, False, None, 1)
+
+
+def test_what_a_vhost_user_port_means():
+    text = port("a", 'path = "vm.sock"', "vhost-user")
+    text += port(
+        "b", 'path = "/x", role = "client", offloads = false, trusted = true', "vhost-user"
+    )
+    a, b = parse(text, "dir/r.toml").ports.values()
+    assert (a.path, a.role) == (Path("dir/vm.sock").absolute(), "server")
+    assert (a.offloads, a.trusted, a.mac) == (True, False, None)
+    assert (b.path, b.role, b.offloads, b.trusted) == (Path("/x"), "client", False, True)
 
 
 def test_what_stands_for_other_ports():

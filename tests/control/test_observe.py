@@ -100,6 +100,7 @@ def test_ports(view):
     assert lan.tx == Moved(87, 5568, 3)
     assert (seven.parent, seven.vlan, seven.rx, seven.tx) == ("lan", 7, None, None)
     assert (lan.touched, seven.touched) == ("", "")
+    assert (lan.other_end, seven.other_end) == ("nobody there", "")
 
 
 def test_ports_tell_what_they_write_of_their_packets(view):

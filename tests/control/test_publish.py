@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 
 import pytest
 
@@ -9,6 +10,7 @@ from vforward.control import observe, publish
 from vforward.control.forwarder import Forwarder
 from vforward.io.generator import GeneratorPort
 from vforward.io.memory import MemoryPort
+from vforward.io.vhost import VhostUserPort
 
 
 @pytest.fixture
@@ -20,6 +22,18 @@ def router(tmp_path, monkeypatch):
         made.add_vlan("seven", "lan", 7, "10.0.7.1/24")
         made.build(config="lab.toml")
         yield made
+
+
+def test_who_is_at_the_other_end(router, tmp_path):
+    with Forwarder("second") as other:
+        vm = other.add_port("vm", VhostUserPort(str(tmp_path / "vm")), "10.0.1.1/24")
+        other.add_port("lan", MemoryPort(), "10.0.2.1/24")
+        other.build()
+        assert publish.peers(other) == {"vm": "nobody there; peers so far: 0; let go: none"}
+        vm.peers, vm.peer_faults = 4, Counter(queue=2, length=1)
+        said = "nobody there; peers so far: 4; let go: 2 for its queue, 1 for its length"
+        assert publish.peers(other) == {"vm": said}
+    assert publish.peers(router) == {}
 
 
 def test_ports_and_what_they_touch(router):

@@ -154,6 +154,7 @@ def test_every_model_of_a_port_becomes_one():
         "memory": {},
         "memring": {"room": 64},
         "memif": {"socket": "/x", "role": "client", "mac": "02:00:00:00:00:01"},
+        "vhost-user": {"path": "vm.sock", "role": "client"},
         "generator": {},
         "null": {},
     }

@@ -52,9 +52,14 @@ def test_ports(view, capsys):
     assert ["seven", "-", "-", "-", "-", "-", "-"] in lines
 
 
+def test_who_is_at_the_other_end_is_below_the_ports(view, capsys):
+    show.ports(view.ports())
+    assert capsys.readouterr().out.splitlines()[-1] == "lan: nobody there"
+
+
 def test_what_a_port_writes_is_below_the_ports(view, capsys):
     lan, seven = view.ports()
-    show.ports([dataclasses.replace(lan, touched="the first [42] bytes"), seven])
+    show.ports([dataclasses.replace(lan, touched="the first [42] bytes", other_end=""), seven])
     assert capsys.readouterr().out.splitlines()[-1] == "lan: the first [42] bytes"
 
 

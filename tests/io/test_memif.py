@@ -99,7 +99,7 @@ def carry(one, other, frames):
 @pytest.mark.parametrize("settings", [{}, {"log2": 5, "buffer": 512}])
 def test_frames_cross_both_ways(ends, settings):
     server, client = pair(ends, **settings)
-    assert (server.port.peer, client.port.peer) == ("vforward", "vforward")
+    assert (server.port.peer(), client.port.peer()) == ("vforward", "vforward")
     for n in range(40):  # far enough for the indices to wrap, and 70000 slots further below
         some = FRAMES if n % 2 else FRAMES[::-1]
         assert carry(server, client, some[: 2 + n % 3]) == some[: 2 + n % 3]

@@ -21,6 +21,7 @@ from vforward.jit.intrinsics import (
     fold_multiply,
     prefetch,
     prefetch2,
+    prefetch_write,
     relax,
     view,
     view2,
@@ -56,6 +57,7 @@ def where(array):
 def touch(data, meta, row):
     prefetch(meta, row)
     prefetch2(data, row)
+    prefetch_write(data, row)
 
 
 @kernel

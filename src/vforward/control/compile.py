@@ -23,13 +23,14 @@ from vforward.control.rules import FirewallSettings, Masquerade, Rule
 from vforward.errors import ShimMissing
 from vforward.graph import scheduler
 from vforward.graph.node import Node
-from vforward.io import af_packet_rx, af_packet_tx, netmap, shim, tap, tap_rx
+from vforward.io import af_packet_rx, af_packet_tx, netmap, shim, tap, tap_rx, vhost_rx, vhost_tx
 from vforward.io.generator import GeneratorPort
 from vforward.io.memif import MemifPort
 from vforward.io.memory import MemoryPort
 from vforward.io.memring import MemringPort
 from vforward.io.null import NullPort
 from vforward.io.pcap import PcapPort, write_frames
+from vforward.io.vhost import VhostUserPort
 from vforward.jit import cache, entries
 from vforward.layout import BUF_STRIDE
 from vforward.nodes import CATALOG
@@ -40,9 +41,9 @@ OURS6, THEIRS6 = "2001:db8::1", "2001:db8::2"
 THEIR_MAC = "02:00:00:00:00:02"
 ELSEWHERE = (
     *(af_packet_rx.NODE, af_packet_tx.NODE, tap_rx.NODE, tap.TX),
-    *(netmap.NETMAP_RX, netmap.NETMAP_TX),
+    *(netmap.NETMAP_RX, netmap.NETMAP_TX, vhost_rx.NODE, vhost_tx.NODE),
 )
-"""Nodes of ports that cannot be opened here: they need root, or a netmap server."""
+"""Nodes of ports that cannot be opened here: they need root, the shim, or a netmap server."""
 RUNTIME = "VFORWARD_RUNTIME_DIR"
 
 
@@ -141,6 +142,8 @@ def _add_ports(forwarder: Forwarder, directory: Path) -> tuple[MemoryPort, Memor
     forwarder.add_port("null", NullPort(), "10.0.4.1/24")
     forwarder.add_port("memring", MemringPort())
     forwarder.add_port("memif", MemifPort(directory / "memif.sock", role="client"))
+    if shim.built():
+        forwarder.add_port("vhost", VhostUserPort(str(directory / "vhost")), "10.0.7.1/24")
     forwarder.add_vlan("vlan", "memory", 7, "10.0.5.1/24")
     forwarder.add_route("10.1.0.0/16", via=THEIRS)
     forwarder.add_route("2001:db8:1::/48", paths=[(THEIRS6, None, 1), ("2001:db8::3", None, 2)])

@@ -47,6 +47,7 @@ from vforward.control.config_ports import (
     PcapPort,
     Port,
     TapPort,
+    VhostUserPort,
     VlanPort,
 )
 from vforward.control.config_routes import Neighbor, Route, RouteFile
@@ -75,6 +76,7 @@ __all__ = [
     "Route",
     "RouteFile",
     "TapPort",
+    "VhostUserPort",
     "VlanPort",
     "load",
     "parse",

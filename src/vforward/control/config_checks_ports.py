@@ -70,12 +70,16 @@ def _files(draft: Draft) -> Iterator[Problem]:
 def _sockets(draft: Draft) -> Iterator[Problem]:
     users: dict[Path, str] = {}
     for name, port in draft.ports.items():
-        if port.type != "memif" or port.role != "server":
+        if port.type == "memif" and port.role == "server":
+            key, path = "socket", port.socket
+        elif port.type == "vhost-user":
+            key, path = "path", port.path
+        else:
             continue
-        first = users.setdefault(port.socket, name)
+        first = users.setdefault(path, name)
         if first != name:
-            what = f'is where port "{first}" listens already'
-            yield Problem(("ports", name, "socket"), what, "a socket for each server")
+            what = f'is the socket of port "{first}" already'
+            yield Problem(("ports", name, key), what, "a socket for each port")
 
 
 def _vlan_ports(draft: Draft) -> Iterator[tuple[str, VlanPort]]:

@@ -17,6 +17,7 @@ from vforward.control.config_types import (
     Model,
     OptionalMac,
     OptionalPath,
+    SocketPath,
     Tag,
     VrfName,
     matching,
@@ -117,6 +118,17 @@ class MemifPort(AnyPort):
     mac: OptionalMac = None
 
 
+class VhostUserPort(AnyPort):
+    """A virtual machine or another virtio driver, through shared memory."""
+
+    type: Literal["vhost-user"]
+    path: SocketPath
+    role: Annotated[Literal["server", "client"], says('"server" or "client"')] = "server"
+    offloads: Annotated[bool, _YES_NO] = True
+    trusted: Annotated[bool, _YES_NO] = False
+    mac: OptionalMac = None
+
+
 class GeneratorPort(AnyPort):
     """UDP packets made by the forwarder itself, for benchmarks."""
 
@@ -199,6 +211,7 @@ Port = (
     | NetmapPort
     | MemringPort
     | MemifPort
+    | VhostUserPort
     | GeneratorPort
     | NullPort
     | VlanPort

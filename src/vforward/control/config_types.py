@@ -4,6 +4,7 @@
 Each carries a description of what is allowed, which error messages quote.
 """
 
+import os
 import re
 from collections.abc import Callable
 from ipaddress import (
@@ -249,6 +250,24 @@ UnicastMac = Annotated[Mac, _MAC_SAYS]
 OptionalMac = Annotated[Mac | None, _MAC_SAYS]
 OptionalPath = Annotated[Path | None, BeforeValidator(_file), _PATH_SAYS]
 AnyPath = Annotated[Path, BeforeValidator(_file), _PATH_SAYS]
+SOCKET_PATH_MAX = 107  # unix(7)
+
+
+def _socket_path(path: Path) -> Path:
+    if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        msg = f"is too long for a socket: {len(os.fsencode(path))} bytes"
+        raise ValueError(msg)
+    return path
+
+
+SocketPath = Annotated[
+    Path,
+    BeforeValidator(_file),
+    AfterValidator(_socket_path),
+    says(
+        "the path of a Unix socket, up to 107 bytes; a relative one counts from this file's directory"
+    ),
+]
 ExistingFile = Annotated[Path, BeforeValidator(_file), AfterValidator(_exists), _PATH_SAYS]
 Address = Annotated[
     AnyInterface,

@@ -151,6 +151,8 @@ class Forwarder(Assembly):
         self.worker.prepare()
         self.routing.quiesce = self.firewall.quiesce = self.worker.quiesce
         self.neighbors.wake = self.worker.wake
+        for _, port in real:
+            port.attach(self.worker.quiesce)
         self._publisher = Publisher(self, config)
 
     def start(self) -> None:

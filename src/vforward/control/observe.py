@@ -78,7 +78,8 @@ class Moved:
 class PortRow:
     """A port, or a sub-interface: its parent counts its packets. rx None: nothing comes in.
 
-    touched: of a port that makes packets, which of their bytes it writes.
+    touched: of a port that makes packets, which of their bytes it writes. other_end: who is there, of a
+    port whose peers come and go.
     """
 
     number: int
@@ -93,6 +94,7 @@ class PortRow:
     rx: Moved | None
     tx: Moved | None
     touched: str = ""
+    other_end: str = ""
     inner: int = 0
     bridge: str = ""
     vrf: str = "default"
@@ -204,6 +206,7 @@ class View:
         """The ports by number."""
         stats, taken = self._since("stats"), self._since("taken")
         counts, drops = self._since("counts"), self._since("drops")
+        peers = self.arena.read_document("peers")
         rows = []
         for port in self.about["ports"]:
             rx, tx = self._number.get(port["rx"]), self._number.get(port["tx"])
@@ -215,7 +218,7 @@ class View:
             if tx is not None:
                 packets, lost = int(taken[tx, EDGE_HELD]), self._drops(counts, tx)
                 sent = Moved(packets, self._bytes(counts, tx), lost)
-            rows.append(_port_row(port, received, sent))
+            rows.append(_port_row(port, received, sent, peers.get(port["name"], "")))
         return sorted(rows, key=lambda row: row.number)
 
     def errors(self) -> list[ErrorRow]:
@@ -334,7 +337,7 @@ def _node_row(node: dict[str, Any], row: NDArray[np.uint64], busy: int) -> NodeR
     )
 
 
-def _port_row(port: dict[str, Any], rx: Moved | None, tx: Moved | None) -> PortRow:
+def _port_row(port: dict[str, Any], rx: Moved | None, tx: Moved | None, other_end: str) -> PortRow:
     return PortRow(
         number=port["number"],
         name=port["name"],
@@ -352,6 +355,7 @@ def _port_row(port: dict[str, Any], rx: Moved | None, tx: Moved | None) -> PortR
         rx=rx,
         tx=tx,
         touched=port.get("touched") or "",
+        other_end=other_end,
     )
 
 

@@ -2,6 +2,7 @@
 """What a forwarder leaves in its arena for others to read: documents, and port statistics.
 
 forwarder   once: nodes, edges, counters, ports (see describe)
+peers       when they change: of ports with peers that come and go, how that stands
 routes      when they change: how many there are, and the first ROUTES_SHOWN
 neighbors   when they change: how many there are, and the first NEIGHBORS_SHOWN
 firewall    when it changes: rules, NAT and policers in force, and where their counters are
@@ -75,6 +76,7 @@ class Publisher:
         count = max(forwarder.neighbors.count(), len(neighbors))
         self._document("neighbors", {"count": count, "neighbors": neighbors})
         self._document("bridges", bridges(forwarder))
+        self._document("peers", peers(forwarder))
         self._firewall()
 
     def start(self) -> None:
@@ -172,6 +174,12 @@ def bridges(forwarder: Forwarder) -> dict[str, Any]:
         for m in known
     ]
     return {"bridges": domains, "count": max(bridging.count(), len(macs)), "macs": macs}
+
+
+def peers(forwarder: Forwarder) -> dict[str, str]:
+    """The document "peers": what ports say of who is at the other end, by their names."""
+    said = {i.name: i.port.peer() for i in forwarder.interfaces if i.port is not None}
+    return {name: text for name, text in said.items() if text}
 
 
 def _node(graph: Graph, member: Member) -> dict[str, Any]:

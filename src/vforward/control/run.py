@@ -31,6 +31,7 @@ from vforward.io.netmap import NetmapPort
 from vforward.io.null import NullPort
 from vforward.io.pcap import PcapPort
 from vforward.io.port import Port
+from vforward.io.vhost import VhostUserPort
 
 LOOK_S = 0.05
 IDLE_S = 0.2
@@ -261,6 +262,15 @@ def new_port(port: models.Port) -> Port:
         )
     if isinstance(port, models.MemringPort):
         return MemringPort(mac=mac, mtu=port.mtu, room=port.room)
+    if isinstance(port, models.VhostUserPort):
+        return VhostUserPort(
+            str(port.path),
+            server=port.role == "server",
+            mac=mac,
+            mtu=port.mtu,
+            offloads=port.offloads,
+            trusted=port.trusted,
+        )
     return GeneratorPort(
         count=port.count,
         size=port.size,

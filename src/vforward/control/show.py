@@ -95,6 +95,8 @@ def ports(rows: list[PortRow]) -> None:
     for row in rows:
         if row.touched:
             out.print(f"{row.name}: {row.touched}")
+        if row.other_end:
+            out.print(f"{row.name}: {row.other_end}")
 
 
 def errors(rows: list[ErrorRow], *, everything: bool = False) -> None:

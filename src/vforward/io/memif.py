@@ -85,7 +85,6 @@ class MemifPort(Port):
         """A descriptor that is readable when the peer has written its eventfd."""
         return [self._epoll.fileno()] if self._epoll else []
 
-    @property
     def peer(self) -> str:
         """The name of the program that is connected, or nothing."""
         return self._link.peer if self._link else ""

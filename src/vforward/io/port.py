@@ -10,6 +10,7 @@ its reason counted. Both move up to a vector per call and nothing of Python is i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -79,6 +80,16 @@ class Port(ABC):
     def statistics(self) -> dict[str, int]:
         """Drops that the graph cannot see (a kernel's full ring), by reason. Any thread."""
         return {}
+
+    def peer(self) -> str:
+        """Who is at the other end, for users, where they come and go. Any thread."""
+        return ""
+
+    def attach(self, quiesce: Callable[[], bool]) -> None:  # noqa: B027 most ports need no worker
+        """The graph is built: a port that changes what its nodes use may begin to.
+
+        quiesce waits until no worker holds what it read before; False: it has not come to that yet.
+        """
 
     def mute(self) -> None:  # noqa: B027 most ports are nobody else's
         """Keep the host's own IP stack out of what comes in here: it has the router's addresses."""

@@ -2,7 +2,8 @@
 """Loads and stores that another thread or process sees in order. The only way to read what it writes.
 
 Acquire, release and compare-and-swap on naturally aligned 16-, 32- and 64-bit words given by address;
-LLVM neither hoists nor merges them. Values are u64 (or less widened to u64).
+LLVM neither hoists nor merges them. Values are u64 (or less widened to u64). load_once orders nothing:
+it is for what a peer may change at any time, which is to be read once and then believed.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ I32 = ir.IntType(32)
 I64 = ir.IntType(64)
 
 
-def _load(width: ir.IntType) -> Any:
+def _load(width: ir.IntType, order: str = "acquire") -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = builder.inttoptr(args[0], width.as_pointer())
-        value = builder.load_atomic(where, "acquire", width.width // 8)
+        value = builder.load_atomic(where, order, width.width // 8)
         return builder.zext(value, I64) if width.width < 64 else value
 
     return codegen
@@ -54,6 +55,18 @@ def _swap(width: ir.IntType) -> Any:
 def load_acquire16(typingctx: Any, where: Any) -> Any:
     """The u16 at an address; nothing that follows is done before it."""
     return types.uint64(types.int64), _load(I16)
+
+
+@intrinsic
+def load_once16(typingctx: Any, where: Any) -> Any:
+    """The u16 at an address, in no order with anything else."""
+    return types.uint64(types.int64), _load(I16, "monotonic")
+
+
+@intrinsic
+def load_once64(typingctx: Any, where: Any) -> Any:
+    """The u64 at an address, in no order with anything else."""
+    return types.uint64(types.int64), _load(I64, "monotonic")
 
 
 @intrinsic

@@ -85,7 +85,7 @@ def fold_multiply(typingctx: Any, a: Any, b: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), codegen
 
 
-def _prefetcher(level: int, text: str) -> Any:
+def _prefetcher(level: int, text: str, *, write: bool = False) -> Any:
     def ask(typingctx: Any, array: Any, index: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             view = context.make_array(signature.args[0])(context, builder, args[0])
@@ -93,7 +93,7 @@ def _prefetcher(level: int, text: str) -> Any:
             stride = cgutils.unpack_tuple(builder, view.strides)[0]
             pointer = builder.gep(base, [builder.mul(args[1], stride)])
             function = _declare(builder, "llvm.prefetch.p0", ir.VoidType(), [I8P, I32, I32, I32])
-            builder.call(function, [pointer, I32(0), I32(4 - level), I32(1)])
+            builder.call(function, [pointer, I32(int(write)), I32(4 - level), I32(1)])
             return context.get_dummy_value()
 
         return types.void(array, types.int64), codegen
@@ -108,6 +108,7 @@ prefetch = _prefetcher(
 prefetch2 = _prefetcher(
     2, "The same, into the second level of cache, which waits for more lines at a time."
 )
+prefetch_write = _prefetcher(1, "As prefetch, for a line that is to be written.", write=True)
 
 
 def _line_asker(write: int, text: str) -> Any:

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our vhost-user port beside DPDK's (net_vhost), in one run: the same driver, the same direction.
+
+The driver is DPDK's virtio_user in testpmd, a process on the last CPU; the backends take turns on the
+first: a worker of ours in this process, and testpmd with net_vhost. What is compared is what the
+driver says of itself, packets per second, the middle of SECONDS full seconds of a turn; of TIMES
+turns each the best, since noise only takes away. Frames of 64 bytes (ours in vhost-tx: 60), all memory
+in pages of 4 KiB. What is not installed has a row that says so.
+
+    vhost-rx     driver txonly     backend receives and drops       (net_vhost: rxonly)
+    vhost-tx     driver rxonly     backend makes packets and sends  (net_vhost: txonly)
+    vhost-echo   driver flowgen    backend swaps MACs and returns   (net_vhost: macswap)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.harness import Measured, missing, row, whole
+from benchmarks.session import Session, arena
+from vforward.graph.build import Graph
+from vforward.graph.node import Labels, Node
+from vforward.graph.worker import Worker
+from vforward.io.generator import GeneratorPort
+from vforward.io.null import swallow
+from vforward.io.port import TxCount
+from vforward.io.vhost import VhostUserPort
+from vforward.jit import be
+from vforward.jit.kernel import i64, kernel, u64
+from vforward.layout import VECTOR_MAX, Counts, Data, Edges, Meta, Rows
+from vforward.memory.pool import Pool
+
+PROGRAM = "dpdk-testpmd"
+PACKAGE = "dpdk-dev"
+TIMES, SECONDS = 3, 4
+START_S = 30.0
+BUFFERS = 4096
+MEBIBYTES = 256
+
+
+class Way(NamedTuple):
+    """A direction: what driver and net_vhost are told to do, and which figure counts."""
+
+    driver: str
+    theirs: str
+    figure: str
+
+
+WAYS = {
+    "vhost-rx": Way("txonly", "rxonly", "Tx-pps"),
+    "vhost-tx": Way("rxonly", "txonly", "Rx-pps"),
+    "vhost-echo": Way("flowgen", "macswap", "Rx-pps"),
+}
+
+
+class Swapped(Labels):
+    """The one way out."""
+
+    NEXT = 0, "every packet"
+
+
+@kernel
+def swap_macs(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> None:
+    """What testpmd's macswap does."""
+    for i in range(idx.size):
+        row, off = i64(idx[i]), i64(meta[idx[i]].off)
+        first, second = be.load64(data, row, off), be.load32(data, row, off + 8)
+        to, source = first >> u64(16), (first & u64(0xFFFF)) << u64(32) | u64(second)
+        be.store64(data, row, off, source << u64(16) | to >> u64(32))
+        be.store32(data, row, off + 8, i64(to & u64(0xFFFFFFFF)))
+        edge[i] = Swapped.NEXT
+
+
+class Nowhere(Labels):
+    """No way out."""
+
+
+DROP = Node("bench-drop", swallow, Nowhere, TxCount)
+SWAP = Node("bench-swap", swap_macs, Swapped)
+
+
+def vhost_rx(session: Session) -> Iterator[dict[str, Any]]:
+    """Guest to host, with a copy."""
+    return _case(session, "vhost-rx")
+
+
+def vhost_tx(session: Session) -> Iterator[dict[str, Any]]:
+    """Host to guest, with a copy."""
+    return _case(session, "vhost-tx")
+
+
+def vhost_echo(session: Session) -> Iterator[dict[str, Any]]:
+    """There and back."""
+    return _case(session, "vhost-echo")
+
+
+def _case(session: Session, case: str) -> Iterator[dict[str, Any]]:
+    if not shutil.which(PROGRAM):
+        why = f"{PROGRAM}: not installed (Debian's package {PACKAGE})"
+        yield missing(case, "x", session.gauge, why)
+        return
+    figures: dict[str, list[float]] = {"ours": [], "net_vhost": []}
+    disturbed = False
+    for turn in range(TIMES):
+        for at, (name, backend) in enumerate((("ours", _ours), ("net_vhost", _theirs))):
+            session.progress(f"{case} {name}", 2 * turn + at, 2 * TIMES)
+            before = session.gauge.read()
+            figures[name].append(_turn(case, backend) / 1e6)
+            disturbed |= session.gauge.disturbed(max(before, session.gauge.read()))
+    for name, found in figures.items():
+        measured = whole(found, session.gauge, disturbed=disturbed)
+        yield row(
+            f"{case}-{name}", measured, "Mpps", vector=VECTOR_MAX, packets=0, touched=64,
+            best=round(max(found), 3), turns=[round(value, 3) for value in found],
+        )  # fmt: skip
+    ratio = max(figures["ours"]) / max(figures["net_vhost"])
+    found_ratio = Measured(
+        ratio, [ratio], 0.0, TIMES, 0, disturbed=disturbed, gauge=session.gauge.best
+    )
+    yield row(
+        case, found_ratio, "x", vector=VECTOR_MAX, packets=0, touched=64,
+        what="packets per second with our port / with net_vhost, the best turn of each",
+        pages="4 KiB",
+    )  # fmt: skip
+
+
+def _turn(case: str, backend: Any) -> float:
+    """The driver's packets per second with a backend."""
+    way = WAYS[case]
+    with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
+        path = Path(place) / "sock"
+        with backend(way, path), _driver(way, path) as log:
+            return _middle(log, way.figure)
+
+
+@contextlib.contextmanager
+def _ours(way: Way, path: Path) -> Iterator[None]:
+    with arena() as memory:
+        graph = Graph(memory, Pool(memory, BUFFERS))
+        graph.add(DROP, "drop")
+        port = VhostUserPort(str(path))
+        port.open(1, graph.pool)
+        try:
+            _wire(graph, port, way)
+            worker = Worker(graph.build(), core=min(os.sched_getaffinity(0)))
+            worker.prepare()
+            port.attach(worker.quiesce)
+            worker.start()
+            try:
+                yield
+            finally:
+                worker.close()
+        finally:
+            port.close()
+
+
+def _wire(graph: Graph, port: VhostUserPort, way: Way) -> None:
+    for name, (node, tables) in (("tx", port.tx()), ("rx", port.rx())):
+        graph.add(node, name, **tables)
+    graph.wire("tx", "drop", "drop")
+    if way.theirs == "macswap":
+        graph.add(SWAP, "swap")
+        graph.wire("rx", "next", "swap")
+        graph.wire("swap", "next", "tx")
+    else:
+        graph.wire("rx", "next", "drop")
+    if way.theirs == "txonly":
+        generator = GeneratorPort(touch="headers")
+        generator.open(2, graph.pool)
+        node, tables = generator.rx()
+        graph.add(node, "made", **tables)
+        graph.wire("made", "next", "tx")
+
+
+@contextlib.contextmanager
+def _theirs(way: Way, path: Path) -> Iterator[None]:
+    device = f"net_vhost0,iface={path},queues=1"
+    cpu = min(os.sched_getaffinity(0))
+    with _testpmd(device, way.theirs, cpu, path.with_suffix(".backend")):
+        end = time.monotonic() + START_S
+        while not path.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        yield
+
+
+@contextlib.contextmanager
+def _driver(way: Way, path: Path) -> Iterator[Path]:
+    log = path.with_suffix(".driver")
+    device = f"net_virtio_user0,path={path},queues=1"
+    with _testpmd(device, way.driver, max(os.sched_getaffinity(0)), log):
+        yield log
+
+
+def command(device: str, mode: str, cpu: int, name: str) -> list[str]:
+    """testpmd with one port, both its threads on one CPU, the first of which sleeps."""
+    return [
+        *(PROGRAM, "--lcores", f"0@{cpu},1@{cpu}", "-n", "1", "--no-pci", "--no-telemetry"),
+        *("--no-huge", "-m", str(MEBIBYTES), "--file-prefix", name, f"--vdev={device}"),
+        *("--", "--nb-cores=1", "--total-num-mbufs=8192", "--stats-period=1", "--auto-start"),
+        f"--forward-mode={mode}",
+    ]
+
+
+@contextlib.contextmanager
+def _testpmd(device: str, mode: str, cpu: int, log: Path) -> Iterator[None]:
+    name = f"{log.parent.name}{log.suffix}"
+    with log.open("w") as said:
+        process = subprocess.Popen(command(device, mode, cpu, name), stdout=said, stderr=said)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def rates(text: str, figure: str) -> list[int]:
+    """What testpmd says each second: the figures from the first that is not 0 on, but that one.
+
+    The first is of a second in which it began.
+    """
+    found = [int(value) for value in re.findall(rf"{figure}:\s+(\d+)", text)]
+    began = next((at for at, value in enumerate(found) if value), len(found))
+    return found[began + 1 :]
+
+
+def _middle(log: Path, figure: str) -> float:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        found = rates(log.read_text(errors="replace"), figure)
+        if len(found) >= SECONDS:
+            return float(statistics.median(found[:SECONDS]))
+        time.sleep(0.2)
+    msg = f"{PROGRAM}: no packets: " + " | ".join(log.read_text(errors="replace").splitlines()[-5:])
+    raise RuntimeError(msg)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vhost-user: a virtual machine, a DPDK program or any other virtio driver as a port.
+
+The other side shares its memory and two queues in it through a Unix socket: a virtual machine of QEMU
+with its own virtio-net driver, or a program with DPDK's virtio_user. Frames are copied, between the
+guest's buffers and ours, by the worker (io.vhost_rx, io.vhost_tx); the guest sees none of our memory.
+What it says on the socket is followed by a thread of the port's (rings.vhost_user).
+
+The peer is not trusted. Whatever it says or writes that cannot be right loses it its connection, with
+the reason logged and counted (peer_faults); then it may come again, after BAD_PEER_S.
+
+Limits: one pair of split queues; x86-64 or another little-endian machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.graph.node import Node
+from vforward.io import shim, vhost_rx, vhost_tx
+from vforward.io.libc import libc_address
+from vforward.io.port import Port, Tables, default_mac
+from vforward.io.vhost_memory import GuestMemory
+from vforward.memory.pool import Pool
+from vforward.rings import guest_memory, vhost_message, vhost_user
+from vforward.rings import virtqueue as vq
+from vforward.rings.vhost_socket import Endpoint
+from vforward.rings.vhost_user import Mapped, Session
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+"""How soon a queue that the worker gave up is noticed."""
+MESSAGE_S = 2.0
+"""For a message to come or go as a whole."""
+BAD_PEER_S = 0.5
+
+
+class VhostUserPort(Port):
+    """A port whose other end is a virtio-net driver, at the Unix socket path.
+
+    server: we listen there (with QEMU's ``server=off``, DPDK's ``server=0``), else we connect and try
+    again until there is somebody. mac: of the port, 6 bytes; the guest has its own. mtu: the longest IP
+    packet sent there. offloads: let the guest leave checksums and the cutting of super-frames to us,
+    and us to it. trusted: its memory may lie in files of any kind.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        server: bool = True,
+        mac: bytes | None = None,
+        mtu: int = 1500,
+        offloads: bool = True,
+        trusted: bool = False,
+    ) -> None:
+        self.path = path
+        self.server = server
+        self.mtu = mtu
+        self.features = vhost_user.FEATURES | (vhost_user.OFFLOADS if offloads else 0)
+        self.queues = [vq.new(), vq.new()]  # what the guest receives; what it sends
+        self.peers = 0
+        """How many there were so far."""
+        self.peer_faults: Counter[str] = Counter()
+        """How many were let go, by reason."""
+        self._connected = False
+        self._given_mac = mac
+        self._memory = GuestMemory(trusted=trusted)
+        self._port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
+        self._events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
+        self._endpoint: Endpoint | None = None
+        self._epoll: select.epoll | None = None
+        self._thread: threading.Thread | None = None
+        self._quiesce: Callable[[], bool] = lambda: True
+
+    def open(self, number: int, pool: Pool) -> None:
+        """Listen, where it is ours to. Raises PortError: the path is in use, or none to be had."""
+        shim.address("vf_window_open")  # ShimMissing here, before anything is open
+        self._warm()
+        self.mac = self._given_mac or default_mac(number)
+        self._endpoint = Endpoint(self.path, server=self.server)
+        self._epoll = select.epoll()
+        self._port[vhost_rx.NUMBER] = number
+        self._port[vhost_rx.RING] = shim.address("vf_bell_ring")
+        if shim.lib.vf_bell_open(shim.pointer(self._bell())) < 0:
+            log.warning("%s: no asynchronous I/O here: a hostile peer can stop us", self._name())
+        self._port[vhost_rx.EPOLL_WAIT] = libc_address("epoll_wait")
+        self._port[vhost_rx.EPOLL] = self._epoll.fileno()
+        self._port[vhost_rx.EVENTS] = self._events.ctypes.data
+
+    def attach(self, quiesce: Callable[[], bool]) -> None:
+        self._quiesce = quiesce
+        self._thread = threading.Thread(target=self._serve, name="vhost-user", daemon=True)
+        self._thread.start()
+
+    def rx(self) -> tuple[Node, Tables]:
+        return vhost_rx.NODE, self._tables(self.queues[1])
+
+    def tx(self) -> tuple[Node, Tables]:
+        return vhost_tx.NODE, self._tables(self.queues[0])
+
+    def descriptors(self) -> list[int]:
+        return [self._epoll.fileno()] if self._epoll is not None else []
+
+    @property
+    def ready(self) -> bool:
+        """Whether a peer is there and both queues run."""
+        return all(int(queue[vq.STATE]) == vq.READY for queue in self.queues)
+
+    def peer(self) -> str:
+        lost = ", ".join(f"{n} for its {reason}" for reason, n in self.peer_faults.most_common())
+        state = "forwarding" if self.ready else "connected" if self._connected else "nobody there"
+        return f"{state}; peers so far: {self.peers}; let go: {lost or 'none'}"
+
+    def close(self) -> None:
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            endpoint.stop()
+            if self._thread is not None:
+                self._thread.join()
+                self._thread = None
+            endpoint.close()
+        epoll, self._epoll = self._epoll, None
+        if epoll is not None:
+            shim.lib.vf_bell_close(shim.pointer(self._bell()))
+            epoll.close()
+
+    # What a session works on: vhost_user.Device.
+
+    def map(self, wanted: list[vhost_message.Region], fds: list[int]) -> list[Mapped]:
+        """Map a guest's memory. Raises BadPeer."""
+        mapped = self._memory.map(wanted, fds)
+        if not self._memory.sealed:
+            log.info("%s: the peer can take back memory that it shares", self._name())
+        return mapped
+
+    def unmap(self) -> None:
+        """Forget it."""
+        self._memory.unmap()
+
+    def gone(self) -> bool:
+        """Whether the guest has taken memory away that we used."""
+        return bool(self._memory.table[guest_memory.GONE])
+
+    def watch(self, fd: int) -> None:
+        """Let the worker sleep on an eventfd."""
+        assert self._epoll is not None
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+
+    def unwatch(self, fd: int) -> None:
+        """No longer."""
+        assert self._epoll is not None
+        try:
+            self._epoll.unregister(fd)
+        except OSError:  # it was none of those
+            return
+
+    def quiesce(self) -> None:
+        """Wait for a quiet point, however long it takes: memory is unmapped after it."""
+        while not self._quiesce():
+            log.warning("%s: the worker does not come to a quiet point", self._name())
+
+    def _bell(self) -> NDArray[np.uint64]:
+        return self._port[vhost_rx.BELL : vhost_rx.BELL + 3]
+
+    def _tables(self, queue: NDArray[np.uint64]) -> Tables:
+        return {"queue": queue, "memory": self._memory.table, "port": self._port}
+
+    def _name(self) -> str:
+        return f"vhost-user port at {self.path!r}"
+
+    def _warm(self) -> None:
+        """Compile what a peer would otherwise wait for."""
+        queue = vq.new()
+        used = np.zeros(8, np.uint16)
+        queue[vq.USED] = used.ctypes.data
+        vq.resume(queue)
+        vq.start(queue)
+
+    def _serve(self) -> None:
+        endpoint = self._endpoint
+        assert endpoint is not None
+        while (peer := endpoint.next_peer()) is not None:
+            self.peers += 1
+            self._connected = True
+            log.info("%s: a peer has come", self._name())
+            session = Session(self)
+            reason = ""
+            with peer:
+                peer.settimeout(MESSAGE_S)
+                try:
+                    while not endpoint.stopped:
+                        session.check()
+                        if endpoint.wait(peer, LOOK_S) and not _step(peer, session):
+                            break
+                except vhost_message.BadPeer as error:
+                    reason = error.reason
+                    log.warning("%s: the peer is let go: %s", self._name(), error)
+                except OSError as error:
+                    reason = "socket"
+                    log.info("%s: the peer is let go: %s", self._name(), error)
+                except Exception:  # a fault of ours: the peer loses its connection, others nothing
+                    reason = "internal"
+                    log.exception("%s: the peer is let go", self._name())
+                finally:
+                    session.close()
+                    self._connected = False
+            log.info("%s: the peer has gone", self._name())
+            if reason:
+                self.peer_faults[reason] += 1
+                endpoint.wait(None, BAD_PEER_S)
+
+
+def _step(peer: socket.socket, session: Session) -> bool:
+    """Receive a message, do what it asks and answer. Returns whether the peer is still there."""
+    message = vhost_message.receive(peer)
+    if message is None:
+        return False
+    with vhost_message.closing(message):
+        reply = session.handle(message)
+    if reply is not None:
+        vhost_message.send(peer, reply)
+    return True

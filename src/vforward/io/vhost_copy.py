@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copies between a guest's scattered pieces of memory and a packet's buffers.
+
+Of the table ``work``, what the vhost nodes note of a vector:
+
+    0, SLOTS, 2 * SLOTS     of each available buffer: descriptor number, address here, bytes
+    HEADER_AT               a virtio-net header
+    PIECES_AT               pieces i64[CHAIN_PIECES, 2] of the buffers of one packet: address, bytes
+    HEADS_AT                of each of these buffers: descriptor number, bytes
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vforward.jit.intrinsics import address, copy
+from vforward.jit.kernel import i64, kernel
+from vforward.layout import BUF_STRIDE, CHAINED, VECTOR_MAX
+from vforward.memory.buffer import buffer_bytes, byte_address
+from vforward.rings.virtqueue import PIECES_MAX
+
+SLOTS = VECTOR_MAX
+HEADER_AT = 3 * SLOTS
+HEADER_WORDS = 2
+CHAIN_PIECES = PIECES_MAX
+PIECES_AT = HEADER_AT + HEADER_WORDS
+HEADS_AT = PIECES_AT + 2 * CHAIN_PIECES
+HEADS_MAX = 1024
+
+
+@kernel
+def copy_in(data: Any, meta: Any, work: Any, pieces: Any, header: Any, row: Any) -> None:
+    """Copy header bytes to work[HEADER_AT:], and what follows to the packet, which is as long."""
+    at, off = 0, i64(0)
+    to, room = address(work) + 8 * HEADER_AT, header
+    at_header = True
+    while True:
+        while room > 0:
+            part = min(room, pieces[at, 1] - off)
+            copy(to, pieces[at, 0] + off, part)
+            to += part
+            room -= part
+            off += part
+            if off == pieces[at, 1]:
+                at, off = at + 1, i64(0)
+        if not at_header:
+            if not meta[row].flags & CHAINED:
+                return
+            row = i64(meta[row].next)
+        at_header = False
+        to = byte_address(address(data), row, meta[row].off)
+        room = buffer_bytes(meta, row)
+
+
+@kernel
+def copy_out(data: Any, meta: Any, work: Any, pieces: Any, header: Any, row: Any) -> None:
+    """Copy header bytes of work[HEADER_AT:] and the packet to the pieces, which have the room."""
+    at, off = 0, i64(0)
+    source, left = address(work) + 8 * HEADER_AT, header
+    at_header = True
+    while True:
+        while left > 0:
+            part = min(left, pieces[at, 1] - off)
+            copy(pieces[at, 0] + off, source, part)
+            source += part
+            left -= part
+            off += part
+            if off == pieces[at, 1]:
+                at, off = at + 1, i64(0)
+        if not at_header:
+            if not meta[row].flags & CHAINED or meta[row].next >= meta.size:
+                return
+            row = i64(meta[row].next)
+        at_header = False
+        start: Any = min(i64(meta[row].off), BUF_STRIDE)
+        source = byte_address(address(data), row, start)
+        left = max(0, min(buffer_bytes(meta, row), BUF_STRIDE - start))

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vhost-rx: take frames that a virtual machine, or another virtio driver, sends.
+
+VIRTIO 1.2, section 5.1.6 (network device) over rings.virtqueue. Each buffer of the transmit queue is
+a virtio-net header and a frame, in one descriptor or many. Two passes over a vector: find the
+buffers and ask for their cache lines; then copy. What the guest can still change is never looked at
+twice: headers are parsed in our own buffers, after the copy.
+
+While packets come the queue is polled and the driver told not to kick. After IDLE_POLLS polls that
+found nothing it is asked to, long before the worker would sleep; its eventfd then lies in an epoll
+that the worker sleeps on. That is edge-triggered, so that nobody reads the guest's descriptor, and is
+emptied now and then so that a needless kick wakes the worker once only.
+
+Reads   the queue, the guest's memory
+Writes  data, meta (as every receive node); flags CHAINED, CSUM_PARTIAL, GSO; the used ring
+Drops   before the graph sees them: see RxCount
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vforward.graph.node import INFO, Kind, Labels, Node
+from vforward.io.af_packet_rx import vnet_header
+from vforward.io.linux import (
+    VIRTIO_NET_HDR,
+    VIRTIO_NET_HDR_F_NEEDS_CSUM,
+    VIRTIO_NET_HDR_GSO_ECN,
+    VIRTIO_NET_HDR_GSO_TCPV4,
+    VIRTIO_NET_HDR_GSO_TCPV6,
+)
+from vforward.io.port import RxEdge
+from vforward.io.vhost_copy import CHAIN_PIECES, HEADER_AT, PIECES_AT, SLOTS, copy_in
+from vforward.jit.atomics import load_once64
+from vforward.jit.intrinsics import address, call2, call4, copy, prefetch, view, view2
+from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.layout import BUF_ROOM, HEADROOM, NIL, U64, Counts, Data, Edges, Meta, Rows
+from vforward.memory.buffer import begin_packet, byte_address, packet_bytes
+from vforward.memory.chain import LONGEST, begin_chain
+from vforward.memory.pool import put, put_one, put_rest, take_one
+from vforward.rings import guest_memory
+from vforward.rings import virtqueue as vq
+
+# Words of the table ``port``, set at open.
+NUMBER, RING, EPOLL_WAIT, EPOLL, EVENTS, BELL = range(6)  # the last is three words
+PORT_WORDS = 16
+EPOLL_EVENTS = 8
+
+IDLE_POLLS = 1024
+DRAIN_EVERY = 64
+ETHERNET = 14
+LINE = 64
+PUBLISH_EVERY = 64
+"""Buffers, after which the driver may have them back: it need not wait for all of a vector."""
+
+# Features (section 5.1.3) by which a guest leaves work to us.
+CSUM, HOST_TSO4, HOST_TSO6, HOST_ECN = (1 << bit for bit in (0, 11, 12, 13))
+
+
+class RxCount(Labels):
+    """Counters of vhost-rx."""
+
+    BYTES = 0, "bytes received", INFO
+    NO_BUFFER = 1, "frames left where they were, since no buffer was free: calls", INFO
+    TRUNCATED = 2, "frames of no Ethernet length, or longer than any packet"
+    BAD_OFFLOAD = 3, "frames whose checksum or segmentation fields are wrong, or not agreed on"
+    NO_CHAIN = 4, "long frames for which too few buffers were free"
+    MEMORY_GONE = 5, "frames whose memory was taken away while they were copied"
+    BROKEN = 6, "times the queue was given up: what the peer wrote cannot be right", INFO
+
+
+@inline
+def idle(queue: Any, port: Any) -> None:
+    """Nothing has come. See the module."""
+    polls = i64(queue[vq.IDLE]) + 1
+    queue[vq.IDLE] = u64(polls)
+    if polls == IDLE_POLLS:
+        vq.ask_for_kicks(queue)
+    if polls >= IDLE_POLLS and polls % DRAIN_EVERY == 0:
+        call4(i64(port[EPOLL_WAIT]), i64(port[EPOLL]), i64(port[EVENTS]), EPOLL_EVENTS, 0)
+
+
+@inline
+def busy(queue: Any) -> None:
+    """Something has."""
+    if i64(queue[vq.IDLE]) >= IDLE_POLLS:
+        vq.refuse_kicks(queue)
+    queue[vq.IDLE] = u64(0)
+
+
+@inline
+def interrupt(queue: Any, port: Any, n: Any) -> None:
+    """Call the driver for n buffers just published, if it wants that."""
+    fd = i64(queue[vq.CALL])
+    if fd >= 0 and vq.wants_call(queue, n):
+        call2(i64(port[RING]), address(port) + 8 * BELL, fd)
+
+
+@inline
+def _agreed(features: Any, flags: Any, kind: Any) -> bool:
+    """Whether the guest may leave that to us."""
+    if flags & VIRTIO_NET_HDR_F_NEEDS_CSUM == 0:
+        return kind == 0  # a segment without a checksum to finish is none (section 5.1.6.2)
+    needed = CSUM
+    if kind & VIRTIO_NET_HDR_GSO_ECN:
+        needed |= HOST_ECN
+    kind &= ~VIRTIO_NET_HDR_GSO_ECN
+    if kind == VIRTIO_NET_HDR_GSO_TCPV4:
+        needed |= HOST_TSO4
+    elif kind == VIRTIO_NET_HDR_GSO_TCPV6:
+        needed |= HOST_TSO6
+    elif kind:
+        return False
+    return features & needed == needed
+
+
+@kernel
+def _header(data: Any, meta: Any, work: Any, queue: Any, row: Any) -> bool:
+    """Take over the header that was copied to work[HEADER_AT:]. Returns whether it is right."""
+    where = address(work) + 8 * HEADER_AT
+    header = view(where, 1, VIRTIO_NET_HDR)[0]
+    header.flags = header.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM
+    if not _agreed(i64(queue[vq.FEATURES]), i64(header.flags), i64(header.gso_type)):
+        return False
+    return vnet_header(data, meta, row, where, 0)
+
+
+@kernel
+def _any(
+    data: Any, meta: Any, count: Any, pool: Any, queue: Any, memory: Any, work: Any, number: Any,
+    port: Any,
+) -> Any:  # fmt: skip
+    """Take a frame of any shape. Returns its row, NIL (dropped, and counted) or -Fault."""
+    pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
+    n = vq.read_chain(queue, memory, pieces, 0, number, False)
+    if n < 0:
+        return n
+    total = -i64(queue[vq.HEADER])
+    for p in range(n):
+        total += pieces[p, 1]
+    if total < ETHERNET or total > LONGEST:
+        count[RxCount.TRUNCATED] += u64(1)
+        return i64(NIL)
+    row = take_one(pool)
+    if row == NIL or not begin_chain(meta, pool, row, total, port):
+        if row != NIL:
+            put_one(pool, row)
+        count[RxCount.NO_CHAIN] += u64(1)
+        return i64(NIL)
+    copy_in(data, meta, work, pieces, i64(queue[vq.HEADER]), row)
+    if not _header(data, meta, work, queue, row):
+        put_rest(pool, meta, row)
+        put_one(pool, row)
+        count[RxCount.BAD_OFFLOAD] += u64(1)
+        return i64(NIL)
+    return row
+
+
+@inline
+def _look_ahead(queue: Any, memory: Any, work: Any, n: Any) -> None:
+    """For each buffer: its first descriptor's number; where it lies and how long it is if it is one
+    frame of the simple kind, which most are, else 0. And ask for its first two cache lines: a short
+    frame behind its header lies in both.
+    """
+    header, size = i64(queue[vq.HEADER]), i64(queue[vq.SIZE])
+    for k in range(n):
+        number = vq.head(queue, k)
+        here = length = i64(0)
+        if number < size:
+            where, length, flags, _ = vq.descriptor(i64(queue[vq.DESC]), number)
+            if flags == 0 and header + ETHERNET <= length <= header + BUF_ROOM:
+                here = guest_memory.locate(memory, where, length)
+                lines = view(here, length, np.uint8)
+                prefetch(lines, 0)
+                prefetch(lines, min(length - 1, LINE))
+        work[k] = number
+        work[SLOTS + k] = here
+        work[2 * SLOTS + k] = length
+
+
+@kernel
+def rx(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64,
+    memory: U64, port: U64, work: U64,
+) -> int:  # fmt: skip
+    if not vq.ready(queue):
+        return 0
+    n = vq.waiting(queue)
+    if n == 0:
+        idle(queue, port)
+        return 0
+    busy(queue)
+    fault = -min(n, 0)
+    n = min(n, idx.size)
+    _look_ahead(queue, memory, work, n)
+    header = i64(queue[vq.HEADER])
+    base, number = address(data), port[NUMBER]
+    taken, kept, total, unpublished = 0, 0, i64(0), 0
+    while taken < n:
+        here, length = i64(work[SLOTS + taken]), i64(work[2 * SLOTS + taken]) - header
+        if here != 0 and load_once64(here) & u64(0xFFFF) == u64(0):  # neither flags nor gso_type
+            row = take_one(pool)
+            if row == NIL:
+                count[RxCount.NO_BUFFER] += u64(1)
+                break
+            copy(byte_address(base, row, HEADROOM), here + header, length)
+            begin_packet(meta, row, length, number)
+        else:
+            row = _any(data, meta, count, pool, queue, memory, work, i64(work[taken]), number)
+            if row < 0:
+                fault = -row
+                break
+        vq.put_used(queue, unpublished, i64(work[taken]), 0)
+        unpublished += 1
+        taken += 1
+        if unpublished == PUBLISH_EVERY:
+            vq.publish(queue, unpublished)
+            unpublished = 0
+        if row != NIL:
+            total += packet_bytes(meta, row)
+            idx[kept] = row
+            edge[kept] = RxEdge.NEXT
+            kept += 1
+    if guest_memory.gone(memory):
+        put(pool, meta, idx, kept)
+        count[RxCount.MEMORY_GONE] += u64(kept)
+        taken, kept, total, fault = 0, 0, i64(0), i64(vq.Fault.MEMORY)
+    if taken > 0:
+        vq.publish(queue, unpublished)
+        interrupt(queue, port, taken)
+    if fault:
+        vq.give_up(queue, fault)
+        count[RxCount.BROKEN] += u64(1)
+    count[RxCount.BYTES] += u64(total)
+    return kept
+
+
+NODE = Node("vhost-rx", rx, RxEdge, RxCount, Kind.INPUT)

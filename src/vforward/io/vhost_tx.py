@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vhost-tx: send frames to a virtual machine, or another virtio driver.
+
+VIRTIO 1.2, section 5.1.6 (network device) over rings.virtqueue. A frame goes into the next buffer of
+the guest's receive queue or, with mergeable buffers, as many as it takes. What a guest has not said
+that it can do is done here: checksums are completed; super-frames that it cannot take are dropped.
+
+Reads   the queue; meta: off, end, next, flags, checksum and segmentation fields; data
+Writes  the guest's memory; the used ring. Frees what was sent
+Drops   what there was no buffer for, or cannot be sent (TxCount)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vforward.graph.node import INFO, Labels, Node
+from vforward.io.linux import (
+    VIRTIO_NET_HDR_F_NEEDS_CSUM,
+    VIRTIO_NET_HDR_GSO_ECN,
+    VIRTIO_NET_HDR_GSO_TCPV4,
+    VIRTIO_NET_HDR_GSO_TCPV6,
+)
+from vforward.io.port import TxEdge
+from vforward.io.vhost_copy import (
+    CHAIN_PIECES,
+    HEADER_AT,
+    HEADS_AT,
+    HEADS_MAX,
+    PIECES_AT,
+    SLOTS,
+    copy_out,
+)
+from vforward.io.vhost_rx import LINE, PUBLISH_EVERY, interrupt
+from vforward.jit.intrinsics import address, copy, prefetch_write, view, view2
+from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.layout import (
+    BUF_STRIDE,
+    CHAINED,
+    CSUM_PARTIAL,
+    EDGE_HELD,
+    GSO,
+    U64,
+    Counts,
+    Data,
+    Edges,
+    Meta,
+    Rows,
+)
+from vforward.memory.buffer import buffer_bytes, byte_address
+from vforward.memory.chain import length as chain_length
+from vforward.memory.pool import put_one, put_rest
+from vforward.packet.checksum import complete
+from vforward.rings import guest_memory
+from vforward.rings import virtqueue as vq
+
+# Features (section 5.1.3): what a guest says that it takes.
+GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, MRG_RXBUF = (1 << bit for bit in (1, 7, 8, 9, 15))
+
+
+class TxCount(Labels):
+    """Counters of vhost-tx."""
+
+    BYTES = 0, "bytes sent", INFO
+    RING_FULL = 1, "the guest has given too few buffers"
+    NO_PEER = 2, "nobody is there, or not ready"
+    TOO_LONG = 3, "longer than the guest's buffers, which it does not merge"
+    REFUSED = 4, "its checksum, segmentation or length fields are bad, or the guest takes no such"
+    BROKEN = 5, "the queue was given up: what the peer wrote cannot be right"
+
+
+@inline
+def _drop(meta: Any, row: Any, edge: Any, i: Any, count: Any, reason: Any) -> None:
+    meta[row].reason = reason
+    edge[i] = TxEdge.DROP
+    count[reason] += u64(1)
+
+
+@inline
+def _look_ahead(queue: Any, memory: Any, work: Any, n: Any) -> None:
+    """For each buffer: its first descriptor's number; where it lies and how long it is if that is
+    all of it, which it is in most, else 0. And ask for its first two cache lines, to write to.
+    """
+    size = i64(queue[vq.SIZE])
+    for k in range(n):
+        number = vq.head(queue, k)
+        here = length = i64(0)
+        if number < size:
+            where, length, flags, _ = vq.descriptor(i64(queue[vq.DESC]), number)
+            if flags == vq.F_WRITE and length > 0:
+                here = guest_memory.locate(memory, where, length)
+                lines = view(here, length, np.uint8)
+                prefetch_write(lines, 0)
+                prefetch_write(lines, min(length - 1, LINE))
+        work[k] = number
+        work[SLOTS + k] = here
+        work[2 * SLOTS + k] = length
+
+
+@kernel
+def _offload(data: Any, meta: Any, row: Any, features: Any, header: Any) -> bool:
+    """Say in the header, u8[12], what is left to the guest, or do it. Returns whether it can be."""
+    record = meta[row]
+    if record.flags & GSO:
+        kind = i64(record.gso_type) & ~VIRTIO_NET_HDR_GSO_ECN
+        needed = GUEST_CSUM
+        if record.gso_type & VIRTIO_NET_HDR_GSO_ECN:
+            needed |= GUEST_ECN
+        if kind == VIRTIO_NET_HDR_GSO_TCPV4:
+            needed |= GUEST_TSO4
+        elif kind == VIRTIO_NET_HDR_GSO_TCPV6:
+            needed |= GUEST_TSO6
+        else:
+            return False
+        if features & needed != needed or not record.flags & CSUM_PARTIAL:
+            return False
+        fields = view(address(header), 6, np.uint16)
+        header[1] = record.gso_type
+        fields[1] = min(i64(record.hdr_len), buffer_bytes(meta, row))
+        fields[2] = record.gso_size
+    if record.flags & CSUM_PARTIAL:
+        if not features & GUEST_CSUM:
+            return complete(data, meta, row)
+        start = i64(record.csum_start) - i64(record.off)
+        if start < 0 or start + i64(record.csum_off) + 2 > buffer_bytes(meta, row):
+            return False
+        fields = view(address(header), 6, np.uint16)
+        header[0] = VIRTIO_NET_HDR_F_NEEDS_CSUM
+        fields[3] = start
+        fields[4] = record.csum_off
+    return True
+
+
+@kernel
+def _gather_buffers(
+    queue: Any, memory: Any, work: Any, at: Any, available: Any, needed: Any
+) -> Any:
+    """List buffers from the at-th on until they hold needed bytes. Returns how many.
+
+    0: there are too few. -Fault. TOO_SHORT: one does not do, and they are not merged.
+    """
+    pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
+    merged = i64(queue[vq.FEATURES]) & MRG_RXBUF != 0
+    used, heads, held = i64(0), 0, i64(0)
+    while held < needed:
+        if heads and not merged:
+            return i64(TOO_SHORT)
+        if at + heads >= available or heads == HEADS_MAX:
+            return i64(0)
+        number = vq.head(queue, at + heads)
+        after = vq.read_chain(queue, memory, pieces, used, number, True)
+        if after < 0:
+            return after
+        length = i64(0)
+        for p in range(used, after):
+            length += pieces[p, 1]
+        work[HEADS_AT + 2 * heads] = number
+        work[HEADS_AT + 2 * heads + 1] = length
+        used = after
+        held += length
+        heads += 1
+    return i64(heads)
+
+
+TOO_SHORT = -100
+
+
+@kernel
+def _any(
+    data: Any, meta: Any, queue: Any, memory: Any, work: Any, row: Any, at: Any, available: Any
+) -> Any:
+    """Send a packet of any kind into buffers of any shape, from the at-th on.
+
+    Returns how many were used, or, nothing used, -Fault or UNSENT - counter.
+    """
+    header = view(address(work) + 8 * HEADER_AT, 16, np.uint8)
+    for b in range(16):
+        header[b] = 0
+    if not _offload(data, meta, row, i64(queue[vq.FEATURES]), header):
+        return i64(UNSENT - TxCount.REFUSED)
+    needed = i64(queue[vq.HEADER]) + chain_length(meta, row)
+    heads = _gather_buffers(queue, memory, work, at, available, needed)
+    if heads == 0:
+        return i64(UNSENT - TxCount.RING_FULL)
+    if heads == TOO_SHORT:
+        return i64(UNSENT - TxCount.TOO_LONG)
+    if heads < 0:
+        return heads
+    header[10] = heads & 0xFF
+    header[11] = heads >> 8
+    pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
+    copy_out(data, meta, work, pieces, i64(queue[vq.HEADER]), row)
+    for h in range(heads):
+        length = min(needed, i64(work[HEADS_AT + 2 * h + 1]))
+        vq.put_used(queue, at + h, i64(work[HEADS_AT + 2 * h]), length)
+        needed -= length
+    return heads
+
+
+UNSENT = -1000
+
+
+@inline
+def _simple(
+    base: Any, meta: Any, queue: Any, work: Any, row: Any, at: Any, used: Any, header: Any
+) -> bool:
+    """Send a packet of one buffer with nothing left to do into the at-th buffer that was looked at, if
+    it is of one piece, and put that as the used-th.
+    """
+    record = meta[row]
+    here = i64(work[SLOTS + at])
+    length = i64(record.end) - i64(record.off)
+    if record.flags & (CHAINED | CSUM_PARTIAL | GSO) or here == 0:
+        return False
+    if header + length > i64(work[2 * SLOTS + at]):
+        return False
+    words = view(here, 3, np.uint32)
+    words[0] = 0
+    words[1] = 0
+    if header == 12:
+        words[2] = 1 << 16  # num_buffers
+    else:
+        view(here + 8, 1, np.uint16)[0] = 0
+    copy(here + header, byte_address(base, row, record.off), length)
+    vq.put_used(queue, used, i64(work[at]), header + length)
+    return True
+
+
+@inline
+def _whole(meta: Any, row: Any) -> bool:
+    """Whether the packet's first buffer says what a buffer can."""
+    return i64(meta[row].off) <= i64(meta[row].end) <= BUF_STRIDE
+
+
+@kernel
+def tx(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64,
+    memory: U64, port: U64, work: U64,
+) -> None:  # fmt: skip
+    available, fault = i64(0), i64(0)
+    nobody = i64(TxCount.NO_PEER)
+    if vq.ready(queue):
+        available = vq.waiting(queue)
+        fault = -min(available, 0)
+        nobody = i64(TxCount.RING_FULL)
+    ahead = max(0, min(available, idx.size))
+    _look_ahead(queue, memory, work, ahead)
+    base, header = address(data), i64(queue[vq.HEADER])
+    at, published = i64(0), i64(0)  # buffers used, and those of them given back already
+    for i in range(idx.size):
+        row = i64(idx[i])
+        if fault:
+            _drop(meta, row, edge, i, count, i64(TxCount.BROKEN))
+            continue
+        if at >= available:
+            _drop(meta, row, edge, i, count, nobody)
+            continue
+        if not _whole(meta, row):
+            _drop(meta, row, edge, i, count, i64(TxCount.REFUSED))
+            continue
+        heads, used = i64(1), at - published
+        if at >= ahead or not _simple(base, meta, queue, work, row, at, used, header):
+            heads = _any(data, meta, queue, memory, work, row, used, available - published)
+            if heads < 0:
+                if heads > UNSENT // 2:
+                    fault = -heads
+                reason = i64(TxCount.BROKEN) if fault else UNSENT - heads
+                _drop(meta, row, edge, i, count, reason)
+                continue
+        count[TxCount.BYTES] += u64(i64(meta[row].end) - i64(meta[row].off) + i64(meta[row].rest))
+        edge[i] = EDGE_HELD
+        at += heads
+        if at - published >= PUBLISH_EVERY:
+            vq.publish(queue, at - published)
+            published = at
+    if guest_memory.gone(memory) and available > 0:
+        at, published, fault = i64(0), i64(0), i64(vq.Fault.MEMORY)
+    for i in range(idx.size):
+        if edge[i] == EDGE_HELD:
+            row = i64(idx[i])
+            if meta[row].flags & CHAINED:
+                put_rest(pool, meta, row)
+            put_one(pool, row)
+    if at:
+        vq.publish(queue, at - published)
+        interrupt(queue, port, at)
+    if fault:
+        vq.give_up(queue, fault)
+
+
+NODE = Node("vhost-tx", tx, TxEdge, TxCount)

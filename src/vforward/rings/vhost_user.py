@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vhost-user, the backend's side: what a peer's messages make of its queues.
+
+Source: QEMU, docs/interop/vhost-user.rst. Plain Python: messages set queues up and take them down;
+packets are others' work (rings.virtqueue).
+
+Queue 2k is the guest's k-th receive queue, 2k + 1 its k-th transmit queue. A queue runs from when all
+that it needs is there: memory, size, addresses, a kick, and that it is enabled. It is stopped, and
+a quiet point waited for, before anything of that changes. Where it goes on is read in its own
+memory (virtqueue.resume): the index that the peer sends is what this would say, or it is wrong, as
+it is after some reconnections.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.rings import virtqueue as vq
+from vforward.rings.vhost_message import (
+    ADDRESS,
+    INDEX,
+    NEED_REPLY,
+    NO_FD,
+    REPLY,
+    STATE,
+    U64,
+    VERSION,
+    BadPeer,
+    Message,
+    Region,
+    Request,
+    regions,
+)
+
+VERSION_1, PROTOCOL_FEATURES, MRG_RXBUF = 1 << 32, 1 << 30, 1 << 15
+FEATURES = (
+    VERSION_1
+    | PROTOCOL_FEATURES
+    | MRG_RXBUF
+    | 1 << 28  # INDIRECT_DESC
+    | vq.EVENT_IDX
+    | 1 << 35  # IN_ORDER
+)
+"""What is done here for every peer. VERSION_1 always: without it DPDK's driver sends no features."""
+OFFLOADS = sum(1 << bit for bit in (0, 1, 7, 8, 9, 11, 12, 13))
+"""CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, HOST_TSO4, HOST_TSO6, HOST_ECN."""
+PROTOCOL_MQ, PROTOCOL_REPLY_ACK = 1 << 0, 1 << 3
+ALIGNED = {vq.DESC: 16, vq.AVAIL: 2, vq.USED: 4}
+EVENTFD = "anon_inode:[eventfd]"
+
+
+class Mapped(NamedTuple):
+    """A region, and where it lies here."""
+
+    region: Region
+    here: int
+
+
+class Device(Protocol):
+    """What a session works on."""
+
+    queues: list[NDArray[np.uint64]]
+    features: int
+
+    def map(self, wanted: list[Region], fds: list[int]) -> list[Mapped]:
+        """Map a guest's memory, in place of what was. Descriptors stay the caller's. Raises BadPeer."""
+
+    def unmap(self) -> None:
+        """Forget the guest's memory. No queue runs."""
+
+    def gone(self) -> bool:
+        """Whether memory was taken away while it was used."""
+
+    def watch(self, fd: int) -> None:
+        """Wake the worker when this eventfd is written."""
+
+    def unwatch(self, fd: int) -> None:
+        """No longer: it is about to be closed. Harmless when it is not watched."""
+
+    def quiesce(self) -> None:
+        """Return when the worker has come to a quiet point."""
+
+
+@dataclass(eq=False)
+class Queue:
+    """What a peer has said of one queue."""
+
+    index: int
+    words: NDArray[np.uint64]
+    size: int = 0
+    addresses: dict[int, int] = field(default_factory=dict)  # DESC, AVAIL, USED: the peer's own
+    kicked: bool = False
+    enabled: bool = False
+    fds: dict[int, int] = field(default_factory=dict)  # by the request that brought them
+
+    @property
+    def running(self) -> bool:
+        """Whether the worker may be in it."""
+        return int(self.words[vq.STATE]) != vq.OFF
+
+
+class Session:
+    """One connection's state. handle is given each message; close ends it. One thread."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.queues = [Queue(i, words) for i, words in enumerate(device.queues)]
+        self.features = device.features
+        self.protocol_features = 0
+        self._mapped: list[Mapped] = []
+
+    def handle(self, message: Message) -> Message | None:
+        """Do what the message asks. Returns the reply, if there is one. Raises BadPeer."""
+        do = _HANDLERS.get(message.request)
+        if do is None:
+            raise BadPeer("request", f"{message.name} is not known here, nor was it offered")
+        answer = do(self, message)
+        if answer is None:
+            asked = message.flags & NEED_REPLY and self.protocol_features & PROTOCOL_REPLY_ACK
+            answer = U64.pack(0) if asked else None
+        if answer is None:
+            return None
+        return Message(message.request, VERSION | REPLY, answer)
+
+    def check(self) -> None:
+        """Raise BadPeer if memory has gone, or the worker has given up a queue."""
+        if self._device.gone():
+            raise BadPeer("memory", vq.FAULTS[vq.Fault.MEMORY])
+        for queue in self.queues:
+            if int(queue.words[vq.STATE]) == vq.BROKEN:
+                fault = vq.Fault(int(queue.words[vq.FAULT]))
+                raise BadPeer("queue", f"queue {queue.index}: {vq.FAULTS[fault]}")
+
+    def close(self) -> None:
+        """Stop all queues, forget the memory, close what the peer has sent."""
+        self._stop(self.queues)
+        self._device.unmap()
+        for queue in self.queues:
+            for request in list(queue.fds):
+                self._keep(queue, request, -1)
+
+    # One method for each request.
+
+    def _get_features(self, _: Message) -> bytes:
+        return U64.pack(self._device.features)
+
+    def _set_features(self, message: Message) -> None:
+        (features,) = message.unpack(U64)
+        self.features = _offered("features", features, self._device.features)
+        running = [queue for queue in self.queues if queue.running]
+        self._stop(running)  # a change under way, between one pair of queues and the next
+        self._update()
+
+    def _nothing(self, _: Message) -> None:
+        pass
+
+    def _reset(self, _: Message) -> None:
+        for queue in self.queues:
+            queue.enabled = queue.kicked = False
+        self._update()
+
+    def _set_memory(self, message: Message) -> None:
+        wanted = regions(message)
+        self._stop(self.queues)
+        self._mapped = []
+        self._mapped = self._device.map(wanted, message.fds)
+        self._update()
+
+    def _set_size(self, message: Message) -> None:
+        queue, size = self._numbered(message)
+        if not 1 <= size <= vq.SIZE_MAX or size & (size - 1):
+            raise BadPeer("queue", f"a queue of {size} descriptors: not a power of two in range")
+        self._stop([queue])
+        queue.size = size
+        self._update()
+
+    def _set_addresses(self, message: Message) -> None:
+        index, _, desc, used, avail, _ = message.unpack(ADDRESS)
+        queue = self._queue(index)
+        self._stop([queue])
+        queue.addresses = {vq.DESC: desc, vq.AVAIL: avail, vq.USED: used}
+        self._update()
+
+    def _set_base(self, message: Message) -> None:
+        self._numbered(message)  # see the module
+
+    def _get_base(self, message: Message) -> bytes:
+        queue, _ = self._numbered(message)
+        self._stop([queue])
+        queue.kicked = False
+        return STATE.pack(queue.index, int(queue.words[vq.NEXT]))
+
+    def _set_enable(self, message: Message) -> None:
+        queue, enabled = self._numbered(message)
+        queue.enabled = bool(enabled)
+        self._update()
+
+    def _set_kick(self, message: Message) -> None:
+        queue, fd = self._eventfd(message)
+        self._stop([queue])
+        self._keep(queue, message.request, fd)
+        queue.kicked = True
+        if fd >= 0 and queue.index % 2:
+            self._device.watch(fd)
+        self._update()
+
+    def _set_call(self, message: Message) -> None:
+        queue, fd = self._eventfd(message)
+        if fd >= 0:
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+        queue.words[vq.CALL] = np.int64(fd).view(np.uint64)
+        if queue.running:
+            self._device.quiesce()
+        self._keep(queue, message.request, fd)
+
+    def _set_error(self, message: Message) -> None:
+        queue, fd = self._eventfd(message)
+        self._keep(queue, message.request, fd)
+
+    def _get_protocol_features(self, _: Message) -> bytes:
+        return U64.pack(PROTOCOL_MQ | PROTOCOL_REPLY_ACK)
+
+    def _set_protocol_features(self, message: Message) -> None:
+        (features,) = message.unpack(U64)
+        ours = PROTOCOL_MQ | PROTOCOL_REPLY_ACK
+        self.protocol_features = _offered("protocol features", features, ours)
+
+    def _get_queue_num(self, _: Message) -> bytes:
+        return U64.pack(len(self.queues) // 2)
+
+    # What they have in common.
+
+    def _queue(self, index: int) -> Queue:
+        if index >= len(self.queues):
+            raise BadPeer("queue", f"queue {index}: there are {len(self.queues)}")
+        return self.queues[index]
+
+    def _numbered(self, message: Message) -> tuple[Queue, int]:
+        index, number = message.unpack(STATE)
+        return self._queue(index), number
+
+    def _eventfd(self, message: Message) -> tuple[Queue, int]:
+        """The queue and the eventfd that is now ours, -1 if the peer has none."""
+        (word,) = message.unpack(U64)
+        queue = self._queue(word & INDEX)
+        if word & NO_FD:
+            return queue, -1
+        fd = message.take_fd()
+        kind = str(Path(f"/proc/self/fd/{fd}").readlink())
+        if kind != EVENTFD:
+            os.close(fd)
+            raise BadPeer("descriptor", f"{message.name}: {kind} instead of an eventfd")
+        return queue, fd
+
+    def _keep(self, queue: Queue, request: int, fd: int) -> None:
+        """Keep a descriptor in place of the one that was there. Nobody uses that one any more."""
+        if request in queue.fds:
+            before = queue.fds.pop(request)
+            self._device.unwatch(before)
+            os.close(before)
+        if fd >= 0:
+            queue.fds[request] = fd
+
+    def _stop(self, queues: list[Queue]) -> None:
+        running = [queue for queue in queues if queue.running]
+        for queue in running:
+            queue.words[vq.STATE] = vq.OFF
+        if running:
+            self._device.quiesce()
+
+    def _update(self) -> None:
+        """Start and stop queues, as they now can or cannot run."""
+        always = not self.features & PROTOCOL_FEATURES
+        for queue in self.queues:
+            able = queue.kicked and queue.size and queue.addresses and self._mapped
+            if able and (queue.enabled or always):
+                if not queue.running:
+                    self._start(queue)
+            else:
+                self._stop([queue])
+
+    def _start(self, queue: Queue) -> None:
+        words = queue.words
+        for part, where in queue.addresses.items():
+            words[part] = self._locate(where, part, queue.size)
+        words[vq.SIZE] = queue.size
+        words[vq.FEATURES] = self.features
+        words[vq.HEADER] = 12 if self.features & (VERSION_1 | MRG_RXBUF) else 10
+        words[vq.CALL] = np.int64(queue.fds.get(Request.SET_VRING_CALL, -1)).view(np.uint64)
+        vq.resume(words)
+        vq.start(words)
+
+    def _locate(self, where: int, part: int, size: int) -> int:
+        """Where a part of a queue lies here, by the peer's own address. Raises BadPeer."""
+        n = vq.part_bytes(part, size, self.features)
+        for region, here in self._mapped:
+            off = where - region.user
+            if off >= 0 and off + n <= region.size and not (here + off) % ALIGNED[part]:
+                return here + off
+        raise BadPeer("memory", f"part of a queue, at {where:#x}, is not in the shared memory")
+
+
+def _offered(what: str, asked: int, ours: int) -> int:
+    if asked & ~ours:
+        raise BadPeer("features", f"{what} {asked & ~ours:#x} were not offered")
+    return asked
+
+
+_HANDLERS: dict[int, Callable[[Session, Message], bytes | None]] = {
+    Request.GET_FEATURES: Session._get_features,
+    Request.SET_FEATURES: Session._set_features,
+    Request.SET_OWNER: Session._nothing,
+    Request.RESET_OWNER: Session._reset,
+    Request.SET_MEM_TABLE: Session._set_memory,
+    Request.SET_VRING_NUM: Session._set_size,
+    Request.SET_VRING_ADDR: Session._set_addresses,
+    Request.SET_VRING_BASE: Session._set_base,
+    Request.GET_VRING_BASE: Session._get_base,
+    Request.SET_VRING_KICK: Session._set_kick,
+    Request.SET_VRING_CALL: Session._set_call,
+    Request.SET_VRING_ERR: Session._set_error,
+    Request.GET_PROTOCOL_FEATURES: Session._get_protocol_features,
+    Request.SET_PROTOCOL_FEATURES: Session._set_protocol_features,
+    Request.GET_QUEUE_NUM: Session._get_queue_num,
+    Request.SET_VRING_ENABLE: Session._set_enable,
+}

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What testpmd says each second, as recorded of 22.11.11 on Debian 12; macswap against the obvious."""
+
+import shutil
+
+import pytest
+
+from vforward.control import bench_command
+from vforward.testing import run_node
+
+bench_command.report()  # makes `benchmarks` importable
+
+from benchmarks.session import Session
+from benchmarks.vhost_cases import SWAP, WAYS, command, rates, vhost_rx
+
+TEXT = """\
+Port statistics ====================================
+  ######################## NIC statistics for port 0  ########################
+  RX-packets: 0          RX-missed: 0          RX-bytes:  0
+  TX-packets: {}     TX-errors: 0          TX-bytes:  45559808
+
+  Throughput (since last show)
+  Rx-pps:            0          Rx-bps:            0
+  Tx-pps:       {}          Tx-bps:    165823648
+  ############################################################################
+"""
+
+
+def test_rates_begin_with_the_first_full_second():
+    text = "".join(TEXT.format(7, n) for n in (0, 0, 5, 1000, 0, 1001))
+    assert rates(text, "Tx-pps") == [1000, 0, 1001]
+    assert rates(text, "Rx-pps") == []
+    assert rates("", "Tx-pps") == []
+
+
+def test_macs_are_swapped():
+    frame = bytes(range(60))
+    result = run_node(SWAP, [frame])
+    assert result.out == {"next": [frame[6:12] + frame[:6] + frame[12:]]}
+
+
+def test_both_sides_run_on_one_cpu_each():
+    said = command("net_vhost0,iface=x", WAYS["vhost-rx"].theirs, 3, "name")
+    assert said[said.index("--lcores") + 1] == "0@3,1@3"
+    assert said[-1] == "--forward-mode=rxonly"
+
+
+def test_without_dpdk_there_is_a_row_that_says_so(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    (made,) = vhost_rx(Session())
+    assert made["value"] is None
+    assert "dpdk-dev" in made["missing"]
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_the_cases_are_in_the_catalogue(name):
+    from benchmarks.cases import CASES
+
+    assert name in CASES

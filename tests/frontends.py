@@ -1,0 +1,141 @@
+"""A vhost-user frontend with a driver, in plain Python: what a virtual machine is to a backend."""
+
+import array
+import mmap
+import os
+import socket
+import struct
+import time
+
+from oracles.virtqueue import Driver
+
+BASE, USER = 0x1_0000_0000, 0x7F00_0000_0000
+SIZE = 1 << 20
+QUEUE = 64
+SLOT = 2048
+EVENT_IDX = 1 << 29
+F_ADD_SEALS, SEALS = 1033, 2 | 4
+
+(GET_FEATURES, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE) = (1, 2, 3, 4, 5)
+(SET_NUM, SET_ADDR, SET_BASE, GET_BASE, SET_KICK, SET_CALL, SET_ERR) = (8, 9, 10, 11, 12, 13, 14)
+(GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES, ENABLE) = (15, 16, 17, 18)
+
+
+class Frontend:
+    """One connection, and the guest's memory. Nothing is said yet."""
+
+    def __init__(self, peer):
+        self.peer = peer
+        peer.settimeout(5)
+        self.memory_fd = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.truncate(self.memory_fd, SIZE)
+        self.memory = mmap.mmap(self.memory_fd, SIZE)
+        self.kicks = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
+        self.calls = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
+        self.drivers = []
+        self.features = 0
+        self.waiting = {}  # head of a receive buffer -> its offset
+
+    @classmethod
+    def connect(cls, path):
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        peer.connect(str(path))
+        return cls(peer)
+
+    def say(self, request, payload=b"", fds=(), flags=1):
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.peer.sendmsg([struct.pack("=III", request, flags, len(payload)) + payload], rights)
+
+    def ask(self, request, payload=b"", fds=(), flags=1):
+        """Say it and return the payload of the answer."""
+        self.say(request, payload, fds, flags)
+        header = self.peer.recv(12, socket.MSG_WAITALL)
+        if len(header) < 12:
+            raise ConnectionError("the backend has gone")
+        answered, how, size = struct.unpack("=III", header)
+        assert (answered, how) == (request, 1 | 4)
+        return self.peer.recv(size, socket.MSG_WAITALL) if size else b""
+
+    def number(self, request, payload=b"", **more):
+        return struct.unpack("=Q", self.ask(request, payload, **more))[0]
+
+    def negotiate(self, wanted=1 << 32 | 1 << 30 | 1 << 15):
+        """Agree on features, among them reply-ack."""
+        offered = self.number(GET_FEATURES)
+        self.features = offered & wanted
+        assert self.number(GET_PROTOCOL) & 9 == 9
+        self.say(SET_PROTOCOL, struct.pack("=Q", 9))
+        self.say(SET_OWNER)
+        self.say(SET_FEATURES, struct.pack("=Q", self.features))
+        return offered
+
+    def share(self, regions=None, fds=None):
+        """The memory table. Returns the acknowledgement: 0."""
+        regions = regions or [(BASE, SIZE, USER, 0)]
+        table = b"".join(struct.pack("=QQQQ", *one) for one in regions)
+        payload = struct.pack("=II", len(regions), 0) + table
+        return self.number(SET_MEM_TABLE, payload, fds=fds or [self.memory_fd], flags=1 | 8)
+
+    def set_up(self, index, at, start=0, size=QUEUE):
+        driver = Driver(
+            self.memory, BASE, at, size, event_idx=bool(self.features & EVENT_IDX), start=start
+        )
+        self.drivers.append(driver)
+        self.place(index, driver)
+
+    def place(self, index, driver):
+        desc, avail, used = (where - BASE + USER for where in driver.addresses())
+        self.say(SET_NUM, struct.pack("=II", index, driver.size))
+        self.say(SET_BASE, struct.pack("=II", index, 0))
+        self.say(SET_ADDR, struct.pack("=IIQQQQ", index, 0, desc, used, avail, 0))
+        self.say(SET_CALL, struct.pack("=Q", index), [self.calls[index]])
+        self.say(SET_KICK, struct.pack("=Q", index), [self.kicks[index]])
+
+    def begin(self, wanted=1 << 32 | 1 << 30 | 1 << 15, start=0):
+        """All of it, and buffers to receive."""
+        self.negotiate(wanted)
+        self.share()
+        for index in range(2):
+            self.set_up(index, index * 4096, start)
+        for index in range(2):
+            self.say(ENABLE, struct.pack("=II", index, 1))
+        for slot in range(QUEUE):
+            self._offer(0x10000 + slot * SLOT)
+        return self.ask(GET_QUEUES)  # done: all before it is
+
+    def _offer(self, at):
+        head = self.drivers[0].add([(BASE + at, SLOT)], write=True)
+        self.waiting[head] = at
+
+    def send(self, frames):
+        """Send at most QUEUE frames; kick if that is wanted. Returns whether it was."""
+        driver = self.drivers[1]
+        driver.take_used()
+        old = driver.added
+        for frame in frames:
+            at = 0x80000 + (driver.added % QUEUE) * SLOT
+            data = bytes(12) + frame
+            self.memory[at : at + len(data)] = data
+            assert driver.add([(BASE + at, len(data))], write=False) is not None
+        wanted = driver.must_kick(old)
+        if wanted:
+            os.eventfd_write(self.kicks[1], 1)
+        return wanted
+
+    def receive(self, n, timeout_s=5.0):
+        """The next n frames, or as many as come in time."""
+        found = []
+        end = time.monotonic() + timeout_s
+        while len(found) < n and time.monotonic() < end:
+            used = [(self.waiting.pop(head), n) for head, n in self.drivers[0].take_used()]
+            for at, length in used:
+                found.append(bytes(self.memory[at + 12 : at + length]))
+                self._offer(at)
+            time.sleep(0.0005)
+        return found
+
+    def close(self):
+        self.peer.close()
+        self.memory.close()
+        for fd in (self.memory_fd, *self.kicks, *self.calls):
+            os.close(fd)

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The port with DPDK's driver, virtio_user in testpmd, at the other end: both sides count alike."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from vforward.memory.arena import Arena
+from vforward.rings import virtqueue as vq
+from vhost_worlds import World
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("dpdk-testpmd"), reason="dpdk-testpmd is not installed"),
+]
+
+ENOUGH = 20_000
+RING = 256
+"""Frames that may be on their way, in a queue of either side, when the other stops."""
+
+
+@pytest.fixture
+def path():
+    with tempfile.TemporaryDirectory(prefix="vf-") as directory:
+        yield Path(directory) / "sock"
+
+
+@pytest.fixture
+def arena(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with Arena.create("dpdk") as made:
+        yield made
+
+
+class Testpmd:
+    """A process of testpmd with one virtio_user port."""
+
+    __test__ = False
+
+    def __init__(self, path, mode, *options, device=""):
+        self.log = path.with_suffix(".log")
+        cpu = max(os.sched_getaffinity(0))
+        command = [
+            *("dpdk-testpmd", "--lcores", f"0@{cpu},1@{cpu}", "-n", "1", "--no-pci"),
+            *("--no-huge", "-m", "256", "--no-telemetry", "--file-prefix", path.parent.name),
+            f"--vdev=net_virtio_user0,path={path},queues=1{device}",
+            *("--", "--nb-cores=1", "--total-num-mbufs=8192", "--stats-period=1", "--auto-start"),
+            "--no-flush-rx",  # else it throws away what comes before it begins to count
+            *(f"--forward-mode={mode}", *options),
+        ]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def await_it(self, condition):
+        end = time.monotonic() + 60
+        while not condition():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()[-2000:]
+            time.sleep(0.01)
+
+    def stop(self):
+        """End it as a user does. Returns what it counted."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+        said = self.log.read_text().split("Forward statistics for port 0")[-1]
+        return {
+            name: int(value)
+            for name, value in re.findall(r"([RT]X-\w+): (\d+)", said.split("+++")[0])
+        }
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def testpmd(path, *arguments, **more):
+    made = Testpmd(path, *arguments, **more)
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+testpmd.__test__ = False
+
+
+@contextlib.contextmanager
+def world(arena, path, *arguments, **more):
+    made = World(arena, path, *arguments, **more)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+SHAPES = {
+    "single": ((), ""),
+    "segments": (("--txpkts=64,900,300",), ""),
+    "jumbo": (("--txpkts=1500,1500,1500",), ""),
+    "not-merged": ((), ",mrg_rxbuf=0"),
+    "not-in-order": ((), ",in_order=0"),
+    "packed": ((), ",packed_vq=1"),
+    "small-queue": ((), ",queue_size=64"),
+}
+LENGTHS = {"segments": 1264, "jumbo": 4500}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_it_sends_is_received(arena, path, shape):
+    options, device = SHAPES[shape]
+    with (
+        world(arena, path, "sink") as ours,
+        testpmd(path, "txonly", *options, device=device) as dpdk,
+    ):
+        dpdk.await_it(lambda: ours.moved("rx") >= ENOUGH)
+        said = dpdk.stop()
+        got = ours.moved("rx")
+        assert said["TX-packets"] - RING <= got <= said["TX-packets"]
+        counts = ours.counts("rx")
+        assert counts.pop("bytes") == got * LENGTHS.get(shape, 64)
+        assert not any(counts.values())
+        assert not ours.port.peer_faults
+
+
+@pytest.mark.parametrize("device", ["", ",mrg_rxbuf=0", ",in_order=0", ",mrg_rxbuf=0,in_order=0"])
+def test_what_we_send_arrives(arena, path, device):
+    with (
+        world(arena, path, "source", count=1 << 60) as ours,
+        testpmd(path, "rxonly", device=device) as dpdk,
+    ):
+        dpdk.await_it(lambda: ours.port.ready)
+        ours.worker.start()
+        dpdk.await_it(lambda: ours.counts("tx")["bytes"] >= 60 * ENOUGH)
+        ours.worker.stop()
+        sent = ours.counts("tx")["bytes"] // 60
+        said = dpdk.stop()
+        assert sent - RING <= said["RX-packets"] <= sent
+        assert said["RX-dropped"] == 0
+        counts = ours.counts("tx")
+        assert counts["ring-full"] == ours.moved("tx") - sent
+        assert not any(counts[name] for name in ("no-peer", "too-long", "refused", "broken"))
+
+
+@pytest.mark.parametrize("device", ["", ",in_order=0", ",packed_vq=1"])
+def test_there_and_back(arena, path, device):
+    with world(arena, path) as ours, testpmd(path, "flowgen", device=device) as dpdk:
+        dpdk.await_it(lambda: ours.moved("tx") >= ENOUGH)
+        said = dpdk.stop()
+        counts = ours.counts("tx")
+        sent = counts["bytes"] // 60
+        assert said["TX-packets"] - RING <= ours.moved("rx") <= said["TX-packets"]
+        assert sent - 2 * RING <= said["RX-packets"] <= sent
+        assert counts["ring-full"] == ours.moved("rx") - sent
+        assert not ours.port.peer_faults
+
+
+def test_a_killed_peer_and_the_next_one(arena, path):
+    with world(arena, path) as ours:
+        for turn in range(1, 4):
+            with testpmd(path, "flowgen") as dpdk:
+                before = ours.moved("tx")
+                dpdk.await_it(lambda before=before: ours.moved("tx") >= before + ENOUGH)
+                if turn < 3:
+                    dpdk.kill()
+                else:
+                    dpdk.stop()
+            assert ours.port.peers == turn
+        end = time.monotonic() + 10
+        while ours.port.ready and time.monotonic() < end:
+            time.sleep(0.01)
+        assert [int(queue[vq.STATE]) for queue in ours.port.queues] == [vq.OFF, vq.OFF]
+        assert not ours.port.peer_faults
+
+
+def test_it_listens_and_we_come_and_come_again(arena, path):
+    with testpmd(path, "flowgen", device=",server=1") as dpdk:
+        for turn in range(3):
+            with (
+                Arena.create(f"turn-{turn}") as other,
+                world(other, path, "echo", server=False) as ours,
+            ):
+                dpdk.await_it(lambda ours=ours: ours.moved("tx") >= ENOUGH)
+                assert not ours.port.peer_faults
+        assert dpdk.stop()["RX-packets"] > ENOUGH

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A peer that writes anything into its queues. VHOST_FUZZ=1000000 runs so many cases.
+
+A case writes a few descriptors, indices and tables, most of them nearly right, and calls a node once.
+An access outside of the shared regions is a segmentation fault: they end at pages without access.
+"""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from guests import BASE, Guest
+from vforward.io import vhost_rx, vhost_tx
+from vforward.jit.atomics import load_acquire64
+from vforward.jit.intrinsics import address, view
+from vforward.jit.kernel import i64, kernel, u64
+from vforward.layout import CHAINED, EDGE_HELD, HEADROOM, NIL, VECTOR_MAX
+from vforward.memory.chain import LONGEST, begin_chain
+from vforward.memory.pool import put_one, put_rest, take_one
+from vforward.rings import guest_memory
+from vforward.rings import virtqueue as vq
+
+CASES = int(os.environ.get("VHOST_FUZZ", "30000"))
+SIZE = 8
+FEATURES = 1 << 32 | sum(1 << bit for bit in (0, 1, 7, 8, 9, 11, 12, 13))
+
+
+@kernel
+def draw(state, n):
+    """A number below n (xorshift64)."""
+    x = state[0]
+    x ^= x << u64(13)
+    x ^= x >> u64(7)
+    x ^= x << u64(17)
+    state[0] = x
+    return i64((x >> u64(11)) % u64(n))
+
+
+@kernel
+def any_address(state, base, size):
+    """A guest address: mostly in the region, also at its ends, and nowhere."""
+    kind = draw(state, 16)
+    if kind == 0:
+        return base - 8 + draw(state, 16)
+    if kind == 1:
+        return base + size - 70 + draw(state, 80)
+    if kind == 2:
+        return i64(-1) - draw(state, 4096)
+    if kind == 3:
+        return draw(state, 1 << 30) << 20
+    return base + draw(state, size)
+
+
+@kernel
+def any_length(state):
+    kind = draw(state, 16)
+    if kind == 0:
+        return i64(0xFFFFFFFF) - draw(state, 32)
+    if kind == 1:
+        return draw(state, 70000)
+    if kind == 2:
+        return i64(0)
+    if kind < 6:
+        return 16 * draw(state, 20)
+    return draw(state, 2500)
+
+
+@kernel
+def write_descriptor(state, at, base, size, entries, write):
+    words = view(at, 2, np.uint64)
+    words[0] = u64(any_address(state, base, size))
+    flags = write
+    kind = draw(state, 16)
+    if kind < 5:
+        flags |= vq.F_NEXT
+    elif kind < 7:
+        flags = vq.F_INDIRECT
+    elif kind == 7:
+        flags = draw(state, 16)
+    following = draw(state, entries + 1)
+    words[1] = u64(any_length(state)) | u64(flags) << u64(32) | u64(following) << u64(48)
+
+
+@kernel
+def disturb(state, queue, here, base, size, write):
+    """Write into a queue's memory, and into tables that lie anywhere in the rest."""
+    entries = i64(queue[vq.SIZE])
+    for _ in range(1 + draw(state, 4)):
+        at = i64(queue[vq.DESC]) + 16 * draw(state, entries)
+        write_descriptor(state, at, base, size, entries, write)
+    for _ in range(draw(state, 4)):
+        write_descriptor(state, here + 16 * draw(state, size // 16), base, size, 20, write)
+    avail = view(i64(queue[vq.AVAIL]), 2 + entries, np.uint16)
+    for slot in range(entries):
+        if draw(state, 4) == 0:
+            avail[2 + slot] = draw(state, entries if draw(state, 32) else 65536)
+    avail[0] = draw(state, 2)
+    ahead = draw(state, entries + 1) if draw(state, 64) else draw(state, 65536)
+    avail[1] = (i64(queue[vq.NEXT]) + ahead) & 0xFFFF
+
+
+@kernel
+def give_back(meta, pool, row):
+    if meta[row].flags & CHAINED:
+        put_rest(pool, meta, row)
+    put_one(pool, row)
+
+
+@kernel
+def packets(state, meta, pool, idx):
+    """Packets to send, of any length and with any fields. Returns how many."""
+    n = 1 + draw(state, 8)
+    for i in range(n):
+        row = take_one(pool)
+        if row == NIL:
+            return i
+        length = draw(state, 2000) if draw(state, 8) else draw(state, LONGEST)
+        if not begin_chain(meta, pool, row, length, 1):
+            put_one(pool, row)
+            return i
+        if draw(state, 4) == 0:
+            meta[row].flags |= np.uint32(draw(state, 128)) & ~np.uint32(CHAINED)
+            meta[row].gso_type = draw(state, 6)
+            meta[row].csum_start = HEADROOM + draw(state, 2100)
+            meta[row].csum_off = draw(state, 64)
+        idx[i] = row
+    return n
+
+
+@kernel
+def storm(
+    cases, state, data, meta, pool, q0, q1, memory, port, work, idx, edge, c0, c1, seen, wild
+):
+    """Run cases. seen u64[16]: by Fault how often it was found, [0]: cases without one, [8, 9]: packets."""
+    here, base = i64(memory[guest_memory.FIRST + 2]), i64(memory[guest_memory.FIRST])
+    size = i64(memory[guest_memory.FIRST + 1])
+    for _ in range(cases):
+        sending = draw(state, 2) == 0
+        queue = q0 if sending else q1
+        queue[vq.STATE] = vq.READY
+        queue[vq.FAULT] = u64(0)
+        if not wild:
+            disturb(state, queue, here, base, size, vq.F_WRITE if sending else 0)
+        if sending:
+            n = packets(state, meta, pool, idx)
+            vhost_tx.tx(data, meta, idx[:n], edge, c0, pool, q0, memory, port, work)
+            for i in range(n):
+                if edge[i] == EDGE_HELD:
+                    seen[8] += u64(1)
+                else:
+                    give_back(meta, pool, i64(idx[i]))
+        else:
+            n = vhost_rx.rx(data, meta, idx, edge, c1, pool, q1, memory, port, work)
+            for i in range(n):
+                give_back(meta, pool, i64(idx[i]))
+            seen[9] += u64(n)
+        seen[i64(queue[vq.FAULT])] += u64(1)
+
+
+@kernel
+def hail(cases, state, q0, q1, memory, stop):
+    """As storm, only writing: beside a device at work."""
+    here, base = i64(memory[guest_memory.FIRST + 2]), i64(memory[guest_memory.FIRST])
+    size = i64(memory[guest_memory.FIRST + 1])
+    done = 0
+    while done < cases and not load_acquire64(address(stop)):
+        disturb(state, q0, here, base, size, vq.F_WRITE)
+        disturb(state, q1, here, base, size, 0)
+        done += 1
+    return done
+
+
+@pytest.fixture
+def guest():
+    """Queues at the very end of a region of 128 KB, behind which lies no memory."""
+    made = Guest(SIZE, features=FEATURES)
+    size = 1 << 17
+    here = made.memory.here + (made.memory.bytes.size() - size)
+    guest_memory.fill(made.memory.table, [(BASE, size, here)])
+    at = here + size - 3 * 512
+    for k, queue in enumerate(made.queues):
+        queue[vq.DESC] = at + k * 512
+        queue[vq.AVAIL] = at + k * 512 + 128
+        queue[vq.USED] = at + 1536 - (4 + 8 * SIZE) - (1 - k) * 512
+        queue[vq.CALL] = np.int64(-1).view(np.uint64)
+        vq.resume(queue)
+    yield made
+    made.pool.check()
+    made.close()
+
+
+def arguments(guest):
+    return (
+        guest.pool.data, guest.pool.meta, guest.cache, *guest.queues, guest.memory.table, guest.port,
+        guest.work, np.zeros(VECTOR_MAX, np.uint32), np.zeros(VECTOR_MAX, np.uint8),
+        guest.counts["vhost-tx"], guest.counts["vhost-rx"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("features", [0, vhost_tx.MRG_RXBUF, vhost_tx.MRG_RXBUF | vq.EVENT_IDX])
+def test_nothing_that_a_peer_writes_does_harm(guest, features):
+    seen, state = np.zeros(16, np.uint64), np.array([88172645463325252 + features], np.uint64)
+    for queue in guest.queues:
+        queue[vq.FEATURES] = FEATURES | features & ~vq.EVENT_IDX
+    before = guest.pool.free
+    storm(CASES // 3, state, *arguments(guest), seen, False)
+    assert guest.pool.free == before
+    guest.pool.check()
+    assert not guest_memory.gone(guest.memory.table)
+    found = dict(enumerate(seen.tolist()))
+    assert sum(seen[:8]) == CASES // 3
+    # All that can be met was met, and often nothing was wrong.
+    assert all(found[fault] for fault in vq.Fault if fault != vq.Fault.MEMORY), found
+    assert found[0] > CASES // 30, found
+    assert found[8] > CASES // 100, found
+    assert found[9] > CASES // 100, found
+
+
+def test_nor_what_it_writes_meanwhile(guest):
+    seen, stop = np.zeros(16, np.uint64), np.zeros(1, np.uint64)
+    states = [np.array([seed], np.uint64) for seed in (1 << 40, 3 << 50)]
+    hail(1, states[1], *guest.queues, guest.memory.table, stop)
+    writer = threading.Thread(
+        target=hail, args=(1 << 40, states[1], *guest.queues, guest.memory.table, stop)
+    )
+    before = guest.pool.free
+    writer.start()
+    try:
+        storm(CASES, states[0], *arguments(guest), seen, True)
+    finally:
+        stop[0] = 1
+        writer.join()
+    assert guest.pool.free == before
+    assert sum(seen[:8]) == CASES
+    assert seen[0] < CASES

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How peers come: to our socket and to theirs, before us and after us, and again."""
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vforward.errors import PortError
+from vforward.rings.vhost_socket import Endpoint
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "vhost.sock")
+
+
+def dial(path):
+    peer = socket.socket(socket.AF_UNIX)
+    peer.connect(path)
+    return peer
+
+
+def listen(path):
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen()
+    return server
+
+
+def test_peers_come_one_after_the_other(path):
+    endpoint = Endpoint(path, server=True)
+    for word in (b"one", b"two"):
+        with dial(path) as theirs, endpoint.next_peer() as ours:
+            theirs.sendall(word)
+            assert endpoint.wait(ours, 5)
+            assert ours.recv(9) == word
+            assert not endpoint.wait(ours, 0)
+    endpoint.stop()
+    assert endpoint.next_peer() is None
+    endpoint.close()
+    assert not Path(path).exists()
+
+
+def test_we_connect_when_somebody_is_there(path):
+    endpoint = Endpoint(path, server=False)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(endpoint.next_peer()))
+    thread.start()
+    for _ in range(2):
+        with listen(path) as server:
+            theirs, _ = server.accept()
+            thread.join(5)
+            theirs.sendall(b"x")
+            assert endpoint.wait(found[-1], 5)
+            theirs.close()
+            with found.pop() as ours:
+                assert ours.recv(9) == b"x"
+        Path(path).unlink()
+        thread = threading.Thread(target=lambda: found.append(endpoint.next_peer()))
+        thread.start()
+    endpoint.stop()
+    thread.join(5)
+    assert found == [None]
+    endpoint.close()
+
+
+def test_stop_ends_waiting(path):
+    endpoint = Endpoint(path, server=True)
+    timer = threading.Timer(0.05, endpoint.stop)
+    timer.start()
+    begin = time.monotonic()
+    assert endpoint.next_peer() is None
+    assert not endpoint.wait(None, 60)
+    assert time.monotonic() - begin < 30
+    timer.join()
+    endpoint.close()
+
+
+def test_what_a_killed_process_leaves_is_removed(path):
+    listen(path).close()
+    assert Path(path).exists()
+    endpoint = Endpoint(path, server=True)
+    dial(path).close()
+    endpoint.stop()
+    endpoint.close()
+
+
+def test_somebody_else_listens(path):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with listen(path), pytest.raises(PortError, match="another process listens"):
+        Endpoint(path, server=True)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [("", "1 to 107 bytes"), ("x" * 108, "1 to 107 bytes"), ("/nowhere/at/all", "No such file")],
+)
+@pytest.mark.filterwarnings("error")
+def test_no_path(bad, text):
+    with pytest.raises(PortError, match=text):
+        Endpoint(bad, server=True)
+
+
+def test_a_file_is_not_removed(path):
+    Path(path).write_text("mine")
+    with pytest.raises(PortError, match="no socket"):
+        Endpoint(path, server=True)
+    assert Path(path).exists()

@@ -1,0 +1,56 @@
+"""A worker with a vhost-user port, and what it does with the port's frames."""
+
+from vforward.graph.build import Graph
+from vforward.graph.worker import Worker
+from vforward.io import shim
+from vforward.io.generator import GeneratorPort
+from vforward.io.libc import libc_address
+from vforward.io.vhost import VhostUserPort
+from vforward.memory.pool import Pool
+from wire import SINK
+
+
+class World:
+    """what: "echo" sends back what comes; "sink" swallows it; "source" besides sends count frames."""
+
+    def __init__(self, arena, path, what="echo", *, count=0, server=True, **settings):
+        self.pool = Pool(arena, 4096)
+        self.graph = Graph(arena, self.pool)
+        self.graph.add(SINK, "drop")
+        self.port = VhostUserPort(str(path), server=server, **settings)
+        self.port.open(1, self.pool)
+        for name, (node, tables) in (("tx", self.port.tx()), ("rx", self.port.rx())):
+            self.graph.add(node, name, **tables)
+        self.graph.wire("tx", "drop", "drop")
+        self.graph.wire("rx", "next", "tx" if what == "echo" else "drop")
+        if what == "source":
+            generator = GeneratorPort(count=count)
+            generator.open(2, self.pool)
+            node, tables = generator.rx()
+            self.graph.add(node, "made", **tables)
+            self.graph.wire("made", "next", "tx")
+        self.worker = Worker(
+            self.graph.build(),
+            descriptors=self.port.descriptors(),
+            poll=shim.address("vf_ppoll"),
+            read=libc_address("read"),
+        )
+        self.worker.prepare()
+        self.port.attach(self.worker.quiesce)
+        if what != "source":
+            self.worker.start()
+
+    def counts(self, name):
+        member = self.graph.members[name]
+        return dict(zip(member.node.counter_labels, member.counts.tolist(), strict=True))
+
+    def moved(self, name):
+        """How many packets a node was given, or has received."""
+        stats = self.worker.plan.stats.reshape(len(self.graph.order), -1)
+        return int(stats[self.graph.members[name].number, 1])
+
+    def close(self):
+        self.worker.close()
+        self.port.close()
+        assert self.pool.free == self.pool.size
+        self.pool.check()
