@@ -109,6 +109,8 @@ def _waits(name: str, port: MemringPort, pool: Pool) -> list[float]:
     finally:
         program.kill()
         program.wait()
+        if program.stdout is not None:
+            program.stdout.close()
         drain_cache(cache)
     if len(clocks) != PACKETS:
         msg = f"{CASE}: {len(clocks)} of {PACKETS} packets came"

@@ -52,7 +52,7 @@ def test_the_figures_are_found():
     }
     alone = TEXT.replace("two physical cores", "nothing")
     assert list(ring_cases.theirs(alone)) == ["one-thread-8", "one-thread-32"]
-    with pytest.raises(NoFigureError, match="ring_perf"):
+    with pytest.raises(NoFigureError, match="said nothing"):
         ring_cases.theirs("RTE>>ring_perf_autotest\n")
 
 

@@ -61,6 +61,7 @@ def ends(tmp_path, monkeypatch):
             arena = stack.enter_context(Arena.create(f"memif{len(made)}"))
             end = End(arena, tmp_path / "memif.sock", **settings)
             stack.callback(end.close)
+            end.run()  # compiles, if need be, before anybody waits
             made.append(end)
             return end
 
@@ -71,7 +72,7 @@ def descriptors():
     return len([*Path("/proc/self/fd").iterdir()])
 
 
-def until(condition, *ends, seconds=30):
+def until(condition, *ends, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -491,6 +492,8 @@ def dpdk(path, role, mode, *more):
     finally:
         process.kill()
         process.wait()
+        process.stdin.close()
+        process.stdout.close()
 
 
 def last_counts(text):
@@ -527,7 +530,7 @@ def test_we_receive_what_dpdk_sends(ends, tmp_path, ours, shape):
     with dpdk(tmp_path / "memif.sock", theirs, "txonly", *shape) as (_, said):
         until(lambda: end.turn == memif_ring.LIVE, end)
         got = []
-        until(lambda: got.extend(end.far.received()) or len(got) > 5000, end)
+        until(lambda: got.extend(end.far.received()) or len(got) > 2000, end)
     size = 1264 if shape else 64
     assert {len(frame) for frame in got} == {size}
     assert {frame[12:14] for frame in got} == {b"\x08\x00"}
