@@ -131,7 +131,7 @@ def test_a_file_in_its_place_is_an_error_of_ours(root):
 
 def test_old_ones_are_pruned_newest_last(root):
     root.mkdir(mode=0o700)
-    for age in range(8):
+    for age in range(cache.KEEP + 4):
         old = root / f"{age:016x}"
         old.mkdir()
         os.utime(old, (1_000_000_000 - age, 1_000_000_000 - age))
