@@ -31,9 +31,9 @@ CASES = [
     (
         port("a", 'socket = "x"', "memif") + port("b", 'socket = "x"', "memif"),
         "2: ports.b.socket",
-        'is where port "a" listens already',
+        'is the socket of port "a" already',
         '"x"',
-        "a socket for each server",
+        "a socket for each port",
     ),
     (
         A + vlan("v", "vlan = 5", "aa"),
@@ -206,11 +206,11 @@ CASES = [
         "at most 255 of all types",
     ),
     (
-        port("a", 'path = "x"', "vhost-user") + port("b", 'path = "x"', "vhost-user"),
-        "2: ports.b.path",
+        port("a", 'socket = "x"', "vhost-user") + port("b", 'socket = "x"', "vhost-user"),
+        "2: ports.b.socket",
         'is the socket of port "a" already',
         '"x"',
-        "a path for each port",
+        "a socket for each port",
     ),
     (
         "".join(port(f"p{i}", f'vrf = "v{i}"') for i in range(64)),
@@ -222,7 +222,7 @@ CASES = [
 ]
 
 GOOD = [
-    port("a", 'path = "x"', "vhost-user") + port("b", 'path = "y"', "vhost-user"),
+    port("a", 'socket = "x"', "vhost-user") + port("b", 'socket = "y"', "vhost-user"),
     port("a", 'read = "x"', "pcap") + port("b", 'read = "x", write = "y"', "pcap"),
     A + vlan("v", "vlan = 5") + vlan("w", "vlan = 6, dot1ad = true"),
     A + vlan("v", "vlan = 5") + vlan("w", "vlan = 5, inner = 5") + vlan("u", "vlan = 5, inner = 6"),

@@ -219,7 +219,8 @@ WRONG = [
         "1: ports.a.socket",
         "is missing",
         "nothing",
-        "the path of a file; a relative one counts from this file's directory",
+        "the path of a Unix socket, up to 107 bytes; "
+        "a relative one counts from this file's directory",
     ),
     (
         port("a", 'socket = "s", role = "master"', "memif"),
@@ -236,22 +237,22 @@ WRONG = [
         "at most 24 printable characters",
     ),
     (
-        port("a", f'path = "/{"x" * 107}"', "vhost-user"),
-        "1: ports.a.path",
+        port("a", f'socket = "/{"x" * 107}"', "vhost-user"),
+        "1: ports.a.socket",
         "is too long for a socket: 108 bytes",
         f'"/{"x" * 59}..."',
         "the path of a Unix socket, up to 107 bytes; "
         "a relative one counts from this file's directory",
     ),
     (
-        port("a", 'path = "/x", role = "peer"', "vhost-user"),
+        port("a", 'socket = "/x", role = "peer"', "vhost-user"),
         "1: ports.a.role",
         "is not one of the choices",
         '"peer"',
         '"server" or "client"',
     ),
     (
-        port("a", 'path = "/x", trusted = 1', "vhost-user"),
+        port("a", 'socket = "/x", trusted = 1', "vhost-user"),
         "1: ports.a.trusted",
         "is not true or false",
         "1",
@@ -296,14 +297,14 @@ def test_what_sub_interfaces_mean():
 
 
 def test_what_a_vhost_user_port_means():
-    text = port("a", 'path = "vm.sock"', "vhost-user")
+    text = port("a", 'socket = "vm.sock"', "vhost-user")
     text += port(
-        "b", 'path = "/x", role = "client", offloads = false, trusted = true', "vhost-user"
+        "b", 'socket = "/x", role = "client", offloads = false, trusted = true', "vhost-user"
     )
     a, b = parse(text, "dir/r.toml").ports.values()
-    assert (a.path, a.role) == (Path("dir/vm.sock").absolute(), "server")
+    assert (a.socket, a.role) == (Path("dir/vm.sock").absolute(), "server")
     assert (a.offloads, a.trusted, a.mac) == (True, False, None)
-    assert (b.path, b.role, b.offloads, b.trusted) == (Path("/x"), "client", False, True)
+    assert (b.socket, b.role, b.offloads, b.trusted) == (Path("/x"), "client", False, True)
 
 
 def test_what_stands_for_other_ports():

@@ -152,9 +152,10 @@ def test_every_model_of_a_port_becomes_one():
         "af_packet": {"interface": "eth0", "mac": "02:00:00:00:00:01", "ring_mib": 8},
         "pcap": {"read": "/x"},
         "memory": {},
+        "netmap": {"name": "vale0:a"},
         "memring": {"room": 64},
         "memif": {"socket": "/x", "role": "client", "mac": "02:00:00:00:00:01"},
-        "vhost-user": {"path": "vm.sock", "role": "client"},
+        "vhost-user": {"socket": "vm.sock", "role": "client"},
         "generator": {},
         "null": {},
     }

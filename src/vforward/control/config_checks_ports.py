@@ -70,16 +70,13 @@ def _files(draft: Draft) -> Iterator[Problem]:
 def _sockets(draft: Draft) -> Iterator[Problem]:
     users: dict[Path, str] = {}
     for name, port in draft.ports.items():
-        if port.type == "memif" and port.role == "server":
-            key, path = "socket", port.socket
-        elif port.type == "vhost-user":
-            key, path = "path", port.path
-        else:
+        shares = port.type == "memif" and port.role == "client"
+        if port.type not in ("memif", "vhost-user") or shares:
             continue
-        first = users.setdefault(path, name)
+        first = users.setdefault(port.socket, name)
         if first != name:
             what = f'is the socket of port "{first}" already'
-            yield Problem(("ports", name, key), what, "a socket for each port")
+            yield Problem(("ports", name, "socket"), what, "a socket for each port")
 
 
 def _vlan_ports(draft: Draft) -> Iterator[tuple[str, VlanPort]]:

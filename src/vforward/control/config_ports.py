@@ -11,7 +11,6 @@ from vforward.control.config_types import (
     DEFAULT_VRF,
     PORT_SAYS,
     Addresses,
-    AnyPath,
     Host4,
     Many,
     Model,
@@ -110,7 +109,7 @@ class MemifPort(AnyPort):
     """A memif peer: VPP, DPDK, or a program with libmemif."""
 
     type: Literal["memif"]
-    socket: AnyPath
+    socket: SocketPath
     role: Annotated[Literal["server", "client"], says('"server" or "client"')] = "server"
     interface: Annotated[int, whole(0, 2**32 - 1)] = 0
     secret: Annotated[str, matching(r"[!-~]{0,24}"), says("at most 24 printable characters")] = ""
@@ -122,7 +121,7 @@ class VhostUserPort(AnyPort):
     """A virtual machine or another virtio driver, through shared memory."""
 
     type: Literal["vhost-user"]
-    path: SocketPath
+    socket: SocketPath
     role: Annotated[Literal["server", "client"], says('"server" or "client"')] = "server"
     offloads: Annotated[bool, _YES_NO] = True
     trusted: Annotated[bool, _YES_NO] = False

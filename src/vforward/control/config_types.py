@@ -249,7 +249,6 @@ OptionalHost = Annotated[Host | None, _HOST_SAYS]
 UnicastMac = Annotated[Mac, _MAC_SAYS]
 OptionalMac = Annotated[Mac | None, _MAC_SAYS]
 OptionalPath = Annotated[Path | None, BeforeValidator(_file), _PATH_SAYS]
-AnyPath = Annotated[Path, BeforeValidator(_file), _PATH_SAYS]
 SOCKET_PATH_MAX = 107  # unix(7)
 
 

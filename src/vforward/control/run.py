@@ -264,7 +264,7 @@ def new_port(port: models.Port) -> Port:
         return MemringPort(mac=mac, mtu=port.mtu, room=port.room)
     if isinstance(port, models.VhostUserPort):
         return VhostUserPort(
-            str(port.path),
+            str(port.socket),
             server=port.role == "server",
             mac=mac,
             mtu=port.mtu,
