@@ -255,5 +255,6 @@ def test_control_and_worker_at_the_same_time():
         stop[0] = 1
         thread.join()
     assert rounds[0] > 1
+    table.tick()  # the worker may have been stopped for a dozen of these quick ticks in mid-learning
     table.check()
     assert {entry.port for entry in table.entries()} <= {1, 2, 3, 7}
