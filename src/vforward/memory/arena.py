@@ -8,8 +8,8 @@ An arena is a directory, private to its user, on tmpfs; a segment is a file in i
 
 Whoever creates the arena holds a lock on ``<name>/lock`` as long as it lives, so a second owner is
 refused and a dead one's leftovers are known as such. Indices inside, never pointers. Segments of
-2 MiB and more lie on hugetlbfs where it is mounted and has room, else ask for transparent huge
-pages; where there are none nothing is said.
+2 MiB and more lie on hugetlbfs where it is mounted and has room, else on transparent huge pages
+(memory.mapping); where there are none nothing is said.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import contextlib
 import errno
 import json
 import math
-import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 
 from vforward.errors import ArenaError
 from vforward.layout import LAYOUT_VERSION
+from vforward.memory.mapping import HUGE, make_huge, map_file, populate
 from vforward.memory.place import (
     MAGIC,
     NAME,
@@ -45,11 +45,9 @@ from vforward.memory.place import (
 )
 
 PAGE = 4096
-HUGE = 2 << 20
 DTYPE_ROOM = PAGE - 128
 LOCK_TRIES = 10
 """Who asks whether an arena lives holds its lock for an instant: try again before saying that it does."""
-MADV_POPULATE_WRITE = 23  # Linux 5.14
 
 HEADER = np.dtype(
     [
@@ -117,7 +115,7 @@ class Arena:
         """Create the segment ``name`` and map it: an array of zeros. Raises ArenaError.
 
         All of its memory is there from the start, so that no store fails later; of a sparse one
-        only what is used: a table made much larger than it is likely to grow.
+        only what is used: a table made much larger than it is likely to grow (see ``use``).
         """
         kind = np.dtype(dtype)
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
@@ -131,7 +129,18 @@ class Arena:
         header["shape"][: len(shape)] = shape
         header["owner"], header["generation"] = os.getpid(), self.generation
         memory = self._new_file(name, PAGE + size, sparse, header.tobytes() + text)
-        return self._keep(name, np.ndarray(shape, kind, memory, PAGE))
+        raw = np.frombuffer(memory, np.uint8)[PAGE:][: math.prod(shape) * kind.itemsize]
+        return self._keep(name, raw.view(kind).reshape(shape))
+
+    def use(self, name: str, first: int, last: int) -> int:
+        """Say that bytes first to last of a sparse segment will be used: they get huge pages, if any.
+
+        Returns up to which byte this was done, which is last or more.
+        """
+        array = self._arrays[name]
+        with contextlib.suppress(OSError):  # a full file system shows when it is written to
+            make_huge(array.ctypes.data - PAGE, PAGE + array.nbytes, PAGE + first, PAGE + last)
+        return -(-(PAGE + last) // HUGE) * HUGE - PAGE
 
     def open(self, name: str, *, writable: bool = False) -> NDArray[Any]:
         """Map another process's segment. Raises ArenaError when it is missing or its header is off."""
@@ -149,12 +158,12 @@ class Arena:
             length = os.fstat(descriptor).st_size
             if length < PAGE:
                 raise ArenaError(f"{where}: {length} bytes, too short for a header")
-            access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-            memory = mmap.mmap(descriptor, length, access=access)
+            memory = map_file(descriptor, length, writable=writable)
         finally:
             os.close(descriptor)
         kind, shape = _checked(memory, where)
-        return self._keep(name, np.ndarray(shape, kind, memory, PAGE))
+        raw = np.frombuffer(memory, np.uint8)[PAGE:][: math.prod(shape) * kind.itemsize]
+        return self._keep(name, raw.view(kind).reshape(shape))
 
     def write_document(self, name: str, content: Any) -> None:
         """Publish JSON beside the segments, whole or not at all."""
@@ -192,7 +201,7 @@ class Arena:
         self._arrays[name] = array
         return array
 
-    def _new_file(self, name: str, size: int, sparse: bool, header: bytes) -> mmap.mmap:
+    def _new_file(self, name: str, size: int, sparse: bool, header: bytes) -> Any:
         for directory in _huge_directories(size):
             path = directory / f"{huge_prefix(self.path)}{self.generation}.{name}"
             rounded = -(-size // HUGE) * HUGE
@@ -227,20 +236,20 @@ class Arena:
         return self.path / name
 
 
-def _map_new(path: Path, size: int, sparse: bool) -> mmap.mmap:
+def _map_new(path: Path, size: int, sparse: bool) -> Any:
     """Create a file and map it; pages there are an error of a full file system now, not SIGBUS."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         if size < HUGE:
             os.posix_fallocate(descriptor, 0, size)
-            return mmap.mmap(descriptor, size)
+            return map_file(descriptor, size, writable=True)
         os.ftruncate(descriptor, size)
         room = os.fstatvfs(descriptor)
         if room.f_blocks and room.f_bavail * room.f_frsize < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
-        memory = mmap.mmap(descriptor, size)
+        memory = map_file(descriptor, size, writable=True)
         if not sparse:
-            _populate(memory)
+            populate(memory)
     except BaseException:
         path.unlink()
         raise
@@ -250,20 +259,7 @@ def _map_new(path: Path, size: int, sparse: bool) -> mmap.mmap:
         os.close(descriptor)
 
 
-def _populate(memory: mmap.mmap) -> None:
-    """Have all pages now, huge ones where the kernel gives them."""
-    with contextlib.suppress(OSError, AttributeError):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    try:
-        memory.madvise(MADV_POPULATE_WRITE)
-    except OSError as error:
-        if error.errno == errno.EFAULT:  # a store would have been SIGBUS
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        if error.errno != errno.EINVAL:  # else an older kernel
-            raise
-
-
-def _checked(memory: mmap.mmap, where: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _checked(memory: Any, where: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
     header = np.frombuffer(memory, HEADER, 1)[0]
     if header["magic"] != MAGIC:
         raise ArenaError(f"{where}: not a vforward segment")

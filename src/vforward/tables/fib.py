@@ -45,6 +45,8 @@ OP = np.dtype(
 
 CHUNK = 4096
 """Changes of add_many between two calls of ``between``."""
+AHEAD = 8192
+"""Lines that a few changes may need: for so many there are pages."""
 
 
 @kernel
@@ -134,6 +136,10 @@ class Fib:
         self.nodes: NDArray[np.uint32] = arena.make(
             f"{self.name}.nodes", max_lines * trie.WORDS, np.uint32, sparse=True
         )
+        self._arena = arena
+        self._huge = 0
+        """Bytes of nodes up to which there are huge pages."""
+        self._use_root(0)
         self._retired = np.zeros(max_lines, np.uint32)
         self._work = np.zeros(changes.WORK_WORDS, np.uint32)
         self._stack = np.zeros(2 * changes.LEVELS, np.int64)
@@ -152,6 +158,7 @@ class Fib:
         """Say that a port is in this VRF. To be called before it is: readers skip what is not used."""
         self._refuse(0, 0, vrf)
         if vrf:
+            self._use_root(vrf)
             self.nodes[1] = 1
 
     def add(self, prefix: int, length: int, value: int, vrf: int = 0) -> None:
@@ -293,11 +300,22 @@ class Fib:
         self._one[0] = (*self._halves(prefix), value, vrf, length, add)
         return self._run(self._one)
 
+    def _use_root(self, vrf: int) -> None:
+        size = self.root.itemsize << trie.ROOT_BITS
+        self._arena.use(f"{self.name}.root", vrf * size, (vrf + 1) * size)
+
+    def _use_nodes(self) -> None:
+        """Have huge pages where the next nodes will be: in small ones a look-up waits for the TLB."""
+        wanted = (int(self._state[TOP]) + AHEAD) * trie.WORDS * self.nodes.itemsize
+        if wanted > self._huge:
+            self._huge = self._arena.use(f"{self.name}.nodes", self._huge, wanted)
+
     def _run(self, ops: NDArray[Any]) -> int:
         state, done = self._state, 0
         state[ABSENT] = 0
         arrays = (self.root, self.nodes, self._retired, self._work, self._stack, state)
         while True:
+            self._use_nodes()
             done = _apply(*arrays, self._rib, self._counts, ops, done)
             if done == ops.size or len(self) * 2 < self._rib.size:
                 break
