@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.jit.atomics import load_acquire64
-from vforward.jit.intrinsics import address, view
+from vforward.jit.intrinsics import address, prefetch, prefetch_write, view
 from vforward.jit.kernel import i64, inline, u64
-from vforward.layout import ArrayOf
+from vforward.layout import NIL, ArrayOf
 from vforward.tables.session import Grant
 
 POLICY_WORDS = 8
@@ -111,6 +111,20 @@ def count_hit(rule_hits: Any, place: Any, length: Any) -> None:
     """A packet of length bytes was found for the rule whose hits are at a place."""
     rule_hits[2 * place] += u64(1)
     rule_hits[2 * place + 1] += u64(length)
+
+
+@inline
+def settle(actions: Any, found: Any, rule_hits: Any, n: Any) -> None:
+    """found[i]: the action of each of n packets, and no more the rule of the filter or NIL.
+
+    Asks for the actions and then for their counters: there are as many as rules, and in a vector few
+    packets find the same.
+    """
+    for i in range(n):
+        found[i] = 0 if found[i] == NIL else found[i]
+        prefetch(actions, i64(found[i]))
+    for i in range(n):
+        prefetch_write(rule_hits, 2 * i64(actions[found[i]].hits))
 
 
 @inline

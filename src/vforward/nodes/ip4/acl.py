@@ -268,6 +268,7 @@ def ip4_acl(
         acl.classify4(view(where, words, np.uint64), fields, found, room, idx.size)
     where, words = policy.place(bundle, policy.ACTIONS)
     actions = view(where, words // policy.RECORD_WORDS, policy.ACTION)
+    policy.settle(actions, found, rule_hits, idx.size)
     s = session.shard(sessions)
     tables = (s, nat_pools, ports, found, room, rule_hits)
     for i in range(idx.size):
@@ -280,7 +281,7 @@ def ip4_acl(
                 edge[i] = to
                 continue
         own = meta[row].flags & SELF_MADE != 0
-        action = actions[0 if found[i] == NIL else i64(found[i])]
+        action = actions[found[i]]
         if not own:
             policy.count_hit(rule_hits, i64(action.hits), packet_bytes(meta, row))
         kind = policy.PERMIT if own else i64(action.kind)

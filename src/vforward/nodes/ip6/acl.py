@@ -174,6 +174,7 @@ def ip6_acl(
         acl.classify6(view(where, words, np.uint64), fields, found, work[ROOM:], idx.size)
     where, words = policy.place(bundle, policy.ACTIONS)
     actions = view(where, words // policy.RECORD_WORDS, policy.ACTION)
+    policy.settle(actions, found, rule_hits, idx.size)
     s = session.shard(sessions)
     for i in range(idx.size):
         row = i64(idx[i])
@@ -185,7 +186,7 @@ def ip6_acl(
                 edge[i] = to
                 continue
         own = (meta[row].flags & SELF_MADE != 0) | _is_discovery(data, meta, row, kind)
-        action = actions[0 if found[i] == NIL else i64(found[i])]
+        action = actions[found[i]]
         if not own:
             policy.count_hit(rule_hits, i64(action.hits), packet_bytes(meta, row))
         said = i64(0)
