@@ -31,10 +31,8 @@ import numpy as np
 
 from vforward.jit.be import (
     load16,
-    raw_load16,
-    raw_load32,
-    raw_load64,
-    raw_store16,
+    load32,
+    load64,
     store16,
     store32,
     store64,
@@ -64,26 +62,23 @@ def ports_change(protocol: Any) -> Any:
 
 
 @inline
-def addresses4(data: Any, row: Any, l3: Any, src: Any, dst: Any) -> Any:
-    """Set both addresses (32 bits each). Returns by how much their sum has grown: 18 bits.
+def growth64(old: Any, new: Any) -> Any:
+    """By how much the sum of the 16-bit words of new is more than that of old: 18 bits.
 
-    Growth is never negative: the complement of what was there, and what is there. Like all sums here it
-    is in the processor's order of bytes, which is as good (RFC 1071 section 2 (B)).
+    Never negative: the complement of what was there, and what is there.
     """
-    old = raw_load64(data, row, l3 + ip4.SRC)
-    store64(data, row, l3 + ip4.SRC, u64(src) << u64(32) | u64(dst))
-    new = raw_load64(data, row, l3 + ip4.SRC)  # no load: LLVM has it
-    old = ~old
     half = u64(0xFFFFFFFF)
+    old = ~old
     return _shorter(i64((old >> u64(32)) + (old & half) + (new >> u64(32)) + (new & half)))
 
 
 @inline
 def ports4(data: Any, row: Any, l4: Any, src: Any, dst: Any) -> Any:
     """Set both ports, those of two endpoints. Returns the growth: 18 bits."""
-    old = raw_load32(data, row, l4) ^ 0xFFFFFFFF
-    store32(data, row, l4, src << 16 | dst & 0xFFFF)
-    return _shorter(old + raw_load32(data, row, l4))
+    new = (src & 0xFFFF) << 16 | dst & 0xFFFF
+    grown = _shorter((load32(data, row, l4) ^ 0xFFFFFFFF) + new)
+    store32(data, row, l4, new)
+    return grown
 
 
 @inline
@@ -102,25 +97,27 @@ def fold20(total: Any) -> Any:
 @inline
 def follow(data: Any, row: Any, at: Any, growth: Any) -> None:
     """Let the checksum at an offset follow a growth."""
-    checksum = raw_load16(data, row, at) ^ 0xFFFF
-    raw_store16(data, row, at, fold20(checksum + growth) ^ 0xFFFF)
+    checksum = load16(data, row, at) ^ 0xFFFF
+    store16(data, row, at, fold20(checksum + growth) ^ 0xFFFF)
 
 
 @inline
 def follow_optional(data: Any, row: Any, at: Any, growth: Any) -> None:
     """The same of one where 0 means that there is none."""
-    checksum = raw_load16(data, row, at)
+    checksum = load16(data, row, at)
     new = fold20((checksum ^ 0xFFFF) + growth) ^ 0xFFFF
     new = new if new else i64(0xFFFF)
-    raw_store16(data, row, at, new if checksum else i64(0))
+    store16(data, row, at, new if checksum else i64(0))
 
 
 @inline
 def translate_addresses4(data: Any, row: Any, l3: Any, src: Any, dst: Any) -> Any:
-    """Set both addresses, and the header's checksum. Returns the growth."""
-    growth = addresses4(data, row, l3, src, dst)
-    follow(data, row, l3 + ip4.CHECKSUM, growth)
-    return growth
+    """Set both addresses (32 bits each), and the header's checksum. Returns the growth."""
+    new = u64(src) << u64(32) | u64(dst)
+    grown = growth64(load64(data, row, l3 + ip4.SRC), new)
+    store64(data, row, l3 + ip4.SRC, new)
+    follow(data, row, l3 + ip4.CHECKSUM, grown)
+    return grown
 
 
 @kernel
@@ -139,9 +136,9 @@ def rewrite4(
         kind = i64(data[row, l4])
         if kind != icmp4.ECHO and kind != icmp4.ECHO_REPLY:
             return
-        growth = raw_load16(data, row, l4 + ECHO_IDENT) ^ 0xFFFF
+        growth = load16(data, row, l4 + ECHO_IDENT) ^ 0xFFFF
         store16(data, row, l4 + ECHO_IDENT, src if kind == icmp4.ECHO else dst)
-        growth += raw_load16(data, row, l4 + ECHO_IDENT)
+        growth += load16(data, row, l4 + ECHO_IDENT)
     elif ports_change(protocol):
         ports = ports4(data, row, l4, src, dst)
         growth += i64(0) if partial else ports
@@ -151,7 +148,7 @@ def rewrite4(
     if at + 2 > end:
         return
     if partial:
-        raw_store16(data, row, at, fold20(raw_load16(data, row, at) + growth))
+        store16(data, row, at, fold20(load16(data, row, at) + growth))
     elif protocol in (UDP, UDP_LITE):
         follow_optional(data, row, at, growth)
     else:
@@ -176,6 +173,25 @@ def _translate_odd(
 
 
 @inline
+def usual4(
+    data: Any, row: Any, l3: Any, l4: Any, is_tcp: Any, old: Any, old_ports: Any, new: Any, new_ports: Any
+) -> None:  # fmt: skip
+    """Set both endpoints of a whole packet of TCP or UDP, whose checksum is complete and in its buffer.
+
+    old, new u64: source << 32 | destination. old_ports, new_ports i64: source << 16 | destination.
+    """
+    grown = growth64(old, new)
+    store64(data, row, l3 + ip4.SRC, new)
+    follow(data, row, l3 + ip4.CHECKSUM, grown)
+    grown += _shorter((old_ports ^ 0xFFFFFFFF) + new_ports)
+    store32(data, row, l4, new_ports)
+    if is_tcp:
+        follow(data, row, l4 + TCP_CHECKSUM, grown)
+    else:
+        follow_optional(data, row, l4 + UDP_CHECKSUM, grown)
+
+
+@inline
 def translate4(
     data: Any, meta: Any, row: Any, l3: Any, l4: Any, protocol: Any, src: Any, dst: Any
 ) -> Any:
@@ -195,12 +211,10 @@ def translate4(
     flags = meta[row].flags
     if usual & room & (flags & CSUM_PARTIAL == 0):
         meta[row].flags = flags | np.uint32(TRANSLATED)
-        growth = translate_addresses4(data, row, l3, src >> 16, dst >> 16)
-        growth += ports4(data, row, l4, src, dst)
-        if protocol == TCP:
-            follow(data, row, at, growth)
-        else:
-            follow_optional(data, row, at, growth)
+        new = u64(src >> 16) << u64(32) | u64(dst >> 16)
+        ports = (src & 0xFFFF) << 16 | dst & 0xFFFF
+        old, old_ports = load64(data, row, l3 + ip4.SRC), load32(data, row, l4)
+        usual4(data, row, l3, l4, protocol == TCP, old, old_ports, new, ports)
         return True
     if not _translate_odd(data, meta, row, l3, l4, protocol, src, dst):
         return False

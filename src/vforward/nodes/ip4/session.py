@@ -27,11 +27,23 @@ from vforward.jit.be import load16, load32, load64, raw_load64
 from vforward.jit.intrinsics import ctz, prefetch, prefetch2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.jit.vector import near16
-from vforward.layout import EDGE_HELD, EDGE_MAX, PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
+from vforward.layout import (
+    CSUM_PARTIAL,
+    EDGE_HELD,
+    EDGE_MAX,
+    PORTS_KNOWN,
+    TRANSLATED,
+    U64,
+    Counts,
+    Data,
+    Edges,
+    Meta,
+    Rows,
+)
 from vforward.nodes.session.outcome import Count, Edge, after_error, conclude, drop
 from vforward.packet import ip4, tcp
 from vforward.packet import ports as l4_ports
-from vforward.packet.translate import translate4
+from vforward.packet.translate import translate4, usual4
 from vforward.tables import session as t
 from vforward.tables import session_index as index
 from vforward.tables import session_tcp as machine
@@ -41,7 +53,8 @@ from vforward.tables.session_follow import follow, follow4, translated4
 
 ASIDE, MISSED, BEHIND, SPECIAL = EDGE_HELD, EDGE_MAX - 3, EDGE_MAX - 2, EDGE_MAX - 1
 """Marks of packets that the fast passes leave to the last one: unusual; without a session, as far as was
-seen; a segment that is not the next one; of a session with NAT or a treatment, and otherwise done with."""
+seen; a segment that is not the next one; of a session with a treatment, or with NAT and a checksum that is
+still to be completed, and otherwise done with."""
 
 KEY0, KEY1, PLACE, NUMBERS, WORD = 0, 256, 512, 768, 1024
 """Where in work each pass leaves for the next: the key; the hash, then number << 1 | direction; of TCP both
@@ -133,6 +146,27 @@ def _goes_on(meta: Any, row: Any, numbers: Any, word: Any, record: Any, d: Any) 
         record.end[d] = last & 0xFFFFFFFF
         record.maxend[o] = (grant - min(more, 0)) & 0xFFFFFFFF
         record.maxwin[d] = max(window, i64(record.maxwin[d]))
+    return 0
+
+
+@inline
+def _translated(
+    data: Any, meta: Any, row: Any, s: Any, entry: Any, k0: Any, k1: Any, what: Any
+) -> Any:
+    """What is done to a usual packet of a session that is special: 0, or its mark if that is not all.
+
+    Its new endpoints are the other direction's key turned around.
+    """
+    flags = meta[row].flags
+    if what & t.TREATED << 16 or flags & CSUM_PARTIAL:
+        return SPECIAL
+    meta[row].flags = flags | np.uint32(TRANSLATED)
+    other = i64(entry >> u64(1)) * 8 + 2 - 2 * i64(entry & u64(1))
+    ports, addresses = i64(s.words[other] & u64(0xFFFFFFFF)), s.words[other + 1]
+    ports = (ports << 16 | ports >> 16) & 0xFFFFFFFF
+    addresses = addresses << u64(32) | addresses >> u64(32)
+    old, l3, is_tcp = i64(k0 & u64(0xFFFFFFFF)), i64(meta[row].l3), what & 0xFF == ip4.TCP
+    usual4(data, row, l3, l3 + ip4.HEADER, is_tcp, k1, old, addresses, ports)
     return 0
 
 
@@ -236,9 +270,10 @@ def ip4_session(
             one_way = (what & WHAT == ONE_WAY_UDP) & (d == 0) & (s.hot[number].seen == now)
             usual = (what & WHAT == USUAL_UDP) | one_way
             mark = 0 if usual & (i64(meta[row].end) - l4 >= 8) else ASIDE
-        if mark == 0 and (what & (t.NAT | t.TREATED) << 16 or s.hot[number].seen != now):
+        if mark == 0 and s.hot[number].seen != now:
             s.hot[number].seen = now
-            mark = SPECIAL if what & (t.NAT | t.TREATED) << 16 else 0
+        if mark == 0 and what & (t.NAT | t.TREATED) << 16:
+            mark = _translated(data, meta, row, s, entry, work[KEY0 + i], work[KEY1 + i], what)
         if mark:
             edge[i] = mark
             marked += 1
