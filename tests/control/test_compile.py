@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vforward.control import compile as compiling
-from vforward.jit import cache
+from vforward.jit import cache, imports
 from vforward.nodes import CATALOG
 
 
@@ -35,13 +35,30 @@ def test_the_runtime_directory_stays_unset(monkeypatch):
 
 
 def test_empty_cache_empties_this_version_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "directory", lambda: tmp_path / "ours")
-    for path in ("ours/part/kernel.nbc", "ours/entry.py", "theirs/entry.py"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text("x")
+    monkeypatch.setattr(cache, "directory", lambda: tmp_path)
+    output = cache.PACKAGE / "nodes" / "interface" / "output.py"
+    name = imports.dotted(output)
+    ours = cache.place(name, imports.digest(output))
+    others = [cache.place(name, "0"), cache.place("plug_in", "1")]
+    for path in (ours, *others):
+        path.mkdir()
+        (path / "kernel.nbc").write_text("x")
     compiling.empty_cache()
-    assert list((tmp_path / "ours").iterdir()) == []
-    assert (tmp_path / "theirs" / "entry.py").exists()
+    assert not ours.exists()
+    assert [list(path.iterdir()) for path in others] == [[path / "kernel.nbc"] for path in others]
+
+
+def test_complete_is_said_of_these_very_sources(tmp_path, monkeypatch):
+    package = tmp_path / "vforward"
+    package.mkdir()
+    (package / "a.py").write_text("one = 1\n")
+    monkeypatch.setattr(cache, "directory", lambda: tmp_path)
+    monkeypatch.setattr(cache, "PACKAGE", package)
+    assert not compiling.is_complete()
+    cache.part.__wrapped__(*compiling._marker())
+    assert compiling.is_complete()
+    (package / "a.py").write_text("one = 2\n")
+    assert not compiling.is_complete()
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cache's directory: named after all that matters, private, and kept small."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -18,46 +17,33 @@ def root(tmp_path, monkeypatch):
     """An empty cache of this test's own."""
     monkeypatch.setenv("VFORWARD_CACHE_DIR", str(tmp_path / "cache"))
     cache.directory.cache_clear()
+    cache.part.cache_clear()
     yield tmp_path / "cache"
     cache.directory.cache_clear()
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A temporary copy that is taken for the package."""
-    copy = tmp_path / "package"
-    (copy / "inner").mkdir(parents=True)
-    (copy / "a.py").write_text("one = 1\n")
-    (copy / "inner" / "b.py").write_text("two = 2\n")
-    monkeypatch.setattr(cache, "PACKAGE", copy)
-    return copy
+    cache.part.cache_clear()
 
 
 def stamp():
     return cache.stamp.__wrapped__()
 
 
-def test_any_edit_changes_the_stamp(package):
+def test_an_edit_of_what_compiles_changes_the_stamp(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "PACKAGE", tmp_path)
+    (tmp_path / "jit").mkdir()
+    files = [tmp_path / "jit" / f"{name}.py" for name in cache.MACHINERY]
+    for file in files:
+        file.write_text("one = 1\n")
     seen = {stamp()}
-    for path in (package / "a.py", package / "inner" / "b.py"):
-        path.write_text(path.read_text().replace("= ", "=  "))
-        seen.add(stamp())
-    (package / "c.py").write_text("")
-    seen.add(stamp())
-    (package / "c.py").rename(package / "inner" / "c.py")
-    seen.add(stamp())
-    assert len(seen) == 5
-    (package / "notes.txt").write_text("no source")
+    (tmp_path / "jit" / "intrinsics.py").write_text("")
+    os.utime(files[0], (1, 1))
     assert stamp() in seen
+    for file in files:
+        file.write_text("one = 2\n")
+        seen.add(stamp())
+    assert len(seen) == 1 + len(files)
 
 
-def test_a_touched_file_changes_nothing(package):
-    before = stamp()
-    os.utime(package / "a.py", (1, 1))
-    assert stamp() == before
-
-
-def test_versions_and_bounds_checks_are_in_the_stamp(package, monkeypatch):
+def test_versions_and_bounds_checks_are_in_the_stamp(monkeypatch):
     seen = {stamp()}
     monkeypatch.setenv("NUMBA_BOUNDSCHECK", "1")
     seen.add(stamp())
@@ -150,15 +136,25 @@ def test_what_is_not_a_cache_stays(root):
     assert set(names) < {p.name for p in root.iterdir()}
 
 
-def test_numba_caches_there_only_inside(root):
-    before = numba.config.CACHE_DIR
-    with cache.in_use():
-        assert str(cache.directory()) == numba.config.CACHE_DIR
-    assert before == numba.config.CACHE_DIR
-    with contextlib.suppress(ZeroDivisionError), cache.in_use("part"):
-        assert str(cache.directory() / "part") == numba.config.CACHE_DIR
-        raise ZeroDivisionError
-    assert before == numba.config.CACHE_DIR
+def part(number):
+    cache.part.cache_clear()  # as in another process
+    return cache.part("some.module", f"{number:016x}")
+
+
+def test_a_part_is_private(root):
+    assert part(1) == cache.directory() / "some.module-0000000000000001"
+    assert part(1).stat().st_mode & 0o777 == 0o700
+
+
+def test_the_parts_of_a_module_that_were_not_used_for_longest_are_forgotten(root):
+    made = [part(number) for number in range(cache.KEEP + 1)]
+    others = [cache.part(name, "0") for name in ("some", "some.module.deeper", "some-module")]
+    for age, path in enumerate([*made, *others]):
+        os.utime(path, (1_000_000_000 + age, 1_000_000_000 + age))
+    part(0)  # used again
+    part(cache.KEEP + 1)
+    assert [path.exists() for path in made] == [True, False, *[True] * (cache.KEEP - 1)]
+    assert all(path.exists() for path in others)
 
 
 @pytest.mark.parametrize("chosen", [True, False])

@@ -122,7 +122,6 @@ def test_a_kernel_that_does_not_compile_names_node_and_reason():
     with pytest.raises(KernelError, match=r"(?s)node test-wrong: .*no_such_thing") as raised:
         entries.build("test-wrong", wrong)
     assert raised.value.__cause__ is not None
-    assert not entries.pending
     with pytest.raises(KernelError):  # and again: nothing half-made was left behind
         entries.build("test-wrong", wrong)
 
@@ -218,12 +217,12 @@ def test_an_edit_anywhere_in_a_plug_in_is_noticed(plug_in, file, old, new, edge)
 
 
 def test_an_interrupt_leaves_no_half_of_an_entry(monkeypatch):
-    def interrupted():
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     kernel = make(5)
     with monkeypatch.context() as patched:
-        patched.setattr(entries.cache, "in_use", interrupted)
+        patched.setattr(entries, "_compiled", interrupted)
         with pytest.raises(KeyboardInterrupt):
             entries.build("test-interrupted", kernel)
     assert edge_of(entries.build("test-interrupted", kernel)) == 5

@@ -55,6 +55,23 @@ def test_globals_count(monkeypatch, name):
     assert sources.digest(uses) != before
 
 
+def test_what_an_inner_function_names_counts(monkeypatch):
+    def outer(x):
+        def inner(y):
+            return y + LIMIT
+
+        return inner(x)
+
+    before = sources.digest(outer)
+    monkeypatch.setitem(outer.__globals__, "LIMIT", 4)
+    assert sources.digest(outer) != before
+
+
+def test_the_files_of_intrinsics_count():
+    assert sources.origin(sources.python_function(ctz))[0] == "vforward.jit.intrinsics"
+    assert sources.digest(ctz) == sources.digest(ctz)
+
+
 def test_objects_that_numba_does_not_freeze_do_not_spoil_it(monkeypatch):
     before = sources.digest(made(object()))
     assert sources.digest(made(object())) == before
@@ -74,4 +91,3 @@ def test_what_is_foreign():
     assert sources.foreign(uses)
     assert not sources.foreign(checksum.complete)
     assert sources.in_file(uses)
-    assert ctz is not None

@@ -9,6 +9,7 @@ other end of the list at the same time; who comes second finds the work in the c
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -31,7 +32,7 @@ from vforward.io.memring import MemringPort
 from vforward.io.null import NullPort
 from vforward.io.pcap import PcapPort, write_frames
 from vforward.io.vhost import VhostUserPort
-from vforward.jit import cache, entries
+from vforward.jit import cache, entries, imports
 from vforward.layout import BUF_STRIDE
 from vforward.nodes import CATALOG
 from vforward.testing import packets
@@ -72,13 +73,13 @@ def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> 
         for node in (*CATALOG, *ELSEWHERE):
             step(node.name)
             _compile(node)
-    _marker().touch()
+    cache.part(*_marker())
     return done
 
 
 def is_complete() -> bool:
     """Whether all is compiled that this version may need."""
-    return _marker().exists()
+    return cache.place(*_marker()).exists()
 
 
 def compile_backwards() -> None:
@@ -89,16 +90,22 @@ def compile_backwards() -> None:
 
 
 def empty_cache() -> None:
-    """Remove what is compiled of this version."""
-    for path in cache.directory().iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    """Remove what is compiled of this version of the package's modules."""
+    modules = ((imports.dotted(path), imports.digest(path)) for path in _sources())
+    for name, sources in (_marker(), *modules):
+        shutil.rmtree(cache.place(name, sources), ignore_errors=True)
 
 
-def _marker() -> Path:
-    return cache.directory() / "complete"
+def _marker() -> tuple[str, str]:
+    """What there is a part of the cache for when all is compiled of just these sources."""
+    digest = hashlib.sha256()
+    for path in _sources():
+        digest.update(imports.dotted(path).encode() + path.read_bytes())
+    return "complete", digest.hexdigest()[:16]
+
+
+def _sources() -> list[Path]:
+    return sorted(cache.PACKAGE.rglob("*.py"))
 
 
 @contextmanager

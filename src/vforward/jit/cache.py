@@ -1,23 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where compiled code is kept, and when it is stale.
+"""Where compiled code is kept, for whom, and for how long.
 
-Numba's own cache looks at the file of the function alone, so an edit in a helper's file would go
-unnoticed. Here the directory is named after a hash of all sources of the package, the versions of
-the compilers and the processor: any change starts an empty directory.
+    root / stamp / MODULE-SOURCES / FUNCTION-DIGEST.nbc        one file for each compiled signature
+           |       |                |
+           |       |                what the function refers to, and its types   jit.sources, jit.store
+           |       the module's own source and all that it imports                jit.imports
+           the compilers, the processor, what of this layer compiles: stamp()
+
+A name says all that the code depends on, so nothing here is ever stale and no time of a file is looked
+at: checkouts that agree on a module share its code, an edit leaves alone what cannot have seen it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
+import platform
 import re
 import shutil
 import stat
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -27,7 +30,9 @@ import numpy as np
 from vforward.errors import KernelError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-KEEP = 16  # directories of other versions that stay, newest first: several checkouts may share the root
+MACHINERY = ("cache", "entries", "imports", "kernel", "sources", "store")
+"""The modules of this layer that compile. What is compiled in, as intrinsics, has importers like others."""
+KEEP = 8  # versions of a module, and stamps, that stay besides the newest: those used last
 STAMP = re.compile("[0-9a-f]{16}")  # so $VFORWARD_CACHE_DIR may hold directories of others
 
 
@@ -41,19 +46,18 @@ def root() -> Path:
 
 @cache
 def stamp() -> str:
-    """A hash of everything that the compiled code depends on."""
+    """A hash of what all compiled code depends on: versions, processor, Numba's settings, MACHINERY."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
-    host = llvm.get_host_cpu_name() + llvm.get_host_cpu_features().flatten()
-    bounds = os.environ.get("NUMBA_BOUNDSCHECK", "")
+    settings = {n: v for n, v in os.environ.items() if n.startswith("NUMBA_")}  # as BOUNDSCHECK
+    for name in MACHINERY:
+        digest.update((PACKAGE / "jit" / f"{name}.py").read_bytes() + b"\0")
     for part in (
+        platform.python_version(),
         numba.__version__,
         llvmlite.__version__,
         np.__version__,
-        host,
-        bounds,
-        str(PACKAGE),
+        llvm.get_host_cpu_name() + llvm.get_host_cpu_features().flatten(),
+        repr(sorted(settings.items())),
     ):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:16]
@@ -61,7 +65,7 @@ def stamp() -> str:
 
 @cache
 def directory() -> Path:
-    """This version's cache directory, made if need be, private to the user.
+    """This stamp's directory, made if need be, private to the user.
 
     Raises KernelError when it belongs to somebody else: what lies there is executed.
     """
@@ -77,8 +81,26 @@ def directory() -> Path:
     _refuse_foreign(path.parent, path.parent.stat(), sticky=stat.S_ISVTX)
     _refuse_foreign(path, path.lstat())
     if fresh:
-        _forget_old(path)
+        _forget(path, [p for p in path.parent.iterdir() if STAMP.fullmatch(p.name)])
     return path
+
+
+@cache
+def part(name: str, sources: str) -> Path:
+    """The directory, made if need be, of a module's code as compiled from these sources (a hash)."""
+    path = place(name, sources)
+    try:
+        path.mkdir(mode=0o700)
+        of_name = re.compile(re.escape(name) + "-[0-9a-f]+")
+        _forget(path, [p for p in path.parent.iterdir() if of_name.fullmatch(p.name)])
+    except FileExistsError:
+        os.utime(path)  # used last, forgotten last
+    return path
+
+
+def place(name: str, sources: str) -> Path:
+    """Where that is, made or not."""
+    return directory() / f"{name}-{sources}"
 
 
 def _refuse_foreign(path: Path, status: os.stat_result, sticky: int = 0) -> None:
@@ -93,19 +115,8 @@ def _refuse_foreign(path: Path, status: os.stat_result, sticky: int = 0) -> None
     )
 
 
-def _forget_old(current: Path) -> None:
-    others = [p for p in current.parent.iterdir() if STAMP.fullmatch(p.name) and p != current]
-    for path in sorted(others, key=lambda p: p.lstat().st_mtime, reverse=True)[KEEP:]:
+def _forget(current: Path, versions: list[Path]) -> None:
+    """Remove other versions but the KEEP that were used last."""
+    others = [(p.lstat().st_mtime, p) for p in versions if p != current and p.exists()]
+    for _, path in sorted(others, reverse=True)[KEEP:]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def in_use(part: str = "") -> Iterator[None]:
-    """Numba functions declared inside are cached in directory(), or in a part of it."""
-    settings: Any = numba.config
-    saved = settings.CACHE_DIR
-    settings.CACHE_DIR = str(directory() / part)
-    try:
-        yield
-    finally:
-        settings.CACHE_DIR = saved

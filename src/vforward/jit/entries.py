@@ -2,32 +2,32 @@
 """C entries: what the scheduler calls. ``int64_t entry(int64_t block, rows, n, edges)``.
 
 A node's *block* is an i64 array that holds, for each parameter of its kernel but idx and edge, the
-address and the length of the array. The entry is a few lines of generated source, in a real file of
-the cache directory (Numba caches functions of files only), that make arrays of those and call the
-kernel. Its name carries a hash of the kernel's own source, of the jitted helpers it uses and of the
-constants they name, so that a plug-in's edit is noticed as well as ours.
+address and the length of the array. The entry is a few lines of generated source that make arrays of
+those and call the kernel. Its module's name carries a hash of all that the kernel is compiled from.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
+import numpy as np
+from numba.core import sigutils
+from numba.core.ccallback import CFunc
+
 from vforward.errors import KernelError
-from vforward.jit import cache, sources
+from vforward.jit import sources
+from vforward.jit.intrinsics import view, view2
 from vforward.jit.kernel import merged
+from vforward.jit.sources import python_function
+from vforward.jit.store import Store
 from vforward.layout import ArrayOf
 
-pending: dict[str, tuple[Any, list[Any]]] = {}
-"""What a generated file takes up while it is imported: module name -> (kernel, dtypes)."""
-
+SIGNATURE = "int64(int64, int64, int64, int64)"
 FIXED = ("data", "meta", "idx", "edge", "count")
 PER_CALL = ("idx", "edge")
 
@@ -38,7 +38,7 @@ def parameters(kernel: Callable[..., Any]) -> dict[str, ArrayOf]:
     Raises KernelError, naming the kernel, when the first five are not the reserved ones or an
     annotation is missing.
     """
-    function = sources.python_function(kernel)
+    function = python_function(kernel)
     where = f"kernel {function.__name__} ({function.__code__.co_filename})"
     names = tuple(inspect.signature(function).parameters)
     if names[: len(FIXED)] != FIXED:
@@ -55,7 +55,7 @@ def parameters(kernel: Callable[..., Any]) -> dict[str, ArrayOf]:
 
 def returns_int(kernel: Callable[..., Any]) -> bool:
     """Whether the kernel is annotated ``-> int``."""
-    return get_type_hints(sources.python_function(kernel)).get("return") is int
+    return get_type_hints(python_function(kernel)).get("return") is int
 
 
 def block_names(kernel: Callable[..., Any]) -> list[str]:
@@ -71,58 +71,36 @@ def build(name: str, kernel: Callable[..., Any]) -> Any:
     """
     kinds = parameters(kernel)
     source = _source(kinds, returns_int(kernel))
-    cached = sources.in_file(kernel)
     digest = sources.digest(kernel, source)
     module_name = f"vforward_entry_{re.sub(r'[^A-Za-z0-9]', '_', name)}_{digest}"
-    path = cache.directory() / f"{module_name}.py"
-    if not path.exists():
-        _write(path, source.replace("CACHED", str(cached)))
-    pending[module_name] = (
-        merged(sources.python_function(kernel)),
-        [kind.dtype for kind in kinds.values()],
-    )
+    if module_name in sys.modules:
+        return sys.modules[module_name].entry
+    module: Any = ModuleType(module_name)
+    module.__dict__.update({f"D{i}": np.dtype(kind.dtype) for i, kind in enumerate(kinds.values())})
+    module.__dict__.update(np=np, view=view, view2=view2, kernel=merged(python_function(kernel)))
+    sys.modules[module_name] = module  # what Numba reads from the cache looks for it there
     try:
-        module = _load(module_name, path)
+        exec(source, module.__dict__)
+        module.entry = _compiled(module.entry, python_function(kernel))
     except Exception as error:
         raise KernelError(f"node {name}: its kernel does not compile: {error}") from error
-    finally:
-        del pending[module_name]
+    finally:  # after an interrupt as well: half a module must not be found here later
+        if not isinstance(vars(module).get("entry"), CFunc):
+            del sys.modules[module_name]
     return module.entry
 
 
-def _load(name: str, path: Path) -> ModuleType:
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # what Numba reads from the cache looks for it there
-    try:
-        with cache.in_use():
-            spec.loader.exec_module(module)
-    except BaseException:  # an interrupt as well: half a module must not be found here later
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_text(text)
-    aside.replace(path)
+def _compiled(entry: Any, kernel: Callable[..., Any]) -> Any:
+    options = {"nopython": True, "_nrt": False}
+    made: Any = CFunc(entry, sigutils.normalize_signature(SIGNATURE), {}, options)
+    if sources.in_file(kernel):
+        made._cache = Store(entry, kernel)
+    made.compile()
+    return made
 
 
 def _source(kinds: dict[str, ArrayOf], returns: bool) -> str:
     lines = [
-        "# Generated by vforward.jit.entries. Do not edit.",
-        "import numpy as np",
-        "from numba import cfunc",
-        "from vforward.jit import entries",
-        "from vforward.jit.intrinsics import view, view2",
-        "kernel, DTYPES = entries.pending[__name__]",
-        *(f"D{i} = np.dtype(DTYPES[{i}])" for i in range(len(kinds))),
-        '@cfunc("int64(int64, int64, int64, int64)", nopython=True, cache=CACHED, _nrt=False)',
         "def entry(block, rows, n, edges):",
         f"    words = view(block, {2 * len(kinds)}, np.int64)",
     ]

@@ -2,7 +2,7 @@
 """@kernel: the one decorator under which packet code is compiled.
 
 nogil, NumPy's error model (no ZeroDivisionError), no fastmath, no parallel, no reference counts and so
-no allocation, cached (jit.cache).
+no allocation, cached (jit.store).
 With NUMBA_BOUNDSCHECK=1 in the environment every array access is checked, the ones of jit.be too.
 """
 
@@ -15,7 +15,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numba
 import numpy as np
 
-from vforward.jit import cache, sources
+from vforward.jit import sources
+from vforward.jit.store import Store
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """_nrt off: Numba then counts no references to arrays (in a loop that took more time than the packets)
@@ -48,6 +49,7 @@ def merged(function: Callable[..., Any]) -> Any:
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    part = f"foreign-{sources.digest(function)}" if sources.foreign(function) else ""
-    with cache.in_use(part):
-        return numba.njit(cache=sources.in_file(function), **OPTIONS, **options)(function)
+    made: Any = numba.njit(**OPTIONS, **options)(function)
+    if sources.in_file(function):
+        made._cache = Store(function)
+    return made

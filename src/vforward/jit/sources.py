@@ -1,43 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a function of a plug-in is compiled from: its file, its helpers' files, constants of others.
+"""What a function is compiled from: its source, all functions that it refers to, values that it names.
 
-The package's own files are in jit.cache's stamp. Numba looks at the file of one function alone, and
-compiles in whatever that function names.
+Of a module of the package all that it imports counts (jit.imports). Of a plug-in, a test or an
+example the files of the functions that are reached count. Values count wherever they come from:
+Numba compiles in what a global or a closure holds at that moment.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
+import re
 from enum import Enum
+from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
-from numba.core.dispatcher import Dispatcher
+from numba.core import serialize
 
-from vforward.jit import cache
+from vforward.jit import cache as caches
+from vforward.jit import imports
+
+DIGEST = 24  # hexadecimal digits: names are never compared any further
+APART = ("builtins", "numba", "numpy", "llvmlite")  # their versions are in the cache's stamp
 
 
 def python_function(kernel: Any) -> Any:
-    """The undecorated function."""
-    return getattr(kernel, "py_func", kernel)
+    """The undecorated function, of an intrinsic too."""
+    return getattr(kernel, "py_func", getattr(kernel, "_defn", kernel))
 
 
 def in_file(function: Any) -> bool:
-    """Whether Numba can cache it: what is typed into an interpreter has no file."""
-    return Path(python_function(function).__code__.co_filename).is_file()
+    """Whether it can be cached: what is typed into an interpreter has no file."""
+    return _file(function).is_file()
 
 
 def foreign(function: Any) -> bool:
     """Whether it lies outside the package."""
-    path = Path(python_function(function).__code__.co_filename).resolve()
-    return cache.PACKAGE not in path.parents
+    return caches.PACKAGE not in _file(function).parents
+
+
+@cache
+def origin(function: Any) -> tuple[str, str]:
+    """The name of an undecorated function's module, and a hash of the sources that it is made from.
+
+    First asked when the function is decorated: what is edited later is not what runs here.
+    """
+    path = _file(function)
+    if not foreign(function):
+        return imports.dotted(path), imports.digest(path)
+    return re.sub(r"\W", "_", path.stem), hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def digest(kernel: Any, salt: str = "") -> str:
-    """A hash of the function and of all that it refers to, as far as that lies outside the package."""
+    """A hash of the function and of all that it refers to."""
     digest = hashlib.sha256(salt.encode())
     seen: set[int] = set()
     todo = [kernel]
@@ -47,30 +64,60 @@ def digest(kernel: Any, salt: str = "") -> str:
             continue
         seen.add(id(function))
         code = function.__code__
-        path = Path(code.co_filename)
-        digest.update(code.co_qualname.encode() + b"\0")
-        if not path.is_file():
-            digest.update(code.co_code + repr(code.co_consts).encode())
-        elif foreign(function):
-            digest.update(path.read_bytes())
+        parts = [function.__module__ or "", code.co_qualname, _code(code, function.__doc__)]
+        parts += origin(function) if in_file(function) else ()
         for name, value in _used(function):
-            if isinstance(value, Dispatcher):
+            if isinstance(python_function(value), FunctionType):
+                parts.append(name)
                 todo.append(value)
             else:
-                digest.update(f"{name}={_frozen(value)}\0".encode())
-    return digest.hexdigest()[:12]
+                parts.append(f"{name}={_frozen(value)}")
+        parts += [f"{name}:{_pickled(value)}" for name, value in _closure(function)]
+        digest.update("\0".join(parts).encode())
+    return digest.hexdigest()[:DIGEST]
+
+
+def _file(function: Any) -> Path:
+    return _resolved(python_function(function).__code__.co_filename)
+
+
+@cache
+def _resolved(name: str) -> Path:
+    return Path(name).resolve()
+
+
+def _code(code: CodeType, text: str | None) -> str:
+    """Bytecode and constants, less the docstring and line numbers, which may move."""
+    found = (
+        code.co_consts[1:] if text is not None and code.co_consts[:1] == (text,) else code.co_consts
+    )
+    constants = [_code(item, None) if isinstance(item, CodeType) else repr(item) for item in found]
+    return f"{code.co_code.hex()}{code.co_names}{code.co_varnames}{constants}"
+
+
+def _closure(function: Any) -> list[tuple[str, Any]]:
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return [(name, cell.cell_contents) for name, cell in cells]
 
 
 def _used(function: Any) -> list[tuple[str, Any]]:
-    """What a function refers to by name: its closure, globals, and attributes of global modules."""
-    names = function.__code__.co_names
-    found = list(inspect.getclosurevars(function).nonlocals.items())
-    for name in names:
-        value = function.__globals__.get(name)
-        found.append((name, value))
-        if isinstance(value, ModuleType) and value.__name__.split(".")[0] not in ("numpy", "numba"):
-            found += [(f"{name}.{inner}", getattr(value, inner, None)) for inner in names]
+    """What a function refers to by name: its closure, globals, and attributes of modules among them."""
+    names = _names(function.__code__)
+    found = _closure(function)
+    found += [(n, function.__globals__[n]) for n in names if n in function.__globals__]
+    for name, value in found:  # grows meanwhile: modules in modules
+        if isinstance(value, ModuleType) and value.__name__.split(".")[0] not in APART:
+            inner = [n for n in names if n in vars(value)]
+            found += [
+                (f"{name}.{n}", vars(value)[n]) for n in inner if name.count(".") < len(names)
+            ]
     return found
+
+
+def _names(code: CodeType) -> list[str]:
+    """What the code and the functions inside of it look up by name."""
+    inner = [item for item in code.co_consts if isinstance(item, CodeType)]
+    return [*code.co_names, *(name for item in inner for name in _names(item))]
 
 
 def _frozen(value: Any) -> str:
@@ -79,8 +126,20 @@ def _frozen(value: Any) -> str:
         return repr([(member.name, member.value) for member in value])
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape}{value.tobytes().hex()}"
-    if isinstance(value, (int, float, complex, str, bytes, np.generic)):
+    if isinstance(value, (int, float, complex, str, bytes, np.generic, np.dtype, Enum)):
         return repr(value)
     if isinstance(value, tuple):
         return f"({','.join(map(_frozen, value))})"
     return ""
+
+
+def _pickled(value: Any) -> str:
+    """What a closure holds besides: dtypes, types. Numba's own cache goes by the same."""
+    if _frozen(value) or isinstance(value, ModuleType):
+        return ""
+    if isinstance(python_function(value), FunctionType):
+        return ""
+    try:
+        return hashlib.sha256(serialize.dumps(value)).hexdigest()
+    except Exception:  # whatever a plug-in's object may raise: then Numba compiles none of it in
+        return ""
