@@ -3,6 +3,7 @@
 import struct
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -189,6 +190,13 @@ def test_pings():
         packets.ip4(SERVER, HOST, 47, b"gre!"),
     ]
     assert table.run(NODE, frames).edges == [PAST, PAST, MISS, MISS]
+
+
+@pytest.mark.parametrize("kind", [1, 128, 135])
+def test_the_other_familys_icmp_is_for_the_rules(kind):
+    assert Table().run(NODE, [packets.ip4(HOST, SERVER, 58, bytes([kind, *range(9)]))]).edges == [
+        MISS
+    ]
 
 
 def test_an_error_goes_with_its_session():

@@ -3,6 +3,7 @@
 import struct
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,6 +99,13 @@ def test_pings_and_what_is_of_no_flow():
         packets.ip6(HOST, SERVER, 59),
     ]
     assert table.run(NODE, frames).edges == [PAST, PAST, MISS, MISS]
+
+
+@pytest.mark.parametrize("kind", [3, 8, 13])
+def test_the_other_familys_icmp_is_for_the_rules(kind):
+    assert Table().run(NODE, [packets.ip6(HOST, SERVER, 1, bytes([kind, *range(9)]))]).edges == [
+        MISS
+    ]
 
 
 def test_an_error_goes_with_its_session():

@@ -41,7 +41,7 @@ from vforward.layout import (
     Rows,
 )
 from vforward.nodes.session.outcome import Count, Edge, after_error, conclude, drop
-from vforward.packet import ip4, tcp
+from vforward.packet import ip4, ip6, tcp
 from vforward.packet import ports as l4_ports
 from vforward.packet.translate import translate4, usual4
 from vforward.tables import session as t
@@ -85,6 +85,8 @@ def _look_closer(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, 
     else:
         both = l4_ports.load(data, row, l4, protocol, end)
     if both == l4_ports.NONE:
+        if protocol == ip6.ICMP6:  # means nothing here, and is of no flow: what do the rules say?
+            return arcs.proceed(meta, row)
         if protocol != ip4.ICMP:
             return drop(meta, row, count, i64(Count.SHORT))
         return after_error(meta, row, count, skips, related4(s, data, meta, row, l3, zone))

@@ -25,7 +25,7 @@ from vforward.jit.kernel import i64, kernel, u64
 from vforward.jit.vector import near16
 from vforward.layout import PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
 from vforward.nodes.session.outcome import Count, Edge, after_error, conclude, drop
-from vforward.packet import icmp6, ip6
+from vforward.packet import icmp6, ip4, ip6
 from vforward.packet import ports as l4_ports
 from vforward.tables import session as t
 from vforward.tables import session_index as index
@@ -47,7 +47,9 @@ def _without_ports(
     l4: Any,
     zone: Any,
 ) -> Any:
-    """The edge of a packet that is of no flow: an ICMPv6 message, or cut off."""
+    """The edge of a packet that is of no flow: an ICMPv6 message, one of ICMPv4, or cut off."""
+    if protocol == ip4.ICMP:  # means nothing here
+        return arcs.proceed(meta, row)
     if protocol != ip6.ICMP6:
         return drop(meta, row, count, i64(Count.SHORT))
     if l4 < i64(meta[row].end) and data[row, l4] < icmp6.INFORMATIONAL:
