@@ -222,13 +222,45 @@ def _follow_first(
 
 
 @inline
-def _refuse(data: Any, meta: Any, row: Any, count: Any) -> Any:
-    """Tell the sender that it is prohibited. Returns the edge."""
-    count[Count.REJECTED] += u64(1)
-    if data[row, i64(meta[row].l3) + ip4.PROTOCOL] == ip4.TCP:
-        return i64(Edge.RESET)
+def _judge(
+    data: Any, meta: Any, row: Any, bundle: Any, fields: Any, flow: Any, end: Any, action: Any,
+    own: Any, tables: Any, count: Any,
+) -> Any:  # fmt: skip
+    """Whether a packet goes on by what its rule says, where need be with a session: 0, or ~reason.
+
+    fields: the packet's own.
+    """
+    stateless = not own and action.flags & policy.STATELESS != 0
+    if flow == f.TRUNCATED:
+        return ~i64(Count.TRUNCATED)
+    if not own and action.kind != policy.PERMIT:
+        return ~i64(Count.REJECTED) if action.kind == policy.REJECT else ~i64(Count.DENIED)
+    if i64(fields[f.COMMON4 + f.KIND]) & f.LATER:
+        return i64(0) if own or stateless else ~i64(Count.PIECE)
+    if stateless:
+        return i64(0)
+    if flow >= 0:
+        grant = policy.grant(action, own, fields[f.COMMON4 + f.PLACE])
+        said = _begin(data, meta, row, bundle, fields, flow, end, grant, tables)
+        count[Count.SESSIONS] += u64(said == 1)
+        return min(said, 0)
+    if not own and _source_rule(bundle, fields, tables) != NIL:
+        return ~i64(Count.UNTRANSLATED)
+    return i64(0)
+
+
+@inline
+def _refuse(data: Any, meta: Any, row: Any, reason: Any, count: Any) -> Any:
+    """Count a packet that does not go on. Returns its edge: its sender is told, or it is dropped."""
+    count[reason] += u64(1)
+    meta[row].reason = reason
     meta[row].scratch = PROHIBITED
-    return i64(Edge.ERROR)
+    if reason == Count.PORTS_EXHAUSTED:
+        return i64(Edge.ERROR)
+    if reason != Count.REJECTED:
+        return i64(Edge.DROP)
+    is_tcp = data[row, i64(meta[row].l3) + ip4.PROTOCOL] == ip4.TCP
+    return i64(Edge.RESET) if is_tcp else i64(Edge.ERROR)
 
 
 @kernel
@@ -272,46 +304,20 @@ def ip4_acl(
     s = session.shard(sessions)
     tables = (s, nat_pools, ports, found, room, rule_hits)
     for i in range(idx.size):
-        row = i64(idx[i])
-        flow = flows[i]
-        later = i64(fields[f.WORDS4 * i + f.COMMON4 + f.KIND]) & f.LATER
-        if later:
+        row, flow, mine = i64(idx[i]), flows[i], fields[f.WORDS4 * i :]
+        if i64(mine[f.COMMON4 + f.KIND]) & f.LATER:
             to = _follow_first(data, meta, row, flow, s, ports, skips, count)
             if to >= 0:
                 edge[i] = to
                 continue
-        own = meta[row].flags & SELF_MADE != 0
-        action = actions[found[i]]
+        own, action = meta[row].flags & SELF_MADE != 0, actions[found[i]]
         if not own:
             policy.count_hit(rule_hits, i64(action.hits), packet_bytes(meta, row))
-        kind = policy.PERMIT if own else i64(action.kind)
-        said = i64(0)
-        if flow == f.TRUNCATED:
-            said = ~i64(Count.TRUNCATED)
-        elif kind == policy.REJECT:
-            edge[i] = _refuse(data, meta, row, count)
-            continue
-        elif kind != policy.PERMIT:
-            said = ~i64(Count.DENIED)
-        elif later:
-            if not own and action.flags & policy.STATELESS == 0:
-                said = ~i64(Count.PIECE)
-        elif flow >= 0 and (own or action.flags & policy.STATELESS == 0):
-            grant = policy.grant(action, own, fields[f.WORDS4 * i + f.COMMON4 + f.PLACE])
-            mine = fields[f.WORDS4 * i :]
-            said = _begin(data, meta, row, bundle, mine, flow, ends[i], grant, tables)
-            count[Count.SESSIONS] += u64(said == 1)
-        elif not own and action.flags & policy.STATELESS == 0:
-            mine = fields[f.WORDS4 * i :]
-            if _source_rule(bundle, mine, tables) != NIL:
-                said = ~i64(Count.UNTRANSLATED)
+        said = _judge(
+            data, meta, row, bundle, mine, flow, ends[i], action, own, tables, count
+        )  # fmt: skip
         if said < 0:
-            count[~said] += u64(1)
-            meta[row].reason = ~said
-            edge[i] = Edge.DROP
-            if said == ~i64(Count.PORTS_EXHAUSTED):
-                meta[row].scratch = PROHIBITED
-                edge[i] = Edge.ERROR
+            edge[i] = _refuse(data, meta, row, ~said, count)
             continue
         treated = i64(0) if own else i64(action.treatment)
         meta[row].treatment = treated

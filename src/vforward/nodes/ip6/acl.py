@@ -134,9 +134,35 @@ def _follow_first(
 
 
 @inline
-def _refuse(meta: Any, row: Any, kind: Any, count: Any) -> Any:
-    """Tell the sender that it is prohibited. Returns the edge."""
-    count[Count.REJECTED] += u64(1)
+def _judge(
+    data: Any, meta: Any, row: Any, kind: Any, place: Any, flow: Any, zone: Any, action: Any, own: Any,
+    s: Any, count: Any,
+) -> Any:  # fmt: skip
+    """Whether a packet goes on by what its rule says, where need be with a session: 0, or ~reason.
+
+    kind, place: its fields.
+    """
+    stateless = not own and action.flags & policy.STATELESS != 0
+    if flow == f.TRUNCATED:
+        return ~i64(Count.TRUNCATED)
+    if not own and action.kind != policy.PERMIT:
+        return ~i64(Count.REJECTED) if action.kind == policy.REJECT else ~i64(Count.DENIED)
+    if kind & f.LATER:
+        return i64(0) if own or stateless else ~i64(Count.PIECE)
+    if stateless or flow < 0:
+        return i64(0)
+    said = _begin(data, meta, row, kind, flow, zone, policy.grant(action, own, place), s)
+    count[Count.SESSIONS] += u64(said == 1)
+    return min(said, 0)
+
+
+@inline
+def _refuse(meta: Any, row: Any, kind: Any, reason: Any, count: Any) -> Any:
+    """Count a packet that does not go on. Returns its edge: its sender is told, or it is dropped."""
+    count[reason] += u64(1)
+    meta[row].reason = reason
+    if reason != Count.REJECTED:
+        return i64(Edge.DROP)
     if kind >> 24 == ip6.TCP:
         return i64(Edge.RESET)
     meta[row].scratch = icmp6.PROHIBITED
@@ -189,25 +215,10 @@ def ip6_acl(
         action = actions[found[i]]
         if not own:
             policy.count_hit(rule_hits, i64(action.hits), packet_bytes(meta, row))
-        said = i64(0)
-        if flow == f.TRUNCATED:
-            said = ~i64(Count.TRUNCATED)
-        elif not own and action.kind == policy.REJECT:
-            edge[i] = _refuse(meta, row, kind, count)
-            continue
-        elif not own and action.kind != policy.PERMIT:
-            said = ~i64(Count.DENIED)
-        elif kind & f.LATER:
-            if not own and action.flags & policy.STATELESS == 0:
-                said = ~i64(Count.PIECE)
-        elif flow >= 0 and (own or action.flags & policy.STATELESS == 0):
-            granted = policy.grant(action, own, fields[at + f.PLACE])
-            said = _begin(data, meta, row, kind, flow, zone, granted, s)
-            count[Count.SESSIONS] += u64(said == 1)
+        place = fields[at + f.PLACE]
+        said = _judge(data, meta, row, kind, place, flow, zone, action, own, s, count)
         if said < 0:
-            count[~said] += u64(1)
-            meta[row].reason = ~said
-            edge[i] = Edge.DROP
+            edge[i] = _refuse(meta, row, kind, ~said, count)
             continue
         treated = i64(0) if own else i64(action.treatment)
         meta[row].treatment = treated
