@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vforward.jit import cache, sources
+from vforward.jit import be, cache, sources
+from vforward.jit.atomics import load_acquire16
+from vforward.jit.intrinsics import ctz, prefetch
 from vforward.jit.kernel import kernel
 from vforward.jit.store import Store
+from vforward.packet import checksum
 
 LOW = (
     '"""Text."""\nfrom vforward.jit.kernel import inline\n@inline\ndef low(x):\n    return x + 1\n'
@@ -173,6 +176,21 @@ def test_a_value_that_changes_at_run_time_is_noticed(monkeypatch):
     assert again(scale)(3) == 15
     monkeypatch.undo()
     assert again(scale)(3) == 6
+
+
+@kernel
+def uses_everything(data, where):
+    prefetch(data, where)
+    word = be.load16(data, where, where) + ctz(be.load64(data, where, where))
+    be.store32(data, where, where, word + checksum.fold(word))
+    return min(word, load_acquire16(where))
+
+
+def test_to_compile_changes_no_digest():
+    """Else what is saved would not be found: under which name, is asked before and after."""
+    before = sources.digest(uses_everything)
+    uses_everything.compile("(uint8[:,::1], int64)")
+    assert sources.digest(uses_everything) == before
 
 
 def closing_over(value):
