@@ -67,7 +67,12 @@ def test_the_interpreter_runs_on_beside_a_kernel():
 
 def test_helpers_are_merged():
     assert four_times(3) == 12
-    assert merged(four_times.py_func)(4) == 16
+
+
+def test_a_merged_kernel_is_for_other_kernels():
+    names = {"inner": merged(four_times.py_func)}
+    exec("def outer(a):\n    return inner(a) + 1\n", names)
+    assert kernel(names["outer"])(4) == 17
 
 
 def test_a_kernel_that_allocates_is_refused():

@@ -18,9 +18,15 @@ import numpy as np
 from vforward.jit import sources
 from vforward.jit.store import Store
 
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "_nrt": False,
+    "no_cfunc_wrapper": True,
+}
 """_nrt off: Numba then counts no references to arrays (in a loop that took more time than the packets)
-and refuses to compile what would allocate."""
+and refuses to compile what would allocate. No C wrapper: it is for functions as values, and costs a
+tenth of a compile."""
 
 i64: Any = np.int64
 """In kernels: widen to a signed 64-bit integer, the kind that mixes with literals."""
@@ -44,8 +50,8 @@ def inline(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def merged(function: Callable[..., Any]) -> Any:
-    """As inline, not cached by itself: for the kernel inside its C entry."""
-    return numba.njit(forceinline=True, **OPTIONS)(function)
+    """As inline, not cached by itself and not to be called from Python: for a kernel in its C entry."""
+    return numba.njit(forceinline=True, no_cpython_wrapper=True, **OPTIONS)(function)
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
