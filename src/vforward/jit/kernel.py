@@ -27,6 +27,8 @@ OPTIONS: dict[str, Any] = {
 """_nrt off: Numba then counts no references to arrays (in a loop that took more time than the packets)
 and refuses to compile what would allocate. No C wrapper: it is for functions as values, and costs a
 tenth of a compile."""
+INNER: dict[str, Any] = {"no_cpython_wrapper": True}
+"""Of what Python never calls."""
 
 i64: Any = np.int64
 """In kernels: widen to a signed 64-bit integer, the kind that mixes with literals."""
@@ -51,7 +53,7 @@ def inline(function: Callable[P, R]) -> Callable[P, R]:
 
 def merged(function: Callable[..., Any]) -> Any:
     """As inline, not cached by itself and not to be called from Python: for a kernel in its C entry."""
-    return numba.njit(forceinline=True, no_cpython_wrapper=True, **OPTIONS)(function)
+    return numba.njit(forceinline=True, **OPTIONS, **INNER)(function)
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
