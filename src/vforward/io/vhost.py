@@ -7,7 +7,7 @@ guest's buffers and ours, by the worker (io.vhost_rx, io.vhost_tx); the guest se
 What it says on the socket is followed by a thread of the port's (rings.vhost_user).
 
 The peer is not trusted. Whatever it says or writes that cannot be right loses it its connection, with
-the reason logged and counted (peer_faults); then it may come again, after BAD_PEER_S.
+the reason logged and counted (peer_faults); then it may come again (io.vhost_peers).
 
 Limits: one pair of split queues; x86-64 or another little-endian machine.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import select
 import socket
-import threading
 from collections import Counter
 from collections.abc import Callable
 
@@ -29,6 +28,7 @@ from vforward.io import shim, vhost_rx, vhost_tx
 from vforward.io.libc import libc_address
 from vforward.io.port import Port, Tables, default_mac
 from vforward.io.vhost_memory import GuestMemory
+from vforward.io.vhost_peers import Peers
 from vforward.memory.pool import Pool
 from vforward.rings import guest_memory, vhost_message, vhost_user
 from vforward.rings import virtqueue as vq
@@ -39,9 +39,6 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 """How soon a queue that the worker gave up is noticed."""
-MESSAGE_S = 2.0
-"""For a message to come or go as a whole."""
-BAD_PEER_S = 0.5
 
 
 class VhostUserPort(Port):
@@ -64,22 +61,15 @@ class VhostUserPort(Port):
         trusted: bool = False,
     ) -> None:
         self.path = path
-        self.server = server
         self.mtu = mtu
         self.features = vhost_user.FEATURES | (vhost_user.OFFLOADS if offloads else 0)
         self.queues = [vq.new(), vq.new()]  # what the guest receives; what it sends
-        self.peers = 0
-        """How many there were so far."""
-        self.peer_faults: Counter[str] = Counter()
-        """How many were let go, by reason."""
-        self._connected = False
+        self._peers = Peers(path, self._attend, server=server)
         self._given_mac = mac
         self._memory = GuestMemory(trusted=trusted)
         self._port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
         self._events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
-        self._endpoint: Endpoint | None = None
         self._epoll: select.epoll | None = None
-        self._thread: threading.Thread | None = None
         self._quiesce: Callable[[], bool] = lambda: True
 
     def open(self, number: int, pool: Pool) -> None:
@@ -87,7 +77,7 @@ class VhostUserPort(Port):
         shim.address("vf_window_open")  # ShimMissing here, before anything is open
         self._warm()
         self.mac = self._given_mac or default_mac(number)
-        self._endpoint = Endpoint(self.path, server=self.server)
+        self._peers.open()
         self._epoll = select.epoll()
         self._port[vhost_rx.NUMBER] = number
         self._port[vhost_rx.RING] = shim.address("vf_bell_ring")
@@ -99,8 +89,7 @@ class VhostUserPort(Port):
 
     def attach(self, quiesce: Callable[[], bool]) -> None:
         self._quiesce = quiesce
-        self._thread = threading.Thread(target=self._serve, name="vhost-user", daemon=True)
-        self._thread.start()
+        self._peers.start()
 
     def rx(self) -> tuple[Node, Tables]:
         return vhost_rx.NODE, self._tables(self.queues[1])
@@ -116,19 +105,21 @@ class VhostUserPort(Port):
         """Whether a peer is there and both queues run."""
         return all(int(queue[vq.STATE]) == vq.READY for queue in self.queues)
 
+    @property
+    def peers(self) -> int:
+        """How many there were so far."""
+        return self._peers.number
+
+    @property
+    def peer_faults(self) -> Counter[str]:
+        """How many were let go, by reason."""
+        return self._peers.faults
+
     def peer(self) -> str:
-        lost = ", ".join(f"{n} for its {reason}" for reason, n in self.peer_faults.most_common())
-        state = "forwarding" if self.ready else "connected" if self._connected else "nobody there"
-        return f"{state}; peers so far: {self.peers}; let go: {lost or 'none'}"
+        return self._peers.text(ready=self.ready)
 
     def close(self) -> None:
-        endpoint, self._endpoint = self._endpoint, None
-        if endpoint is not None:
-            endpoint.stop()
-            if self._thread is not None:
-                self._thread.join()
-                self._thread = None
-            endpoint.close()
+        self._peers.close()
         epoll, self._epoll = self._epoll, None
         if epoll is not None:
             shim.lib.vf_bell_close(shim.pointer(self._bell()))
@@ -186,38 +177,15 @@ class VhostUserPort(Port):
         vq.resume(queue)
         vq.start(queue)
 
-    def _serve(self) -> None:
-        endpoint = self._endpoint
-        assert endpoint is not None
-        while (peer := endpoint.next_peer()) is not None:
-            self.peers += 1
-            self._connected = True
-            log.info("%s: a peer has come", self._name())
-            session = Session(self)
-            reason = ""
-            with peer:
-                peer.settimeout(MESSAGE_S)
-                try:
-                    while not endpoint.stopped:
-                        session.check()
-                        if endpoint.wait(peer, LOOK_S) and not _step(peer, session):
-                            break
-                except vhost_message.BadPeer as error:
-                    reason = error.reason
-                    log.warning("%s: the peer is let go: %s", self._name(), error)
-                except OSError as error:
-                    reason = "socket"
-                    log.info("%s: the peer is let go: %s", self._name(), error)
-                except Exception:  # a fault of ours: the peer loses its connection, others nothing
-                    reason = "internal"
-                    log.exception("%s: the peer is let go", self._name())
-                finally:
-                    session.close()
-                    self._connected = False
-            log.info("%s: the peer has gone", self._name())
-            if reason:
-                self.peer_faults[reason] += 1
-                endpoint.wait(None, BAD_PEER_S)
+    def _attend(self, peer: socket.socket, endpoint: Endpoint) -> None:
+        session = Session(self)
+        try:
+            while not endpoint.stopped:
+                session.check()
+                if endpoint.wait(peer, LOOK_S) and not _step(peer, session):
+                    break
+        finally:
+            session.close()
 
 
 def _step(peer: socket.socket, session: Session) -> bool:

@@ -23,16 +23,9 @@ from typing import Any
 import numpy as np
 
 from vforward.graph.node import INFO, Kind, Labels, Node
-from vforward.io.af_packet_rx import vnet_header
-from vforward.io.linux import (
-    VIRTIO_NET_HDR,
-    VIRTIO_NET_HDR_F_NEEDS_CSUM,
-    VIRTIO_NET_HDR_GSO_ECN,
-    VIRTIO_NET_HDR_GSO_TCPV4,
-    VIRTIO_NET_HDR_GSO_TCPV6,
-)
 from vforward.io.port import RxEdge
-from vforward.io.vhost_copy import CHAIN_PIECES, HEADER_AT, PIECES_AT, SLOTS, copy_in
+from vforward.io.vhost_copy import CHAIN_PIECES, PIECES_AT, SLOTS, copy_in
+from vforward.io.vhost_header import take_over
 from vforward.jit.atomics import load_once64
 from vforward.jit.intrinsics import address, call2, call4, copy, prefetch, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
@@ -54,9 +47,6 @@ ETHERNET = 14
 LINE = 64
 PUBLISH_EVERY = 64
 """Buffers, after which the driver may have them back: it need not wait for all of a vector."""
-
-# Features (section 5.1.3) by which a guest leaves work to us.
-CSUM, HOST_TSO4, HOST_TSO6, HOST_ECN = (1 << bit for bit in (0, 11, 12, 13))
 
 
 class RxCount(Labels):
@@ -98,35 +88,6 @@ def interrupt(queue: Any, port: Any, n: Any) -> None:
         call2(i64(port[RING]), address(port) + 8 * BELL, fd)
 
 
-@inline
-def _agreed(features: Any, flags: Any, kind: Any) -> bool:
-    """Whether the guest may leave that to us."""
-    if flags & VIRTIO_NET_HDR_F_NEEDS_CSUM == 0:
-        return kind == 0  # a segment without a checksum to finish is none (section 5.1.6.2)
-    needed = CSUM
-    if kind & VIRTIO_NET_HDR_GSO_ECN:
-        needed |= HOST_ECN
-    kind &= ~VIRTIO_NET_HDR_GSO_ECN
-    if kind == VIRTIO_NET_HDR_GSO_TCPV4:
-        needed |= HOST_TSO4
-    elif kind == VIRTIO_NET_HDR_GSO_TCPV6:
-        needed |= HOST_TSO6
-    elif kind:
-        return False
-    return features & needed == needed
-
-
-@kernel
-def _header(data: Any, meta: Any, work: Any, queue: Any, row: Any) -> bool:
-    """Take over the header that was copied to work[HEADER_AT:]. Returns whether it is right."""
-    where = address(work) + 8 * HEADER_AT
-    header = view(where, 1, VIRTIO_NET_HDR)[0]
-    header.flags = header.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM
-    if not _agreed(i64(queue[vq.FEATURES]), i64(header.flags), i64(header.gso_type)):
-        return False
-    return vnet_header(data, meta, row, where, 0)
-
-
 @kernel
 def _any(
     data: Any, meta: Any, count: Any, pool: Any, queue: Any, memory: Any, work: Any, number: Any,
@@ -150,7 +111,7 @@ def _any(
         count[RxCount.NO_CHAIN] += u64(1)
         return i64(NIL)
     copy_in(data, meta, work, pieces, i64(queue[vq.HEADER]), row)
-    if not _header(data, meta, work, queue, row):
+    if not take_over(data, meta, work, i64(queue[vq.FEATURES]), row):
         put_rest(pool, meta, row)
         put_one(pool, row)
         count[RxCount.BAD_OFFLOAD] += u64(1)

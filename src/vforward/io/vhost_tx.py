@@ -17,12 +17,6 @@ from typing import Any
 import numpy as np
 
 from vforward.graph.node import INFO, Labels, Node
-from vforward.io.linux import (
-    VIRTIO_NET_HDR_F_NEEDS_CSUM,
-    VIRTIO_NET_HDR_GSO_ECN,
-    VIRTIO_NET_HDR_GSO_TCPV4,
-    VIRTIO_NET_HDR_GSO_TCPV6,
-)
 from vforward.io.port import TxEdge
 from vforward.io.vhost_copy import (
     CHAIN_PIECES,
@@ -33,6 +27,7 @@ from vforward.io.vhost_copy import (
     SLOTS,
     copy_out,
 )
+from vforward.io.vhost_header import leave
 from vforward.io.vhost_rx import LINE, PUBLISH_EVERY, interrupt
 from vforward.jit.intrinsics import address, copy, prefetch_write, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
@@ -49,15 +44,12 @@ from vforward.layout import (
     Meta,
     Rows,
 )
-from vforward.memory.buffer import buffer_bytes, byte_address
+from vforward.memory.buffer import byte_address
 from vforward.memory.chain import length as chain_length
 from vforward.memory.pool import put_one, put_rest
-from vforward.packet.checksum import complete
 from vforward.rings import guest_memory
 from vforward.rings import virtqueue as vq
-
-# Features (section 5.1.3): what a guest says that it takes.
-GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, MRG_RXBUF = (1 << bit for bit in (1, 7, 8, 9, 15))
+from vforward.rings.vhost_user import MRG_RXBUF
 
 
 class TxCount(Labels):
@@ -97,40 +89,6 @@ def _look_ahead(queue: Any, memory: Any, work: Any, n: Any) -> None:
         work[k] = number
         work[SLOTS + k] = here
         work[2 * SLOTS + k] = length
-
-
-@kernel
-def _offload(data: Any, meta: Any, row: Any, features: Any, header: Any) -> bool:
-    """Say in the header, u8[12], what is left to the guest, or do it. Returns whether it can be."""
-    record = meta[row]
-    if record.flags & GSO:
-        kind = i64(record.gso_type) & ~VIRTIO_NET_HDR_GSO_ECN
-        needed = GUEST_CSUM
-        if record.gso_type & VIRTIO_NET_HDR_GSO_ECN:
-            needed |= GUEST_ECN
-        if kind == VIRTIO_NET_HDR_GSO_TCPV4:
-            needed |= GUEST_TSO4
-        elif kind == VIRTIO_NET_HDR_GSO_TCPV6:
-            needed |= GUEST_TSO6
-        else:
-            return False
-        if features & needed != needed or not record.flags & CSUM_PARTIAL:
-            return False
-        fields = view(address(header), 6, np.uint16)
-        header[1] = record.gso_type
-        fields[1] = min(i64(record.hdr_len), buffer_bytes(meta, row))
-        fields[2] = record.gso_size
-    if record.flags & CSUM_PARTIAL:
-        if not features & GUEST_CSUM:
-            return complete(data, meta, row)
-        start = i64(record.csum_start) - i64(record.off)
-        if start < 0 or start + i64(record.csum_off) + 2 > buffer_bytes(meta, row):
-            return False
-        fields = view(address(header), 6, np.uint16)
-        header[0] = VIRTIO_NET_HDR_F_NEEDS_CSUM
-        fields[3] = start
-        fields[4] = record.csum_off
-    return True
 
 
 @kernel
@@ -178,7 +136,7 @@ def _any(
     header = view(address(work) + 8 * HEADER_AT, 16, np.uint8)
     for b in range(16):
         header[b] = 0
-    if not _offload(data, meta, row, i64(queue[vq.FEATURES]), header):
+    if not leave(data, meta, row, i64(queue[vq.FEATURES]), header):
         return i64(UNSENT - TxCount.REFUSED)
     needed = i64(queue[vq.HEADER]) + chain_length(meta, row)
     heads = _gather_buffers(queue, memory, work, at, available, needed)

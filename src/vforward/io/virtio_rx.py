@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""virtio-rx: take frames from a virtio-net device, which has written them to buffers of ours.
+
+VIRTIO 1.2, section 5.1.6 (network device) over rings.virtqueue_driver. A frame is a virtio-net header
+and bytes, in one buffer or, with mergeable buffers, several. Two passes over a vector: find the
+buffers and ask for their cache lines; then copy. The device can still write there, so nothing is
+looked at twice: headers are parsed in our own buffers, after the copy.
+
+While frames come the queue is polled and the device told not to call; after IDLE_POLLS polls that
+found nothing it is asked to, as in io.vhost_rx.
+
+Reads   the queue, the buffers shared with the device
+Writes  data, meta (as every receive node); flags CHAINED, CSUM_PARTIAL, GSO; the available ring
+Drops   before the graph sees them: see RxCount
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vforward.graph.node import INFO, Kind, Labels, Node
+from vforward.io.port import RxEdge
+from vforward.io.vhost_copy import CHAIN_PIECES, PIECES_AT, SLOTS, copy_in
+from vforward.io.vhost_header import take_over
+from vforward.io.vhost_rx import (
+    BELL,
+    DRAIN_EVERY,
+    EPOLL,
+    EPOLL_EVENTS,
+    EPOLL_WAIT,
+    ETHERNET,
+    EVENTS,
+    IDLE_POLLS,
+    LINE,
+    NUMBER,
+    PUBLISH_EVERY,
+    RING,
+)
+from vforward.jit.atomics import load_once16, load_once64
+from vforward.jit.intrinsics import address, ask_read, call2, call4, copy, view2
+from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.layout import BUF_ROOM, HEADROOM, NIL, U64, Counts, Data, Edges, Meta, Rows
+from vforward.memory.buffer import begin_packet, byte_address, packet_bytes
+from vforward.memory.chain import LONGEST, begin_chain
+from vforward.memory.pool import put_one, put_rest, take_one
+from vforward.rings import virtqueue as vq
+from vforward.rings import virtqueue_driver as driver
+from vforward.rings.vhost_user import MRG_RXBUF
+
+HEADER = 12
+"""Bytes of the virtio-net header (VERSION_1)."""
+BUFFERS_AT = 10
+"""In it: of how many buffers the frame is, u16."""
+NOT_CHECKED = 2  # the flag DATA_VALID, of which nothing is believed
+
+
+class RxCount(Labels):
+    """Counters of virtio-rx."""
+
+    BYTES = 0, "bytes received", INFO
+    NO_BUFFER = 1, "frames left where they were, since no buffer was free: calls", INFO
+    TRUNCATED = 2, "frames of no Ethernet length, or longer than any packet"
+    BAD_OFFLOAD = 3, "frames whose checksum or segmentation fields are wrong, or not agreed on"
+    NO_CHAIN = 4, "long frames for which too few buffers were free"
+    BROKEN = 5, "times the queue was given up: what the peer wrote cannot be right", INFO
+
+
+@inline
+def _idle(queue: Any, port: Any) -> None:
+    """Nothing has come. See io.vhost_rx."""
+    polls = i64(queue[vq.IDLE]) + 1
+    queue[vq.IDLE] = u64(polls)
+    if polls == IDLE_POLLS:
+        driver.ask_for_calls(queue)
+    if polls >= IDLE_POLLS and polls % DRAIN_EVERY == 0:
+        call4(i64(port[EPOLL_WAIT]), i64(port[EPOLL]), i64(port[EVENTS]), EPOLL_EVENTS, 0)
+
+
+@inline
+def _busy(queue: Any) -> None:
+    """Something has."""
+    if i64(queue[vq.IDLE]) >= IDLE_POLLS:
+        driver.refuse_calls(queue)
+    queue[vq.IDLE] = u64(0)
+
+
+@inline
+def kick(queue: Any, port: Any, n: Any) -> None:
+    """Kick the device for n buffers just published, if it wants that."""
+    if driver.wants_kick(queue, n):
+        call2(i64(port[RING]), address(port) + 8 * BELL, i64(queue[vq.CALL]))
+
+
+@inline
+def _look_ahead(queue: Any, work: Any, n: Any, waiting: Any) -> None:
+    """For each of n buffers: its number, what is left of its batch, its length; and ask for its first
+    two cache lines: a short frame behind its header lies in both.
+    """
+    batch = i64(queue[driver.BATCH])
+    for k in range(n):
+        number, length, batch = driver.returned(queue, k, waiting, batch)
+        work[k] = number
+        work[SLOTS + k] = batch
+        work[2 * SLOTS + k] = length
+        if number >= 0:
+            here = driver.buffer(queue, number)
+            ask_read(here)
+            ask_read(here + LINE)
+
+
+@inline
+def _length(work: Any, at: Any) -> Any:
+    """Bytes of the at-th buffer, or -Fault."""
+    length = i64(work[2 * SLOTS + at])
+    if i64(work[at]) < 0:
+        return -i64(driver.Fault.NUMBER)
+    return length if length <= driver.STRIDE else -i64(driver.Fault.LENGTH)
+
+
+@kernel
+def _pieces(queue: Any, work: Any, at: Any, n: Any) -> Any:
+    """List the buffers of the frame that begins in the at-th of n. Returns how many, or -Fault.
+
+    0: not all of them are here yet.
+    """
+    length = _length(work, at)
+    if length < HEADER:
+        return length if length < 0 else -i64(driver.Fault.LENGTH)
+    buffers = i64(1)
+    if queue[vq.FEATURES] & u64(MRG_RXBUF):
+        buffers = i64(load_once16(driver.buffer(queue, i64(work[at])) + BUFFERS_AT))
+        if buffers == 0 or buffers > min(SLOTS, i64(queue[vq.SIZE])):
+            return -i64(driver.Fault.MERGED)
+        if at + buffers > n:
+            return i64(0)
+    pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
+    for p in range(buffers):
+        length = _length(work, at + p)
+        if length < 0:
+            return length
+        pieces[p, 0], pieces[p, 1] = driver.buffer(queue, i64(work[at + p])), length
+    return buffers
+
+
+@kernel
+def _any(
+    data: Any, meta: Any, count: Any, pool: Any, queue: Any, work: Any, buffers: Any, port: Any
+) -> Any:
+    """Take a frame of any shape, whose pieces are listed. Returns its row, or NIL: dropped, counted."""
+    pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
+    total = i64(-HEADER)
+    for p in range(buffers):
+        total += pieces[p, 1]
+    if total < ETHERNET or total > LONGEST:
+        count[RxCount.TRUNCATED] += u64(1)
+        return i64(NIL)
+    row = take_one(pool)
+    if row == NIL or not begin_chain(meta, pool, row, total, port):
+        if row != NIL:
+            put_one(pool, row)
+        count[RxCount.NO_CHAIN] += u64(1)
+        return i64(NIL)
+    copy_in(data, meta, work, pieces, HEADER, row)
+    if not take_over(data, meta, work, i64(queue[vq.FEATURES]), row):
+        put_rest(pool, meta, row)
+        put_one(pool, row)
+        count[RxCount.BAD_OFFLOAD] += u64(1)
+        return i64(NIL)
+    return row
+
+
+@inline
+def _simple(queue: Any, work: Any, at: Any) -> bool:
+    """Whether the at-th buffer is one frame with nothing left to do, for one buffer of ours."""
+    length = i64(work[2 * SLOTS + at])
+    if i64(work[at]) < 0 or length < HEADER + ETHERNET or length > HEADER + BUF_ROOM:
+        return False
+    here = driver.buffer(queue, i64(work[at]))
+    if load_once64(here) & u64(0xFFFF & ~NOT_CHECKED) != u64(0):  # flags, gso_type
+        return False
+    return load_once16(here + BUFFERS_AT) == u64(1) or not queue[vq.FEATURES] & u64(MRG_RXBUF)
+
+
+@inline
+def _give_back(queue: Any, work: Any, first: Any, after: Any) -> None:
+    """Lend the buffers that were emptied to the device again."""
+    for k in range(first, after):
+        driver.offer(queue, k - first, i64(work[k]))
+    driver.publish(queue, after - first)
+
+
+@kernel
+def rx(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64, port: U64,
+    work: U64,
+) -> int:  # fmt: skip
+    if not vq.ready(queue):
+        return 0
+    waiting = driver.waiting(queue)
+    if waiting == 0:
+        _idle(queue, port)
+        return 0
+    _busy(queue)
+    fault = -min(waiting, 0)
+    n = min(waiting, SLOTS)
+    _look_ahead(queue, work, n, waiting)
+    base, number = address(data), port[NUMBER]
+    taken, given, kept, total = i64(0), i64(0), 0, i64(0)
+    while taken < n and kept < idx.size:
+        buffers = i64(1)
+        if _simple(queue, work, taken):
+            row = take_one(pool)
+            if row == NIL:
+                count[RxCount.NO_BUFFER] += u64(1)
+                break
+            here, length = driver.buffer(queue, i64(work[taken])), i64(work[2 * SLOTS + taken])
+            copy(byte_address(base, row, HEADROOM), here + HEADER, length - HEADER)
+            begin_packet(meta, row, length - HEADER, number)
+        else:
+            buffers = _pieces(queue, work, taken, n)
+            if buffers <= 0:
+                fault = -buffers
+                break
+            row = _any(data, meta, count, pool, queue, work, buffers, number)
+        taken += buffers
+        if taken - given >= PUBLISH_EVERY:
+            _give_back(queue, work, given, taken)
+            given = taken
+        if row != NIL:
+            total += packet_bytes(meta, row)
+            idx[kept] = row
+            edge[kept] = RxEdge.NEXT
+            kept += 1
+    if taken > 0:
+        _give_back(queue, work, given, taken)
+        queue[driver.BATCH] = work[SLOTS + taken - 1]
+        driver.took(queue, taken)
+        kick(queue, port, taken)
+    if fault:
+        vq.give_up(queue, fault)
+        count[RxCount.BROKEN] += u64(1)
+    count[RxCount.BYTES] += u64(total)
+    return kept
+
+
+NODE = Node("virtio-rx", rx, RxEdge, RxCount, Kind.INPUT)
