@@ -17,7 +17,7 @@ class World:
         self.pool = Pool(arena, 4096)
         self.graph = Graph(arena, self.pool)
         self.graph.add(SINK, "drop")
-        self.port = VhostUserPort(str(path), server=server, **settings)
+        self.port = self.make_port(path, server, settings)
         self.port.open(1, self.pool)
         for name, (node, tables) in (("tx", self.port.tx()), ("rx", self.port.rx())):
             self.graph.add(node, name, **tables)
@@ -39,6 +39,9 @@ class World:
         self.port.attach(self.worker.quiesce)
         if what != "source":
             self.worker.start()
+
+    def make_port(self, path, server, settings):
+        return VhostUserPort(str(path), server=server, **settings)
 
     def counts(self, name):
         member = self.graph.members[name]

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from vforward.io.port import Port
     from vforward.io.tap import TapPort
     from vforward.io.vhost import VhostUserPort
+    from vforward.io.virtio import VirtioPort
     from vforward.jit.kernel import inline, kernel
     from vforward.memory.arena import Arena
     from vforward.memory.pool import Pool
@@ -84,6 +85,7 @@ _HOME = {
     "Tags": "control.assembly",
     "TapPort": "io.tap",
     "VhostUserPort": "io.vhost",
+    "VirtioPort": "io.virtio",
     "Worker": "graph.worker",
     "attach": "io.memring_client",
     "inline": "jit.kernel",

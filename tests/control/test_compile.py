@@ -21,7 +21,7 @@ def test_every_step_is_reported(tmp_path, monkeypatch):
     names = {name for _, _, name in steps}
     assert {node.name for node in CATALOG} <= names
     assert {"memory-rx", "pcap-tx", "generator-rx", "null-tx", "scheduler", "packets"} <= names
-    assert {"vhost-rx", "vhost-tx"} <= names
+    assert {"vhost-rx", "vhost-tx", "virtio-rx", "virtio-tx"} <= names
     assert os.environ["VFORWARD_RUNTIME_DIR"] == str(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -213,6 +213,13 @@ CASES = [
         "a socket for each port",
     ),
     (
+        port("a", 'socket = "x", side = "frontend", trusted = true', "vhost-user"),
+        "1: ports.a.trusted",
+        "says nothing of a frontend, whose memory is its own",
+        "true",
+        'only with side = "backend"',
+    ),
+    (
         "".join(port(f"p{i}", f'vrf = "v{i}"') for i in range(64)),
         "64: ports.p63.vrf",
         "is VRF number 65",

@@ -301,7 +301,9 @@ def test_what_a_vhost_user_port_means():
     text += port(
         "b", 'socket = "/x", role = "client", offloads = false, trusted = true', "vhost-user"
     )
-    a, b = parse(text, "dir/r.toml").ports.values()
+    text += port("c", 'socket = "/y", side = "frontend"', "vhost-user")
+    a, b, c = parse(text, "dir/r.toml").ports.values()
+    assert (a.side, b.side, c.side, c.role) == ("backend", "backend", "frontend", "server")
     assert (a.socket, a.role) == (Path("dir/vm.sock").absolute(), "server")
     assert (a.offloads, a.trusted, a.mac) == (True, False, None)
     assert (b.socket, b.role, b.offloads, b.trusted) == (Path("/x"), "client", False, True)

@@ -16,7 +16,7 @@ from oracles.virtqueue import INDIRECT
 from vforward.errors import PortError
 from vforward.graph import control
 from vforward.graph.worker import PATIENCE_ROUNDS
-from vforward.io import vhost
+from vforward.io import vhost, vhost_peers
 from vforward.io.vhost import VhostUserPort
 from vforward.memory.arena import Arena
 from vhost_worlds import World
@@ -27,7 +27,7 @@ FRAMES = [bytes([n]) * (60 + 100 * n) for n in range(8)]
 @pytest.fixture
 def arena(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(vhost, "BAD_PEER_S", 0.01)
+    monkeypatch.setattr(vhost_peers, "BAD_PEER_S", 0.01)
     before = descriptors()
     with Arena.create("vhost") as made:
         yield made

@@ -24,7 +24,18 @@ from vforward.control.rules import FirewallSettings, Masquerade, Rule
 from vforward.errors import ShimMissing
 from vforward.graph import scheduler
 from vforward.graph.node import Node
-from vforward.io import af_packet_rx, af_packet_tx, netmap, shim, tap, tap_rx, vhost_rx, vhost_tx
+from vforward.io import (
+    af_packet_rx,
+    af_packet_tx,
+    netmap,
+    shim,
+    tap,
+    tap_rx,
+    vhost_rx,
+    vhost_tx,
+    virtio_rx,
+    virtio_tx,
+)
 from vforward.io.generator import GeneratorPort
 from vforward.io.memif import MemifPort
 from vforward.io.memory import MemoryPort
@@ -32,6 +43,7 @@ from vforward.io.memring import MemringPort
 from vforward.io.null import NullPort
 from vforward.io.pcap import PcapPort, write_frames
 from vforward.io.vhost import VhostUserPort
+from vforward.io.virtio import VirtioPort
 from vforward.jit import cache, entries, imports
 from vforward.layout import BUF_STRIDE
 from vforward.nodes import CATALOG
@@ -43,6 +55,7 @@ THEIR_MAC = "02:00:00:00:00:02"
 ELSEWHERE = (
     *(af_packet_rx.NODE, af_packet_tx.NODE, tap_rx.NODE, tap.TX),
     *(netmap.NETMAP_RX, netmap.NETMAP_TX, vhost_rx.NODE, vhost_tx.NODE),
+    *(virtio_rx.NODE, virtio_tx.NODE),
 )
 """Nodes of ports that cannot be opened here: they need root, the shim, or a netmap server."""
 RUNTIME = "VFORWARD_RUNTIME_DIR"
@@ -151,6 +164,7 @@ def _add_ports(forwarder: Forwarder, directory: Path) -> tuple[MemoryPort, Memor
     forwarder.add_port("memif", MemifPort(directory / "memif.sock", role="client"))
     if shim.built():
         forwarder.add_port("vhost", VhostUserPort(str(directory / "vhost")), "10.0.7.1/24")
+        forwarder.add_port("virtio", VirtioPort(str(directory / "virtio")), "10.0.8.1/24")
     forwarder.add_vlan("vlan", "memory", 7, "10.0.5.1/24")
     forwarder.add_route("10.1.0.0/16", via=THEIRS)
     forwarder.add_route("2001:db8:1::/48", paths=[(THEIRS6, None, 1), ("2001:db8::3", None, 2)])

@@ -24,6 +24,7 @@ def check_ports(draft: Draft) -> Iterator[Problem]:
     yield from _interfaces(draft)
     yield from _files(draft)
     yield from _sockets(draft)
+    yield from _frontends(draft)
     yield from _parents(draft)
     yield from _vlans(draft)
     yield from _rewrites(draft)
@@ -77,6 +78,13 @@ def _sockets(draft: Draft) -> Iterator[Problem]:
         if first != name:
             what = f'is the socket of port "{first}" already'
             yield Problem(("ports", name, "socket"), what, "a socket for each port")
+
+
+def _frontends(draft: Draft) -> Iterator[Problem]:
+    for name, port in draft.ports.items():
+        if port.type == "vhost-user" and port.side == "frontend" and port.trusted:
+            what = "says nothing of a frontend, whose memory is its own"
+            yield Problem(("ports", name, "trusted"), what, 'only with side = "backend"')
 
 
 def _vlan_ports(draft: Draft) -> Iterator[tuple[str, VlanPort]]:

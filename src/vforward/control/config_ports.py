@@ -118,10 +118,11 @@ class MemifPort(AnyPort):
 
 
 class VhostUserPort(AnyPort):
-    """A virtual machine or another virtio driver, through shared memory."""
+    """A virtual machine or another virtio driver, or, of the other side, a virtio device."""
 
     type: Literal["vhost-user"]
     socket: SocketPath
+    side: Annotated[Literal["backend", "frontend"], says('"backend" or "frontend"')] = "backend"
     role: Annotated[Literal["server", "client"], says('"server" or "client"')] = "server"
     offloads: Annotated[bool, _YES_NO] = True
     trusted: Annotated[bool, _YES_NO] = False

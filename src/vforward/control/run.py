@@ -32,6 +32,7 @@ from vforward.io.null import NullPort
 from vforward.io.pcap import PcapPort
 from vforward.io.port import Port
 from vforward.io.vhost import VhostUserPort
+from vforward.io.virtio import VirtioPort
 
 LOOK_S = 0.05
 IDLE_S = 0.2
@@ -262,6 +263,14 @@ def new_port(port: models.Port) -> Port:
         )
     if isinstance(port, models.MemringPort):
         return MemringPort(mac=mac, mtu=port.mtu, room=port.room)
+    if isinstance(port, models.VhostUserPort) and port.side == "frontend":
+        return VirtioPort(
+            str(port.socket),
+            server=port.role == "server",
+            mac=mac,
+            mtu=port.mtu,
+            offloads=port.offloads,
+        )
     if isinstance(port, models.VhostUserPort):
         return VhostUserPort(
             str(port.socket),

@@ -80,6 +80,7 @@ class VirtioPort(Port):
     def open(self, number: int, pool: Pool) -> None:
         """Listen, where it is ours to. Raises PortError: the path is in use, or none to be had."""
         shim.address("vf_bell_ring")  # ShimMissing here, before anything is open
+        self._warm()
         self.mac = self._given_mac or default_mac(number)
         self._peers.open()
         self._epoll = select.epoll()
@@ -134,6 +135,13 @@ class VirtioPort(Port):
 
     def _name(self) -> str:
         return f"vhost-user port at {self.path!r}"
+
+    def _warm(self) -> None:
+        """Compile what a peer would otherwise wait for."""
+        memory, queue = DriverMemory(1, 1), driver.new(1)
+        memory.begin(0, queue, receives=True)
+        vq.start(queue)
+        memory.close()
 
     def _attend(self, peer: socket.socket, endpoint: Endpoint) -> None:
         talk = Talk(peer, lambda: endpoint.wait(peer, ANSWER_S))

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The virtio port between a worker and a backend: in plain Python, and our own; bad ones; ones that die."""
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from backends import EVENT_IDX, IN_ORDER, MERGED, PROTOCOL, VERSION_1, Backend
+from vforward.errors import PortError
+from vforward.graph import control
+from vforward.io import vhost_peers, virtio
+from vforward.io.virtio import QUEUE, VirtioPort
+from vforward.memory.arena import Arena
+from vforward.rings import virtqueue as vq
+from vforward.rings.vhost_user import OFFLOADS
+from vhost_worlds import World
+from virtio_worlds import FrontWorld
+
+FRAMES = [bytes([n]) * (60 + 700 * n) for n in range(8)]
+SHORT = [bytes([n]) * (60 + 100 * n) for n in range(8)]
+
+
+@pytest.fixture
+def arena(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(vhost_peers, "BAD_PEER_S", 0.01)
+    before = descriptors()
+    with Arena.create("virtio") as made:
+        yield made
+    assert descriptors() == before
+
+
+def descriptors():
+    """What is open that a port could have left open."""
+    links = []
+    for fd in list(Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError):
+            links.append(str(fd.readlink()).split(":")[0])
+    return {kind: links.count(kind) for kind in ("socket", "anon_inode", "/memfd")}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "virtio.sock"
+
+
+@pytest.fixture
+def echo(arena, path):
+    made = FrontWorld(arena, path, server=True)
+    yield made
+    made.close()
+
+
+def until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def bounce(backend, frames=FRAMES):
+    backend.send(frames)
+    assert backend.receive(len(frames)) == frames
+
+
+@pytest.mark.parametrize(
+    ("offered", "protocol"),
+    [
+        (VERSION_1 | PROTOCOL | MERGED, 8),
+        (VERSION_1 | PROTOCOL | MERGED | IN_ORDER | EVENT_IDX, 8),
+        (VERSION_1 | MERGED, None),
+        (VERSION_1 | PROTOCOL | MERGED | EVENT_IDX | OFFLOADS | 1 << 34 | 1 << 22, 9),
+        (VERSION_1 | PROTOCOL, 0),
+    ],
+)
+def test_frames_there_and_back(echo, path, offered, protocol):
+    backend = Backend.connect(path, offered=offered, protocol=protocol).begin()
+    frames = FRAMES if offered & MERGED else SHORT
+    for _ in range(5):
+        bounce(backend, frames)
+    until(lambda: echo.port.ready)
+    assert "forwarding; peers so far: 1; let go: none" in echo.port.peer()
+    backend.close()
+    until(lambda: not echo.port.ready)
+    total = 5 * sum(map(len, frames))
+    assert echo.counts("rx")["bytes"] == echo.counts("tx")["bytes"] == total
+    assert not echo.port.peer_faults
+
+
+def test_one_backend_after_the_other(echo, path):
+    """Each has memory of its own: an earlier one sees nothing of what comes later."""
+    gone = []
+    for _ in range(3):
+        backend = Backend.connect(path).begin()
+        bounce(backend)
+        before = bytes(backend.memory)
+        backend.peer.close()
+        gone.append((backend, before))
+        until(lambda: not echo.port.ready)
+    assert echo.port.peers == 3
+    for backend, before in gone:
+        assert bytes(backend.memory) == before
+        backend.close()
+
+
+def test_we_connect_until_somebody_listens_and_again(arena, path):
+    echo = FrontWorld(arena, path, server=False)
+    for _ in range(3):
+        time.sleep(0.02)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            server.listen()
+            server.settimeout(5)
+            backend = Backend(server.accept()[0]).begin()
+            bounce(backend)
+            path.unlink()
+        backend.close()
+        until(lambda: not echo.port.ready)
+    echo.close()
+
+
+@pytest.mark.parametrize("more", [0, EVENT_IDX])
+def test_a_sleeping_worker_is_called_awake(echo, path, more):
+    backend = Backend.connect(path, offered=VERSION_1 | PROTOCOL | MERGED | more).begin()
+    words = echo.worker.plan.control
+    called = 0
+    for frame in FRAMES * 3:
+        before = int(words[control.SLEEPS])
+        until(lambda before=before: int(words[control.SLEEPS]) > before)
+        called += backend.send([frame])
+        assert backend.receive(1) == [frame]
+    assert called > 2 * len(FRAMES)
+    backend.close()
+
+
+def test_the_device_is_kicked(echo, path):
+    backend = Backend.connect(path).begin()
+    bounce(backend)
+    assert [os.eventfd_read(backend.kicks[k]) > 0 for k in range(2)] == [True, True]
+    for device in backend.devices:
+        device.no_kicks()
+    bounce(backend)
+    for k in range(2):
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(backend.kicks[k])
+    backend.close()
+
+
+def bad_index(backend):
+    backend.devices[0].use(0, 100, batch=QUEUE + 1)
+
+
+def bad_number(backend):
+    backend.devices[0].use(QUEUE, 100)
+
+
+def bad_length(backend):
+    backend.devices[0].use(5, 1 << 31)
+
+
+def bad_tx_index(backend):
+    backend.devices[1].use(0, 0, batch=100)
+    backend.send(FRAMES[:1])
+
+
+def talks(backend):
+    backend.reply(1, 0)
+
+
+def half_a_message(backend):
+    backend.peer.sendall(b"half")
+    backend.peer.shutdown(socket.SHUT_WR)
+
+
+def with_files(backend):
+    backend.reply(77, 0, fds=[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (bad_index, "queue"),
+        (bad_number, "queue"),
+        (bad_length, "queue"),
+        (bad_tx_index, "queue"),
+        (talks, "request"),
+        (half_a_message, "length"),
+        (with_files, "request"),
+    ],
+)
+def test_a_bad_peer_loses_its_connection_and_nothing_else(echo, path, harm, reason, caplog):
+    caplog.set_level(logging.WARNING)
+    backend = Backend.connect(path).begin()
+    bounce(backend)
+    harm(backend)
+    until(lambda: echo.port.peer_faults)
+    assert echo.port.peer_faults == {reason: 1}
+    assert "the peer is let go" in caplog.text
+    again = Backend.connect(path).begin()
+    bounce(again)
+    again.close()
+    backend.close()
+
+
+@pytest.mark.parametrize("done", range(16))
+def test_a_backend_that_dies_at_any_step(echo, path, done):
+    backend = Backend.connect(path)
+    for _ in range(done):
+        backend.hear()
+    backend.close()
+    again = Backend.connect(path).begin()
+    bounce(again)
+    again.close()
+
+
+def test_one_that_never_answers(echo, path, monkeypatch):
+    monkeypatch.setattr(virtio, "ANSWER_S", 0.02)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(path))
+        until(lambda: echo.port.peer_faults == {"answer": 1})
+    again = Backend.connect(path).begin()
+    bounce(again)
+    again.close()
+
+
+def test_the_path_is_in_use(echo, path):
+    other = VirtioPort(str(path), server=True)
+    with pytest.raises(PortError, match="another process listens"):
+        other.open(2, echo.pool)
+    other.close()
+
+
+@pytest.mark.parametrize("offloads", [True, False])
+def test_offloads_are_taken_or_not(arena, path, offloads):
+    echo = FrontWorld(arena, path, server=True, offloads=offloads)
+    backend = Backend.connect(path, offered=VERSION_1 | PROTOCOL | MERGED | OFFLOADS).begin()
+    assert backend.features & OFFLOADS == (OFFLOADS if offloads else 0)
+    backend.close()
+    echo.close()
+
+
+@pytest.mark.parametrize("we_listen", [False, True])
+def test_our_frontend_on_our_backend(arena, path, we_listen):
+    """There and back through both, and again when either has been another."""
+    with Arena.create("device") as other, Arena.create("driver") as mine:
+        for _ in range(2):
+            back = World(other, path, "echo", server=not we_listen)
+            front = FrontWorld(mine, path, "source", count=5000, server=we_listen)
+            until(lambda back=back, front=front: front.port.ready and back.port.ready)
+            front.worker.start()
+            until(lambda front=front: front.moved("tx") == 5000)
+            sent = front.counts("tx")["bytes"] // 60
+            until(lambda sent=sent, back=back: back.moved("rx") == sent)
+            returned = back.counts("tx")["bytes"] // 60
+            until(lambda n=returned, front=front: front.moved("rx") == n)
+            assert sent + front.counts("tx")["ring-full"] == 5000
+            assert returned + back.counts("tx")["ring-full"] == sent > 0
+            assert not front.port.peer_faults
+            assert not back.port.peer_faults
+            assert int(front.port.queues[0][vq.FEATURES]) & IN_ORDER
+            front.close()
+            back.close()
