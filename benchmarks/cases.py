@@ -24,6 +24,7 @@ from benchmarks import (
     start_cases,
     table_cases,
     vhost_cases,
+    virtio_case,
     wakeup_case,
 )
 from benchmarks.session import Session
@@ -78,6 +79,9 @@ CASES = {
         Case("vhost-rx", "from a guest, against DPDK's net_vhost", vhost_cases.vhost_rx),
         Case("vhost-tx", "to a guest, against DPDK's net_vhost", vhost_cases.vhost_tx),
         Case("vhost-echo", "from it and back to it, MACs swapped", vhost_cases.vhost_echo),
+        Case(
+            "virtio-frontend", "our driver beside DPDK's, on net_vhost", virtio_case.virtio_frontend
+        ),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }

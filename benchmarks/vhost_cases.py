@@ -23,7 +23,8 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,17 +107,30 @@ def vhost_echo(session: Session) -> Iterator[dict[str, Any]]:
 
 
 def _case(session: Session, case: str) -> Iterator[dict[str, Any]]:
+    contestants = {
+        name: partial(_turn, case, backend)
+        for name, backend in (("ours", _ours), ("net_vhost", _theirs))
+    }
+    yield from compare(
+        session, case, contestants, "packets per second with our port / with net_vhost"
+    )
+
+
+def compare(
+    session: Session, case: str, contestants: dict[str, Callable[[], float]], what: str
+) -> Iterator[dict[str, Any]]:
+    """A row for each of two contestants, which return packets per second; then the ratio of both."""
     if not shutil.which(PROGRAM):
         why = f"{PROGRAM}: not installed (Debian's package {PACKAGE})"
         yield missing(case, "x", session.gauge, why)
         return
-    figures: dict[str, list[float]] = {"ours": [], "net_vhost": []}
+    figures: dict[str, list[float]] = {name: [] for name in contestants}
     disturbed = False
     for turn in range(TIMES):
-        for at, (name, backend) in enumerate((("ours", _ours), ("net_vhost", _theirs))):
+        for at, (name, measure) in enumerate(contestants.items()):
             session.progress(f"{case} {name}", 2 * turn + at, 2 * TIMES)
             before = session.gauge.read()
-            figures[name].append(_turn(case, backend) / 1e6)
+            figures[name].append(measure() / 1e6)
             disturbed |= session.gauge.disturbed(max(before, session.gauge.read()))
     for name, found in figures.items():
         measured = whole(found, session.gauge, disturbed=disturbed)
@@ -124,14 +138,14 @@ def _case(session: Session, case: str) -> Iterator[dict[str, Any]]:
             f"{case}-{name}", measured, "Mpps", vector=VECTOR_MAX, packets=0, touched=64,
             best=round(max(found), 3), turns=[round(value, 3) for value in found],
         )  # fmt: skip
-    ratio = max(figures["ours"]) / max(figures["net_vhost"])
+    ours, theirs = (max(found) for found in figures.values())
+    ratio = ours / theirs
     found_ratio = Measured(
         ratio, [ratio], 0.0, TIMES, 0, disturbed=disturbed, gauge=session.gauge.best
     )
     yield row(
         case, found_ratio, "x", vector=VECTOR_MAX, packets=0, touched=64,
-        what="packets per second with our port / with net_vhost, the best turn of each",
-        pages="4 KiB",
+        what=f"{what}, the best turn of each", pages="4 KiB",
     )  # fmt: skip
 
 
@@ -141,7 +155,7 @@ def _turn(case: str, backend: Any) -> float:
     with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
         path = Path(place) / "sock"
         with backend(way, path), _driver(way, path) as log:
-            return _middle(log, way.figure)
+            return middle(log, way.figure)
 
 
 @contextlib.contextmanager
@@ -187,7 +201,7 @@ def _wire(graph: Graph, port: VhostUserPort, way: Way) -> None:
 def _theirs(way: Way, path: Path) -> Iterator[None]:
     device = f"net_vhost0,iface={path},queues=1"
     cpu = min(os.sched_getaffinity(0))
-    with _testpmd(device, way.theirs, cpu, path.with_suffix(".backend")):
+    with testpmd(device, way.theirs, cpu, path.with_suffix(".backend")):
         end = time.monotonic() + START_S
         while not path.exists() and time.monotonic() < end:
             time.sleep(0.05)
@@ -198,7 +212,7 @@ def _theirs(way: Way, path: Path) -> Iterator[None]:
 def _driver(way: Way, path: Path) -> Iterator[Path]:
     log = path.with_suffix(".driver")
     device = f"net_virtio_user0,path={path},queues=1"
-    with _testpmd(device, way.driver, max(os.sched_getaffinity(0)), log):
+    with testpmd(device, way.driver, max(os.sched_getaffinity(0)), log):
         yield log
 
 
@@ -213,7 +227,8 @@ def command(device: str, mode: str, cpu: int, name: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _testpmd(device: str, mode: str, cpu: int, log: Path) -> Iterator[None]:
+def testpmd(device: str, mode: str, cpu: int, log: Path) -> Iterator[None]:
+    """Have it run, its words in log, until the block ends."""
     name = f"{log.parent.name}{log.suffix}"
     with log.open("w") as said:
         process = subprocess.Popen(command(device, mode, cpu, name), stdout=said, stderr=said)
@@ -238,7 +253,8 @@ def rates(text: str, figure: str) -> list[int]:
     return found[began + 1 :]
 
 
-def _middle(log: Path, figure: str) -> float:
+def middle(log: Path, figure: str) -> float:
+    """The middle of SECONDS full seconds of that figure. Raises RuntimeError: no packets."""
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         found = rates(log.read_text(errors="replace"), figure)

@@ -182,6 +182,7 @@ DO = {
             ALL, STATION, pk.ETH_ARP, pk.arp_request(STATION, "10.0.1.9", "10.0.1.1")
         ), {"vm1": ["ARP who-has 10.0.1.1"], "vm2": ["ARP 10.0.1.1 is-at"]}),
     ],
+    "vhost-frontend": [("switch", ip4_to(FAR), {"wan": ["ARP who-has 10.0.2.2"]})],
     "vlan": [("trunk", tagged(20, ip4_to(FAR, src="10.20.1.9")), {"uplink": ["who-has 192.0.2.1"]})],
     "vrf": [
         ("red", ip4_to(FAR), {"trunk": ["vlan 10 ARP who-has 192.0.2.1"]}),

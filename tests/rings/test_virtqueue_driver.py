@@ -174,15 +174,15 @@ def test_a_number_that_none_has(number):
     assert driver.reclaim(world.queue) == Fault.NUMBER
 
 
-def test_a_number_given_back_twice_or_in_the_middle_of_a_chain():
+@pytest.mark.parametrize("number", [0, 2, 3, 4])
+def test_a_number_given_back_twice_or_of_no_first_descriptor(number):
+    """0 was given back already, 1 is the first of three, 4 is free."""
     world = World()
     for n in (1, 3):
         add(world.queue, np.array([100] * 3), n)
     world.device.use(0, 0)
     assert driver.reclaim(world.queue) == 0
-    world.device.use(0, 0)
-    assert driver.reclaim(world.queue) == Fault.NUMBER
-    world.device.use(2, 0)
+    world.device.use(number, 0)
     assert driver.reclaim(world.queue) == Fault.NUMBER
 
 

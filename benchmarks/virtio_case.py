@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our vhost-user frontend beside DPDK's (virtio_user), in one run: the same device, the same direction.
+
+The device is DPDK's net_vhost in testpmd, a process on the last CPU; the drivers take turns on the
+first: a worker of ours in this process, and testpmd with virtio_user. What is compared is what the
+device says of itself; turns as in benchmarks.vhost_cases. Frames of 64 bytes, pages of 4 KiB.
+
+    virtio-frontend-tx    driver makes packets and sends    (virtio_user: txonly)     device rxonly
+    virtio-frontend-rx    driver receives and drops         (virtio_user: rxonly)     device txonly
+    virtio-frontend       the lower one of both ratios
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.harness import Measured, row
+from benchmarks.session import Session, arena
+from benchmarks.vhost_cases import BUFFERS, DROP, START_S, TIMES, compare, middle, testpmd
+from vforward.graph.build import Graph
+from vforward.graph.worker import Worker
+from vforward.io.generator import GeneratorPort
+from vforward.io.virtio import VirtioPort
+from vforward.layout import VECTOR_MAX
+from vforward.memory.pool import Pool
+
+CASE = "virtio-frontend"
+
+
+class Way(NamedTuple):
+    """A direction: what driver and device are told to do, and which of the device's figures counts."""
+
+    driver: str
+    device: str
+    figure: str
+
+
+WAYS = {"tx": Way("txonly", "rxonly", "Rx-pps"), "rx": Way("rxonly", "txonly", "Tx-pps")}
+
+Driver = Callable[[Way, Path], AbstractContextManager[None]]
+
+
+def virtio_frontend(session: Session) -> Iterator[dict[str, Any]]:
+    """Both directions, and the worse of them."""
+    ratios = []
+    for name, way in WAYS.items():
+        case = f"{CASE}-{name}"
+        contestants = {
+            "ours": partial(_turn, way, _ours),
+            "virtio_user": partial(_turn, way, _theirs),
+        }
+        for found in compare(session, case, contestants, "packets per second, ours / virtio_user"):
+            yield found
+            if found["case"] == case:
+                ratios.append(found)
+    if any(found["value"] is None for found in ratios):
+        yield {**ratios[0], "case": CASE}
+        return
+    lower = min(float(found["value"]) for found in ratios)
+    disturbed = any(found.get("disturbed") for found in ratios)
+    measured = Measured(
+        lower, [lower], 0.0, TIMES, 0, disturbed=disturbed, gauge=session.gauge.best
+    )
+    yield row(
+        CASE, measured, "x", vector=VECTOR_MAX, packets=0, touched=64,
+        what="the lower one of virtio-frontend-tx and -rx", pages="4 KiB",
+    )  # fmt: skip
+
+
+def _turn(way: Way, driver: Driver) -> float:
+    """The device's packets per second with a driver."""
+    with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
+        path = Path(place) / "sock"
+        log = path.with_suffix(".device")
+        device = f"net_vhost0,iface={path},queues=1"
+        with testpmd(device, way.device, max(os.sched_getaffinity(0)), log):
+            end = time.monotonic() + START_S
+            while not path.exists() and time.monotonic() < end:
+                time.sleep(0.05)
+            with driver(way, path):
+                return middle(log, way.figure)
+
+
+@contextlib.contextmanager
+def _ours(way: Way, path: Path) -> Iterator[None]:
+    with arena() as memory:
+        graph = Graph(memory, Pool(memory, BUFFERS))
+        graph.add(DROP, "drop")
+        port = VirtioPort(str(path), server=False)
+        port.open(1, graph.pool)
+        try:
+            _wire(graph, port, way)
+            worker = Worker(graph.build(), core=min(os.sched_getaffinity(0)))
+            worker.prepare()
+            port.attach(worker.quiesce)
+            worker.start()
+            try:
+                yield
+            finally:
+                worker.close()
+        finally:
+            port.close()
+
+
+def _wire(graph: Graph, port: VirtioPort, way: Way) -> None:
+    for name, (node, tables) in (("tx", port.tx()), ("rx", port.rx())):
+        graph.add(node, name, **tables)
+    graph.wire("tx", "drop", "drop")
+    graph.wire("rx", "next", "drop")
+    if way.driver == "txonly":
+        generator = GeneratorPort(touch="headers", size=64)
+        generator.open(2, graph.pool)
+        node, tables = generator.rx()
+        graph.add(node, "made", **tables)
+        graph.wire("made", "next", "tx")
+
+
+@contextlib.contextmanager
+def _theirs(way: Way, path: Path) -> Iterator[None]:
+    device = f"net_virtio_user0,path={path},queues=1"
+    with testpmd(device, way.driver, min(os.sched_getaffinity(0)), path.with_suffix(".driver")):
+        yield

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frontend's case: which rows it has, and that its own is the worse direction's."""
+
+import shutil
+
+import pytest
+
+from vforward.control import bench_command
+
+bench_command.report()  # makes `benchmarks` importable
+
+from benchmarks.session import Session
+from benchmarks.virtio_case import WAYS, virtio_frontend
+
+from benchmarks import virtio_case
+
+
+def test_without_dpdk_there_is_a_row_that_says_so(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    rows = list(virtio_frontend(Session()))
+    assert [made["case"] for made in rows][-1] == "virtio-frontend"
+    assert all(made["value"] is None and "dpdk-dev" in made["missing"] for made in rows)
+
+
+def test_the_lower_ratio_counts(monkeypatch):
+    figures = {
+        (WAYS["tx"], virtio_case._ours): 9e6,
+        (WAYS["tx"], virtio_case._theirs): 10e6,
+        (WAYS["rx"], virtio_case._ours): 14e6,
+        (WAYS["rx"], virtio_case._theirs): 7e6,
+    }
+    monkeypatch.setattr(virtio_case, "_turn", lambda way, driver: figures[way, driver])
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/dpdk-testpmd")
+    rows = {made["case"]: made["value"] for made in virtio_frontend(Session())}
+    assert rows["virtio-frontend-tx-ours"] == pytest.approx(9)
+    assert rows["virtio-frontend-tx"] == pytest.approx(0.9)
+    assert rows["virtio-frontend-rx"] == pytest.approx(2)
+    assert rows["virtio-frontend"] == pytest.approx(0.9)
+
+
+def test_the_case_is_in_the_catalogue():
+    from benchmarks.cases import CASES
+
+    assert "virtio-frontend" in CASES

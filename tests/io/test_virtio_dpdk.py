@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The virtio port on DPDK's device, net_vhost in testpmd: both sides count alike.
+
+And, for both sides of vhost-user and both roles, DPDK killed and started again.
+"""
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from dpdk import NET_VHOST, VIRTIO_USER, testpmd
+from vforward.io.virtio import QUEUE
+from vforward.memory.arena import Arena
+from vhost_worlds import World
+from virtio_worlds import FrontWorld
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("dpdk-testpmd"), reason="dpdk-testpmd is not installed"),
+]
+
+ENOUGH = 20_000
+
+
+@pytest.fixture
+def path():
+    with tempfile.TemporaryDirectory(prefix="vf-") as directory:
+        yield Path(directory) / "sock"
+
+
+@pytest.fixture
+def arena(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with Arena.create("dpdk") as made:
+        yield made
+
+
+@contextlib.contextmanager
+def world(kind, *arguments, **more):
+    made = kind(*arguments, **more)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "length"),
+    [((), 64), (("--txpkts=64,900,300",), 1264), (("--txpkts=1500,1500,1500",), 4500)],
+)
+def test_what_it_sends_is_received(arena, path, options, length):
+    with (
+        world(FrontWorld, arena, path, "sink", server=False) as ours,
+        testpmd(path, "txonly", *options, vdev=NET_VHOST) as dpdk,
+    ):
+        dpdk.await_it(lambda: ours.moved("rx") >= ENOUGH)
+        said = dpdk.stop()
+        got = ours.moved("rx")
+        assert said["TX-packets"] - QUEUE <= got <= said["TX-packets"]
+        counts = ours.counts("rx")
+        assert counts.pop("bytes") == got * length
+        assert not any(counts.values())
+        assert not ours.port.peer_faults
+
+
+def test_what_we_send_arrives(arena, path):
+    with (
+        world(FrontWorld, arena, path, "source", count=1 << 60, server=False) as ours,
+        testpmd(path, "rxonly", vdev=NET_VHOST) as dpdk,
+    ):
+        dpdk.await_it(lambda: ours.port.ready)
+        ours.worker.start()
+        dpdk.await_it(lambda: ours.counts("tx")["bytes"] >= 60 * ENOUGH)
+        ours.worker.stop()
+        sent = ours.counts("tx")["bytes"] // 60
+        said = dpdk.stop()
+        assert sent - QUEUE <= said["RX-packets"] <= sent
+        counts = ours.counts("tx")
+        assert counts["ring-full"] == ours.moved("tx") - sent
+        assert not any(counts[name] for name in ("no-peer", "refused", "broken"))
+        assert not ours.port.peer_faults
+
+
+def test_there_and_back(arena, path):
+    with (
+        world(FrontWorld, arena, path, server=False) as ours,
+        testpmd(path, "flowgen", vdev=NET_VHOST) as dpdk,
+    ):
+        dpdk.await_it(lambda: ours.moved("tx") >= ENOUGH)
+        said = dpdk.stop()
+        counts = ours.counts("tx")
+        sent = counts["bytes"] // 60
+        assert said["TX-packets"] - QUEUE <= ours.moved("rx") <= said["TX-packets"]
+        assert sent - QUEUE <= said["RX-packets"] <= sent
+        assert counts["ring-full"] + counts["no-peer"] == ours.moved("rx") - sent
+        assert not ours.port.peer_faults
+
+
+COMBINATIONS = [
+    (World, True, VIRTIO_USER),
+    (World, False, VIRTIO_USER + ",server=1"),
+    (FrontWorld, True, NET_VHOST + ",client=1"),
+    (FrontWorld, False, NET_VHOST),
+]
+
+
+@pytest.mark.parametrize(("side", "we_listen", "vdev"), COMBINATIONS)
+def test_a_killed_peer_and_the_next_one(arena, path, side, we_listen, vdev):
+    """Traffic goes on, both ways, with no word to us."""
+    with world(side, arena, path, server=we_listen) as ours:
+        for turn in range(1, 4):
+            with testpmd(path, "flowgen", vdev=vdev) as dpdk:
+                before = ours.counts("tx")["bytes"]
+                dpdk.await_it(
+                    lambda before=before: ours.counts("tx")["bytes"] >= before + 60 * ENOUGH
+                )
+                if turn < 3:
+                    dpdk.kill()
+                else:
+                    assert dpdk.stop()["RX-packets"] > 0
+            assert ours.port.peers == turn
+            if not we_listen:
+                path.unlink(missing_ok=True)  # a killed server leaves it
+        assert not ours.port.peer_faults

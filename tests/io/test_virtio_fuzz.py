@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A device that writes anything into the memory it shares. VHOST_FUZZ=1000000 runs so many cases.
+
+A case writes a few used elements, indices, headers, and what is the driver's, most of it nearly right,
+and calls a node once. An access outside of the memory is a segmentation fault: it ends at pages
+without access, right behind the last buffer of one queue.
+"""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from devices import FEATURES, Net
+from guests import BASE
+from guests import SIZE as ROOM
+from vforward.io import virtio_rx, virtio_tx
+from vforward.io.virtio_memory import parts
+from vforward.jit.atomics import load_acquire64
+from vforward.jit.intrinsics import address, view
+from vforward.jit.kernel import i64, kernel, u64
+from vforward.layout import CHAINED, EDGE_HELD, HEADROOM, NIL, VECTOR_MAX
+from vforward.memory.chain import LONGEST, begin_chain
+from vforward.memory.pool import put_one, put_rest, take_one
+from vforward.rings import virtqueue as vq
+from vforward.rings import virtqueue_driver as driver
+
+CASES = int(os.environ.get("VHOST_FUZZ", "30000"))
+SIZE = 8
+OFFLOADS = sum(1 << bit for bit in (0, 1, 7, 8, 9, 11, 12, 13))
+
+
+@kernel
+def draw(state, n):
+    """A number below n (xorshift64)."""
+    x = state[0]
+    x ^= x << u64(13)
+    x ^= x >> u64(7)
+    x ^= x << u64(17)
+    state[0] = x
+    return i64((x >> u64(11)) % u64(n))
+
+
+@kernel
+def any_length(state):
+    kind = draw(state, 64)
+    if kind == 0:
+        return i64(0xFFFFFFFF) - draw(state, 32)
+    if kind == 1:
+        return draw(state, 13)
+    if kind < 6:
+        return driver.STRIDE + draw(state, 2)
+    return 12 + draw(state, driver.STRIDE - 12)
+
+
+@kernel
+def disturb(state, queue):
+    """Write into a queue's memory what a device might, or might not."""
+    size = i64(queue[vq.SIZE])
+    used = view(i64(queue[vq.USED]) + 4, 2 * size, np.uint32)
+    for slot in range(size):
+        if draw(state, 4):
+            used[2 * slot] = draw(state, size) if draw(state, 64) else draw(state, 1 << 32)
+            if queue[vq.FEATURES] & u64(driver.IN_ORDER) and draw(state, 4):
+                used[2 * slot] = slot
+        used[2 * slot + 1] = any_length(state)
+    for number in range(size):
+        header = view(driver.buffer(queue, number), 12, np.uint8)
+        for at in range(12):
+            header[at] = draw(state, 256) if draw(state, 64) == 0 else 0
+        header[0] = draw(state, 4)
+        header[10] = 1 + draw(state, 3) // 2 * draw(state, 4)
+    view(i64(queue[vq.DESC]), 2 * size, np.uint64)[draw(state, 2 * size)] = u64(
+        draw(state, 1 << 48)
+    )
+    view(i64(queue[vq.AVAIL]), 2 + size, np.uint16)[draw(state, 2 + size)] = draw(state, 1 << 16)
+    lent = (i64(queue[driver.ADDED]) - i64(queue[vq.NEXT])) & 0xFFFF
+    ahead = draw(state, lent + 1) if draw(state, 64) else draw(state, 65536)
+    words = view(i64(queue[vq.USED]), 2, np.uint16)
+    words[0] = draw(state, 2)
+    words[1] = (i64(queue[vq.NEXT]) + ahead) & 0xFFFF
+
+
+@kernel
+def renew(queue, where, receives):
+    """A queue that was given up, for the next peer."""
+    driver.begin(queue, where, receives)
+    queue[vq.FAULT] = u64(0)
+    view(i64(queue[vq.USED]), 2, np.uint16)[1] = 0
+    queue[vq.STATE] = vq.READY
+
+
+@kernel
+def give_back(meta, pool, row):
+    if meta[row].flags & CHAINED:
+        put_rest(pool, meta, row)
+    put_one(pool, row)
+
+
+@kernel
+def packets(state, meta, pool, idx):
+    """Packets to send, of any length and with any fields. Returns how many."""
+    n = 1 + draw(state, 8)
+    for i in range(n):
+        row = take_one(pool)
+        if row == NIL:
+            return i
+        length = draw(state, 2000) if draw(state, 8) else draw(state, LONGEST)
+        if not begin_chain(meta, pool, row, length, 1):
+            put_one(pool, row)
+            return i
+        if draw(state, 4) == 0:
+            meta[row].flags |= np.uint32(draw(state, 128)) & ~np.uint32(CHAINED)
+            meta[row].gso_type = draw(state, 6)
+            meta[row].csum_start = HEADROOM + draw(state, 2100)
+            meta[row].csum_off = draw(state, 64)
+        idx[i] = row
+    return n
+
+
+@kernel
+def storm(cases, state, data, meta, pool, q0, q1, where, port, work, idx, edge, c0, c1, seen, wild):
+    """Run cases. seen u64[16]: by Fault how often it was found, [0]: cases without one, [8, 9]: packets."""
+    for _ in range(cases):
+        sending = draw(state, 2) == 0
+        queue = q1 if sending else q0
+        if not wild:
+            disturb(state, queue)
+        if sending:
+            n = packets(state, meta, pool, idx)
+            virtio_tx.tx(data, meta, idx[:n], edge, c1, pool, q1, port, work)
+            for i in range(n):
+                if edge[i] == EDGE_HELD:
+                    seen[8] += u64(1)
+                else:
+                    give_back(meta, pool, i64(idx[i]))
+        else:
+            n = virtio_rx.rx(data, meta, idx, edge, c0, pool, q0, port, work)
+            for i in range(n):
+                give_back(meta, pool, i64(idx[i]))
+            seen[9] += u64(n)
+        seen[i64(queue[vq.FAULT])] += u64(1)
+        if queue[vq.STATE] != vq.READY:
+            renew(queue, where[1] if sending else where[0], not sending)
+
+
+@kernel
+def hail(cases, state, q0, q1, stop):
+    """As storm, only writing: beside a driver at work."""
+    done = 0
+    while done < cases and not load_acquire64(address(stop)):
+        disturb(state, q0)
+        disturb(state, q1)
+        done += 1
+    return done
+
+
+@pytest.fixture(params=["receives", "sends"])
+def net(request):
+    """The queue that does this ends where the memory does."""
+    made = Net(SIZE, features=FEATURES)
+    last = 0 if request.param == "receives" else 1
+    end = ROOM
+    made.where = [0, 0]
+    for k in (last, 1 - last):
+        length = parts(0, SIZE).end
+        at = parts(end - length, SIZE)
+        end = at.desc
+        here = [made.memory.here + part for part in at[:4]]
+        made.queues[k][[vq.DESC, vq.AVAIL, vq.USED, driver.BUFFERS]] = here
+        made.where[k] = BASE + at.buffers
+    yield made
+    made.pool.check()
+    made.close()
+
+
+def ready(net, features):
+    """The queues begin, with these features besides."""
+    for k, queue in enumerate(net.queues):
+        queue[vq.FEATURES] = FEATURES | features
+        renew(queue, net.where[k], k == 0)
+
+
+def arguments(net):
+    return (
+        net.pool.data, net.pool.meta, net.cache, *net.queues, np.array(net.where, np.int64), net.port,
+        net.work, np.zeros(VECTOR_MAX, np.uint32), np.zeros(VECTOR_MAX, np.uint8),
+        net.counts["virtio-rx"], net.counts["virtio-tx"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("features", [0, driver.IN_ORDER, vq.EVENT_IDX | OFFLOADS])
+def test_nothing_that_a_device_writes_does_harm(net, features):
+    seen, state = np.zeros(16, np.uint64), np.array([88172645463325252 + features], np.uint64)
+    ready(net, features)
+    before = net.pool.free
+    storm(CASES // 3, state, *arguments(net), seen, False)
+    assert net.pool.free == before
+    net.pool.check()
+    found = dict(enumerate(seen.tolist()))
+    assert sum(seen[:8]) == CASES // 3
+    # All that can be met was met, and often nothing was wrong.
+    assert all(found[fault] for fault in driver.Fault), found
+    assert found[0] > CASES // 30, found
+    assert found[8] > CASES // 100, found
+    assert found[9] > CASES // 100, found
+
+
+@pytest.mark.parametrize("features", [0, driver.IN_ORDER])
+def test_nor_what_it_writes_meanwhile(net, features):
+    seen, stop = np.zeros(16, np.uint64), np.zeros(1, np.uint64)
+    states = [np.array([seed], np.uint64) for seed in (1 << 40, 3 << 50)]
+    ready(net, features)
+    hail(1, states[1], *net.queues, stop)
+    before = net.pool.free
+    writer = threading.Thread(target=hail, args=(1 << 40, states[1], *net.queues, stop))
+    writer.start()
+    try:
+        storm(CASES, states[0], *arguments(net), seen, True)
+    finally:
+        stop[0] = 1
+        writer.join()
+    assert net.pool.free == before
+    assert sum(seen[:8]) == CASES
+    assert seen[0] < CASES
