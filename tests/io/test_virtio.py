@@ -247,8 +247,8 @@ def test_offloads_are_taken_or_not(arena, path, offloads):
 @pytest.mark.parametrize("we_listen", [False, True])
 def test_our_frontend_on_our_backend(arena, path, we_listen):
     """There and back through both, and again when either has been another."""
-    with Arena.create("device") as other, Arena.create("driver") as mine:
-        for _ in range(2):
+    for _ in range(2):
+        with Arena.create("device") as other, Arena.create("driver") as mine:
             back = World(other, path, "echo", server=not we_listen)
             front = FrontWorld(mine, path, "source", count=5000, server=we_listen)
             until(lambda back=back, front=front: front.port.ready and back.port.ready)
