@@ -59,7 +59,9 @@ class Guest:
             for at in (0, half)
         ]
         self.call = os.eventfd(0, os.EFD_NONBLOCK)
-        self.queues = [self._queue(driver, features) for driver in self.drivers]
+        self.queues = vq.new(len(self.drivers))
+        for queue, driver in zip(self.queues, self.drivers, strict=True):
+            self._start(queue, driver, features)
         self.port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
         self.events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
         self.port[vhost_rx.NUMBER] = 3
@@ -72,15 +74,13 @@ class Guest:
         self.work = np.zeros(32 * VECTOR_MAX, np.uint64)
         self.counts = {node.name: np.zeros(8, np.uint64) for node in (vhost_rx.NODE, vhost_tx.NODE)}
 
-    def _queue(self, driver, features):
-        queue = vq.new()
+    def _start(self, queue, driver, features):
         here = self.memory.here - BASE
         queue[[vq.DESC, vq.AVAIL, vq.USED]] = [here + where for where in driver.addresses()]
         queue[vq.SIZE], queue[vq.FEATURES], queue[vq.HEADER] = driver.size, features, self.header
         queue[vq.CALL] = self.call
         vq.resume(queue)
         vq.start(queue)
-        return queue
 
     def room(self, n):
         """Guest address of n bytes that nothing else uses."""
@@ -114,7 +114,7 @@ class Guest:
         idx, edge = np.zeros(vector, np.uint32), np.zeros(vector, np.uint8)
         n = vhost_rx.rx(
             self.pool.data, self.pool.meta, idx, edge, self.counts["vhost-rx"], self.cache,
-            self.queues[1], self.memory.table, self.port, self.work,
+            self.queues, self.memory.table, self.port, self.work,
         )  # fmt: skip
         assert not edge[:n].any()
         return idx[:n]
@@ -151,7 +151,7 @@ class Guest:
         edge = np.zeros(rows.size, np.uint8)
         vhost_tx.tx(
             self.pool.data, self.pool.meta, rows, edge, self.counts["vhost-tx"], self.cache,
-            self.queues[0], self.memory.table, self.port, self.work,
+            self.queues, self.memory.table, self.port, self.work,
         )  # fmt: skip
         sent = edge == 255
         self.pool.put(rows[~sent])

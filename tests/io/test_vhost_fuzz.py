@@ -131,28 +131,28 @@ def packets(state, meta, pool, idx):
 
 @kernel
 def storm(
-    cases, state, data, meta, pool, q0, q1, memory, port, work, idx, edge, c0, c1, seen, wild
+    cases, state, data, meta, pool, queues, memory, port, work, idx, edge, c0, c1, seen, wild
 ):
     """Run cases. seen u64[16]: by Fault how often it was found, [0]: cases without one, [8, 9]: packets."""
     here, base = i64(memory[guest_memory.FIRST + 2]), i64(memory[guest_memory.FIRST])
     size = i64(memory[guest_memory.FIRST + 1])
     for _ in range(cases):
         sending = draw(state, 2) == 0
-        queue = q0 if sending else q1
+        queue = queues[0] if sending else queues[1]
         queue[vq.STATE] = vq.READY
         queue[vq.FAULT] = u64(0)
         if not wild:
             disturb(state, queue, here, base, size, vq.F_WRITE if sending else 0)
         if sending:
             n = packets(state, meta, pool, idx)
-            vhost_tx.tx(data, meta, idx[:n], edge, c0, pool, q0, memory, port, work)
+            vhost_tx.tx(data, meta, idx[:n], edge, c0, pool, queues, memory, port, work)
             for i in range(n):
                 if edge[i] == EDGE_HELD:
                     seen[8] += u64(1)
                 else:
                     give_back(meta, pool, i64(idx[i]))
         else:
-            n = vhost_rx.rx(data, meta, idx, edge, c1, pool, q1, memory, port, work)
+            n = vhost_rx.rx(data, meta, idx, edge, c1, pool, queues, memory, port, work)
             for i in range(n):
                 give_back(meta, pool, i64(idx[i]))
             seen[9] += u64(n)
@@ -160,14 +160,14 @@ def storm(
 
 
 @kernel
-def hail(cases, state, q0, q1, memory, stop):
+def hail(cases, state, queues, memory, stop):
     """As storm, only writing: beside a device at work."""
     here, base = i64(memory[guest_memory.FIRST + 2]), i64(memory[guest_memory.FIRST])
     size = i64(memory[guest_memory.FIRST + 1])
     done = 0
     while done < cases and not load_acquire64(address(stop)):
-        disturb(state, q0, here, base, size, vq.F_WRITE)
-        disturb(state, q1, here, base, size, 0)
+        disturb(state, queues[0], here, base, size, vq.F_WRITE)
+        disturb(state, queues[1], here, base, size, 0)
         done += 1
     return done
 
@@ -193,7 +193,7 @@ def guest():
 
 def arguments(guest):
     return (
-        guest.pool.data, guest.pool.meta, guest.cache, *guest.queues, guest.memory.table, guest.port,
+        guest.pool.data, guest.pool.meta, guest.cache, guest.queues, guest.memory.table, guest.port,
         guest.work, np.zeros(VECTOR_MAX, np.uint32), np.zeros(VECTOR_MAX, np.uint8),
         guest.counts["vhost-tx"], guest.counts["vhost-rx"],
     )  # fmt: skip
@@ -221,9 +221,9 @@ def test_nothing_that_a_peer_writes_does_harm(guest, features):
 def test_nor_what_it_writes_meanwhile(guest):
     seen, stop = np.zeros(16, np.uint64), np.zeros(1, np.uint64)
     states = [np.array([seed], np.uint64) for seed in (1 << 40, 3 << 50)]
-    hail(1, states[1], *guest.queues, guest.memory.table, stop)
+    hail(1, states[1], guest.queues, guest.memory.table, stop)
     writer = threading.Thread(
-        target=hail, args=(1 << 40, states[1], *guest.queues, guest.memory.table, stop)
+        target=hail, args=(1 << 40, states[1], guest.queues, guest.memory.table, stop)
     )
     before = guest.pool.free
     writer.start()

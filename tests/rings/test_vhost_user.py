@@ -23,7 +23,7 @@ CASES = int(os.environ.get("VHOST_FUZZ", "20000"))
 class Device:
     def __init__(self):
         self.features = FEATURES | OFFLOADS
-        self.queues = [vq.new(), vq.new()]
+        self.queues = vq.new(2)
         self.memory = np.zeros(1 << 16, np.uint8)
         self.here = (self.memory.ctypes.data + 4095) // 4096 * 4096
         self.mapped = False

@@ -23,7 +23,7 @@ class World:
         here = self.bytes.ctypes.data
         self.memory = guest_memory.new()
         guest_memory.fill(self.memory, [(BASE, self.bytes.size, here)])
-        self.queue = vq.new()
+        (self.queue,) = vq.new(1)
         parts = [here + where - BASE for where in self.driver.addresses()]
         self.queue[[vq.DESC, vq.AVAIL, vq.USED]] = parts
         self.queue[vq.SIZE] = size

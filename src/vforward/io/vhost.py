@@ -49,7 +49,7 @@ class VhostUserPort(Port):
 
     server: we listen there (with QEMU's ``server=off``, DPDK's ``server=0``), else we connect and try
     again until there is somebody. mac: of the port, 6 bytes; the guest has its own. mtu: the longest IP
-    packet sent there. offloads: let the guest leave checksums and the cutting of super-frames to us,
+    packet sent there. queues: how many pairs the guest may use. offloads: let the guest leave checksums and the cutting of super-frames to us,
     and us to it. trusted: its memory may lie in files of any kind.
     """
 
@@ -60,6 +60,7 @@ class VhostUserPort(Port):
         server: bool = True,
         mac: bytes | None = None,
         mtu: int = 1500,
+        queues: int = 1,
         offloads: bool = True,
         trusted: bool = False,
     ) -> None:
@@ -67,7 +68,8 @@ class VhostUserPort(Port):
         self.server = server
         self.mtu = mtu
         self.features = vhost_user.FEATURES | (vhost_user.OFFLOADS if offloads else 0)
-        self.queues = [vq.new(), vq.new()]  # what the guest receives; what it sends
+        self.queues = vq.new(2 * queues)
+        """By turns what the guest receives, and what it sends."""
         self.peers = 0
         """How many there were so far."""
         self.peer_faults: Counter[str] = Counter()
@@ -103,18 +105,18 @@ class VhostUserPort(Port):
         self._thread.start()
 
     def rx(self) -> tuple[Node, Tables]:
-        return vhost_rx.NODE, self._tables(self.queues[1])
+        return vhost_rx.NODE, self._tables()
 
     def tx(self) -> tuple[Node, Tables]:
-        return vhost_tx.NODE, self._tables(self.queues[0])
+        return vhost_tx.NODE, self._tables()
 
     def descriptors(self) -> list[int]:
         return [self._epoll.fileno()] if self._epoll is not None else []
 
     @property
     def ready(self) -> bool:
-        """Whether a peer is there and both queues run."""
-        return all(int(queue[vq.STATE]) == vq.READY for queue in self.queues)
+        """Whether a peer is there and the first pair of queues runs."""
+        return all(int(queue[vq.STATE]) == vq.READY for queue in self.queues[:2])
 
     def peer(self) -> str:
         lost = ", ".join(f"{n} for its {reason}" for reason, n in self.peer_faults.most_common())
@@ -172,15 +174,15 @@ class VhostUserPort(Port):
     def _bell(self) -> NDArray[np.uint64]:
         return self._port[vhost_rx.BELL : vhost_rx.BELL + 3]
 
-    def _tables(self, queue: NDArray[np.uint64]) -> Tables:
-        return {"queue": queue, "memory": self._memory.table, "port": self._port}
+    def _tables(self) -> Tables:
+        return {"queues": self.queues, "memory": self._memory.table, "port": self._port}
 
     def _name(self) -> str:
         return f"vhost-user port at {self.path!r}"
 
     def _warm(self) -> None:
         """Compile what a peer would otherwise wait for."""
-        queue = vq.new()
+        (queue,) = vq.new(1)
         used = np.zeros(8, np.uint16)
         queue[vq.USED] = used.ctypes.data
         vq.resume(queue)

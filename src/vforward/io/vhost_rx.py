@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """vhost-rx: take frames that a virtual machine, or another virtio driver, sends.
 
-VIRTIO 1.2, section 5.1.6 (network device) over rings.virtqueue. Each buffer of the transmit queue is
-a virtio-net header and a frame, in one descriptor or many. Two passes over a vector: find the
+VIRTIO 1.2, section 5.1.6 (network device) over rings.virtqueue. Each buffer of a transmit queue is
+a virtio-net header and a frame, in one descriptor or many. The queues are polled one after the other;
+who fills the vector is last in the next one. Two passes over a queue's buffers: find the
 buffers and ask for their cache lines; then copy. What the guest can still change is never looked at
 twice: headers are parsed in our own buffers, after the copy.
 
-While packets come the queue is polled and the driver told not to kick. After IDLE_POLLS polls that
+While packets come a queue is polled and the driver told not to kick. After IDLE_POLLS polls that
 found nothing it is asked to, long before the worker would sleep; its eventfd then lies in an epoll
 that the worker sleeps on. That is edge-triggered, so that nobody reads the guest's descriptor, and is
 emptied now and then so that a needless kick wakes the worker once only.
 
-Reads   the queue, the guest's memory
+Reads   the transmit queues, the guest's memory
 Writes  data, meta (as every receive node); flags CHAINED, CSUM_PARTIAL, GSO; the used ring
 Drops   before the graph sees them: see RxCount
 """
@@ -45,6 +46,8 @@ from vforward.rings import virtqueue as vq
 
 # Words of the table ``port``, set at open.
 NUMBER, RING, EPOLL_WAIT, EPOLL, EVENTS, BELL = range(6)  # the last is three words
+# And of vhost-rx: the pair of queues to begin with; polls of the port that found nothing.
+FIRST, POLLS = 8, 9
 PORT_WORDS = 16
 EPOLL_EVENTS = 8
 
@@ -72,14 +75,23 @@ class RxCount(Labels):
 
 
 @inline
-def idle(queue: Any, port: Any) -> None:
+def _forget_kicks(port: Any) -> None:
+    """Empty the epoll now and then while nothing comes, before the queues are looked at: what a kick
+    was for is found there.
+    """
+    polls = i64(port[POLLS]) + 1
+    port[POLLS] = u64(polls)
+    if polls >= IDLE_POLLS and polls % DRAIN_EVERY == 0:
+        call4(i64(port[EPOLL_WAIT]), i64(port[EPOLL]), i64(port[EVENTS]), EPOLL_EVENTS, 0)
+
+
+@inline
+def idle(queue: Any) -> None:
     """Nothing has come. See the module."""
     polls = i64(queue[vq.IDLE]) + 1
     queue[vq.IDLE] = u64(polls)
     if polls == IDLE_POLLS:
         vq.ask_for_kicks(queue)
-    if polls >= IDLE_POLLS and polls % DRAIN_EVERY == 0:
-        call4(i64(port[EPOLL_WAIT]), i64(port[EPOLL]), i64(port[EVENTS]), EPOLL_EVENTS, 0)
 
 
 @inline
@@ -181,17 +193,14 @@ def _look_ahead(queue: Any, memory: Any, work: Any, n: Any) -> None:
 
 
 @kernel
-def rx(
-    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64,
-    memory: U64, port: U64, work: U64,
-) -> int:  # fmt: skip
-    if not vq.ready(queue):
-        return 0
-    n = vq.waiting(queue)
-    if n == 0:
-        idle(queue, port)
-        return 0
-    busy(queue)
+def _take(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queue: Any, memory: Any,
+    port: Any, work: Any, n: Any,
+) -> Any:  # fmt: skip
+    """Take the frames of n available buffers, or as many as there are rows for in idx, of one queue.
+
+    Returns how many buffers were taken and how many packets that were. n below 0: a Fault.
+    """
     fault = -min(n, 0)
     n = min(n, idx.size)
     _look_ahead(queue, memory, work, n)
@@ -234,6 +243,35 @@ def rx(
         vq.give_up(queue, fault)
         count[RxCount.BROKEN] += u64(1)
     count[RxCount.BYTES] += u64(total)
+    return taken, kept
+
+
+@kernel
+def rx(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queues: vq.Queues,
+    memory: U64, port: U64, work: U64,
+) -> int:  # fmt: skip
+    _forget_kicks(port)
+    pairs, kept = queues.shape[0] // 2, 0
+    pair = i64(port[FIRST])
+    for _ in range(pairs):
+        queue = queues[2 * pair + 1]
+        pair = pair + 1 if pair + 1 < pairs else 0
+        if not vq.ready(queue):
+            continue
+        n = vq.waiting(queue)
+        if n == 0:
+            idle(queue)
+            continue
+        port[POLLS] = u64(0)
+        busy(queue)
+        taken, received = _take(
+            data, meta, idx[kept:], edge[kept:], count, pool, queue, memory, port, work, n
+        )
+        kept += received
+        if taken < n or kept == idx.size:  # no more room, or no more buffers: others come first now
+            port[FIRST] = u64(pair)
+            break
     return kept
 
 

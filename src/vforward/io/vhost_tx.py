@@ -235,10 +235,11 @@ def _whole(meta: Any, row: Any) -> bool:
 
 
 @kernel
-def tx(
-    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64,
-    memory: U64, port: U64, work: U64,
+def _send(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queue: Any, memory: Any,
+    port: Any, work: Any,
 ) -> None:  # fmt: skip
+    """Send packets by one queue, and free them; what is not sent has the edge DROP."""
     available, fault = i64(0), i64(0)
     nobody = i64(TxCount.NO_PEER)
     if vq.ready(queue):
@@ -288,6 +289,14 @@ def tx(
         interrupt(queue, port, at)
     if fault:
         vq.give_up(queue, fault)
+
+
+@kernel
+def tx(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queues: vq.Queues,
+    memory: U64, port: U64, work: U64,
+) -> None:  # fmt: skip
+    _send(data, meta, idx, edge, count, pool, queues[0], memory, port, work)
 
 
 NODE = Node("vhost-tx", tx, TxEdge, TxCount)

@@ -67,7 +67,8 @@ class Mapped(NamedTuple):
 class Device(Protocol):
     """What a session works on."""
 
-    queues: list[NDArray[np.uint64]]
+    queues: NDArray[np.uint64]
+    """u64[2 * pairs, QUEUE_WORDS], by the numbers that messages give them."""
     features: int
 
     def map(self, wanted: list[Region], fds: list[int]) -> list[Mapped]:

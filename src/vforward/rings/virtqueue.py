@@ -7,7 +7,7 @@ Virtual I/O Device (VIRTIO) 1.2, section 2.7. Little-endian, as are the machines
     avail   flags u16, idx u16, heads u16[size], used_event u16                          (driver)
     used    flags u16, idx u16, {head u32, length u32}[size], avail_event u16            (device)
 
-    queue   u64[QUEUE_WORDS], private to this process
+    queue   u64[QUEUE_WORDS], private to this process; a device has several: queues u64[n, QUEUE_WORDS]
             STATE   OFF or READY (control plane), BROKEN (worker): what the driver wrote cannot be right
             NEXT    buffers ever used, modulo 2**16: used.idx, and the next in avail
             others  set by the control plane while STATE is not READY and no worker is in here
@@ -23,7 +23,7 @@ used.idx alone says where the device is: what was not used when it died is there
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +39,14 @@ from vforward.jit.atomics import (
 )
 from vforward.jit.intrinsics import address, view
 from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.layout import ArrayOf
 from vforward.rings.guest_memory import locate
 
 # Words of a queue. DESC, AVAIL, USED: addresses here, of as many bytes as SIZE says.
 STATE, SIZE, DESC, AVAIL, USED, NEXT, FEATURES, HEADER, CALL, FAULT, IDLE = range(11)
 QUEUE_WORDS = 16
 OFF, READY, BROKEN = 0, 1, 2
+Queues = Annotated[NDArray[np.uint64], ArrayOf(np.uint64, QUEUE_WORDS)]
 
 # Bits of FEATURES, numbered as in section 6.
 EVENT_IDX = 1 << 29
@@ -82,9 +84,9 @@ FAULTS = {
 }
 
 
-def new() -> NDArray[np.uint64]:
-    """A queue that is OFF."""
-    return np.zeros(QUEUE_WORDS, np.uint64)
+def new(n: int) -> NDArray[np.uint64]:
+    """u64[n, QUEUE_WORDS]: n queues that are OFF."""
+    return np.zeros((n, QUEUE_WORDS), np.uint64)
 
 
 def part_bytes(part: int, size: int, features: int) -> int:
