@@ -10,7 +10,7 @@ import time
 from oracles.virtqueue import Driver
 
 BASE, USER = 0x1_0000_0000, 0x7F00_0000_0000
-SIZE = 1 << 20
+SIZE = 1 << 21
 QUEUE = 64
 SLOT = 2048
 EVENT_IDX = 1 << 29
@@ -24,23 +24,24 @@ F_ADD_SEALS, SEALS = 1033, 2 | 4
 class Frontend:
     """One connection, and the guest's memory. Nothing is said yet."""
 
-    def __init__(self, peer):
+    def __init__(self, peer, pairs=1):
+        self.pairs = pairs
         self.peer = peer
         peer.settimeout(5)
         self.memory_fd = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.truncate(self.memory_fd, SIZE)
         self.memory = mmap.mmap(self.memory_fd, SIZE)
-        self.kicks = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
-        self.calls = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
+        self.kicks = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2 * pairs)]
+        self.calls = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2 * pairs)]
         self.drivers = []
         self.features = 0
-        self.waiting = {}  # head of a receive buffer -> its offset
+        self.waiting = [{} for _ in range(pairs)]  # head of a receive buffer -> its offset
 
     @classmethod
-    def connect(cls, path):
+    def connect(cls, path, pairs=1):
         peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         peer.connect(str(path))
-        return cls(peer)
+        return cls(peer, pairs)
 
     def say(self, request, payload=b"", fds=(), flags=1):
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -95,42 +96,53 @@ class Frontend:
         """All of it, and buffers to receive."""
         self.negotiate(wanted)
         self.share()
-        for index in range(2):
+        for index in range(2 * self.pairs):
             self.set_up(index, index * 4096, start)
-        for index in range(2):
-            self.say(ENABLE, struct.pack("=II", index, 1))
-        for slot in range(QUEUE):
-            self._offer(0x10000 + slot * SLOT)
+        for pair in range(self.pairs):
+            for slot in range(QUEUE):
+                self._offer(pair, self._slots(pair) + slot * SLOT)
+        return self.enable(range(self.pairs))
+
+    def enable(self, pairs, on=True):
+        """Enable pairs of queues, or disable them. It is done when this returns."""
+        for pair in pairs:
+            for index in (2 * pair, 2 * pair + 1):
+                self.say(ENABLE, struct.pack("=II", index, on))
         return self.ask(GET_QUEUES)  # done: all before it is
 
-    def _offer(self, at):
-        head = self.drivers[0].add([(BASE + at, SLOT)], write=True)
-        self.waiting[head] = at
+    def _slots(self, pair, way=0):
+        """Offset of a queue's buffers: way is 0 to receive, 1 to send."""
+        return 0x10000 + (2 * pair + way) * QUEUE * SLOT
 
-    def send(self, frames):
+    def _offer(self, pair, at):
+        head = self.drivers[2 * pair].add([(BASE + at, SLOT)], write=True)
+        self.waiting[pair][head] = at
+
+    def send(self, frames, pair=0):
         """Send at most QUEUE frames; kick if that is wanted. Returns whether it was."""
-        driver = self.drivers[1]
+        driver = self.drivers[2 * pair + 1]
         driver.take_used()
         old = driver.added
         for frame in frames:
-            at = 0x80000 + (driver.added % QUEUE) * SLOT
+            at = self._slots(pair, 1) + (driver.added % QUEUE) * SLOT
             data = bytes(12) + frame
             self.memory[at : at + len(data)] = data
             assert driver.add([(BASE + at, len(data))], write=False) is not None
         wanted = driver.must_kick(old)
         if wanted:
-            os.eventfd_write(self.kicks[1], 1)
+            os.eventfd_write(self.kicks[2 * pair + 1], 1)
         return wanted
 
-    def receive(self, n, timeout_s=5.0):
+    def receive(self, n, timeout_s=5.0, pair=0):
         """The next n frames, or as many as come in time."""
         found = []
         end = time.monotonic() + timeout_s
         while len(found) < n and time.monotonic() < end:
-            used = [(self.waiting.pop(head), n) for head, n in self.drivers[0].take_used()]
+            taken = self.drivers[2 * pair].take_used()
+            used = [(self.waiting[pair].pop(head), n) for head, n in taken]
             for at, length in used:
                 found.append(bytes(self.memory[at + 12 : at + length]))
-                self._offer(at)
+                self._offer(pair, at)
             time.sleep(0.0005)
         return found
 

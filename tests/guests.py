@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from oracles.virtqueue import Driver
-from vforward.io import shim, vhost_rx, vhost_tx
+from vforward.io import shim, vhost_rx, vhost_steer, vhost_tx
 from vforward.io.libc import libc_address
 from vforward.layout import VECTOR_MAX
 from vforward.memory.chain import fill
@@ -47,21 +47,24 @@ class Memory:
 class Guest:
     """Queues of size descriptors whose indices begin at start, and the device's state for them."""
 
-    def __init__(self, size=256, *, features=FEATURES, start=0, buffers=1024, header=HEADER):
+    def __init__(
+        self, size=256, *, features=FEATURES, start=0, buffers=1024, header=HEADER, pairs=1
+    ):
         self.memory = Memory()
         self.pool = heap_pool(buffers)
         self.cache = self.pool.cache()
         self.header, self.at = header, ROOM_AT
         event_idx = bool(features & vq.EVENT_IDX)
-        half = ROOM_AT // 2
+        part = ROOM_AT // (2 * pairs)
         self.drivers = [
             Driver(self.memory.bytes, BASE, at, size, event_idx=event_idx, start=start)
-            for at in (0, half)
+            for at in range(0, ROOM_AT, part)
         ]
         self.call = os.eventfd(0, os.EFD_NONBLOCK)
         self.queues = vq.new(len(self.drivers))
         for queue, driver in zip(self.queues, self.drivers, strict=True):
             self._start(queue, driver, features)
+        self.flows = vhost_steer.new()
         self.port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
         self.events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
         self.port[vhost_rx.NUMBER] = 3
@@ -114,7 +117,7 @@ class Guest:
         idx, edge = np.zeros(vector, np.uint32), np.zeros(vector, np.uint8)
         n = vhost_rx.rx(
             self.pool.data, self.pool.meta, idx, edge, self.counts["vhost-rx"], self.cache,
-            self.queues, self.memory.table, self.port, self.work,
+            self.queues, self.flows, self.memory.table, self.port, self.work,
         )  # fmt: skip
         assert not edge[:n].any()
         return idx[:n]
@@ -151,7 +154,7 @@ class Guest:
         edge = np.zeros(rows.size, np.uint8)
         vhost_tx.tx(
             self.pool.data, self.pool.meta, rows, edge, self.counts["vhost-tx"], self.cache,
-            self.queues, self.memory.table, self.port, self.work,
+            self.queues, self.flows, self.memory.table, self.port, self.work,
         )  # fmt: skip
         sent = edge == 255
         self.pool.put(rows[~sent])

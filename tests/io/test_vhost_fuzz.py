@@ -131,7 +131,7 @@ def packets(state, meta, pool, idx):
 
 @kernel
 def storm(
-    cases, state, data, meta, pool, queues, memory, port, work, idx, edge, c0, c1, seen, wild
+    cases, state, data, meta, pool, queues, flows, memory, port, work, idx, edge, c0, c1, seen, wild
 ):
     """Run cases. seen u64[16]: by Fault how often it was found, [0]: cases without one, [8, 9]: packets."""
     here, base = i64(memory[guest_memory.FIRST + 2]), i64(memory[guest_memory.FIRST])
@@ -145,14 +145,14 @@ def storm(
             disturb(state, queue, here, base, size, vq.F_WRITE if sending else 0)
         if sending:
             n = packets(state, meta, pool, idx)
-            vhost_tx.tx(data, meta, idx[:n], edge, c0, pool, queues, memory, port, work)
+            vhost_tx.tx(data, meta, idx[:n], edge, c0, pool, queues, flows, memory, port, work)
             for i in range(n):
                 if edge[i] == EDGE_HELD:
                     seen[8] += u64(1)
                 else:
                     give_back(meta, pool, i64(idx[i]))
         else:
-            n = vhost_rx.rx(data, meta, idx, edge, c1, pool, queues, memory, port, work)
+            n = vhost_rx.rx(data, meta, idx, edge, c1, pool, queues, flows, memory, port, work)
             for i in range(n):
                 give_back(meta, pool, i64(idx[i]))
             seen[9] += u64(n)
@@ -193,8 +193,8 @@ def guest():
 
 def arguments(guest):
     return (
-        guest.pool.data, guest.pool.meta, guest.cache, guest.queues, guest.memory.table, guest.port,
-        guest.work, np.zeros(VECTOR_MAX, np.uint32), np.zeros(VECTOR_MAX, np.uint8),
+        guest.pool.data, guest.pool.meta, guest.cache, guest.queues, guest.flows, guest.memory.table,
+        guest.port, guest.work, np.zeros(VECTOR_MAX, np.uint32), np.zeros(VECTOR_MAX, np.uint8),
         guest.counts["vhost-tx"], guest.counts["vhost-rx"],
     )  # fmt: skip
 

@@ -123,6 +123,7 @@ class VhostUserPort(AnyPort):
     type: Literal["vhost-user"]
     socket: SocketPath
     role: Annotated[Literal["server", "client"], says('"server" or "client"')] = "server"
+    queues: Annotated[int, whole(1, 8)] = 1
     offloads: Annotated[bool, _YES_NO] = True
     trusted: Annotated[bool, _YES_NO] = False
     mac: OptionalMac = None

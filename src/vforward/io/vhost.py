@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """vhost-user: a virtual machine, a DPDK program or any other virtio driver as a port.
 
-The other side shares its memory and two queues in it through a Unix socket: a virtual machine of QEMU
+The other side shares its memory and pairs of queues in it through a Unix socket: a virtual machine of QEMU
 with its own virtio-net driver, or a program with DPDK's virtio_user. Frames are copied, between the
 guest's buffers and ours, by the worker (io.vhost_rx, io.vhost_tx); the guest sees none of our memory.
 What it says on the socket is followed by a thread of the port's (rings.vhost_user).
@@ -9,7 +9,7 @@ What it says on the socket is followed by a thread of the port's (rings.vhost_us
 The peer is not trusted. Whatever it says or writes that cannot be right loses it its connection, with
 the reason logged and counted (peer_faults); then it may come again, after BAD_PEER_S.
 
-Limits: one pair of split queues; x86-64 or another little-endian machine.
+Limits: split queues; one thread for all of them; x86-64 or another little-endian machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.graph.node import Node
-from vforward.io import shim, vhost_rx, vhost_tx
+from vforward.io import shim, vhost_rx, vhost_steer, vhost_tx
 from vforward.io.libc import libc_address
 from vforward.io.port import Port, Tables, default_mac
 from vforward.io.vhost_memory import GuestMemory
@@ -49,8 +49,9 @@ class VhostUserPort(Port):
 
     server: we listen there (with QEMU's ``server=off``, DPDK's ``server=0``), else we connect and try
     again until there is somebody. mac: of the port, 6 bytes; the guest has its own. mtu: the longest IP
-    packet sent there. queues: how many pairs the guest may use. offloads: let the guest leave checksums and the cutting of super-frames to us,
-    and us to it. trusted: its memory may lie in files of any kind.
+    packet sent there. queues: how many pairs the guest may use, 1 to PAIRS_MAX. offloads: let the guest
+    leave checksums and the cutting of super-frames to us, and us to it. trusted: its memory may lie in
+    files of any kind.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class VhostUserPort(Port):
         self.server = server
         self.mtu = mtu
         self.features = vhost_user.FEATURES | (vhost_user.OFFLOADS if offloads else 0)
+        self.features |= vhost_user.MQ if queues > 1 else 0
         self.queues = vq.new(2 * queues)
         """By turns what the guest receives, and what it sends."""
         self.peers = 0
@@ -77,6 +79,7 @@ class VhostUserPort(Port):
         self._connected = False
         self._given_mac = mac
         self._memory = GuestMemory(trusted=trusted)
+        self._flows = vhost_steer.new()
         self._port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
         self._events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
         self._endpoint: Endpoint | None = None
@@ -121,7 +124,10 @@ class VhostUserPort(Port):
     def peer(self) -> str:
         lost = ", ".join(f"{n} for its {reason}" for reason, n in self.peer_faults.most_common())
         state = "forwarding" if self.ready else "connected" if self._connected else "nobody there"
-        return f"{state}; peers so far: {self.peers}; let go: {lost or 'none'}"
+        said = f"{state}; peers so far: {self.peers}; let go: {lost or 'none'}"
+        return (
+            said if len(self.queues) == 2 else f"{said}; pairs of queues: {self._moved() or 'none'}"
+        )
 
     def close(self) -> None:
         endpoint, self._endpoint = self._endpoint, None
@@ -175,7 +181,22 @@ class VhostUserPort(Port):
         return self._port[vhost_rx.BELL : vhost_rx.BELL + 3]
 
     def _tables(self) -> Tables:
-        return {"queues": self.queues, "memory": self._memory.table, "port": self._port}
+        return {
+            "queues": self.queues,
+            "flows": self._flows,
+            "memory": self._memory.table,
+            "port": self._port,
+        }
+
+    def _moved(self) -> str:
+        """Frames from the guest and to it, by pair."""
+        words = self.queues.reshape(-1, 2, vq.QUEUE_WORDS)
+        runs = (words[:, :, vq.STATE] == vq.READY).all(1)
+        return ", ".join(
+            f"{pair} {'on' if runs[pair] else 'off'} (from the guest {got}, to it {sent})"
+            for pair, (sent, got) in enumerate(words[:, :, vq.MOVED].tolist())
+            if runs[pair] or got or sent
+        )
 
     def _name(self) -> str:
         return f"vhost-user port at {self.path!r}"
@@ -183,10 +204,12 @@ class VhostUserPort(Port):
     def _warm(self) -> None:
         """Compile what a peer would otherwise wait for."""
         (queue,) = vq.new(1)
-        used = np.zeros(8, np.uint16)
-        queue[vq.USED] = used.ctypes.data
+        part = np.zeros(8, np.uint16)
+        queue[[vq.AVAIL, vq.USED]] = part.ctypes.data
         vq.resume(queue)
         vq.start(queue)
+        vq.ready(queue)
+        vq.waiting(queue)
 
     def _serve(self) -> None:
         endpoint = self._endpoint

@@ -34,6 +34,7 @@ from vforward.io.linux import (
 )
 from vforward.io.port import RxEdge
 from vforward.io.vhost_copy import CHAIN_PIECES, HEADER_AT, PIECES_AT, SLOTS, copy_in
+from vforward.io.vhost_steer import Flows, hear
 from vforward.jit.atomics import load_once64
 from vforward.jit.intrinsics import address, call2, call4, copy, prefetch, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
@@ -46,8 +47,9 @@ from vforward.rings import virtqueue as vq
 
 # Words of the table ``port``, set at open.
 NUMBER, RING, EPOLL_WAIT, EPOLL, EVENTS, BELL = range(6)  # the last is three words
-# And of vhost-rx: the pair of queues to begin with; polls of the port that found nothing.
-FIRST, POLLS = 8, 9
+# And of the nodes. vhost-rx: the pair of queues to begin with; polls of the port that found nothing.
+# vhost-tx: pair + 1 by which all packets went last; 0: they went by several.
+FIRST, POLLS, ALONE = 8, 9, 10
 PORT_WORDS = 16
 EPOLL_EVENTS = 8
 
@@ -243,20 +245,22 @@ def _take(
         vq.give_up(queue, fault)
         count[RxCount.BROKEN] += u64(1)
     count[RxCount.BYTES] += u64(total)
+    queue[vq.MOVED] += u64(kept)
     return taken, kept
 
 
 @kernel
 def rx(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queues: vq.Queues,
-    memory: U64, port: U64, work: U64,
+    flows: Flows, memory: U64, port: U64, work: U64,
 ) -> int:  # fmt: skip
     _forget_kicks(port)
     pairs, kept = queues.shape[0] // 2, 0
-    pair = i64(port[FIRST])
+    following = i64(port[FIRST])
     for _ in range(pairs):
+        pair = following
         queue = queues[2 * pair + 1]
-        pair = pair + 1 if pair + 1 < pairs else 0
+        following = pair + 1 if pair + 1 < pairs else 0
         if not vq.ready(queue):
             continue
         n = vq.waiting(queue)
@@ -268,9 +272,11 @@ def rx(
         taken, received = _take(
             data, meta, idx[kept:], edge[kept:], count, pool, queue, memory, port, work, n
         )
+        if pairs > 1:
+            hear(data, meta, idx[kept : kept + received], flows, pair)
         kept += received
         if taken < n or kept == idx.size:  # no more room, or no more buffers: others come first now
-            port[FIRST] = u64(pair)
+            port[FIRST] = u64(following)
             break
     return kept
 

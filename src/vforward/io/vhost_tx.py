@@ -2,10 +2,11 @@
 """vhost-tx: send frames to a virtual machine, or another virtio driver.
 
 VIRTIO 1.2, section 5.1.6 (network device) over rings.virtqueue. A frame goes into the next buffer of
-the guest's receive queue or, with mergeable buffers, as many as it takes. What a guest has not said
+the guest's receive queue or, with mergeable buffers, as many as it takes; of several queues that of
+its flow (io.vhost_steer). What a guest has not said
 that it can do is done here: checksums are completed; super-frames that it cannot take are dropped.
 
-Reads   the queue; meta: off, end, next, flags, checksum and segmentation fields; data
+Reads   the receive queues; meta: off, end, next, flags, checksum and segmentation fields; data
 Writes  the guest's memory; the used ring. Frees what was sent
 Drops   what there was no buffer for, or cannot be sent (TxCount)
 """
@@ -26,14 +27,20 @@ from vforward.io.linux import (
 from vforward.io.port import TxEdge
 from vforward.io.vhost_copy import (
     CHAIN_PIECES,
+    EDGES_AT,
+    END_AT,
     HEADER_AT,
     HEADS_AT,
     HEADS_MAX,
+    PAIRS_AT,
     PIECES_AT,
+    PLACE_AT,
+    ROWS_AT,
     SLOTS,
     copy_out,
 )
-from vforward.io.vhost_rx import LINE, PUBLISH_EVERY, interrupt
+from vforward.io.vhost_rx import ALONE, LINE, PUBLISH_EVERY, interrupt
+from vforward.io.vhost_steer import Flows, gather, mark, running, sort
 from vforward.jit.intrinsics import address, copy, prefetch_write, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
@@ -278,8 +285,10 @@ def _send(
             published = at
     if guest_memory.gone(memory) and available > 0:
         at, published, fault = i64(0), i64(0), i64(vq.Fault.MEMORY)
+    sent = 0
     for i in range(idx.size):
         if edge[i] == EDGE_HELD:
+            sent += 1
             row = i64(idx[i])
             if meta[row].flags & CHAINED:
                 put_rest(pool, meta, row)
@@ -287,16 +296,62 @@ def _send(
     if at:
         vq.publish(queue, at - published)
         interrupt(queue, port, at)
+    queue[vq.MOVED] += u64(sent)
     if fault:
         vq.give_up(queue, fault)
 
 
 @kernel
+def _spread(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queues: Any, flows: Any,
+    memory: Any, port: Any, work: Any, n: Any,
+) -> None:  # fmt: skip
+    """Send packets by the n pairs that running has listed, each by its flow's."""
+    rows = view(address(work) + 8 * ROWS_AT, idx.size, np.uint32)
+    edges = view(address(work) + 8 * EDGES_AT, idx.size, np.uint8)
+    sort(data, meta, idx, flows, work, n, rows)
+    first = i64(0)
+    for pair in range(queues.shape[0] // 2):
+        end = i64(work[END_AT + pair])
+        if end > first:
+            queue = queues[2 * pair]
+            _send(
+                data,
+                meta,
+                rows[first:end],
+                edges[first:end],
+                count,
+                pool,
+                queue,
+                memory,
+                port,
+                work,
+            )
+        first = end
+    mark(queues, flows, work, idx.size)
+    for i in range(idx.size):
+        edge[i] = edges[i64(work[PLACE_AT + i])]
+
+
+@kernel
 def tx(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queues: vq.Queues,
-    memory: U64, port: U64, work: U64,
+    flows: Flows, memory: U64, port: U64, work: U64,
 ) -> None:  # fmt: skip
-    _send(data, meta, idx, edge, count, pool, queues[0], memory, port, work)
+    alone, n = i64(0), i64(1)
+    if queues.shape[0] > 2:
+        n = running(queues, work)
+        if n == 1:
+            alone = i64(work[PAIRS_AT])
+    if n < 2:
+        port[ALONE] = u64(alone + 1)
+        _send(data, meta, idx, edge, count, pool, queues[2 * alone], memory, port, work)
+        return
+    if port[ALONE]:
+        alone = i64(port[ALONE]) - 1
+        gather(flows, queues[2 * alone], alone)
+        port[ALONE] = u64(0)
+    _spread(data, meta, idx, edge, count, pool, queues, flows, memory, port, work, n)
 
 
 NODE = Node("vhost-tx", tx, TxEdge, TxCount)

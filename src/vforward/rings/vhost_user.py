@@ -6,9 +6,10 @@ packets are others' work (rings.virtqueue).
 
 Queue 2k is the guest's k-th receive queue, 2k + 1 its k-th transmit queue. A queue runs from when all
 that it needs is there: memory, size, addresses, a kick, and that it is enabled. It is stopped, and
-a quiet point waited for, before anything of that changes. Where it goes on is read in its own
-memory (virtqueue.resume): the index that the peer sends is what this would say, or it is wrong, as
-it is after some reconnections.
+a quiet point waited for, before anything of that changes. What the guest has sent by a queue before it
+disables it is taken first; what it puts there later waits until it enables it again. Where a queue goes
+on is read in its own memory (virtqueue.resume): the index that the peer sends is what this would say,
+or it is wrong, as it is after some reconnections.
 """
 
 from __future__ import annotations
@@ -52,9 +53,13 @@ FEATURES = (
 """What is done here for every peer. VERSION_1 always: without it DPDK's driver sends no features."""
 OFFLOADS = sum(1 << bit for bit in (0, 1, 7, 8, 9, 11, 12, 13))
 """CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, HOST_TSO4, HOST_TSO6, HOST_ECN."""
+MQ = 1 << 22
+"""For a device with several pairs of queues."""
 PROTOCOL_MQ, PROTOCOL_REPLY_ACK = 1 << 0, 1 << 3
 ALIGNED = {vq.DESC: 16, vq.AVAIL: 2, vq.USED: 4}
 EVENTFD = "anon_inode:[eventfd]"
+FINISH_POINTS = 64
+"""Quiet points at most that are awaited for what a guest has sent by a queue that it disables."""
 
 
 class Mapped(NamedTuple):
@@ -201,6 +206,8 @@ class Session:
 
     def _set_enable(self, message: Message) -> None:
         queue, enabled = self._numbered(message)
+        if not enabled and queue.index % 2 and queue.running:
+            self._finish(queue.words)
         queue.enabled = bool(enabled)
         self._update()
 
@@ -269,6 +276,16 @@ class Session:
             os.close(before)
         if fd >= 0:
             queue.fds[request] = fd
+
+    def _finish(self, words: NDArray[np.uint64]) -> None:
+        """Wait until the worker has taken what is in a queue now, if that is soon."""
+        left = int(vq.waiting(words))
+        end = int(words[vq.NEXT]) + left
+        for _ in range(FINISH_POINTS):
+            taken = left - ((end - int(words[vq.NEXT])) & 0xFFFF)
+            if not (vq.ready(words) and 0 <= taken < left):
+                return
+            self._device.quiesce()
 
     def _stop(self, queues: list[Queue]) -> None:
         running = [queue for queue in queues if queue.running]

@@ -10,6 +10,7 @@ Virtual I/O Device (VIRTIO) 1.2, section 2.7. Little-endian, as are the machines
     queue   u64[QUEUE_WORDS], private to this process; a device has several: queues u64[n, QUEUE_WORDS]
             STATE   OFF or READY (control plane), BROKEN (worker): what the driver wrote cannot be right
             NEXT    buffers ever used, modulo 2**16: used.idx, and the next in avail
+            MOVED   packets, by who uses the queue
             others  set by the control plane while STATE is not READY and no worker is in here
 
 The driver is not trusted. A word of its memory is read once and bounded before it is used; every
@@ -43,7 +44,7 @@ from vforward.layout import ArrayOf
 from vforward.rings.guest_memory import locate
 
 # Words of a queue. DESC, AVAIL, USED: addresses here, of as many bytes as SIZE says.
-STATE, SIZE, DESC, AVAIL, USED, NEXT, FEATURES, HEADER, CALL, FAULT, IDLE = range(11)
+STATE, SIZE, DESC, AVAIL, USED, NEXT, FEATURES, HEADER, CALL, FAULT, IDLE, MOVED = range(12)
 QUEUE_WORDS = 16
 OFF, READY, BROKEN = 0, 1, 2
 Queues = Annotated[NDArray[np.uint64], ArrayOf(np.uint64, QUEUE_WORDS)]
@@ -114,6 +115,16 @@ def waiting(queue: Any) -> Any:
     """How many buffers are available, or -Fault.INDEX."""
     n = (i64(load_acquire16(i64(queue[AVAIL]) + 2)) - i64(queue[NEXT])) & 0xFFFF
     return n if n <= i64(queue[SIZE]) else -i64(Fault.INDEX)
+
+
+@inline
+def taken_back(queue: Any) -> Any:
+    """The number, modulo 2**16, of the buffer before which the driver has all back that were used.
+
+    At least: of SIZE buffers those that it makes available again it has taken back before.
+    """
+    n = max(waiting(queue), 0)
+    return (i64(queue[NEXT]) + n - i64(queue[SIZE])) & 0xFFFF
 
 
 @inline
