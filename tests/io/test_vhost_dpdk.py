@@ -45,14 +45,15 @@ class Testpmd:
 
     __test__ = False
 
-    def __init__(self, path, mode, *options, device=""):
+    def __init__(self, path, mode, *options, device="", queues=1):
         self.log = path.with_suffix(".log")
         cpu = max(os.sched_getaffinity(0))
         command = [
             *("dpdk-testpmd", "--lcores", f"0@{cpu},1@{cpu}", "-n", "1", "--no-pci"),
             *("--no-huge", "-m", "256", "--no-telemetry", "--file-prefix", path.parent.name),
-            f"--vdev=net_virtio_user0,path={path},queues=1{device}",
+            f"--vdev=net_virtio_user0,path={path},queues={queues}{device}",
             *("--", "--nb-cores=1", "--total-num-mbufs=8192", "--stats-period=1", "--auto-start"),
+            *(f"--rxq={queues}", f"--txq={queues}"),
             "--no-flush-rx",  # else it throws away what comes before it begins to count
             *(f"--forward-mode={mode}", *options),
         ]
@@ -160,6 +161,58 @@ def test_there_and_back(arena, path, device):
         assert said["TX-packets"] - RING <= ours.moved("rx") <= said["TX-packets"]
         assert sent - 2 * RING <= said["RX-packets"] <= sent
         assert counts["ring-full"] == ours.moved("rx") - sent
+        assert not ours.port.peer_faults
+
+
+def moved(ours, way):
+    """Packets of each pair of queues: way is 0 for what it receives, 1 for what it sends."""
+    return ours.port.queues[way::2, vq.MOVED].tolist()
+
+
+@pytest.mark.parametrize("device", [",cq=1", ",cq=1,in_order=0,mrg_rxbuf=0"])
+def test_what_it_sends_by_two_queues_is_received(arena, path, device):
+    with (
+        world(arena, path, "sink", queues=4) as ours,
+        testpmd(path, "txonly", device=device, queues=2) as dpdk,
+    ):
+        dpdk.await_it(lambda: min(moved(ours, 1)[:2]) >= ENOUGH)
+        said = dpdk.stop()
+        got = moved(ours, 1)
+        assert sum(got) == ours.moved("rx")
+        assert said["TX-packets"] - 2 * RING <= sum(got) <= said["TX-packets"]
+        assert got[2:] == [0, 0]
+        assert not ours.port.peer_faults
+
+
+def test_what_we_send_by_two_queues_arrives(arena, path):
+    with (
+        world(arena, path, "source", count=1 << 60, queues=2) as ours,
+        testpmd(path, "rxonly", device=",cq=1", queues=2) as dpdk,
+    ):
+        dpdk.await_it(lambda: (ours.port.queues[:, vq.STATE] == vq.READY).all())
+        ours.worker.start()
+        dpdk.await_it(lambda: min(moved(ours, 0)) >= ENOUGH)
+        ours.worker.stop()
+        sent = moved(ours, 0)
+        said = dpdk.stop()
+        assert sum(sent) - 2 * RING <= said["RX-packets"] <= sum(sent)
+        counts = ours.counts("tx")
+        assert counts["bytes"] == 60 * sum(sent)
+        assert counts["ring-full"] == ours.moved("tx") - sum(sent)
+        assert not any(counts[name] for name in ("no-peer", "too-long", "refused", "broken"))
+
+
+def test_there_and_back_by_two_queues(arena, path):
+    with (
+        world(arena, path, queues=2) as ours,
+        testpmd(path, "flowgen", device=",cq=1", queues=2) as dpdk,
+    ):
+        dpdk.await_it(lambda: min(moved(ours, 0) + moved(ours, 1)) >= ENOUGH)
+        said = dpdk.stop()
+        got, sent = sum(moved(ours, 1)), sum(moved(ours, 0))
+        assert said["TX-packets"] - 2 * RING <= got <= said["TX-packets"]
+        assert sent - 4 * RING <= said["RX-packets"] <= sent
+        assert ours.counts("tx")["ring-full"] == got - sent
         assert not ours.port.peer_faults
 
 
