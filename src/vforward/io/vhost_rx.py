@@ -245,7 +245,6 @@ def _take(
         vq.give_up(queue, fault)
         count[RxCount.BROKEN] += u64(1)
     count[RxCount.BYTES] += u64(total)
-    queue[vq.MOVED] += u64(kept)
     return taken, kept
 
 
@@ -274,6 +273,7 @@ def rx(
         )
         if pairs > 1:
             hear(data, meta, idx[kept : kept + received], flows, pair)
+            queue[vq.MOVED] += u64(received)
         kept += received
         if taken < n or kept == idx.size:  # no more room, or no more buffers: others come first now
             port[FIRST] = u64(following)

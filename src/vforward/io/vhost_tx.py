@@ -285,10 +285,8 @@ def _send(
             published = at
     if guest_memory.gone(memory) and available > 0:
         at, published, fault = i64(0), i64(0), i64(vq.Fault.MEMORY)
-    sent = 0
     for i in range(idx.size):
         if edge[i] == EDGE_HELD:
-            sent += 1
             row = i64(idx[i])
             if meta[row].flags & CHAINED:
                 put_rest(pool, meta, row)
@@ -296,9 +294,17 @@ def _send(
     if at:
         vq.publish(queue, at - published)
         interrupt(queue, port, at)
-    queue[vq.MOVED] += u64(sent)
     if fault:
         vq.give_up(queue, fault)
+
+
+@inline
+def _count(queue: Any, edge: Any) -> None:
+    """Count the packets that were sent by one of several queues."""
+    sent = i64(0)
+    for i in range(edge.size):
+        sent += i64(edge[i] == EDGE_HELD)
+    queue[vq.MOVED] += u64(sent)
 
 
 @kernel
@@ -314,19 +320,11 @@ def _spread(
     for pair in range(queues.shape[0] // 2):
         end = i64(work[END_AT + pair])
         if end > first:
-            queue = queues[2 * pair]
             _send(
-                data,
-                meta,
-                rows[first:end],
-                edges[first:end],
-                count,
-                pool,
-                queue,
-                memory,
-                port,
-                work,
-            )
+                data, meta, rows[first:end], edges[first:end], count, pool, queues[2 * pair], memory,
+                port, work,
+            )  # fmt: skip
+            _count(queues[2 * pair], edges[first:end])
         first = end
     mark(queues, flows, work, idx.size)
     for i in range(idx.size):
@@ -346,6 +344,8 @@ def tx(
     if n < 2:
         port[ALONE] = u64(alone + 1)
         _send(data, meta, idx, edge, count, pool, queues[2 * alone], memory, port, work)
+        if queues.shape[0] > 2:
+            _count(queues[2 * alone], edge)
         return
     if port[ALONE]:
         alone = i64(port[ALONE]) - 1

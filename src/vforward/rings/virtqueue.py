@@ -10,7 +10,7 @@ Virtual I/O Device (VIRTIO) 1.2, section 2.7. Little-endian, as are the machines
     queue   u64[QUEUE_WORDS], private to this process; a device has several: queues u64[n, QUEUE_WORDS]
             STATE   OFF or READY (control plane), BROKEN (worker): what the driver wrote cannot be right
             NEXT    buffers ever used, modulo 2**16: used.idx, and the next in avail
-            MOVED   packets, by who uses the queue
+            MOVED   packets, by who uses several queues
             others  set by the control plane while STATE is not READY and no worker is in here
 
 The driver is not trusted. A word of its memory is read once and bounded before it is used; every
