@@ -17,13 +17,13 @@ import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vforward.rings import virtqueue as vq
+from vforward.rings.eventfd import is_eventfd, what_is
 from vforward.rings.vhost_message import (
     ADDRESS,
     INDEX,
@@ -54,7 +54,6 @@ OFFLOADS = sum(1 << bit for bit in (0, 1, 7, 8, 9, 11, 12, 13))
 """CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, HOST_TSO4, HOST_TSO6, HOST_ECN."""
 PROTOCOL_MQ, PROTOCOL_REPLY_ACK = 1 << 0, 1 << 3
 ALIGNED = {vq.DESC: 16, vq.AVAIL: 2, vq.USED: 4}
-EVENTFD = "anon_inode:[eventfd]"
 
 
 class Mapped(NamedTuple):
@@ -254,10 +253,10 @@ class Session:
         if word & NO_FD:
             return queue, -1
         fd = message.take_fd()
-        kind = str(Path(f"/proc/self/fd/{fd}").readlink())
-        if kind != EVENTFD:
+        if not is_eventfd(fd):
+            text = f"{message.name}: {what_is(fd)} instead of an eventfd"
             os.close(fd)
-            raise BadPeer("descriptor", f"{message.name}: {kind} instead of an eventfd")
+            raise BadPeer("descriptor", text)
         return queue, fd
 
     def _keep(self, queue: Queue, request: int, fd: int) -> None:
