@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests of hostile programs to the netmap server, valid ones spoiled. See fuzzing.py for how many.
 
-A case is one request (a tenth of them to a server, which makes ports). Each is answered, with a port or an error; whatever happens, nothing of the
-program's stays behind, and the next one is served.
+A case is one request; a tenth of them go to a server, which makes ports. Each is answered, with a port
+or an error; whatever happens, nothing of the program's stays behind, and the next one is served.
 """
 
 import errno

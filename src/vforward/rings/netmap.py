@@ -53,11 +53,15 @@ LONGEST = layout.MAX_FRAGS * layout.BUF_SIZE
 TX, RX = layout.TX, layout.RX
 
 
+class NoServer(PortError):
+    """Nobody listens at the netmap server's socket."""
+
+
 def open(name: str, *, extra: int = 0, path: Path | None = None) -> Port:
     """Open a port by its name (netmap_names): it is this program's alone until it closes it.
 
     extra: buffers beyond those in the rings (port.extra has them). path: the server's socket.
-    Raises PortError.
+    Raises PortError, NoServer among them.
     """
     wanted = parse(name)
     asked = Request(REGISTER, str(wanted.name), wanted.tx_slots, wanted.rx_slots, extra)
@@ -69,7 +73,7 @@ def open(name: str, *, extra: int = 0, path: Path | None = None) -> Port:
         data, descriptors, _, _ = socket.recv_fds(connection, REPLY_SIZE + 1, DESCRIPTORS)
     except OSError as error:
         connection.close()
-        raise PortError(
+        raise NoServer(
             f"netmap port {name}: no server at {where} ({error.strerror}); "
             "start one: vforward netmap-serve"
         ) from error
@@ -138,6 +142,11 @@ class Port:
         for descriptor in (self._memfd, self.woken, self.wakes):
             os.close(descriptor)
         self._memfd = -1
+
+    @property
+    def connection(self) -> int:
+        """The descriptor of the connection to the server: poll(2) says POLLHUP when that is gone."""
+        return self._connection.fileno()
 
     def buffer(self, index: int) -> NDArray[np.uint8]:
         """A buffer's bytes. Raises IndexError for an index that is none."""
@@ -227,9 +236,9 @@ class Port:
         """Wait for a wakeup. Returns False after that time. Raises PortError: the server is gone."""
         poller = select.poll()
         poller.register(self.woken, READ)
-        poller.register(self._connection, 0)
+        poller.register(self.connection, 0)
         found = dict(poller.poll(None if seconds is None else seconds * 1000))
-        if self._connection.fileno() in found:
+        if self.connection in found:
             raise PortError(f"netmap port {self.name}: the server is gone")
         if self.woken in found:
             with contextlib.suppress(BlockingIOError):
