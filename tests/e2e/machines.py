@@ -55,7 +55,7 @@ needs_machines = pytest.mark.skipif(bool(why_not()), reason=why_not())
 class Machine:
     """A running machine with one interface, at a vhost-user socket."""
 
-    def __init__(self, directory, name, path, address, script, *, options=""):
+    def __init__(self, directory, name, path, address, script, *, options="", chardev=""):
         self.log = directory / f"{name}.log"
         kernel = next((GUEST / "boot").glob("vmlinuz-*"))
         image = directory / f"{name}.cpio"
@@ -66,7 +66,7 @@ class Machine:
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-serial", "stdio", "-numa", "node,memdev=mem"),
             *("-object", "memory-backend-memfd,id=mem,size=160M,share=on"),
-            *("-chardev", f"socket,id=c0,path={path}"),
+            *("-chardev", f"socket,id=c0,path={path}{chardev}"),
             *("-netdev", "vhost-user,id=n0,chardev=c0,vhostforce=on"),
             # vectors=0: with MSI-X and without KVM, QEMU 7.2 dies when the driver starts
             *(
