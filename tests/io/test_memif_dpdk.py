@@ -93,6 +93,21 @@ def test_we_receive_what_dpdk_sends(ends, tmp_path, ours, shape):
     assert [v for k, v in end.counts("rx0").items() if k.startswith("bad")] == [0, 0, 0]
 
 
+def await_echo(end):
+    """Send frames until DPDK forwards: until then a client of its own has no buffers for any."""
+    sent, came = 0, 0
+
+    def echoes():
+        nonlocal sent, came
+        came += len(end.far.received())
+        if not came:
+            sent += end.far.send([bytes(60)])
+        dropped = sum(end.counts("tx0")[reason] for reason in ("ring-full", "no-peer"))
+        return came and came == sent - dropped
+
+    until(echoes, end)
+
+
 @needs_dpdk
 @pytest.mark.parametrize("ours", ["server", "client"])
 def test_dpdk_sends_back_what_it_gets(ends, tmp_path, ours):
@@ -100,6 +115,7 @@ def test_dpdk_sends_back_what_it_gets(ends, tmp_path, ours):
     end = ends(role=ours, log2=8)
     with dpdk(tmp_path / "memif.sock", theirs, "macswap") as (_, _said):
         until(lambda: end.turn == memif_ring.LIVE, end)
+        await_echo(end)
         frames = [b"\2" * 6 + b"\4" * 6 + bytes([8, n]) * 30 for n in range(100)]
         got = []
         for n in range(10):
