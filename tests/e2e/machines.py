@@ -34,7 +34,9 @@ ip address add {address} dev eth0
 ip link set dev eth0 up
 {script}
 echo SAYS rx $(cat /sys/class/net/eth0/statistics/rx_packets)
+echo SAYS rx-bytes $(cat /sys/class/net/eth0/statistics/rx_bytes)
 echo SAYS tx $(cat /sys/class/net/eth0/statistics/tx_packets)
+echo SAYS tx-bytes $(cat /sys/class/net/eth0/statistics/tx_bytes)
 echo SAYS dropped $(cat /sys/class/net/eth0/statistics/rx_dropped)
 echo SAYS done
 poweroff -f
