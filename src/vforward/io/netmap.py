@@ -39,6 +39,7 @@ from vforward.memory.pool import Pool
 from vforward.rings import netmap
 from vforward.rings.netmap_layout import BUF_SIZE, MAX_FRAGS
 from vforward.rings.netmap_names import Kind
+from vforward.rings.netmap_sync import KRING
 
 
 class NetmapPort(Port):
@@ -53,7 +54,7 @@ class NetmapPort(Port):
         self._given = mac
         self._link: NetmapLink | None = None
         self._epoll: select.epoll | None = None
-        self._krings = np.zeros(2, netmap.KRING)
+        self._krings = np.zeros(2, KRING)
         self._place = np.zeros(PLACE_WORDS, np.int64)
         self._scratch = np.zeros(MAX_FRAGS * BUF_SIZE, np.uint8)
 
