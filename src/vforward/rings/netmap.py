@@ -51,10 +51,12 @@ from vforward.rings.netmap_sync import (
 READ, WRITE, ERROR = select.POLLIN, select.POLLOUT, select.POLLERR
 LONGEST = layout.MAX_FRAGS * layout.BUF_SIZE
 TX, RX = layout.TX, layout.RX
+ANSWER_S = 10.0
+"""For the server to answer: making a port with many buffers takes it a while."""
 
 
 class NoServer(PortError):
-    """Nobody listens at the netmap server's socket."""
+    """Nobody listens at the netmap server's socket, or answers."""
 
 
 def open(name: str, *, extra: int = 0, path: Path | None = None) -> Port:
@@ -67,6 +69,7 @@ def open(name: str, *, extra: int = 0, path: Path | None = None) -> Port:
     asked = Request(REGISTER, str(wanted.name), wanted.tx_slots, wanted.rx_slots, extra)
     where = path or socket_path()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(ANSWER_S)
     try:
         connection.connect(str(where))
         connection.send(asked.packed())
@@ -74,7 +77,7 @@ def open(name: str, *, extra: int = 0, path: Path | None = None) -> Port:
     except OSError as error:
         connection.close()
         raise NoServer(
-            f"netmap port {name}: no server at {where} ({error.strerror}); "
+            f"netmap port {name}: no server at {where} ({error.strerror or error}); "
             "start one: vforward netmap-serve"
         ) from error
     try:
