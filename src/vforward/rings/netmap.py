@@ -241,11 +241,16 @@ class Port:
         poller.register(self.woken, READ)
         poller.register(self.connection, 0)
         found = dict(poller.poll(None if seconds is None else seconds * 1000))
-        if self.connection in found:
-            raise PortError(f"netmap port {self.name}: the server is gone")
+        gone = self.connection in found
         if self.woken in found:
-            with contextlib.suppress(BlockingIOError):
+            try:
                 os.read(self.woken, 4096)
+            except BlockingIOError:
+                pass
+            except ConnectionError:  # a killed server's sockets end one after the other
+                gone = True
+        if gone:
+            raise PortError(f"netmap port {self.name}: the server is gone")
         return bool(found)
 
     def fileno(self) -> int:
