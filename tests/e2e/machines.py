@@ -34,7 +34,9 @@ ip address add {address} dev eth0
 ip link set dev eth0 up
 {script}
 echo SAYS rx $(cat /sys/class/net/eth0/statistics/rx_packets)
+echo SAYS rx-bytes $(cat /sys/class/net/eth0/statistics/rx_bytes)
 echo SAYS tx $(cat /sys/class/net/eth0/statistics/tx_packets)
+echo SAYS tx-bytes $(cat /sys/class/net/eth0/statistics/tx_bytes)
 echo SAYS dropped $(cat /sys/class/net/eth0/statistics/rx_dropped)
 echo SAYS done
 poweroff -f
@@ -55,7 +57,7 @@ needs_machines = pytest.mark.skipif(bool(why_not()), reason=why_not())
 class Machine:
     """A running machine with one interface, at a vhost-user socket: queues pairs, and a CPU for each."""
 
-    def __init__(self, directory, name, path, address, script, *, options="", queues=1):
+    def __init__(self, directory, name, path, address, script, *, options="", chardev="", queues=1):
         self.log = directory / f"{name}.log"
         kernel = next((GUEST / "boot").glob("vmlinuz-*"))
         image = directory / f"{name}.cpio"
@@ -67,7 +69,7 @@ class Machine:
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-serial", "stdio", "-numa", "node,memdev=mem"),
             *("-object", "memory-backend-memfd,id=mem,size=160M,share=on"),
-            *("-chardev", f"socket,id=c0,path={path}"),
+            *("-chardev", f"socket,id=c0,path={path}{chardev}"),
             *("-netdev", f"vhost-user,id=n0,chardev=c0,vhostforce=on,queues={queues}"),
             # vectors=0: with MSI-X and without KVM, QEMU 7.2 dies when the driver starts
             *(

@@ -86,6 +86,12 @@ def moved(forwarder, node):
     return int(plan.stats.reshape(-1, 8)[member.number, 1])
 
 
+def counted(forwarder, node):
+    """Bytes that a port's node received or has sent."""
+    member = forwarder.graph.members[node]
+    return int(member.counts[member.node.counter_labels.index("bytes")])
+
+
 @pytest.mark.timeout(800)
 @pytest.mark.parametrize(
     ("offloads", "options"),
@@ -106,6 +112,8 @@ def test_two_machines_on_a_bridge(tmp_path, sockets, offloads, options):
         for name, counts in said.items():
             assert moved(forwarder, f"{name}-rx") == int(counts["tx"]), counts
             assert moved(forwarder, f"{name}-tx") == int(counts["rx"]), counts
+            assert counted(forwarder, f"{name}-rx") == int(counts["tx-bytes"]), counts
+            assert counted(forwarder, f"{name}-tx") == int(counts["rx-bytes"]), counts
             assert counts["dropped"] == "0"
             port = forwarder.interfaces.find(name).port
             assert (port.peers, dict(port.peer_faults)) == (1, {})

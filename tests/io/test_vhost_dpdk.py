@@ -2,25 +2,18 @@
 """The port with DPDK's driver, virtio_user in testpmd, at the other end: both sides count alike."""
 
 import contextlib
-import os
-import re
-import shutil
-import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
+from dpdk import needs_dpdk, testpmd
 from vforward.memory.arena import Arena
 from vforward.rings import virtqueue as vq
 from vhost_worlds import World
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not shutil.which("dpdk-testpmd"), reason="dpdk-testpmd is not installed"),
-]
+pytestmark = [pytest.mark.slow, needs_dpdk]
 
 ENOUGH = 20_000
 RING = 256
@@ -38,60 +31,6 @@ def arena(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
     with Arena.create("dpdk") as made:
         yield made
-
-
-class Testpmd:
-    """A process of testpmd with one virtio_user port."""
-
-    __test__ = False
-
-    def __init__(self, path, mode, *options, device="", queues=1):
-        self.log = path.with_suffix(".log")
-        cpu = max(os.sched_getaffinity(0))
-        command = [
-            *("dpdk-testpmd", "--lcores", f"0@{cpu},1@{cpu}", "-n", "1", "--no-pci"),
-            *("--no-huge", "-m", "256", "--no-telemetry", "--file-prefix", path.parent.name),
-            f"--vdev=net_virtio_user0,path={path},queues={queues}{device}",
-            *("--", "--nb-cores=1", "--total-num-mbufs=8192", "--stats-period=1", "--auto-start"),
-            *(f"--rxq={queues}", f"--txq={queues}"),
-            "--no-flush-rx",  # else it throws away what comes before it begins to count
-            *(f"--forward-mode={mode}", *options),
-        ]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-
-    def await_it(self, condition):
-        end = time.monotonic() + 60
-        while not condition():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end, self.log.read_text()[-2000:]
-            time.sleep(0.01)
-
-    def stop(self):
-        """End it as a user does. Returns what it counted."""
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
-        said = self.log.read_text().split("Forward statistics for port 0")[-1]
-        return {
-            name: int(value)
-            for name, value in re.findall(r"([RT]X-\w+): (\d+)", said.split("+++")[0])
-        }
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-
-@contextlib.contextmanager
-def testpmd(path, *arguments, **more):
-    made = Testpmd(path, *arguments, **more)
-    try:
-        yield made
-    finally:
-        made.kill()
-
-
-testpmd.__test__ = False
 
 
 @contextlib.contextmanager

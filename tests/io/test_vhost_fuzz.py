@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A peer that writes anything into its queues. VHOST_FUZZ=1000000 runs so many cases.
+"""A peer that writes anything into its queues. VFORWARD_FUZZ_CASES=1000000 runs so many cases.
 
 A case writes a few descriptors, indices and tables, most of them nearly right, and calls a node once.
 An access outside of the shared regions is a segmentation fault: they end at pages without access.
 """
 
-import os
 import threading
 
 import numpy as np
 import pytest
 
+from fuzzing import cases
 from guests import BASE, Guest
 from vforward.io import vhost_rx, vhost_tx
 from vforward.jit.atomics import load_acquire64
@@ -22,7 +22,7 @@ from vforward.memory.pool import put_one, put_rest, take_one
 from vforward.rings import guest_memory
 from vforward.rings import virtqueue as vq
 
-CASES = int(os.environ.get("VHOST_FUZZ", "30000"))
+CASES = cases(30_000)
 SIZE = 8
 FEATURES = 1 << 32 | sum(1 << bit for bit in (0, 1, 7, 8, 9, 11, 12, 13))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fuzzing import cases
 from vforward.rings import virtqueue as vq
 from vforward.rings.vhost_message import BadPeer, Message, Request
 from vforward.rings.vhost_user import FEATURES, OFFLOADS, Mapped, Session
@@ -17,7 +18,7 @@ from vforward.rings.vhost_user import FEATURES, OFFLOADS, Mapped, Session
 R = Request
 USER = 0x7000_0000_0000
 REASONS = ("request", "features", "length", "queue", "descriptor", "memory")
-CASES = int(os.environ.get("VHOST_FUZZ", "20000"))
+CASES = cases(20_000)
 
 
 class Device:

@@ -18,13 +18,13 @@ import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vforward.rings import virtqueue as vq
+from vforward.rings.eventfd import is_eventfd, what_is
 from vforward.rings.vhost_message import (
     ADDRESS,
     INDEX,
@@ -57,7 +57,6 @@ MQ = 1 << 22
 """For a device with several pairs of queues."""
 PROTOCOL_MQ, PROTOCOL_REPLY_ACK = 1 << 0, 1 << 3
 ALIGNED = {vq.DESC: 16, vq.AVAIL: 2, vq.USED: 4}
-EVENTFD = "anon_inode:[eventfd]"
 FINISH_POINTS = 64
 """Quiet points at most that are awaited for what a guest has sent by a queue that it disables."""
 
@@ -262,10 +261,10 @@ class Session:
         if word & NO_FD:
             return queue, -1
         fd = message.take_fd()
-        kind = str(Path(f"/proc/self/fd/{fd}").readlink())
-        if kind != EVENTFD:
+        if not is_eventfd(fd):
+            text = f"{message.name}: {what_is(fd)} instead of an eventfd"
             os.close(fd)
-            raise BadPeer("descriptor", f"{message.name}: {kind} instead of an eventfd")
+            raise BadPeer("descriptor", text)
         return queue, fd
 
     def _keep(self, queue: Queue, request: int, fd: int) -> None:
