@@ -18,6 +18,8 @@ needs_dpdk = pytest.mark.skipif(
 class Testpmd:
     """A process of testpmd with one virtio_user port."""
 
+    __test__ = False
+
     def __init__(self, path, mode, *options, device="", queues=1):
         self.log = path.with_suffix(".log")
         cpu = max(os.sched_getaffinity(0))
@@ -62,3 +64,6 @@ def testpmd(path, *arguments, **more):
         yield made
     finally:
         made.kill()
+
+
+testpmd.__test__ = False
