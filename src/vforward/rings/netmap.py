@@ -51,8 +51,8 @@ from vforward.rings.netmap_sync import (
 READ, WRITE, ERROR = select.POLLIN, select.POLLOUT, select.POLLERR
 LONGEST = layout.MAX_FRAGS * layout.BUF_SIZE
 TX, RX = layout.TX, layout.RX
-ANSWER_S = 10.0
-"""For the server to answer: making a port with many buffers takes it a while."""
+ANSWER_S = 60.0
+"""For the server to answer: one whose first port this is may have to compile what switches."""
 
 
 class NoServer(PortError):
