@@ -6,6 +6,7 @@ or an error; whatever happens, nothing of the program's stays behind, and the ne
 """
 
 import errno
+import gc
 import os
 import socket
 import time
@@ -134,7 +135,8 @@ def test_requests_are_read_or_refused(tmp_path):
 def test_requests_are_answered_and_leave_nothing(server, tmp_path):
     draw, said, found = Draw(), 0, Counter()
     with palette(tmp_path) as fds:
-        talk, before = Talk(draw, fds), open_fds()
+        gc.collect()  # what other tests left
+        talk, before = Talk(draw, fds), (open_fds(), mapped("memfd:netmap"))
         connections = []
         while said < CASES // 10:
             if not connections or (len(connections) < 12 and draw.often(30)):
@@ -157,8 +159,7 @@ def test_requests_are_answered_and_leave_nothing(server, tmp_path):
         for connection in connections:
             connection.close()
         wait_until_alone(server)
-        assert mapped("memfd:netmap") == 0
-        assert open_fds() == before
+        assert (open_fds(), mapped("memfd:netmap")) == before
     assert not server.pipes
     assert not server.switches
     serves(server)
