@@ -127,7 +127,7 @@ def read_chain(queue: Any, memory: Any, pieces: Any, used: Any, token: Any, writ
     table, entries = i64(queue[vq.DESC]), i64(queue[vq.SIZE])
     at, left, indirect = token >> 32 & NUMBER, token >> 16 & 0xFFFF, False
     for _ in range(vq.PIECES_MAX):
-        where, word = load_once64(table + vq.DESCRIPTOR * at), 0
+        where = load_once64(table + vq.DESCRIPTOR * at)
         word = i64(load_once64(table + vq.DESCRIPTOR * at + 8))
         length, flags = word & 0xFFFFFFFF, word >> 48 & 0xFFFF
         if flags & F_INDIRECT and not indirect:  # in a table only F_WRITE means something (2.8.19)
@@ -139,6 +139,10 @@ def read_chain(queue: Any, memory: Any, pieces: Any, used: Any, token: Any, writ
             at, left = i64(0), length // vq.DESCRIPTOR
             entries = left
             continue
+        if indirect and not writable:
+            flags = i64(
+                0
+            )  # DPDK 22.11 leaves F_WRITE in the header's entry, of what we are to read
         used = vq.add_piece(memory, pieces, used, where, length, flags, writable)
         left -= 1
         if used < 0 or left == 0:
