@@ -104,8 +104,9 @@ def disturb(state, queue, here, base, size, write):
 @kernel
 def disturb_packed(state, queue, base, size, entries, write):
     where = i64(queue[vq.NEXT]) if draw(state, 64) else draw(state, entries) | draw(state, 2) << 15
-    for _ in range(1 + draw(state, entries)):
-        laps = position.available_flags(where)
+    endless = draw(state, 16) == 0
+    for _ in range(entries if endless else 1 + draw(state, entries)):
+        laps = position.available_flags(where) | (vq.F_NEXT if endless else 0)
         if draw(state, 16) == 0:
             laps = draw(state, 2) << 15 | draw(state, 2) << 7
         at = i64(queue[vq.DESC]) + 16 * (where & position.NUMBER)
