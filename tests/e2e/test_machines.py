@@ -135,7 +135,7 @@ def test_machines_with_two_queues_each(tmp_path, sockets, options):
                 script + COUNT_QUEUES,
                 queues=2,
                 options=options,
-            )  # fmt: skip
+            )
             for name, (address, script) in scripts.items()
         ]
         try:
