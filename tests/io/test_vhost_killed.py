@@ -163,7 +163,7 @@ def frame(number, length):
     return (struct.pack("<Q", number) * (length // 8 + 1))[:length]
 
 
-def backend(path, features):
+def backend(path):
     """A process with an echo. Returns its number."""
     child = os.fork()
     if child:
@@ -198,7 +198,7 @@ def test_nothing_is_lost_or_done_twice(server, features, tmp_path):
     child = 0
     try:
         for _ in range(KILLS):
-            child = backend(tmp_path / "sock", features)
+            child = backend(tmp_path / "sock")
             peer.meet()
             end = time.monotonic() + peer.source.uniform(0, LIFE_S)
             while time.monotonic() < end:
@@ -208,7 +208,7 @@ def test_nothing_is_lost_or_done_twice(server, features, tmp_path):
             os.waitpid(child, 0)
             child = 0
             peer.mourn()
-        child = backend(tmp_path / "sock", features)
+        child = backend(tmp_path / "sock")
         peer.meet()
         end, last = time.monotonic() + 20, peer.number + 500
         while (peer.number < last or peer.flying or peer.sent) and time.monotonic() < end:
@@ -220,6 +220,5 @@ def test_nothing_is_lost_or_done_twice(server, features, tmp_path):
         if child:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-    print(peer.number, peer.received, peer.died)
     peer.frontend.close()
     os.close(peer.kept[0])
