@@ -7,18 +7,26 @@ import socket
 import struct
 import time
 
-from oracles.virtqueue import Driver
+from oracles import packed, virtqueue
 
 BASE, USER = 0x1_0000_0000, 0x7F00_0000_0000
 SIZE = 1 << 21
 QUEUE = 64
 SLOT = 2048
-EVENT_IDX = 1 << 29
+EVENT_IDX, RING_PACKED = 1 << 29, 1 << 34
+INFLIGHT_SHMFD = 1 << 12
 F_ADD_SEALS, SEALS = 1033, 2 | 4
 
 (GET_FEATURES, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE) = (1, 2, 3, 4, 5)
 (SET_NUM, SET_ADDR, SET_BASE, GET_BASE, SET_KICK, SET_CALL, SET_ERR) = (8, 9, 10, 11, 12, 13, 14)
-(GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES, ENABLE) = (15, 16, 17, 18)
+(GET_PROTOCOL, SET_PROTOCOL, GET_QUEUES, ENABLE, GET_INFLIGHT, SET_INFLIGHT) = (
+    15,
+    16,
+    17,
+    18,
+    31,
+    32,
+)
 
 
 class Frontend:
@@ -65,7 +73,7 @@ class Frontend:
         offered = self.number(GET_FEATURES)
         self.features = offered & wanted
         assert self.number(GET_PROTOCOL) & 9 == 9
-        self.say(SET_PROTOCOL, struct.pack("=Q", 9))
+        self.say(SET_PROTOCOL, struct.pack("=Q", 9 | INFLIGHT_SHMFD))
         self.say(SET_OWNER)
         self.say(SET_FEATURES, struct.pack("=Q", self.features))
         return offered
@@ -77,17 +85,32 @@ class Frontend:
         payload = struct.pack("=II", len(regions), 0) + table
         return self.number(SET_MEM_TABLE, payload, fds=fds or [self.memory_fd], flags=1 | 8)
 
+    def keep(self, queues=2, size=QUEUE):
+        """Have the backend make what it wants kept. Returns the file, and what was said of it."""
+        self.say(GET_INFLIGHT, struct.pack("=QQHH4x", 0, 0, queues, size))
+        answer, fds, _, _ = socket.recv_fds(self.peer, 12 + 24, 1)
+        assert struct.unpack_from("=III", answer) == (GET_INFLIGHT, 1 | 4, 24)
+        return fds[0], answer[12:]
+
+    def return_kept(self, fd, said):
+        self.say(SET_INFLIGHT, said, [fd])
+
     def set_up(self, index, at, start=0, size=QUEUE):
-        driver = Driver(
-            self.memory, BASE, at, size, event_idx=bool(self.features & EVENT_IDX), start=start
-        )
+        """start: how many descriptors were ever used."""
+        kind, event_idx = virtqueue.Driver, bool(self.features & EVENT_IDX)
+        if self.features & RING_PACKED:
+            kind, start = packed.Driver, packed.step(packed.FIRST, start % (2 * size), size)
+        driver = kind(self.memory, BASE, at, size, event_idx=event_idx, start=start)
         self.drivers.append(driver)
         self.place(index, driver)
 
-    def place(self, index, driver):
+    def place(self, index, driver, base=None):
+        """Say where a queue is. base: where to go on, if not where a packed one is, or at 0."""
+        if base is None:
+            base = driver.seen if self.features & RING_PACKED else 0
         desc, avail, used = (where - BASE + USER for where in driver.addresses())
         self.say(SET_NUM, struct.pack("=II", index, driver.size))
-        self.say(SET_BASE, struct.pack("=II", index, 0))
+        self.say(SET_BASE, struct.pack("=II", index, base))
         self.say(SET_ADDR, struct.pack("=IIQQQQ", index, 0, desc, used, avail, 0))
         self.say(SET_CALL, struct.pack("=Q", index), [self.calls[index]])
         self.say(SET_KICK, struct.pack("=Q", index), [self.kicks[index]])

@@ -5,12 +5,13 @@ import os
 
 import numpy as np
 
-from oracles.virtqueue import Driver
+from oracles import packed, virtqueue
 from vforward.io import shim, vhost_rx, vhost_steer, vhost_tx
 from vforward.io.libc import libc_address
 from vforward.layout import VECTOR_MAX
 from vforward.memory.chain import fill
 from vforward.rings import guest_memory
+from vforward.rings import packed as pk
 from vforward.rings import virtqueue as vq
 from vforward.testing.run_node import heap_pool
 
@@ -20,6 +21,7 @@ ROOM_AT = 0x1_0000
 """Offset of what is not queues."""
 HEADER = 12
 FEATURES = 1 << 32 | vhost_tx.MRG_RXBUF
+PACKED = FEATURES | vq.RING_PACKED
 
 
 class Memory:
@@ -45,7 +47,7 @@ class Memory:
 
 
 class Guest:
-    """Queues of size descriptors whose indices begin at start, and the device's state for them."""
+    """Queues of size descriptors, of which start were ever used, and the device's state for them."""
 
     def __init__(
         self, size=256, *, features=FEATURES, start=0, buffers=1024, header=HEADER, pairs=1
@@ -54,10 +56,12 @@ class Guest:
         self.pool = heap_pool(buffers)
         self.cache = self.pool.cache()
         self.header, self.at = header, ROOM_AT
-        event_idx = bool(features & vq.EVENT_IDX)
+        kind, event_idx = virtqueue.Driver, bool(features & vq.EVENT_IDX)
+        if features & vq.RING_PACKED:
+            kind, start = packed.Driver, packed.step(packed.FIRST, start % (2 * size), size)
         part = ROOM_AT // (2 * pairs)
         self.drivers = [
-            Driver(self.memory.bytes, BASE, at, size, event_idx=event_idx, start=start)
+            kind(self.memory.bytes, BASE, at, size, event_idx=event_idx, start=start)
             for at in range(0, ROOM_AT, part)
         ]
         self.call = os.eventfd(0, os.EFD_NONBLOCK)
@@ -82,7 +86,10 @@ class Guest:
         queue[[vq.DESC, vq.AVAIL, vq.USED]] = [here + where for where in driver.addresses()]
         queue[vq.SIZE], queue[vq.FEATURES], queue[vq.HEADER] = driver.size, features, self.header
         queue[vq.CALL] = self.call
-        vq.resume(queue)
+        if features & vq.RING_PACKED:
+            pk.resume(queue, driver.added)
+        else:
+            vq.resume(queue)
         vq.start(queue)
 
     def room(self, n):

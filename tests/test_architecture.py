@@ -60,6 +60,7 @@ UNTESTED = {
     "io/memring_nodes.py": "test_memring.py runs it behind its port",
     "io/tap_rx.py": "test_tap.py runs it behind its port",
     "io/netmap_nodes.py": "test_netmap.py runs it behind its port",
+    "rings/vhost_device.py": "an interface; test_vhost_user.py has one of its kind",
     "io/vhost_copy.py": "test_vhost_rx.py and test_vhost_tx.py copy frames of every shape with it",
 }
 """Files without a mirrored test, and why. (Of __init__.py: they re-export, and are tested here.)"""

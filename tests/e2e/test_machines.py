@@ -95,8 +95,14 @@ def counted(forwarder, node):
 @pytest.mark.timeout(800)
 @pytest.mark.parametrize(
     ("offloads", "options"),
-    [(True, ""), (False, ""), (True, ",disable-modern=on,disable-legacy=off,mrg_rxbuf=off")],
-    ids=["offloads", "no-offloads", "legacy"],
+    [
+        (True, ""),
+        (False, ""),
+        (True, ",disable-modern=on,disable-legacy=off,mrg_rxbuf=off"),
+        (True, ",packed=on"),
+        (False, ",packed=on,mrg_rxbuf=off"),
+    ],
+    ids=["offloads", "no-offloads", "legacy", "packed", "packed-not-merged"],
 )
 def test_two_machines_on_a_bridge(tmp_path, sockets, offloads, options):
     with switch(sockets, offloads=offloads) as forwarder:
@@ -117,17 +123,26 @@ def test_two_machines_on_a_bridge(tmp_path, sockets, offloads, options):
             assert counts["dropped"] == "0"
             port = forwarder.interfaces.find(name).port
             assert (port.peers, dict(port.peer_faults)) == (1, {})
+            for queue in port.queues[:2]:
+                assert bool(int(queue[vq.FEATURES]) & vq.RING_PACKED) == ("packed=on" in options)
 
 
 @pytest.mark.timeout(800)
 @pytest.mark.skipif(not shutil.which("ethtool"), reason="ethtool is not installed")
-def test_machines_with_two_queues_each(tmp_path, sockets):
+@pytest.mark.parametrize("options", ["", ",packed=on"], ids=["split", "packed"])
+def test_machines_with_two_queues_each(tmp_path, sockets, options):
     """Each queue counts alike, and `ethtool -L` changes how many there are, without a loss."""
     with switch(sockets, offloads=False, queues=2) as forwarder:
         scripts = {"one": (ONE, SERVE_BOTH), "two": (TWO, ASK_BOTH)}
         machines = [
             Machine(
-                tmp_path, name, sockets / name, f"{address}/24", script + COUNT_QUEUES, queues=2
+                tmp_path,
+                name,
+                sockets / name,
+                f"{address}/24",
+                script + COUNT_QUEUES,
+                queues=2,
+                options=options,
             )
             for name, (address, script) in scripts.items()
         ]

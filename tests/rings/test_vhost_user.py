@@ -12,8 +12,9 @@ import pytest
 
 from fuzzing import cases
 from vforward.rings import virtqueue as vq
+from vforward.rings.vhost_device import Mapped
 from vforward.rings.vhost_message import BadPeer, Message, Request
-from vforward.rings.vhost_user import FEATURES, OFFLOADS, Mapped, Session
+from vforward.rings.vhost_user import FEATURES, OFFLOADS, Session
 
 R = Request
 USER = 0x7000_0000_0000
@@ -252,7 +253,7 @@ def test_acknowledgements(session):
     assert say(session, R.SET_OWNER, flags=9) == u64(0)
     assert say(session, R.SET_OWNER) is None
     assert say(session, R.GET_FEATURES, flags=9) == u64(FEATURES | OFFLOADS)
-    assert say(session, R.GET_PROTOCOL_FEATURES) == u64(9)
+    assert say(session, R.GET_PROTOCOL_FEATURES) == u64(9 | 1 << 12)
     assert say(session, R.GET_QUEUE_NUM) == u64(1)
 
 
@@ -261,7 +262,7 @@ def test_acknowledgements(session):
     [
         (0, b"", "request"),
         (99, b"", "request"),
-        (R.SET_FEATURES, u64(1 << 34), "features"),
+        (R.SET_FEATURES, u64(1 << 36), "features"),
         (R.SET_PROTOCOL_FEATURES, u64(1 << 1), "features"),
         (R.SET_FEATURES, b"1234", "length"),
         (R.SET_VRING_NUM, pair(2, 64), "queue"),

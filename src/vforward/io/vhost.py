@@ -9,7 +9,7 @@ What it says on the socket is followed by a thread of the port's (rings.vhost_us
 The peer is not trusted. Whatever it says or writes that cannot be right loses it its connection, with
 the reason logged and counted (peer_faults); then it may come again, after BAD_PEER_S.
 
-Limits: split queues; one thread for all of them; x86-64 or another little-endian machine.
+Limits: one thread for all queues; x86-64 or another little-endian machine.
 """
 
 from __future__ import annotations
@@ -30,10 +30,18 @@ from vforward.io.libc import libc_address
 from vforward.io.port import Port, Tables, default_mac
 from vforward.io.vhost_memory import GuestMemory
 from vforward.memory.pool import Pool
-from vforward.rings import guest_memory, vhost_message, vhost_user
+from vforward.rings import (
+    guest_memory,
+    position,
+    vhost_inflight,
+    vhost_message,
+    vhost_user,
+    vring,
+)
 from vforward.rings import virtqueue as vq
+from vforward.rings.vhost_device import Mapped
 from vforward.rings.vhost_socket import Endpoint
-from vforward.rings.vhost_user import Mapped, Session
+from vforward.rings.vhost_user import Session
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +88,7 @@ class VhostUserPort(Port):
         self._given_mac = mac
         self._memory = GuestMemory(trusted=trusted)
         self._flows = vhost_steer.new()
+        self._kept = GuestMemory(trusted=trusted)
         self._port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
         self._events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
         self._endpoint: Endpoint | None = None
@@ -142,7 +151,7 @@ class VhostUserPort(Port):
             shim.lib.vf_bell_close(shim.pointer(self._bell()))
             epoll.close()
 
-    # What a session works on: vhost_user.Device.
+    # What a session works on: vhost_device.Device.
 
     def map(self, wanted: list[vhost_message.Region], fds: list[int]) -> list[Mapped]:
         """Map a guest's memory. Raises BadPeer."""
@@ -152,12 +161,19 @@ class VhostUserPort(Port):
         return mapped
 
     def unmap(self) -> None:
-        """Forget it."""
+        """Forget it, and what the guest's side keeps."""
         self._memory.unmap()
+        self._kept.unmap()
+
+    def map_kept(self, size: int, offset: int, fd: int) -> int:
+        """Map what the guest's side keeps for us (rings.inflight). Raises BadPeer."""
+        (kept,) = self._kept.map([vhost_message.Region(0, size, 0, offset)], [fd])
+        return kept.here
 
     def gone(self) -> bool:
         """Whether the guest has taken memory away that we used."""
-        return bool(self._memory.table[guest_memory.GONE])
+        tables = (self._memory.table, self._kept.table)
+        return any(table[guest_memory.GONE] for table in tables)
 
     def watch(self, fd: int) -> None:
         """Let the worker sleep on an eventfd."""
@@ -204,12 +220,17 @@ class VhostUserPort(Port):
     def _warm(self) -> None:
         """Compile what a peer would otherwise wait for."""
         (queue,) = vq.new(1)
-        part = np.zeros(8, np.uint16)
-        queue[[vq.AVAIL, vq.USED]] = part.ctypes.data
-        vq.resume(queue)
+        memory = np.zeros(32, np.uint64)
+        queue[[vq.DESC, vq.AVAIL, vq.USED]] = memory.ctypes.data
+        queue[vq.SIZE] = 1
+        region = memory[16:].ctypes.data
+        for features, known in ((0, True), (vq.RING_PACKED, True), (vq.RING_PACKED, False)):
+            queue[vq.FEATURES] = features
+            vhost_inflight.resume(queue, region, position.START, known=known)
+            vring.available(queue)
+            vring.number(queue)
         vq.start(queue)
         vq.ready(queue)
-        vq.waiting(queue)
 
     def _serve(self) -> None:
         endpoint = self._endpoint
@@ -253,5 +274,6 @@ def _step(peer: socket.socket, session: Session) -> bool:
     with vhost_message.closing(message):
         reply = session.handle(message)
     if reply is not None:
-        vhost_message.send(peer, reply)
+        with vhost_message.closing(reply):
+            vhost_message.send(peer, reply)
     return True

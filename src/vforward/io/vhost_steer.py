@@ -27,6 +27,7 @@ from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_STRIDE, ArrayOf
 from vforward.packet.flow_hash import frame_hash
 from vforward.rings import virtqueue as vq
+from vforward.rings import vring
 
 FLOW = np.dtype([("mark", np.uint16), ("pair", np.uint8), ("heard", np.uint8)])
 FLOWS_LOG2 = 10
@@ -51,7 +52,7 @@ def running(queues: Any, work: Any) -> Any:
         queue = queues[2 * pair]
         work[BACK_AT + pair] = u64(-1)
         if vq.ready(queue):
-            work[BACK_AT + pair] = u64(vq.taken_back(queue))
+            work[BACK_AT + pair] = u64(vring.taken_back(queue))
             work[PAIRS_AT + n] = u64(pair)
             n += 1
     return n
@@ -75,7 +76,7 @@ def gather(flows: Any, queue: Any, pair: Any) -> None:
     """All flows' packets have gone by this pair so far."""
     for flow in range(FLOWS):
         flows[flow].pair = pair
-        flows[flow].mark = queue[vq.NEXT]
+        flows[flow].mark = vring.number(queue)
 
 
 @inline
@@ -126,4 +127,4 @@ def mark(queues: Any, flows: Any, work: Any, n: Any) -> None:
     """The flows of n packets that were sorted have had all they were given."""
     for i in range(n):
         flow = i64(work[FLOW_AT + i])
-        flows[flow].mark = queues[2 * i64(flows[flow].pair), vq.NEXT]
+        flows[flow].mark = vring.number(queues[2 * i64(flows[flow].pair)])

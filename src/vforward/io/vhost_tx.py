@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """vhost-tx: send frames to a virtual machine, or another virtio driver.
 
-VIRTIO 1.2, section 5.1.6 (network device) over rings.virtqueue. A frame goes into the next buffer of
+VIRTIO 1.2, section 5.1.6 (network device) over rings.vring. A frame goes into the next buffer of
 the guest's receive queue or, with mergeable buffers, as many as it takes; of several queues that of
 its flow (io.vhost_steer). What a guest has not said
 that it can do is done here: checksums are completed; super-frames that it cannot take are dropped.
@@ -60,7 +60,7 @@ from vforward.memory.buffer import buffer_bytes, byte_address
 from vforward.memory.chain import length as chain_length
 from vforward.memory.pool import put_one, put_rest
 from vforward.packet.checksum import complete
-from vforward.rings import guest_memory
+from vforward.rings import guest_memory, vring
 from vforward.rings import virtqueue as vq
 
 # Features (section 5.1.3): what a guest says that it takes.
@@ -86,24 +86,28 @@ def _drop(meta: Any, row: Any, edge: Any, i: Any, count: Any, reason: Any) -> No
 
 
 @inline
-def _look_ahead(queue: Any, memory: Any, work: Any, n: Any) -> None:
-    """For each buffer: its first descriptor's number; where it lies and how long it is if that is
-    all of it, which it is in most, else 0. And ask for its first two cache lines, to write to.
+def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
+    """For each of n buffers: its token; where it lies and how long it is if that is all of it, which it
+    is in most, else 0. And ask for its first two cache lines, to write to. Returns how many there are.
     """
-    size = i64(queue[vq.SIZE])
+    cursor = vring.begin(queue, packed)
     for k in range(n):
-        number = vq.head(queue, k)
-        here = length = i64(0)
-        if number < size:
-            where, length, flags, _ = vq.descriptor(i64(queue[vq.DESC]), number)
-            if flags == vq.F_WRITE and length > 0:
-                here = guest_memory.locate(memory, where, length)
-                lines = view(here, length, np.uint8)
-                prefetch_write(lines, 0)
-                prefetch_write(lines, min(length - 1, LINE))
-        work[k] = number
+        token, where, length, flags = vring.look(queue, cursor, packed)
+        if token == vring.NONE:
+            return k
+        here = i64(0)
+        if flags == vq.F_WRITE and length > 0:
+            here = guest_memory.locate(memory, where, length)
+            lines = view(here, length, np.uint8)
+            prefetch_write(lines, 0)
+            prefetch_write(lines, min(length - 1, LINE))
+        work[k] = u64(token)
         work[SLOTS + k] = here
         work[2 * SLOTS + k] = length
+        if token < 0:
+            return k + 1
+        cursor = vring.following(queue, cursor, token, packed)
+    return n
 
 
 @kernel
@@ -149,21 +153,25 @@ def _gather_buffers(
     0: there are too few. -Fault. TOO_SHORT: one does not do, and they are not merged.
     """
     pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
-    merged = i64(queue[vq.FEATURES]) & MRG_RXBUF != 0
+    merged, packed = i64(queue[vq.FEATURES]) & MRG_RXBUF != 0, vring.is_packed(queue)
     used, heads, held = i64(0), 0, i64(0)
+    cursor = vring.after_put(queue, at, packed)
     while held < needed:
         if heads and not merged:
             return i64(TOO_SHORT)
         if at + heads >= available or heads == HEADS_MAX:
             return i64(0)
-        number = vq.head(queue, at + heads)
-        after = vq.read_chain(queue, memory, pieces, used, number, True)
+        token, _, _, _ = vring.look(queue, cursor, packed)
+        if token == vring.NONE:
+            return i64(0)
+        after = vring.read_chain(queue, memory, pieces, used, token, True, packed)
         if after < 0:
             return after
         length = i64(0)
         for p in range(used, after):
             length += pieces[p, 1]
-        work[HEADS_AT + 2 * heads] = number
+        cursor = vring.following(queue, cursor, token, packed)
+        work[HEADS_AT + 2 * heads] = u64(token)
         work[HEADS_AT + 2 * heads + 1] = length
         used = after
         held += length
@@ -199,9 +207,10 @@ def _any(
     header[11] = heads >> 8
     pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
     copy_out(data, meta, work, pieces, i64(queue[vq.HEADER]), row)
+    packed = vring.is_packed(queue)
     for h in range(heads):
         length = min(needed, i64(work[HEADS_AT + 2 * h + 1]))
-        vq.put_used(queue, at + h, i64(work[HEADS_AT + 2 * h]), length)
+        vring.put_used(queue, at + h, i64(work[HEADS_AT + 2 * h]), length, packed)
         needed -= length
     return heads
 
@@ -211,8 +220,9 @@ UNSENT = -1000
 
 @inline
 def _simple(
-    base: Any, meta: Any, queue: Any, work: Any, row: Any, at: Any, used: Any, header: Any
-) -> bool:
+    base: Any, meta: Any, queue: Any, work: Any, row: Any, at: Any, used: Any, header: Any,
+    packed: Any,
+) -> bool:  # fmt: skip
     """Send a packet of one buffer with nothing left to do into the at-th buffer that was looked at, if
     it is of one piece, and put that as the used-th.
     """
@@ -231,7 +241,7 @@ def _simple(
     else:
         view(here + 8, 1, np.uint16)[0] = 0
     copy(here + header, byte_address(base, row, record.off), length)
-    vq.put_used(queue, used, i64(work[at]), header + length)
+    vring.put_used(queue, used, i64(work[at]), header + length, packed)
     return True
 
 
@@ -241,21 +251,23 @@ def _whole(meta: Any, row: Any) -> bool:
     return i64(meta[row].off) <= i64(meta[row].end) <= BUF_STRIDE
 
 
-@kernel
-def _send(
+@inline
+def _packets(
     data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queue: Any, memory: Any,
-    port: Any, work: Any,
+    port: Any, work: Any, ready: Any, packed: Any,
 ) -> None:  # fmt: skip
-    """Send packets by one queue, and free them; what is not sent has the edge DROP."""
+    """_send, by a queue of one layout."""
     available, fault = i64(0), i64(0)
     nobody = i64(TxCount.NO_PEER)
-    if vq.ready(queue):
-        available = vq.waiting(queue)
+    if ready:
+        available = vring.waiting(queue, packed)
         fault = -min(available, 0)
         nobody = i64(TxCount.RING_FULL)
-    ahead = max(0, min(available, idx.size))
-    _look_ahead(queue, memory, work, ahead)
-    base, header = address(data), i64(queue[vq.HEADER])
+    wanted = max(0, min(available, idx.size))
+    ahead = _look_ahead(queue, memory, work, wanted, packed)
+    if ahead < wanted:
+        available = i64(ahead)
+    base, header, since = address(data), i64(queue[vq.HEADER]), i64(queue[vq.NEXT])
     at, published = i64(0), i64(0)  # buffers used, and those of them given back already
     for i in range(idx.size):
         row = i64(idx[i])
@@ -269,7 +281,7 @@ def _send(
             _drop(meta, row, edge, i, count, i64(TxCount.REFUSED))
             continue
         heads, used = i64(1), at - published
-        if at >= ahead or not _simple(base, meta, queue, work, row, at, used, header):
+        if at >= ahead or not _simple(base, meta, queue, work, row, at, used, header, packed):
             heads = _any(data, meta, queue, memory, work, row, used, available - published)
             if heads < 0:
                 if heads > UNSENT // 2:
@@ -281,7 +293,7 @@ def _send(
         edge[i] = EDGE_HELD
         at += heads
         if at - published >= PUBLISH_EVERY:
-            vq.publish(queue, at - published)
+            vring.publish(queue, at - published, packed)
             published = at
     if guest_memory.gone(memory) and available > 0:
         at, published, fault = i64(0), i64(0), i64(vq.Fault.MEMORY)
@@ -292,8 +304,8 @@ def _send(
                 put_rest(pool, meta, row)
             put_one(pool, row)
     if at:
-        vq.publish(queue, at - published)
-        interrupt(queue, port, at)
+        vring.publish(queue, at - published, packed)
+        interrupt(queue, port, since)
     if fault:
         vq.give_up(queue, fault)
 
@@ -305,6 +317,19 @@ def _count(queue: Any, edge: Any) -> None:
     for i in range(edge.size):
         sent += i64(edge[i] == EDGE_HELD)
     queue[vq.MOVED] += u64(sent)
+
+
+@kernel
+def _send(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queue: Any, memory: Any,
+    port: Any, work: Any,
+) -> None:  # fmt: skip
+    """Send packets by one queue, and free them; what is not sent has the edge DROP."""
+    ready = vq.ready(queue)  # before its layout is looked at
+    if ready and vring.is_packed(queue):
+        _packets(data, meta, idx, edge, count, pool, queue, memory, port, work, ready, True)
+    else:
+        _packets(data, meta, idx, edge, count, pool, queue, memory, port, work, ready, False)
 
 
 @kernel
