@@ -77,7 +77,15 @@ def testpmd_command(main: int, worker: int, driver: str, options: str) -> list[s
     """The command line; main and worker are CPUs."""
     devices = (f"--vdev={driver}{n},iface={name}{options}" for n, name in enumerate(("lan", "wan")))
     return [
-        *(PROGRAM, "--lcores", f"0@{main},1@{worker}", "--no-pci", "--no-telemetry"),
+        *(
+            "stdbuf",
+            "-oL",
+            PROGRAM,
+            "--lcores",
+            f"0@{main},1@{worker}",
+            "--no-pci",
+            "--no-telemetry",
+        ),
         *("--no-huge", "-m", str(MEBIBYTES), "--file-prefix", "vforward-veth", *devices),
         *("--", "--nb-cores=1", "--total-num-mbufs=16384", "--burst=64", "--auto-start"),
         "--forward-mode=io",
@@ -107,7 +115,10 @@ def frame() -> bytes:
 
 
 def iperf(lab: Lab, address: str, seconds: float) -> float:
-    """Bits per second of one TCP connection from h1 to h2, of iperf3's receiving end."""
+    """Bits per second of one TCP connection from h1 to h2, of iperf3's receiving end.
+
+    Its ends run wherever Linux puts them: on one CPU the bridge is faster, ours slower.
+    """
     server = subprocess.Popen(
         lab.h2.command("iperf3", "-s", "-1", "-B", address, "-p", str(IPERF_PORT)),
         stdout=subprocess.DEVNULL,
@@ -155,13 +166,20 @@ def calls(lab: Lab, pid: int, seconds: float) -> Calls:
 
 
 def ping(lab: Lab, address: str, times: int, interval: float) -> Pings:
-    """Round trips of pings from h1, by its own clock."""
-    said = lab.h1.run("ping", "-n", "-i", str(interval), "-c", str(times), address, check=False)
+    """Round trips of pings from h1, by its own clock, on the sender's CPU."""
+    said = lab.h1.run(
+        *pinned(lab), "ping", "-n", "-i", str(interval), "-c", str(times), address, check=False
+    )
     waits = sorted(float(word) * 1e3 for word in re.findall(r"time=([\d.]+) ms", said))
     if len(waits) < times // 2:
         msg = f"ping: {said[-300:]}"
         raise Failed(msg)
     return Pings(percentile(waits, 50), percentile(waits, 99), times - len(waits))
+
+
+def pinned(lab: Lab) -> tuple[str, ...]:
+    """What goes before a command that is to run on the sender's CPU."""
+    return ("taskset", "-c", str(lab.sender_cpu))
 
 
 def percentile(figures: list[float], part: float) -> float:
