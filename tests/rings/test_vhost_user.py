@@ -47,6 +47,9 @@ class Device:
     def gone(self):
         return self.lost
 
+    def agreed(self, features):
+        pass
+
     def watch(self, fd):
         self.watched.add(fd)
 

@@ -51,6 +51,7 @@ class NetmapPort(Port):
     def __init__(self, name: str, mac: bytes | None = None, mtu: int = 1500) -> None:
         self.name = name
         self.mtu = mtu
+        self.whole = np.zeros(1, np.uint64)
         self._given = mac
         self._link: NetmapLink | None = None
         self._epoll: select.epoll | None = None

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vforward.graph.node import INFO, Labels, Node
@@ -60,6 +61,10 @@ class Port(ABC):
 
     mtu: int = 1500
     """Longest IP packet, bytes."""
+
+    whole: NDArray[np.uint64] | None = None
+    """u64[1]: types of super-frames (bit n is virtio's gso_type n, bit 7 ECN) that it sends whole; the
+    others are cut up before it. None: it sends all of them whole."""
 
     @abstractmethod
     def open(self, number: int, pool: Pool) -> None:

@@ -76,6 +76,7 @@ class VhostUserPort(Port):
         self.path = path
         self.server = server
         self.mtu = mtu
+        self.whole: NDArray[np.uint64] = np.zeros(1, np.uint64)
         self.features = vhost_user.FEATURES | (vhost_user.OFFLOADS if offloads else 0)
         self.features |= vhost_user.MQ if queues > 1 else 0
         self.queues = vq.new(2 * queues)
@@ -159,6 +160,10 @@ class VhostUserPort(Port):
         if not self._memory.sealed:
             log.info("%s: the peer can take back memory that it shares", self._name())
         return mapped
+
+    def agreed(self, features: int) -> None:
+        """Send those super-frames whole that the guest takes. A store; the worker reads it each time."""
+        self.whole[0] = vhost_tx.taken_whole(features)
 
     def unmap(self) -> None:
         """Forget it, and what the guest's side keeps."""

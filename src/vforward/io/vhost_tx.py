@@ -110,6 +110,18 @@ def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
     return n
 
 
+def taken_whole(features: int) -> int:
+    """The types of super-frames that a guest with these features takes: see Port.whole."""
+    types = {
+        GUEST_TSO4: 1 << VIRTIO_NET_HDR_GSO_TCPV4,
+        GUEST_TSO6: 1 << VIRTIO_NET_HDR_GSO_TCPV6,
+        GUEST_ECN: VIRTIO_NET_HDR_GSO_ECN,
+    }
+    if not features & GUEST_CSUM:
+        return 0
+    return sum(kind for feature, kind in types.items() if features & feature)
+
+
 @kernel
 def _offload(data: Any, meta: Any, row: Any, features: Any, header: Any) -> bool:
     """Say in the header, u8[12], what is left to the guest, or do it. Returns whether it can be."""

@@ -28,6 +28,9 @@ class Device(Protocol):
     def map(self, wanted: list[Region], fds: list[int]) -> list[Mapped]:
         """Map a guest's memory, in place of what was. Descriptors stay the caller's. Raises BadPeer."""
 
+    def agreed(self, features: int) -> None:
+        """The peer has chosen its features."""
+
     def unmap(self) -> None:
         """Forget the guest's memory and what is kept. No queue runs."""
 

@@ -137,6 +137,7 @@ class Session:
     def _set_features(self, message: Message) -> None:
         (features,) = message.unpack(U64)
         self.features = _offered("features", features, self._device.features)
+        self._device.agreed(self.features)
         running = [queue for queue in self.queues if queue.running]
         self._stop(running)  # a change under way, between one pair of queues and the next
         self._update()
