@@ -18,8 +18,14 @@ COMBINATIONS = [
     for combination in itertools.product((False, True), repeat=len(OFFLOADS))
 ]
 UDP_SEGMENT = 103
-CUT_BY_LINUX = [f"{port}: sent = received by the host" for port in ("lan", "wan")]
-"""Laws that do not hold: an interface without offloads sends more frames than it is given."""
+REGROUPED = [
+    f"{port}: {law}"
+    for port in ("lan", "wan")
+    for law in ("sent = received by the host", "sent by the host = received")
+]
+"""Laws that do not hold: without TSO an interface sends more frames than it is given, with GRO less
+come out of it.
+"""
 DATAGRAM = 1400
 
 
@@ -48,7 +54,7 @@ class _Net:
         place.address(f"{H1}/24", f"{H2}/24")
         place.default_routes(LAN, WAN)
         self.router.start()
-        self.router.but = CUT_BY_LINUX
+        self.router.but = REGROUPED
         ipv6(place.h1, f"{H1_6}/64", via=LAN6)
         ipv6(place.h2, f"{H2_6}/64", via=WAN6)
         return self
@@ -114,7 +120,7 @@ def test_every_combination(net, combination):
         if combination[0] == "+":
             udp_super_frames(net, net.place.h1, net.place.h2, H2)
             udp_super_frames(net, net.place.h1, net.place.h2, H2_6)
-    net.router.settle(CUT_BY_LINUX)
+    net.router.settle(REGROUPED)
     assert net.router.drops() == {}
 
 
@@ -125,5 +131,5 @@ def test_every_mtu(mtu):
         for ends in (("++++", "++++"), ("----", "----"), ("++++", "----")):
             made.offloads(*ends)
             exchange(made)
-        made.router.settle(CUT_BY_LINUX)
+        made.router.settle(REGROUPED)
         assert made.router.drops() == {}
