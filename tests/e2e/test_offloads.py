@@ -4,6 +4,7 @@
 import itertools
 import socket
 
+import numpy as np
 import pytest
 
 from e2e.lab import ipv6, lab, ping, routed, transfer, udp_pair
@@ -18,6 +19,7 @@ COMBINATIONS = [
     for combination in itertools.product((False, True), repeat=len(OFFLOADS))
 ]
 UDP_SEGMENT = 103
+IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
 REGROUPED = [
     f"{port}: {law}"
     for port in ("lan", "wan")
@@ -29,14 +31,14 @@ come out of it.
 DATAGRAM = 1400
 
 
-def net_of(mtu=1500, **ports):
-    """A router between two hosts, all with the MTU."""
-    return _Net(mtu, ports)
+def net_of(mtu=1500, *, cut=False, **ports):
+    """A router between two hosts, all with the MTU. cut: its ports send no super-frames."""
+    return _Net(mtu, ports, cut)
 
 
 class _Net:
-    def __init__(self, mtu, ports):
-        self.mtu, self.ports = mtu, ports
+    def __init__(self, mtu, ports, cut):
+        self.mtu, self.ports, self.cut = mtu, ports, cut
 
     def __enter__(self):
         self._lab = lab()
@@ -53,6 +55,9 @@ class _Net:
         self.router = self._routed.__enter__()
         place.address(f"{H1}/24", f"{H2}/24")
         place.default_routes(LAN, WAN)
+        if self.cut:
+            for _, port in self.router.forwarder.interfaces.real():
+                port.whole = np.zeros(1, np.uint64)
         self.router.start()
         self.router.but = REGROUPED
         ipv6(place.h1, f"{H1_6}/64", via=LAN6)
@@ -133,3 +138,37 @@ def test_every_mtu(mtu):
             exchange(made)
         made.router.settle(REGROUPED)
         assert made.router.drops() == {}
+
+
+@pytest.mark.parametrize("mtu", [1280, 1500, 9000])
+def test_super_frames_are_cut_up_for_ports_that_cannot_send_them(mtu):
+    """The stacks at both ends send 64 KB at once and find nothing wrong with what comes."""
+    with net_of(mtu, cut=True) as made:
+        ping(made.place.h1, H2, "-c1")
+        exchange(made, 3_000_000)
+        udp_super_frames(made, made.place.h1, made.place.h2, H2)
+        udp_super_frames(made, made.place.h1, made.place.h2, H2_6)
+        made.router.settle(REGROUPED)
+        drops = made.router.drops()
+        assert {node for node, _ in drops} <= {"lan-segment", "wan-segment"}
+        assert {reason for _, reason in drops} <= {"no-room"}
+        assert (
+            made.router.count("wan-segment", "segments") > 2 * 3_000_000 // mtu // 2
+        )  # what the host sends small is not counted
+
+
+def test_super_frames_that_may_be_fragmented_are_cut_and_fragmented():
+    """Of UDP datagrams without DF, too long for the way out: the other host puts them together."""
+    with net_of(1500, wan={"mtu": 1280}) as made:
+        ping(made.place.h1, H2, "-c1")
+        with udp_pair(made.place.h1, made.place.h2, H2) as (a, b):
+            a.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+            a.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, DATAGRAM)
+            whole = bytes(n * 11 & 255 for n in range(10 * DATAGRAM + 17))
+            a.send(whole)
+            wanted = sorted(whole[at : at + DATAGRAM] for at in range(0, len(whole), DATAGRAM))
+            assert sorted(b.recv(1 << 16) for _ in wanted) == wanted  # the short one is there first
+        made.router.settle(REGROUPED)
+        assert made.router.drops() == {}
+        assert made.router.count("ip4-segment", "segments") == 11
+        assert made.router.count("ip4-fragment", "fragments") == 20
