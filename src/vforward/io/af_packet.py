@@ -36,9 +36,9 @@ from numpy.typing import NDArray
 
 from vforward.errors import PortError
 from vforward.graph.node import Node
+from vforward.io import af_packet_life as life
 from vforward.io import af_packet_rx as rx
 from vforward.io import af_packet_tx as tx
-from vforward.io import af_packet_life as life
 from vforward.io import linux, shim
 from vforward.io.own_stack import OwnStack
 from vforward.io.port import Port, Tables
