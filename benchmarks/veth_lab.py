@@ -126,7 +126,16 @@ def iperf(lab: Lab, address: str, seconds: float) -> float:
         preexec_fn=end_with_parent,
     )
     try:
-        client = ("iperf3", "-J", "-c", address, "-p", str(IPERF_PORT), "-t", str(max(1, round(seconds))))
+        client = (
+            "iperf3",
+            "-J",
+            "-c",
+            address,
+            "-p",
+            str(IPERF_PORT),
+            "-t",
+            str(max(1, round(seconds))),
+        )
         deadline = time.monotonic() + START_S
         while True:
             said = lab.h1.run(*client, "-O", "0.5", check=False, timeout=STREAM_S)
