@@ -71,7 +71,9 @@ def test_live_frames_arrive_as_they_are_meant():
         command = xdp_flood.command("eth0", file, where.sender_cpu)
         with where.bridge(), where._packet_socket(where.h2) as receiver:
             receiver.settimeout(5)
-            where.during(command, lambda: seen.extend(receiver.recv(2048) for _ in range(2000)))
+            where.during(
+                command, lambda: seen.extend(peer_lab._datagram(receiver) for _ in range(2000))
+            )
     assert set(seen) <= flows
     assert len(set(seen)) > xdp_flood.FLOWS // 2
 
