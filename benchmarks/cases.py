@@ -23,6 +23,7 @@ from benchmarks import (
     session_cases,
     start_cases,
     table_cases,
+    veth_cases,
     vhost_cases,
     virtio_case,
     wakeup_case,
@@ -82,6 +83,13 @@ CASES = {
         Case(
             "virtio-frontend", "our driver beside DPDK's, on net_vhost", virtio_case.virtio_frontend
         ),
+        Case("veth-pps", "through veth, against DPDK's net_af_packet", veth_cases.veth_pps),
+        Case("veth-pps-xdp", "the same against its net_af_xdp", veth_cases.veth_pps_xdp),
+        Case("veth-pps-bridge", "against the Linux bridge", veth_cases.veth_pps_bridge),
+        Case("veth-tcp", "iperf3 through veth, against the bridge", veth_cases.veth_tcp),
+        Case("veth-tcp-off", "the same without any offload", veth_cases.veth_tcp_off),
+        Case("syscalls", "system calls for each packet, veth to veth", veth_cases.syscalls),
+        Case("veth-rtt", "round trip of a ping through veth", veth_cases.veth_rtt),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }

@@ -57,6 +57,16 @@ class Moved(NamedTuple):
     dropped: int  # on the way out
 
 
+class Look(NamedTuple):
+    """A moment: packets sent by h1 and come to h2, idle seconds of all CPUs, seconds of others."""
+
+    at: float
+    sent: int
+    arrived: int
+    idle: float
+    others: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Turn:
     """What one turn of a forwarder was like."""
@@ -70,7 +80,7 @@ class Turn:
     foreign: float
     """CPUs that were busy with processes that have nothing to do with it."""
     sent: int
-    """By the sender's own account, from its start to its end; as are the others."""
+    """By the sender's own account if it gives one, from its start to its end; as are the others."""
     taken: int
     """By h1's interface."""
     arrived: int
@@ -104,35 +114,57 @@ class Lab:
         """Let h1 send the frames over and over; what came to h2 in so many seconds."""
         file = self.directory / "frames"
         file.write_bytes(b"".join(frames))
+        return self.counted(flood.command("eth0", file, SIZE, self.sender_cpu), seconds)
+
+    def counted(self, command: list[str], seconds: float) -> Turn:
+        """Let a program of h1 send; what came to h2 in so many seconds."""
         before = moved(self.h1), moved(self.h2)
-        command = flood.command("eth0", file, SIZE, self.sender_cpu)
+        looks: list[Look] = []
+
+        def look_twice() -> None:
+            looks.append(self._look())
+            time.sleep(seconds)
+            looks.append(self._look())
+
+        said = self.during(command, look_twice)
+        self._settle()
+        after = moved(self.h1), moved(self.h2)
+        taken = after[0].sent + after[0].dropped - before[0].sent - before[0].dropped
+        first, last = looks
+        passed = last.at - first.at
+        return Turn(
+            rate=(last.arrived - first.arrived) / passed,
+            offered=(last.sent - first.sent) / passed,
+            busy=(os.cpu_count() or 1) - (last.idle - first.idle) / passed,
+            foreign=_foreign(first, last),
+            sent=int(said) if said else taken,
+            taken=taken,
+            arrived=after[1].received - before[1].received,
+        )
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[Callable[[], float]]:
+        """Afterwards what it yields tells how many CPUs were busy with what has nothing to do with it."""
+        first = self._look()
+        last = []
+        yield lambda: _foreign(first, last[0])
+        last.append(self._look())
+
+    def during(self, command: list[str], what: Callable[[], None]) -> str:
+        """Call what while a program of h1 sends, RISE_S after its first frames; returns its words."""
+        before = moved(self.h1).sent
         sender = subprocess.Popen(self.h1.command(*command), stdout=subprocess.PIPE, text=True)
         try:
-            self._await_frames(sender, before[0].sent)
+            self._await_frames(sender, before)
             time.sleep(RISE_S)
-            others = _others()
-            start, sent, arrived, idle = self._look()
-            time.sleep(seconds)
-            now, sent_now, arrived_now, idle_now = self._look()
-            others_now = _others()
+            what()
         finally:
             sender.terminate()
             said, _ = sender.communicate()
-        self._settle()
         if sender.returncode:
             msg = f"the sender failed, exit status {sender.returncode}"
             raise Failed(msg)
-        after = moved(self.h1), moved(self.h2)
-        passed = now - start
-        return Turn(
-            rate=(arrived_now - arrived) / passed,
-            offered=(sent_now - sent) / passed,
-            busy=(os.cpu_count() or 1) - (idle_now - idle) / passed,
-            foreign=sum(s - others.get(pid, 0.0) for pid, s in others_now.items()) / passed,
-            sent=int(said),
-            taken=after[0].sent + after[0].dropped - before[0].sent - before[0].dropped,
-            arrived=after[1].received - before[1].received,
-        )
+        return said
 
     def _await_frames(self, sender: subprocess.Popen[str], before: int) -> None:
         deadline = time.monotonic() + 60
@@ -142,10 +174,10 @@ class Lab:
                 raise Failed(msg)
             time.sleep(0.01)
 
-    def _look(self) -> tuple[float, int, int, float]:
-        """Now: time, packets sent by h1, packets come to h2, idle seconds of all CPUs."""
+    def _look(self) -> Look:
+        others = _others()
         sent, arrived = moved(self.h1).sent, moved(self.h2).received
-        return time.monotonic(), sent, arrived, _idle()
+        return Look(time.monotonic(), sent, arrived, _idle(), others)
 
     def _settle(self) -> None:
         """Wait until nothing more comes to h2."""
@@ -287,8 +319,9 @@ class Lab:
         self.m.run("unshare", "--mount", "sh", "-c", script)
 
     @contextlib.contextmanager
-    def ours(self, config: str) -> Iterator[None]:
-        """`vforward run`, its worker on the forwarder's CPU. config: what follows [forwarder]."""
+    def ours(self, config: str) -> Iterator[int]:
+        """`vforward run`, its worker on the forwarder's CPU; its process's number. config: what
+        follows [forwarder] and core."""
         file, log = self.directory / "peer.toml", self.directory / "log"
         file.write_text(f"[forwarder]\ncore = {self.forwarder_cpu}\n{config}")
         environment = {**os.environ, "VFORWARD_RUNTIME_DIR": str(self.directory / "run")}
@@ -310,7 +343,7 @@ class Lab:
                     msg = f"vforward run does not forward: {text[-500:].strip() or 'no message'}"
                     raise Failed(msg)
                 time.sleep(0.02)
-            yield
+            yield process.pid
 
 
 @contextlib.contextmanager
@@ -365,6 +398,12 @@ def _others() -> dict[str, float]:
                 if not ours and "(ksoftirqd" not in name:
                     spent[entry.name] = (int(words[11]) + int(words[12])) / _TICKS
     return spent
+
+
+def _foreign(first: Look, last: Look) -> float:
+    """CPUs that others were busy with from one look to the other."""
+    spent = sum(s - first.others.get(pid, 0.0) for pid, s in last.others.items())
+    return spent / (last.at - first.at)
 
 
 def _comes(one: socket.socket, other: socket.socket, sent: bytes) -> bool:

@@ -3,12 +3,19 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 
-VIRTIO_USER = "net_virtio_user0,path={path},queues=1"
-NET_VHOST = "net_vhost0,iface={path},queues=1"
+import pytest
+
+VIRTIO_USER = "net_virtio_user0,path={path},queues={queues}"
+NET_VHOST = "net_vhost0,iface={path},queues={queues}"
+
+needs_dpdk = pytest.mark.skipif(
+    not shutil.which("dpdk-testpmd"), reason="dpdk-testpmd is not installed"
+)
 
 
 class Testpmd:
@@ -16,14 +23,15 @@ class Testpmd:
 
     __test__ = False
 
-    def __init__(self, path, mode, *options, device="", vdev=VIRTIO_USER):
+    def __init__(self, path, mode, *options, device="", vdev=VIRTIO_USER, queues=1):
         self.log = path.with_suffix(".log")
         cpu = max(os.sched_getaffinity(0))
         command = [
             *("dpdk-testpmd", "--lcores", f"0@{cpu},1@{cpu}", "-n", "1", "--no-pci"),
             *("--no-huge", "-m", "256", "--no-telemetry", "--file-prefix", path.parent.name),
-            f"--vdev={vdev.format(path=path)}{device}",
+            f"--vdev={vdev.format(path=path, queues=queues)}{device}",
             *("--", "--nb-cores=1", "--total-num-mbufs=8192", "--stats-period=1", "--auto-start"),
+            *(f"--rxq={queues}", f"--txq={queues}"),
             "--no-flush-rx",  # else it throws away what comes before it begins to count
             *(f"--forward-mode={mode}", *options),
         ]

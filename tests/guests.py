@@ -5,12 +5,13 @@ import os
 
 import numpy as np
 
-from oracles.virtqueue import Driver
-from vforward.io import shim, vhost_rx, vhost_tx
+from oracles import packed, virtqueue
+from vforward.io import shim, vhost_rx, vhost_steer, vhost_tx
 from vforward.io.libc import libc_address
 from vforward.layout import VECTOR_MAX
 from vforward.memory.chain import fill
 from vforward.rings import guest_memory
+from vforward.rings import packed as pk
 from vforward.rings import virtqueue as vq
 from vforward.testing.run_node import heap_pool
 
@@ -20,6 +21,7 @@ ROOM_AT = 0x1_0000
 """Offset of what is not queues."""
 HEADER = 12
 FEATURES = 1 << 32 | vhost_tx.MRG_RXBUF
+PACKED = FEATURES | vq.RING_PACKED
 
 
 class Memory:
@@ -45,21 +47,28 @@ class Memory:
 
 
 class Guest:
-    """Queues of size descriptors whose indices begin at start, and the device's state for them."""
+    """Queues of size descriptors, of which start were ever used, and the device's state for them."""
 
-    def __init__(self, size=256, *, features=FEATURES, start=0, buffers=1024, header=HEADER):
+    def __init__(
+        self, size=256, *, features=FEATURES, start=0, buffers=1024, header=HEADER, pairs=1
+    ):
         self.memory = Memory()
         self.pool = heap_pool(buffers)
         self.cache = self.pool.cache()
         self.header, self.at = header, ROOM_AT
-        event_idx = bool(features & vq.EVENT_IDX)
-        half = ROOM_AT // 2
+        kind, event_idx = virtqueue.Driver, bool(features & vq.EVENT_IDX)
+        if features & vq.RING_PACKED:
+            kind, start = packed.Driver, packed.step(packed.FIRST, start % (2 * size), size)
+        part = ROOM_AT // (2 * pairs)
         self.drivers = [
-            Driver(self.memory.bytes, BASE, at, size, event_idx=event_idx, start=start)
-            for at in (0, half)
+            kind(self.memory.bytes, BASE, at, size, event_idx=event_idx, start=start)
+            for at in range(0, ROOM_AT, part)
         ]
         self.call = os.eventfd(0, os.EFD_NONBLOCK)
-        self.queues = [self._queue(driver, features) for driver in self.drivers]
+        self.queues = vq.new(len(self.drivers))
+        for queue, driver in zip(self.queues, self.drivers, strict=True):
+            self._start(queue, driver, features)
+        self.flows = vhost_steer.new()
         self.port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
         self.events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
         self.port[vhost_rx.NUMBER] = 3
@@ -72,15 +81,16 @@ class Guest:
         self.work = np.zeros(32 * VECTOR_MAX, np.uint64)
         self.counts = {node.name: np.zeros(8, np.uint64) for node in (vhost_rx.NODE, vhost_tx.NODE)}
 
-    def _queue(self, driver, features):
-        queue = vq.new()
+    def _start(self, queue, driver, features):
         here = self.memory.here - BASE
         queue[[vq.DESC, vq.AVAIL, vq.USED]] = [here + where for where in driver.addresses()]
         queue[vq.SIZE], queue[vq.FEATURES], queue[vq.HEADER] = driver.size, features, self.header
         queue[vq.CALL] = self.call
-        vq.resume(queue)
+        if features & vq.RING_PACKED:
+            pk.resume(queue, driver.added)
+        else:
+            vq.resume(queue)
         vq.start(queue)
-        return queue
 
     def room(self, n):
         """Guest address of n bytes that nothing else uses."""
@@ -114,7 +124,7 @@ class Guest:
         idx, edge = np.zeros(vector, np.uint32), np.zeros(vector, np.uint8)
         n = vhost_rx.rx(
             self.pool.data, self.pool.meta, idx, edge, self.counts["vhost-rx"], self.cache,
-            self.queues[1], self.memory.table, self.port, self.work,
+            self.queues, self.flows, self.memory.table, self.port, self.work,
         )  # fmt: skip
         assert not edge[:n].any()
         return idx[:n]
@@ -151,7 +161,7 @@ class Guest:
         edge = np.zeros(rows.size, np.uint8)
         vhost_tx.tx(
             self.pool.data, self.pool.meta, rows, edge, self.counts["vhost-tx"], self.cache,
-            self.queues[0], self.memory.table, self.port, self.work,
+            self.queues, self.flows, self.memory.table, self.port, self.work,
         )  # fmt: skip
         sent = edge == 255
         self.pool.put(rows[~sent])

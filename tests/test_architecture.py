@@ -53,12 +53,15 @@ UNTESTED = {
     "errors.py": "exceptions and their names, nothing that could fail",
     "layout.py": "asserts itself on import; every test of a buffer reads it",
     "io/port.py": "an interface; each port's test is its test",
+    "io/af_packet_life.py": "e2e/test_faults.py takes interfaces away and brings them back",
     "io/af_packet_rx.py": "test_af_packet.py runs it behind its port",
     "io/af_packet_tx.py": "test_af_packet.py runs it behind its port",
-    "io/memif_link.py": "test_memif.py runs it behind its port",
+    "io/memif_link.py": "test_memif.py and test_memif_hostile.py run it behind its port",
     "io/memif_nodes.py": "test_memif.py runs it behind its port",
     "io/memring_nodes.py": "test_memring.py runs it behind its port",
     "io/tap_rx.py": "test_tap.py runs it behind its port",
+    "io/netmap_nodes.py": "test_netmap.py runs it behind its port",
+    "rings/vhost_device.py": "an interface; test_vhost_user.py has one of its kind",
     "io/vhost_copy.py": "test_vhost_rx.py and test_vhost_tx.py copy frames of every shape with it",
 }
 """Files without a mirrored test, and why. (Of __init__.py: they re-export, and are tested here.)"""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e import machines
 from vforward.control import assembly, config, dissect, run
 from vforward.io.memory import MemoryPort
 from vforward.testing import packets as pk
@@ -34,6 +35,7 @@ without DF:
 with DF set:
   lan: MAC > MAC IPv4 10.0.1.1 > 10.0.1.9 ttl 64 ICMP unreachable: fragmentation needed
 """,
+    "machine_and_processes": "knows: 10.0.0.9 is at 02:00:00:00:01:09",
     "netmap_pipe": """\
 bytes taken: 3 3 5 0
 b'one'
@@ -197,11 +199,27 @@ def test_each_example_is_run():
     assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(DO)
 
 
-@pytest.mark.parametrize("name", sorted(SAY))
-def test_runs(name, tmp_path, monkeypatch):
+def machine(directory):
+    """Kernel and root of a virtual machine at 10.0.0.9, which sleeps."""
+    image = directory / "root.cpio"
+    image.write_bytes(machines.root("10.0.0.9/24", "sleep 1000"))
+    return [next((machines.GUEST / "boot").glob("vmlinuz-*")), image]
+
+
+ARGUMENTS = {"machine_and_processes": machine}
+"""What makes the arguments of those that have some, in a directory."""
+MARKS = {"machine_and_processes": [pytest.mark.slow, machines.needs_machines]}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=MARKS.get(n, ())) for n in sorted(SAY)])
+def test_runs(name, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
+    make = ARGUMENTS.get(name, lambda _: [])
     done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / f"{name}.py"],
+        [
+            *(sys.executable, "-W", "error", EXAMPLES / f"{name}.py"),
+            *make(tmp_path_factory.mktemp("arguments")),
+        ],
         capture_output=True,
         text=True,
         check=False,

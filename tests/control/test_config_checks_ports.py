@@ -220,6 +220,13 @@ CASES = [
         'only with side = "backend"',
     ),
     (
+        port("a", 'socket = "x", side = "frontend", queues = 2', "vhost-user"),
+        "1: ports.a.queues",
+        "is more than a frontend has: one pair of queues",
+        "2",
+        '1, or side = "backend"',
+    ),
+    (
         "".join(port(f"p{i}", f'vrf = "v{i}"') for i in range(64)),
         "64: ports.p63.vrf",
         "is VRF number 65",

@@ -252,6 +252,13 @@ WRONG = [
         '"server" or "client"',
     ),
     (
+        port("a", 'socket = "/x", queues = 9', "vhost-user"),
+        "1: ports.a.queues",
+        "is too large",
+        "9",
+        "a whole number from 1 to 8",
+    ),
+    (
         port("a", 'socket = "/x", trusted = 1', "vhost-user"),
         "1: ports.a.trusted",
         "is not true or false",
@@ -299,13 +306,16 @@ def test_what_sub_interfaces_mean():
 def test_what_a_vhost_user_port_means():
     text = port("a", 'socket = "vm.sock"', "vhost-user")
     text += port(
-        "b", 'socket = "/x", role = "client", offloads = false, trusted = true', "vhost-user"
+        "b",
+        'socket = "/x", role = "client", queues = 8, offloads = false, trusted = true',
+        "vhost-user",
     )
     text += port("c", 'socket = "/y", side = "frontend"', "vhost-user")
     a, b, c = parse(text, "dir/r.toml").ports.values()
     assert (a.side, b.side, c.side, c.role) == ("backend", "backend", "frontend", "server")
     assert (a.socket, a.role) == (Path("dir/vm.sock").absolute(), "server")
-    assert (a.offloads, a.trusted, a.mac) == (True, False, None)
+    assert (a.queues, a.offloads, a.trusted, a.mac) == (1, True, False, None)
+    assert b.queues == 8
     assert (b.socket, b.role, b.offloads, b.trusted) == (Path("/x"), "client", False, True)
 
 

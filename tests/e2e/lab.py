@@ -103,6 +103,8 @@ class Routed:
         self.lab, self.h1, self.h2 = lab, lab.h1, lab.h2
         self.forwarder = Forwarder(**options)
         self.before = self._moved()
+        self.but = ()
+        """Laws that do not hold here."""
 
     @property
     def h3(self):
@@ -149,7 +151,7 @@ class Routed:
         """Take it down."""
         try:
             if self.forwarder.worker is not None:
-                self.settle()
+                self.settle(self.but)
                 self.forwarder.stop()
                 self.forwarder.neighbors.close()
                 self.forwarder.pool.check()

@@ -34,7 +34,9 @@ ip address add {address} dev eth0
 ip link set dev eth0 up
 {script}
 echo SAYS rx $(cat /sys/class/net/eth0/statistics/rx_packets)
+echo SAYS rx-bytes $(cat /sys/class/net/eth0/statistics/rx_bytes)
 echo SAYS tx $(cat /sys/class/net/eth0/statistics/tx_packets)
+echo SAYS tx-bytes $(cat /sys/class/net/eth0/statistics/tx_bytes)
 echo SAYS dropped $(cat /sys/class/net/eth0/statistics/rx_dropped)
 echo SAYS done
 poweroff -f
@@ -53,21 +55,22 @@ needs_machines = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 
 class Machine:
-    """A running machine with one interface, at a vhost-user socket."""
+    """A running machine with one interface, at a vhost-user socket: queues pairs, and a CPU for each."""
 
-    def __init__(self, directory, name, path, address, script, *, options=""):
+    def __init__(self, directory, name, path, address, script, *, options="", chardev="", queues=1):
         self.log = directory / f"{name}.log"
         kernel = next((GUEST / "boot").glob("vmlinuz-*"))
         image = directory / f"{name}.cpio"
         image.write_bytes(root(address, script))
+        options += ",mq=on" if queues > 1 else ""
         number = int(address.split("/")[0].split(".")[-1])
         command = [
-            *(QEMU, "-accel", "tcg", "-M", "q35", "-cpu", "max", "-smp", "1", "-m", "160"),
+            *(QEMU, "-accel", "tcg", "-M", "q35", "-cpu", "max", "-smp", str(queues), "-m", "160"),
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-serial", "stdio", "-numa", "node,memdev=mem"),
             *("-object", "memory-backend-memfd,id=mem,size=160M,share=on"),
-            *("-chardev", f"socket,id=c0,path={path}"),
-            *("-netdev", "vhost-user,id=n0,chardev=c0,vhostforce=on"),
+            *("-chardev", f"socket,id=c0,path={path}{chardev}"),
+            *("-netdev", f"vhost-user,id=n0,chardev=c0,vhostforce=on,queues={queues}"),
             # vectors=0: with MSI-X and without KVM, QEMU 7.2 dies when the driver starts
             *(
                 "-device",
@@ -107,11 +110,26 @@ def root(address, script):
     files = {
         **dict.fromkeys(("bin", "dev", "proc", "sys", "tmp"), None),
         "bin/busybox": (GUEST / "bin" / "busybox").read_bytes(),
+        **_program("ethtool"),
         "init": init.encode(),
         **{f"{name}.ko": modules[name].read_bytes() for name in MODULES},
     }
     entries = [_entry(n, *item) for n, item in enumerate(files.items(), 1)]
     return b"".join([*entries, _entry(0, "TRAILER!!!", b"")])
+
+
+def _program(name):
+    """A program of ours and the libraries that it needs, with their directories."""
+    path = shutil.which(name)
+    if path is None:
+        return {}
+    said = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
+    libraries = [Path(found) for found in re.findall(r"(/\S+) \(", said)]
+    parents = {str(up): None for one in libraries for up in reversed(one.parents)}
+    parents.pop("/", None)
+    places = {up.lstrip("/"): None for up in sorted(parents)}
+    files = {str(one).lstrip("/"): one.read_bytes() for one in libraries}
+    return {**places, **files, f"bin/{name}": Path(path).read_bytes()}
 
 
 def _entry(number, name, data):

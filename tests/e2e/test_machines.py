@@ -2,6 +2,7 @@
 """Virtual machines with an unmodified Linux on one bridge: ping and TCP, and all count alike."""
 
 import contextlib
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from e2e.machines import Machine, needs_machines
 from vforward.control.forwarder import Forwarder
 from vforward.io.vhost import VhostUserPort
+from vforward.rings import virtqueue as vq
 
 pytestmark = [pytest.mark.slow, needs_machines]
 
@@ -26,6 +28,34 @@ dd if=/dev/urandom of=/tmp/sent bs=65536 count=64 2> /dev/null
 echo SAYS sum $(md5sum < /tmp/sent)
 until nc {ONE} 5001 < /tmp/sent; do sleep 0.2; done
 sleep 1
+"""
+
+
+COUNT_QUEUES = """\
+ethtool -S eth0 | sed -n 's/^ *\\([rt]x\\)_queue_\\([01]\\)_packets: /SAYS \\1\\2 /p'
+"""
+ASK_BOTH = f"""\
+until ping -c1 -W1 {ONE} > /dev/null; do :; done
+send() {{
+    taskset $1 dd if=/dev/urandom of=/tmp/sent bs=65536 count=16 2> /dev/null
+    cat /tmp/sent >> /tmp/all
+    until taskset $1 nc {ONE} $2 < /tmp/sent; do sleep 0.2; done
+}}
+send 1 5001
+send 2 5002
+ethtool -L eth0 combined 1
+echo SAYS one $(taskset 2 ping -c5 -i0.2 {ONE} | grep received)
+send 2 5003
+ethtool -L eth0 combined 2
+echo SAYS two $(taskset 2 ping -c5 -i0.2 {ONE} | grep received)
+send 2 5004
+echo SAYS sum $(md5sum < /tmp/all)
+sleep 1
+"""
+SERVE_BOTH = """\
+for port in 1 2 3 4; do nc -l -p 500$port >> /tmp/all; done
+echo SAYS sum $(md5sum < /tmp/all)
+sleep 3
 """
 
 
@@ -56,11 +86,23 @@ def moved(forwarder, node):
     return int(plan.stats.reshape(-1, 8)[member.number, 1])
 
 
+def counted(forwarder, node):
+    """Bytes that a port's node received or has sent."""
+    member = forwarder.graph.members[node]
+    return int(member.counts[member.node.counter_labels.index("bytes")])
+
+
 @pytest.mark.timeout(800)
 @pytest.mark.parametrize(
     ("offloads", "options"),
-    [(True, ""), (False, ""), (True, ",disable-modern=on,disable-legacy=off,mrg_rxbuf=off")],
-    ids=["offloads", "no-offloads", "legacy"],
+    [
+        (True, ""),
+        (False, ""),
+        (True, ",disable-modern=on,disable-legacy=off,mrg_rxbuf=off"),
+        (True, ",packed=on"),
+        (False, ",packed=on,mrg_rxbuf=off"),
+    ],
+    ids=["offloads", "no-offloads", "legacy", "packed", "packed-not-merged"],
 )
 def test_two_machines_on_a_bridge(tmp_path, sockets, offloads, options):
     with switch(sockets, offloads=offloads) as forwarder:
@@ -76,6 +118,47 @@ def test_two_machines_on_a_bridge(tmp_path, sockets, offloads, options):
         for name, counts in said.items():
             assert moved(forwarder, f"{name}-rx") == int(counts["tx"]), counts
             assert moved(forwarder, f"{name}-tx") == int(counts["rx"]), counts
+            assert counted(forwarder, f"{name}-rx") == int(counts["tx-bytes"]), counts
+            assert counted(forwarder, f"{name}-tx") == int(counts["rx-bytes"]), counts
             assert counts["dropped"] == "0"
             port = forwarder.interfaces.find(name).port
             assert (port.peers, dict(port.peer_faults)) == (1, {})
+            for queue in port.queues[:2]:
+                assert bool(int(queue[vq.FEATURES]) & vq.RING_PACKED) == ("packed=on" in options)
+
+
+@pytest.mark.timeout(800)
+@pytest.mark.skipif(not shutil.which("ethtool"), reason="ethtool is not installed")
+@pytest.mark.parametrize("options", ["", ",packed=on"], ids=["split", "packed"])
+def test_machines_with_two_queues_each(tmp_path, sockets, options):
+    """Each queue counts alike, and `ethtool -L` changes how many there are, without a loss."""
+    with switch(sockets, offloads=False, queues=2) as forwarder:
+        scripts = {"one": (ONE, SERVE_BOTH), "two": (TWO, ASK_BOTH)}
+        machines = [
+            Machine(
+                tmp_path,
+                name,
+                sockets / name,
+                f"{address}/24",
+                script + COUNT_QUEUES,
+                queues=2,
+                options=options,
+            )
+            for name, (address, script) in scripts.items()
+        ]
+        try:
+            said = dict(zip(scripts, [machine.wait() for machine in machines], strict=True))
+        finally:
+            for machine in machines:
+                machine.kill()
+        for ping in ("one", "two"):
+            assert "5 packets transmitted, 5 packets received, 0% packet loss" in said["two"][ping]
+        assert said["one"]["sum"] == said["two"]["sum"]
+        for name, counts in said.items():
+            port = forwarder.interfaces.find(name).port
+            ours = port.queues[:, vq.MOVED].tolist()
+            assert ours == [int(counts[queue]) for queue in ("rx0", "tx0", "rx1", "tx1")]
+            assert counts["dropped"] == "0"
+            assert (port.peers, dict(port.peer_faults)) == (1, {})
+        sent = forwarder.interfaces.find("two").port.queues[1::2, vq.MOVED].tolist()
+        assert min(sent) > 100  # each CPU its own, but what an acknowledgement lets go

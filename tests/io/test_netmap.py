@@ -78,7 +78,7 @@ def test_frames_go_through_unchanged_both_ways(wire, peers, vector):
     assert received(pipe, 2) == FRAMES[:2]
     size = sum(map(len, FRAMES))
     assert wire.counts("rx0") == {"bytes": size, "no-buffer": 0, "bad": 0}
-    assert wire.counts("tx1") == {"bytes": size, "ring-full": 0, "too-long": 0}
+    assert wire.counts("tx1") == {"bytes": size, "ring-full": 0, "too-long": 0, "no-server": 0}
     assert wire.pool.free == wire.pool.size
     wire.pool.check()
 
@@ -114,7 +114,7 @@ def test_slots_that_make_no_sense_are_skipped(wire, peers, field, value):
     for _ in range(3):
         pipe.inject(FRAMES[0])
     pipe.txsync()
-    rx = wire.ports[0]._port.rx
+    rx = wire.ports[0]._link.port.rx
     rx.slots[field][1] = value  # as a hostile peer can: it maps our ring
     wire.run()
     assert wire.counts("rx0")["bad"] == 1
@@ -147,12 +147,13 @@ def test_a_sleeping_worker_is_woken(wire, peers):
         assert select.select(woken, [], [], 0)[0] == []
 
 
-def test_without_a_server(tmp_path, monkeypatch):
-    monkeypatch.setenv("VFORWARD_NETMAP", str(tmp_path / "none"))
+def test_what_cannot_be_opened(server):
     port = NetmapPort("vale0:a")
-    with pytest.raises(PortError, match="netmap-serve"):
-        port.open(1, None)
     with pytest.raises(PortError, match="not open"):
         port.rx()
-    assert port.descriptors() == []
+    with netmap.open("vale0:a"), pytest.raises(PortError, match="busy"):
+        port.open(1, None)
+    assert port.peer() == "no netmap server"
     port.close()
+    port.close()
+    assert port.descriptors() == []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from frontends import BASE, ENABLE, GET_BASE, SIZE, USER, Frontend
+from frontends import BASE, ENABLE, GET_BASE, GET_QUEUES, SIZE, USER, Frontend
 from oracles.virtqueue import INDIRECT
 from vforward.errors import PortError
 from vforward.graph import control
@@ -73,7 +73,20 @@ def bounce(frontend, frames=FRAMES):
     assert frontend.receive(len(frames)) == frames
 
 
-@pytest.mark.parametrize("wanted", [1 << 32 | 1 << 30 | 1 << 15, 1 << 32 | 1 << 30, 0x170008000])
+PACKED, PACKED_EVENT_IDX = 0x540008000, 0x570008000
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        0x140008000,
+        1 << 32 | 1 << 30,
+        0x170008000,
+        PACKED,
+        1 << 34 | 1 << 32 | 1 << 30,
+        PACKED_EVENT_IDX,
+    ],
+)
 @pytest.mark.parametrize("start", [0, 65500])
 def test_frames_there_and_back(echo, path, wanted, start):
     frontend = Frontend.connect(path)
@@ -143,7 +156,7 @@ def test_we_try_until_somebody_listens(arena, path):
     echo.close()
 
 
-@pytest.mark.parametrize("wanted", [1 << 32 | 1 << 30 | 1 << 15, 0x170008000])
+@pytest.mark.parametrize("wanted", [0x140008000, 0x170008000, PACKED, PACKED_EVENT_IDX])
 def test_a_sleeping_worker_is_kicked_awake(echo, path, wanted):
     frontend = Frontend.connect(path)
     frontend.begin(wanted)
@@ -223,6 +236,25 @@ def truncated(frontend):
     os.truncate(frontend.memory_fd, 0)
 
 
+def truncated_kept(frontend):
+    """What it keeps for us is in a file of its own making, and goes away."""
+    fd = os.memfd_create("kept")
+    os.truncate(fd, 1 << 16)
+    frontend.return_kept(fd, struct.pack("=QQHH4x", 1 << 16, 0, 2, 64))
+    frontend.ask(GET_QUEUES)
+    os.truncate(fd, 0)
+    os.close(fd)
+    frontend.send(FRAMES[:2])
+
+
+def too_little_kept(frontend):
+    frontend.return_kept(frontend.memory_fd, struct.pack("=QQHH4x", 4096, 0, 2, 64))
+
+
+def bad_place(frontend):
+    frontend.place(1, frontend.drivers[1], 64)
+
+
 def bad_message(frontend):
     frontend.say(77)
 
@@ -262,6 +294,47 @@ def test_a_bad_peer_loses_its_connection_and_nothing_else(echo, path, harm, reas
     again.begin()
     bounce(again)
     again.close()
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (bad_ring, "queue"),
+        (truncated, "memory"),
+        (truncated_kept, "memory"),
+        (too_little_kept, "memory"),
+        (bad_place, "queue"),
+    ],
+)
+def test_nor_does_one_with_packed_queues(echo, path, harm, reason):
+    frontend = Frontend.connect(path)
+    frontend.begin(PACKED)
+    bounce(frontend)
+    harm(frontend)
+    until(lambda: echo.port.peer_faults)
+    assert echo.port.peer_faults == {reason: 1}
+    frontend.close()
+    again = Frontend.connect(path)
+    again.begin()
+    bounce(again)
+    again.close()
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_packed_queue_is_told_where_to_go_on(echo, path, both):
+    """Its position is returned when it is stopped, and sent back: to where it looks, or to both."""
+    frontend = Frontend.connect(path)
+    frontend.begin(PACKED, 100)
+    for _ in range(20):
+        bounce(frontend)
+        frontend.drivers[1].take_used()
+        for index, driver in enumerate(frontend.drivers):
+            answer = frontend.ask(GET_BASE, struct.pack("=II", index, 0))
+            position = driver.seen
+            assert answer == struct.pack("=II", index, position | position << 16)
+            frontend.place(index, driver, position | (position << 16 if both else 0))
+        frontend.ask(GET_QUEUES)
+    frontend.close()
 
 
 @pytest.mark.parametrize("done", range(5))

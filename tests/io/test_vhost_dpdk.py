@@ -2,22 +2,18 @@
 """The port with DPDK's driver, virtio_user in testpmd, at the other end: both sides count alike."""
 
 import contextlib
-import shutil
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from dpdk import testpmd
+from dpdk import needs_dpdk, testpmd
 from vforward.memory.arena import Arena
 from vforward.rings import virtqueue as vq
 from vhost_worlds import World
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not shutil.which("dpdk-testpmd"), reason="dpdk-testpmd is not installed"),
-]
+pytestmark = [pytest.mark.slow, needs_dpdk]
 
 ENOUGH = 20_000
 RING = 256
@@ -53,9 +49,13 @@ SHAPES = {
     "not-merged": ((), ",mrg_rxbuf=0"),
     "not-in-order": ((), ",in_order=0"),
     "packed": ((), ",packed_vq=1"),
+    "packed-not-in-order": ((), ",packed_vq=1,in_order=0"),
+    "packed-segments": (("--txpkts=64,900,300",), ",packed_vq=1"),
+    "packed-jumbo": (("--txpkts=1500,1500,1500",), ",packed_vq=1,in_order=0"),
+    "packed-small-queue": ((), ",packed_vq=1,queue_size=64"),
     "small-queue": ((), ",queue_size=64"),
 }
-LENGTHS = {"segments": 1264, "jumbo": 4500}
+LENGTHS = {"segments": 1264, "jumbo": 4500, "packed-segments": 1264, "packed-jumbo": 4500}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -66,6 +66,7 @@ def test_what_it_sends_is_received(arena, path, shape):
         testpmd(path, "txonly", *options, device=device) as dpdk,
     ):
         dpdk.await_it(lambda: ours.moved("rx") >= ENOUGH)
+        check_layout(ours, device)
         said = dpdk.stop()
         got = ours.moved("rx")
         assert said["TX-packets"] - RING <= got <= said["TX-packets"]
@@ -75,7 +76,16 @@ def test_what_it_sends_is_received(arena, path, shape):
         assert not ours.port.peer_faults
 
 
-@pytest.mark.parametrize("device", ["", ",mrg_rxbuf=0", ",in_order=0", ",mrg_rxbuf=0,in_order=0"])
+def check_layout(ours, device):
+    """Whether the queues have the layout that was asked for."""
+    for queue in ours.port.queues[:2]:
+        assert bool(int(queue[vq.FEATURES]) & vq.RING_PACKED) == ("packed_vq=1" in device)
+
+
+DEVICES = ["", ",mrg_rxbuf=0", ",in_order=0", ",mrg_rxbuf=0,in_order=0"]
+
+
+@pytest.mark.parametrize("device", DEVICES + [device + ",packed_vq=1" for device in DEVICES])
 def test_what_we_send_arrives(arena, path, device):
     with (
         world(arena, path, "source", count=1 << 60) as ours,
@@ -86,6 +96,7 @@ def test_what_we_send_arrives(arena, path, device):
         dpdk.await_it(lambda: ours.counts("tx")["bytes"] >= 60 * ENOUGH)
         ours.worker.stop()
         sent = ours.counts("tx")["bytes"] // 60
+        check_layout(ours, device)
         said = dpdk.stop()
         assert sent - RING <= said["RX-packets"] <= sent
         assert said["RX-dropped"] == 0
@@ -94,16 +105,72 @@ def test_what_we_send_arrives(arena, path, device):
         assert not any(counts[name] for name in ("no-peer", "too-long", "refused", "broken"))
 
 
-@pytest.mark.parametrize("device", ["", ",in_order=0", ",packed_vq=1"])
+@pytest.mark.parametrize("device", ["", ",in_order=0", ",packed_vq=1", ",packed_vq=1,in_order=0"])
 def test_there_and_back(arena, path, device):
     with world(arena, path) as ours, testpmd(path, "flowgen", device=device) as dpdk:
         dpdk.await_it(lambda: ours.moved("tx") >= ENOUGH)
+        check_layout(ours, device)
         said = dpdk.stop()
         counts = ours.counts("tx")
         sent = counts["bytes"] // 60
         assert said["TX-packets"] - RING <= ours.moved("rx") <= said["TX-packets"]
         assert sent - 2 * RING <= said["RX-packets"] <= sent
-        assert counts["ring-full"] == ours.moved("rx") - sent
+        # It disables the queue to receive first, and what it has sent until then is taken all the same.
+        assert counts["ring-full"] + counts["no-peer"] == ours.moved("rx") - sent
+        assert counts["no-peer"] <= RING
+        assert not ours.port.peer_faults
+
+
+def moved(ours, way):
+    """Packets of each pair of queues: way is 0 for what it receives, 1 for what it sends."""
+    return ours.port.queues[way::2, vq.MOVED].tolist()
+
+
+@pytest.mark.parametrize("device", [",cq=1", ",cq=1,in_order=0,mrg_rxbuf=0"])
+def test_what_it_sends_by_two_queues_is_received(arena, path, device):
+    with (
+        world(arena, path, "sink", queues=4) as ours,
+        testpmd(path, "txonly", device=device, queues=2) as dpdk,
+    ):
+        dpdk.await_it(lambda: min(moved(ours, 1)[:2]) >= ENOUGH)
+        said = dpdk.stop()
+        got = moved(ours, 1)
+        assert sum(got) == ours.moved("rx")
+        assert said["TX-packets"] - 2 * RING <= sum(got) <= said["TX-packets"]
+        assert got[2:] == [0, 0]
+        assert not ours.port.peer_faults
+
+
+def test_what_we_send_by_two_queues_arrives(arena, path):
+    with (
+        world(arena, path, "source", count=1 << 60, queues=2) as ours,
+        testpmd(path, "rxonly", device=",cq=1", queues=2) as dpdk,
+    ):
+        dpdk.await_it(lambda: (ours.port.queues[:, vq.STATE] == vq.READY).all())
+        ours.worker.start()
+        dpdk.await_it(lambda: min(moved(ours, 0)) >= ENOUGH)
+        ours.worker.stop()
+        sent = moved(ours, 0)
+        said = dpdk.stop()
+        assert sum(sent) - 2 * RING <= said["RX-packets"] <= sum(sent)
+        counts = ours.counts("tx")
+        assert counts["bytes"] == 60 * sum(sent)
+        assert counts["ring-full"] == ours.moved("tx") - sum(sent)
+        assert not any(counts[name] for name in ("no-peer", "too-long", "refused", "broken"))
+
+
+def test_there_and_back_by_two_queues(arena, path):
+    with (
+        world(arena, path, queues=2) as ours,
+        testpmd(path, "flowgen", device=",cq=1", queues=2) as dpdk,
+    ):
+        dpdk.await_it(lambda: min(moved(ours, 0) + moved(ours, 1)) >= ENOUGH)
+        said = dpdk.stop()
+        got, sent = sum(moved(ours, 1)), sum(moved(ours, 0))
+        assert said["TX-packets"] - 2 * RING <= got <= said["TX-packets"]
+        assert sent - 4 * RING <= said["RX-packets"] <= sent
+        counts = ours.counts("tx")
+        assert counts["ring-full"] + counts["no-peer"] == got - sent
         assert not ours.port.peer_faults
 
 
@@ -125,13 +192,15 @@ def test_a_killed_peer_and_the_next_one(arena, path):
         assert not ours.port.peer_faults
 
 
-def test_it_listens_and_we_come_and_come_again(arena, path):
-    with testpmd(path, "flowgen", device=",server=1") as dpdk:
+@pytest.mark.parametrize("device", ["", ",packed_vq=1"])
+def test_it_listens_and_we_come_and_come_again(arena, path, device):
+    with testpmd(path, "flowgen", device=",server=1" + device) as dpdk:
         for turn in range(3):
             with (
                 Arena.create(f"turn-{turn}") as other,
                 world(other, path, "echo", server=False) as ours,
             ):
                 dpdk.await_it(lambda ours=ours: ours.moved("tx") >= ENOUGH)
+                check_layout(ours, device)
                 assert not ours.port.peer_faults
         assert dpdk.stop()["RX-packets"] > ENOUGH

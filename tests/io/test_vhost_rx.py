@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guests import BASE, FEATURES, SIZE, Guest
+from guests import BASE, FEATURES, PACKED, SIZE, Guest
 from oracles.virtqueue import INDIRECT, NEXT, need_event
 from vforward.io import vhost_rx
 from vforward.io.vhost_rx import IDLE_POLLS, NODE
@@ -43,6 +43,16 @@ def guest():
     made.close()
 
 
+LAYOUTS = pytest.mark.parametrize("layout", [FEATURES, PACKED], ids=["split", "packed"])
+
+
+@pytest.fixture(params=[FEATURES, PACKED], ids=["split", "packed"])
+def either(request):
+    made = Guest(features=request.param)
+    yield made
+    made.close()
+
+
 def give(guest, data, cuts=(), indirect=False, header=NO_OFFLOAD):
     pieces = guest.lay(header + data, cuts)
     table = guest.room(16 * len(pieces)) if indirect else None
@@ -56,9 +66,10 @@ def give(guest, data, cuts=(), indirect=False, header=NO_OFFLOAD):
     st.sampled_from([0, 65530, 65535]),
     st.sampled_from([1, 3, 256]),
     st.booleans(),
+    st.sampled_from([FEATURES, PACKED]),
 )
-def test_what_the_driver_sends_is_received(given_, size, start, vector, event_idx):
-    features = FEATURES | (vq.EVENT_IDX if event_idx else 0)
+def test_what_the_driver_sends_is_received(given_, size, start, vector, event_idx, layout):
+    features = layout | (vq.EVENT_IDX if event_idx else 0)
     guest = Guest(size, features=features, start=start)
     driver = guest.drivers[1]
     sent, got, heads, used = [], [], [], []
@@ -89,8 +100,9 @@ def test_what_the_driver_sends_is_received(given_, size, start, vector, event_id
 
 @pytest.mark.parametrize("start", [0, 65533])
 @pytest.mark.parametrize("size", [1, 2, 256])
-def test_many_rounds_of_a_full_queue(size, start):
-    guest = Guest(size, start=start)
+@LAYOUTS
+def test_many_rounds_of_a_full_queue(size, start, layout):
+    guest = Guest(size, features=layout, start=start)
     data = [frame(60, seed) for seed in range(size)]
     at = guest.at
     for _ in range(300 if size < 256 else 5):
@@ -122,43 +134,44 @@ def test_with_event_idx_the_driver_is_called_when_it_asked_for_it(start, batches
     guest.close()
 
 
-def test_without_event_idx_the_flag_decides(guest):
-    give(guest, frame(60))
-    guest.packets()
-    assert guest.calls() == 1
-    guest.drivers[1].no_interrupts()
-    give(guest, frame(60))
-    guest.packets()
-    assert guest.calls() == 0
-    guest.queues[1][vq.CALL] = np.int64(-1).view(np.uint64)
-    guest.drivers[1].no_interrupts(0)
-    give(guest, frame(60))
-    assert len(guest.packets()) == 1
-    assert guest.calls() == 0
+def test_without_event_idx_the_flag_decides(either):
+    give(either, frame(60))
+    either.packets()
+    assert either.calls() == 1
+    either.drivers[1].no_interrupts()
+    give(either, frame(60))
+    either.packets()
+    assert either.calls() == 0
+    either.queues[1][vq.CALL] = np.int64(-1).view(np.uint64)
+    either.drivers[1].no_interrupts(0)
+    give(either, frame(60))
+    assert len(either.packets()) == 1
+    assert either.calls() == 0
 
 
-def test_a_full_eventfd_is_not_waited_for(guest):
-    """The guest may have made it blocking, and full: write(2) would wait for ever."""
-    os.set_blocking(guest.call, True)
-    os.eventfd_write(guest.call, 2**64 - 2)
+def test_a_full_eventfd_is_not_waited_for(either):
+    """The either may have made it blocking, and full: write(2) would wait for ever."""
+    os.set_blocking(either.call, True)
+    os.eventfd_write(either.call, 2**64 - 2)
     for _ in range(3):
-        give(guest, frame(60))
-        assert len(guest.packets()) == 1
-    assert os.eventfd_read(guest.call) >= 2**64 - 2
+        give(either, frame(60))
+        assert len(either.packets()) == 1
+    assert os.eventfd_read(either.call) >= 2**64 - 2
 
 
-def test_many_calls(guest):
+def test_many_calls(either):
     for _ in range(200):
-        guest.at = 0x10000
-        give(guest, frame(60))
-        guest.packets()
-        guest.drivers[1].take_used()
-        assert guest.calls() == 1
+        either.at = 0x10000
+        give(either, frame(60))
+        either.packets()
+        either.drivers[1].take_used()
+        assert either.calls() == 1
 
 
+@LAYOUTS
 @pytest.mark.parametrize("event_idx", [False, True])
-def test_kicks_are_asked_for_when_nothing_comes(event_idx):
-    guest = Guest(features=FEATURES | (vq.EVENT_IDX if event_idx else 0), start=7)
+def test_kicks_are_asked_for_when_nothing_comes(event_idx, layout):
+    guest = Guest(features=layout | (vq.EVENT_IDX if event_idx else 0), start=7)
     driver = guest.drivers[1]
 
     def kick_wanted():
@@ -182,18 +195,18 @@ def test_kicks_are_asked_for_when_nothing_comes(event_idx):
     guest.close()
 
 
-def test_a_needless_kick_is_taken_out_of_the_epoll(guest):
+def test_a_needless_kick_is_taken_out_of_the_epoll(either):
     import select
 
     kick = os.eventfd(0, os.EFD_NONBLOCK)
     with select.epoll() as epoll:
         epoll.register(kick, select.EPOLLIN | select.EPOLLET)
-        guest.port[vhost_rx.EPOLL] = epoll.fileno()
+        either.port[vhost_rx.EPOLL] = epoll.fileno()
         for _ in range(2):
             os.eventfd_write(kick, 1)
             assert select.select([epoll], [], [], 0)[0]
             for _ in range(IDLE_POLLS + vhost_rx.DRAIN_EVERY):
-                guest.receive()
+                either.receive()
             assert not select.select([epoll], [], [], 0)[0]
     os.close(kick)
 
@@ -205,8 +218,9 @@ def header(flags=0, kind=0, hdr_len=0, gso_size=0, start=0, offset=0):
 ALL = FEATURES | 1 << 0 | 1 << 11 | 1 << 12 | 1 << 13
 
 
-def test_offloads_are_taken_over():
-    guest = Guest(features=ALL)
+@LAYOUTS
+def test_offloads_are_taken_over(layout):
+    guest = Guest(features=ALL | layout)
     data = bytearray(frame(3000))
     data[34 + 12] = 0x50  # a TCP header of 20 bytes
     give(guest, bytes(data), header=header(1, 1, 54, 1000, 34, 16))
@@ -246,31 +260,32 @@ def test_wrong_offloads_are_dropped(features, wrong):
     guest.close()
 
 
-def test_a_flag_of_the_other_direction_means_nothing(guest):
-    give(guest, frame(60), header=header(2))
-    (row,) = guest.receive()
-    assert int(guest.pool.meta[row]["flags"]) == 0
-    guest.pool.put(np.array([row]))
+def test_a_flag_of_the_other_direction_means_nothing(either):
+    give(either, frame(60), header=header(2))
+    (row,) = either.receive()
+    assert int(either.pool.meta[row]["flags"]) == 0
+    either.pool.put(np.array([row]))
 
 
 @pytest.mark.parametrize("length", [0, 1, 13, LONGEST + 1])
 @pytest.mark.parametrize("cuts", [(), (12,), (5,)])
-def test_no_frame_lengths(guest, length, cuts):
-    give(guest, frame(length), cuts)
-    give(guest, frame(14))
-    assert guest.packets() == [frame(14)]
-    assert guest.count(NODE) == {"bytes": 14, "truncated": 1}
+def test_no_frame_lengths(either, length, cuts):
+    give(either, frame(length), cuts)
+    give(either, frame(14))
+    assert either.packets() == [frame(14)]
+    assert either.count(NODE) == {"bytes": 14, "truncated": 1}
 
 
-def test_a_buffer_shorter_than_the_header(guest):
-    guest.drivers[1].add([(guest.room(4), 4)], write=False)
-    assert guest.packets() == []
-    assert guest.count(NODE) == {"truncated": 1}
-    assert vq.ready(guest.queues[1])
+def test_a_buffer_shorter_than_the_header(either):
+    either.drivers[1].add([(either.room(4), 4)], write=False)
+    assert either.packets() == []
+    assert either.count(NODE) == {"truncated": 1}
+    assert vq.ready(either.queues[1])
 
 
-def test_a_short_pool_leaves_frames_where_they_are():
-    guest = Guest(buffers=4)
+@LAYOUTS
+def test_a_short_pool_leaves_frames_where_they_are(layout):
+    guest = Guest(features=layout, buffers=4)
     for seed in range(6):
         give(guest, frame(60, seed))
     rows = guest.receive()
@@ -282,8 +297,9 @@ def test_a_short_pool_leaves_frames_where_they_are():
     guest.close()
 
 
-def test_a_short_pool_drops_chains():
-    guest = Guest(buffers=3)
+@LAYOUTS
+def test_a_short_pool_drops_chains(layout):
+    guest = Guest(features=layout, buffers=3)
     give(guest, frame(9014))
     assert guest.packets() == []
     assert guest.count(NODE) == {"no-chain": 1}
@@ -387,14 +403,14 @@ def test_what_cannot_be_right_ends_the_queue(guest, write, fault):
     assert guest.count(NODE)["broken"] == 1
 
 
-def test_memory_that_is_taken_away(guest):
-    give(guest, frame(60))
-    give(guest, frame(9014))
-    os.truncate(guest.memory.fd, 1 << 16)
-    assert guest.packets() == []
-    assert vq.Fault(int(guest.queues[1][vq.FAULT])) == F.MEMORY
+def test_memory_that_is_taken_away(either):
+    give(either, frame(60))
+    give(either, frame(9014))
+    os.truncate(either.memory.fd, 1 << 16)
+    assert either.packets() == []
+    assert vq.Fault(int(either.queues[1][vq.FAULT])) == F.MEMORY
     # All of the memory is zeros from then on, so the second buffer has no length.
-    assert guest.count(NODE) == {"memory-gone": 1, "truncated": 1, "broken": 1}
+    assert either.count(NODE) == {"memory-gone": 1, "truncated": 1, "broken": 1}
 
 
 def test_a_queue_goes_on_where_its_memory_says():
@@ -408,8 +424,8 @@ def test_a_queue_goes_on_where_its_memory_says():
     guest.close()
 
 
-def test_a_queue_that_is_off_is_left_alone(guest):
-    give(guest, frame(60))
-    guest.queues[1][vq.STATE] = vq.OFF
-    assert guest.packets() == []
-    assert guest.drivers[1].take_used() == []
+def test_a_queue_that_is_off_is_left_alone(either):
+    give(either, frame(60))
+    either.queues[1][vq.STATE] = vq.OFF
+    assert either.packets() == []
+    assert either.drivers[1].take_used() == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guests import BASE, FEATURES, SIZE, Guest
+from guests import BASE, FEATURES, PACKED, SIZE, Guest
 from oracles.checksum import internet
 from oracles.virtqueue import NEXT, WRITE, need_event
 from vforward.io.vhost_tx import MRG_RXBUF, NODE
@@ -33,6 +33,16 @@ def frame(length, seed=0):
 @pytest.fixture
 def guest():
     made = Guest()
+    yield made
+    made.close()
+
+
+LAYOUTS = pytest.mark.parametrize("layout", [FEATURES, PACKED], ids=["split", "packed"])
+
+
+@pytest.fixture(params=[FEATURES, PACKED], ids=["split", "packed"])
+def either(request):
+    made = Guest(features=request.param)
     yield made
     made.close()
 
@@ -65,9 +75,10 @@ def arrived(guest, offered):
     st.lists(st.tuples(SHAPES, st.booleans()), min_size=1, max_size=40),
     st.sampled_from([0, 65530]),
     st.booleans(),
+    st.sampled_from([FEATURES, PACKED]),
 )
-def test_mergeable_buffers(lengths, shapes, start, event_idx):
-    features = FEATURES | (vq.EVENT_IDX if event_idx else 0)
+def test_mergeable_buffers(lengths, shapes, start, event_idx, layout):
+    features = layout | (vq.EVENT_IDX if event_idx else 0)
     guest = Guest(256, features=features, start=start)
     try:
         offered, rooms = {}, []
@@ -97,10 +108,11 @@ def test_mergeable_buffers(lengths, shapes, start, event_idx):
         guest.close()
 
 
+@LAYOUTS
 @pytest.mark.parametrize("indirect", [False, True])
 @pytest.mark.parametrize("shape", [[1526], [12, 1514], [10, 2, 1514], [1, 2000]])
-def test_buffers_that_are_not_merged(shape, indirect):
-    guest = Guest(features=FEATURES & ~MRG_RXBUF)
+def test_buffers_that_are_not_merged(shape, indirect, layout):
+    guest = Guest(features=layout & ~MRG_RXBUF)
     offered = dict([offer(guest, shape, indirect), offer(guest, shape, indirect)])
     frames = [frame(sum(shape) - 12), frame(sum(shape) - 11), frame(60)]
     assert guest.send([guest.packet(one) for one in frames]) == [True, False, True]
@@ -119,8 +131,9 @@ def test_a_legacy_header_has_ten_bytes():
     guest.close()
 
 
-def test_many_vectors_through_a_small_ring():
-    guest = Guest(64, start=65500)
+@LAYOUTS
+def test_many_vectors_through_a_small_ring(layout):
+    guest = Guest(64, features=layout, start=65500)
     at = guest.at
     for turn in range(20):
         guest.at = at
@@ -162,8 +175,9 @@ SEGMENTS = PARTIAL | {"flags": CSUM_PARTIAL | GSO, "gso_type": 1, "gso_size": 10
 TAKES = 1 << 1 | 1 << 7
 
 
-def test_offloads_go_to_a_guest_that_takes_them():
-    guest = Guest(features=FEATURES | TAKES)
+@LAYOUTS
+def test_offloads_go_to_a_guest_that_takes_them(layout):
+    guest = Guest(features=layout | TAKES)
     offered = dict(offer(guest, [2048]) for _ in range(3))
     packets = [guest.packet(tcp(), **kind) for kind in (PARTIAL, SEGMENTS, {})]
     assert guest.send(packets) == [True] * 3
@@ -175,14 +189,14 @@ def test_offloads_go_to_a_guest_that_takes_them():
     guest.close()
 
 
-def test_what_a_guest_does_not_take_is_done_or_dropped(guest):
-    offered = dict(offer(guest, [2048]) for _ in range(3))
-    packets = [guest.packet(tcp(), **kind) for kind in (PARTIAL, SEGMENTS, {})]
-    assert guest.send(packets) == [True, False, True]
+def test_what_a_guest_does_not_take_is_done_or_dropped(either):
+    offered = dict(offer(either, [2048]) for _ in range(3))
+    packets = [either.packet(tcp(), **kind) for kind in (PARTIAL, SEGMENTS, {})]
+    assert either.send(packets) == [True, False, True]
     whole = bytearray(tcp())
     whole[50:52] = struct.pack(">H", internet(tcp()[34:]))
-    assert arrived(guest, offered) == [(MERGED, bytes(whole)), (MERGED, tcp())]
-    assert guest.count(NODE) == {"bytes": 2 * len(whole), "refused": 1}
+    assert arrived(either, offered) == [(MERGED, bytes(whole)), (MERGED, tcp())]
+    assert either.count(NODE) == {"bytes": 2 * len(whole), "refused": 1}
 
 
 @pytest.mark.parametrize(
@@ -205,17 +219,17 @@ def test_packets_that_cannot_be_sent(wrong):
     guest.close()
 
 
-def test_nobody_there(guest):
-    offer(guest, [2048])
-    guest.queues[0][vq.STATE] = vq.OFF
-    assert guest.send([guest.packet(frame(60))]) == [False]
-    assert guest.count(NODE) == {"no-peer": 1}
-    assert guest.drivers[0].take_used() == []
+def test_nobody_there(either):
+    offer(either, [2048])
+    either.queues[0][vq.STATE] = vq.OFF
+    assert either.send([either.packet(frame(60))]) == [False]
+    assert either.count(NODE) == {"no-peer": 1}
+    assert either.drivers[0].take_used() == []
 
 
-def test_no_buffers(guest):
-    assert guest.send([guest.packet(frame(60))] * 1) == [False]
-    assert guest.count(NODE) == {"ring-full": 1}
+def test_no_buffers(either):
+    assert either.send([either.packet(frame(60))] * 1) == [False]
+    assert either.count(NODE) == {"ring-full": 1}
 
 
 F = vq.Fault
@@ -252,16 +266,16 @@ def test_more_buffers_than_the_queue_has(guest):
     assert vq.Fault(int(guest.queues[0][vq.FAULT])) == F.INDEX
 
 
-def test_buffers_without_any_room(guest):
+def test_buffers_without_any_room(either):
     for _ in range(3):
-        offer(guest, [0])
-    assert guest.send([guest.packet(frame(60))]) == [False]
-    assert guest.count(NODE) == {"ring-full": 1}
+        offer(either, [0])
+    assert either.send([either.packet(frame(60))]) == [False]
+    assert either.count(NODE) == {"ring-full": 1}
 
 
-def test_memory_that_is_taken_away(guest):
-    offer(guest, [2048])
-    os.truncate(guest.memory.fd, 1 << 16)
-    guest.send([guest.packet(frame(60))])
-    assert vq.Fault(int(guest.queues[0][vq.FAULT])) == F.MEMORY
-    assert not vq.ready(guest.queues[0])
+def test_memory_that_is_taken_away(either):
+    offer(either, [2048])
+    os.truncate(either.memory.fd, 1 << 16)
+    either.send([either.packet(frame(60))])
+    assert vq.Fault(int(either.queues[0][vq.FAULT])) == F.MEMORY
+    assert not vq.ready(either.queues[0])

@@ -5,22 +5,18 @@ And, for both sides of vhost-user and both roles, DPDK killed and started again.
 """
 
 import contextlib
-import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from dpdk import NET_VHOST, VIRTIO_USER, testpmd
+from dpdk import NET_VHOST, VIRTIO_USER, needs_dpdk, testpmd
 from vforward.io.virtio import QUEUE
 from vforward.memory.arena import Arena
 from vhost_worlds import World
 from virtio_worlds import FrontWorld
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not shutil.which("dpdk-testpmd"), reason="dpdk-testpmd is not installed"),
-]
+pytestmark = [pytest.mark.slow, needs_dpdk]
 
 ENOUGH = 20_000
 

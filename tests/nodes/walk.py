@@ -73,9 +73,9 @@ WIRES: dict[str, tuple[Node, dict[str, str]]] = {
         (
             rewrite.NODE,
             {
-                "drop": "dropped",
                 "error": "icmp4-error",
                 "fragment": "ip4-fragment",
+                "segment": "segmented",
                 "end": "sent",
             },
         ),

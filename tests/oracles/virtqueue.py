@@ -21,6 +21,7 @@ class Driver:
         self.free = list(range(size))
         self.chains = {}  # head -> its descriptors
         self.added = self.seen = start
+        self.held = False
         self._store("<HH", self.avail, 0, start)
         self._store("<HH", self.used, 0, start)
         if event_idx:
@@ -47,8 +48,17 @@ class Driver:
         self.chains[numbers[0]] = numbers
         self._store("<H", self.avail + 4 + 2 * (self.added % self.size), numbers[0])
         self.added = (self.added + 1) % 65536
-        self._store("<H", self.avail + 2, self.added)
+        if not self.held:
+            self.show()
         return numbers[0]
+
+    def hold(self):
+        """Let the device see none of the buffers that are added, until they are shown together."""
+        self.held = True
+
+    def show(self):
+        self.held = False
+        self._store("<H", self.avail + 2, self.added)
 
     def take_used(self):
         """What the device has used since: (head, bytes written), in its order."""
@@ -60,6 +70,10 @@ class Driver:
             found.append((head, length))
             self.seen = (self.seen + 1) % 65536
         return found
+
+    def cell(self, k):
+        """Where, in memory, the device writes 8 bytes to use the k-th of the buffers that it has."""
+        return self.used + 4 + 8 * ((self.seen + k) % self.size)
 
     def interrupt_at(self, event):
         """Ask for an interrupt when the buffer of this index has been used (EVENT_IDX)."""

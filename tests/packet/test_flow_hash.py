@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vforward.jit.kernel import kernel
-from vforward.packet.flow_hash import hash4, hash6
+from vforward.packet.flow_hash import frame_hash, hash4, hash6
 
 WIDTH = 2112
 
@@ -107,5 +107,100 @@ def test_any_bits_spread_evenly(shift):
     ]
     for function, packets in sets:
         found = np.array(hashes(function, packets)) >> shift & buckets - 1
+        counts = np.bincount(found, minlength=buckets)
+        assert ((counts - n / buckets) ** 2 / (n / buckets)).sum() < 130  # of 1 in 10**6
+
+
+@kernel
+def all_frames(data, l3, end, out):
+    for i in range(out.size):
+        out[i] = frame_hash(data, i, l3, end)
+
+
+HERE, THERE = b"\x02\0\0\0\0\1", b"\x02\0\0\0\0\2"
+
+
+def frame(packet=b"", kind=0x0800, tags=b"", macs=HERE + THERE):
+    return macs + tags + kind.to_bytes(2, "big") + packet
+
+
+def back(make, src, dst, ports, **more):
+    """A packet and the one that answers it."""
+    return make(src=src, dst=dst, ports=ports, **more), make(
+        src=dst, dst=src, ports=ports[::-1], **more
+    )
+
+
+TAG, OUTER = b"\x81\0\0\x07", b"\x88\xa8\0\x09"
+
+
+@pytest.mark.parametrize("tags", [b"", TAG, OUTER + TAG])
+def test_a_frame_and_the_one_that_answers_it_are_of_one_flow(tags):
+    for proto in (1, 6, 17):
+        a, b = back(ip4, 0x0A000001, 0x0A000002, (1000, 53), proto=proto)
+        pair = [frame(a, tags=tags), frame(b, tags=tags, macs=THERE + HERE)]
+        assert len(set(hashes(all_frames, pair))) == 1
+        a, b = back(ip6, 1 << 125, 1 << 125 | 2, (1000, 53), proto=proto)
+        pair = [frame(a, 0x86DD, tags), frame(b, 0x86DD, tags, THERE + HERE)]
+        assert len(set(hashes(all_frames, pair))) == 1
+    labels = [frame(ip6(label=label), 0x86DD) for label in (1, 2)]
+    assert len(set(hashes(all_frames, labels))) == 1
+    assert (
+        len(
+            set(
+                hashes(
+                    all_frames,
+                    [frame(bytes(40), 0x0806, macs=m) for m in (HERE + THERE, THERE + HERE)],
+                )
+            )
+        )
+        == 1
+    )
+
+
+@pytest.mark.parametrize("tags", [b"", OUTER + TAG])
+def test_all_that_makes_a_flow_of_frames_counts(tags):
+    packets = [
+        ip4(),
+        ip4(src=1),
+        ip4(dst=1),
+        ip4(ports=(1, 53)),
+        ip4(ports=(1000, 1)),
+        ip4(proto=47),
+    ]
+    packets.append(ip4(src=0x0A000002, dst=0x0A000001))  # the ports go with the addresses
+    found = hashes(all_frames, [frame(packet, tags=tags) for packet in packets])
+    assert len(set(found)) == len(found)
+    packets = [ip6(), ip6(src=1), ip6(src=1 << 64), ip6(dst=1), ip6(dst=1 << 64 | 2)]
+    packets += [ip6(proto=47), ip6(ports=(1, 53)), ip6(ports=(1000, 1)), ip6(src=2, dst=1 << 125)]
+    found = hashes(all_frames, [frame(packet, 0x86DD, tags) for packet in packets])
+    assert len(set(found)) == len(found)
+    others = [
+        frame(bytes(40), kind, macs=macs)
+        for kind in (0x0806, 0x1234, 100)
+        for macs in (HERE + THERE, HERE + HERE, b"\xff" * 6 + HERE)
+    ]
+    found = hashes(all_frames, others)
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("cut", range(60))
+def test_frames_that_end_anywhere(cut):
+    """What is behind the end does not count; a piece of a header is none."""
+    for kind, made in ((0x0800, ip4), (0x86DD, ip6)):
+        whole = frame(made(), kind, OUTER + TAG)[:60]
+        other = whole[: 60 - cut] + bytes(0x55 for _ in range(cut))
+        assert len(set(hashes(all_frames, [whole, other], cut=cut))) == 1
+
+
+def test_flows_of_frames_spread_evenly():
+    n, buckets = 8192, 64
+    for packets in (
+        [frame(ip4(ports=(i, 80))) for i in range(n)],
+        [frame(ip4(src=0x0A000000 + i)) for i in range(n)],
+        [frame(ip6(dst=i << 64), 0x86DD) for i in range(n)],
+        [frame(bytes(40), 0x0806, macs=HERE + i.to_bytes(6, "big")) for i in range(n)],
+    ):
+        found = np.array(hashes(all_frames, packets)) & buckets - 1
         counts = np.bincount(found, minlength=buckets)
         assert ((counts - n / buckets) ** 2 / (n / buckets)).sum() < 130  # of 1 in 10**6

@@ -107,6 +107,15 @@ def test_no_server(tmp_path):
         netmap.open("netmap:x{1", path=tmp_path / "none")
 
 
+def test_a_server_that_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(netmap, "ANSWER_S", 0.05)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute:
+        mute.bind(str(tmp_path / "s"))
+        mute.listen()
+        with pytest.raises(netmap.NoServer, match="timed out"):
+            netmap.open("netmap:x{1", path=tmp_path / "s")
+
+
 def test_a_directory_of_others_is_refused(tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o755)

@@ -10,20 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fuzzing import cases
 from vforward.rings import virtqueue as vq
+from vforward.rings.vhost_device import Mapped
 from vforward.rings.vhost_message import BadPeer, Message, Request
-from vforward.rings.vhost_user import FEATURES, OFFLOADS, Mapped, Session
+from vforward.rings.vhost_user import FEATURES, OFFLOADS, Session
 
 R = Request
 USER = 0x7000_0000_0000
 REASONS = ("request", "features", "length", "queue", "descriptor", "memory")
-CASES = int(os.environ.get("VHOST_FUZZ", "20000"))
+CASES = cases(20_000)
 
 
 class Device:
     def __init__(self):
         self.features = FEATURES | OFFLOADS
-        self.queues = [vq.new(), vq.new()]
+        self.queues = vq.new(2)
         self.memory = np.zeros(1 << 16, np.uint8)
         self.here = (self.memory.ctypes.data + 4095) // 4096 * 4096
         self.mapped = False
@@ -44,6 +46,9 @@ class Device:
 
     def gone(self):
         return self.lost
+
+    def agreed(self, features):
+        pass
 
     def watch(self, fd):
         self.watched.add(fd)
@@ -251,7 +256,7 @@ def test_acknowledgements(session):
     assert say(session, R.SET_OWNER, flags=9) == u64(0)
     assert say(session, R.SET_OWNER) is None
     assert say(session, R.GET_FEATURES, flags=9) == u64(FEATURES | OFFLOADS)
-    assert say(session, R.GET_PROTOCOL_FEATURES) == u64(9)
+    assert say(session, R.GET_PROTOCOL_FEATURES) == u64(9 | 1 << 12)
     assert say(session, R.GET_QUEUE_NUM) == u64(1)
 
 
@@ -260,7 +265,7 @@ def test_acknowledgements(session):
     [
         (0, b"", "request"),
         (99, b"", "request"),
-        (R.SET_FEATURES, u64(1 << 34), "features"),
+        (R.SET_FEATURES, u64(1 << 36), "features"),
         (R.SET_PROTOCOL_FEATURES, u64(1 << 1), "features"),
         (R.SET_FEATURES, b"1234", "length"),
         (R.SET_VRING_NUM, pair(2, 64), "queue"),

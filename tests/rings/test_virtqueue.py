@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oracles.virtqueue import Driver, need_event
-from vforward.jit.kernel import kernel
+from vforward.jit.kernel import i64, kernel
 from vforward.rings import guest_memory
 from vforward.rings import virtqueue as vq
 
@@ -23,7 +23,7 @@ class World:
         here = self.bytes.ctypes.data
         self.memory = guest_memory.new()
         guest_memory.fill(self.memory, [(BASE, self.bytes.size, here)])
-        self.queue = vq.new()
+        (self.queue,) = vq.new(1)
         parts = [here + where - BASE for where in self.driver.addresses()]
         self.queue[[vq.DESC, vq.AVAIL, vq.USED]] = parts
         self.queue[vq.SIZE] = size
@@ -45,9 +45,10 @@ def look(queue):
 
 @kernel
 def use(queue, number, length):
+    since = i64(queue[vq.NEXT])
     vq.put_used(queue, 0, number, length)
     vq.publish(queue, 1)
-    return vq.wants_call(queue, 1)
+    return vq.wants_call(queue, since)
 
 
 @settings(deadline=None)

@@ -10,7 +10,8 @@
                                +-> arp-input -----------------------------------+
 
 ``=>`` is a feature arc. Queues close the cycles: ``again`` and ``again6`` lead what the router makes
-itself to the look-ups, bvi-output leads what is routed into a bridge to l2-forward.
+itself to the look-ups, bvi-output leads what is routed into a bridge to l2-forward. Before a port that
+cannot send super-frames whole stands port-segment.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from vforward.nodes.icmp import echo as icmp4_echo
 from vforward.nodes.icmp import error as icmp4_error
 from vforward.nodes.icmp6 import echo as icmp6_echo
 from vforward.nodes.icmp6 import error as icmp6_error
-from vforward.nodes.interface import again, drop, output
+from vforward.nodes.interface import again, drop, output, segment
 from vforward.nodes.ip4 import acl as ip4_acl
 from vforward.nodes.ip4 import fragment as ip4_fragment
 from vforward.nodes.ip4 import input as ip4_input
@@ -62,6 +63,7 @@ from vforward.nodes.tcp import reset6 as tcp6_reset
 
 AGAIN, AGAIN6 = "again", "again6"
 NOTIFY4, NOTIFY6 = "ip4-notify", "ip6-notify"
+SEGMENT4 = "ip4-segment"
 BVI_EDGE = 0
 """interface-output's edge to what leaves by a BVI; the ports' edges follow."""
 BVI_LABEL = "(bvi)"  # which no port is named
@@ -110,7 +112,8 @@ WIRING = {
     },
     NOTIFY4: {"rewrite": "ip4-rewrite"},
     "ip4-local": {"icmp-echo": "icmp4-echo", "error": "icmp4-error", "punt": "host-punt"},
-    "ip4-rewrite": {"error": "icmp4-error", "fragment": "ip4-fragment"},
+    "ip4-rewrite": {"error": "icmp4-error", "fragment": "ip4-fragment", "segment": SEGMENT4},
+    SEGMENT4: {"next": "ip4-fragment"},
     "icmp4-echo": {"reply": AGAIN},
     "icmp4-error": {"reply": AGAIN},
     "ip6-input": {"local": "ip6-local", "error": "icmp6-error"},
@@ -157,6 +160,11 @@ def tx_name(port: str) -> str:
     return f"{port}-tx"
 
 
+def segment_name(port: str) -> str:
+    """The name of the node that cuts up super-frames for a port."""
+    return f"{port}-segment"
+
+
 def lay_out(graph: Graph, ports: Iterable[tuple[str, Port]]) -> None:
     """Add and wire all nodes; the given ports, in this order, are interface-output's edges.
 
@@ -174,12 +182,18 @@ def lay_out(graph: Graph, ports: Iterable[tuple[str, Port]]) -> None:
         graph.add(notify.NODE, name)
     for name in (AGAIN, AGAIN6):
         graph.add(again.NODE, name)
+    graph.add(segment.NODE, SEGMENT4, whole=np.zeros(1, np.uint64))
     graph.add(output.NODE, edges=[BVI_LABEL, *(name for name, _ in ports)])
     graph.wire("interface-output", BVI_LABEL, "bvi-output")
     for name, port in ports:
         node, tables = port.tx()
         graph.add(node, tx_name(name), **tables)
-        graph.wire("interface-output", name, tx_name(name))
+        if port.whole is None:
+            graph.wire("interface-output", name, tx_name(name))
+        else:
+            graph.add(segment.NODE, segment_name(name), whole=port.whole)
+            graph.wire("interface-output", name, segment_name(name))
+            graph.wire(segment_name(name), "next", tx_name(name))
     for node_name, edges in WIRING.items():
         for edge, to in edges.items():
             graph.wire(node_name, edge, to)

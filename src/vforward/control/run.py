@@ -277,6 +277,7 @@ def new_port(port: models.Port) -> Port:
             server=port.role == "server",
             mac=mac,
             mtu=port.mtu,
+            queues=port.queues,
             offloads=port.offloads,
             trusted=port.trusted,
         )

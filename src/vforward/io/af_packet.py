@@ -8,7 +8,8 @@ virtio_net_hdr on both sockets, or TCP between hosts with offloads on does not g
 The interface should have no IP address: the host's own stack sees the same frames, would answer
 them as well, and costs the sender time. It must be up; a port neither sets it up nor changes it,
 but for promiscuous mode, and io.own_stack where that is asked for, while it is open. VLAN tags,
-which the kernel takes off, are put back.
+which the kernel takes off, are put back. When it goes and comes back: io.af_packet_life; the port's
+MAC and MTU stay what they were.
 
 Slots: as small as a frame of the interface's MTU allows (2 KiB at 1500), so that ring_mib holds
 many; longer frames (64 KB super-frames) wait in the socket's queue, which takes as much again, or
@@ -35,6 +36,7 @@ from numpy.typing import NDArray
 
 from vforward.errors import PortError
 from vforward.graph.node import Node
+from vforward.io import af_packet_life as life
 from vforward.io import af_packet_rx as rx
 from vforward.io import af_packet_tx as tx
 from vforward.io import linux, shim
@@ -86,6 +88,7 @@ class AfPacketPort(Port):
         self._socket = np.zeros(tx.SOCKET_WORDS, np.uint64)
         self._ring_full = 0
         self._lock = threading.Lock()
+        self._attached = True
         self._own_stack: OwnStack | None = None
         self._keep: list[NDArray[np.generic]] = []  # arrays that are known by address only
 
@@ -116,15 +119,33 @@ class AfPacketPort(Port):
         """Frames that the kernel dropped because the ring was full.
 
         To be called now and then: it also takes the socket's error, which is there after the
-        interface was down, and with which a worker cannot sleep.
+        interface was down, and with which a worker cannot sleep; and takes the interface again that
+        was gone.
         """
         with self._lock:
-            if self._fds:
+            if len(self._fds) == 2:
                 words = np.zeros(2, np.uint64)
                 shim.lib.vf_packet_statistics(self._fds[0], shim.pointer(words))
                 self._ring_full += int(words[1])
-                _take_error(self._fds[0])
+                life.take_error(self._fds[0])
+                self._look_after()
             return {"kernel-ring-full": self._ring_full}
+
+    def peer(self) -> str:
+        return "" if self._attached else f"no interface {self.interface!r} now; it is waited for"
+
+    def _look_after(self) -> None:
+        """Take an interface again that is back."""
+        receive, send = self._fds
+        attached = life.is_bound(receive)
+        if not attached:
+            attached = life.bind_again(receive, send, self.interface, promiscuous=self.promiscuous)
+            if attached and self._own_stack is not None and life.is_in_our_namespace(receive):
+                self._own_stack = self._own_stack.again()
+        if attached != self._attached:
+            where = f"af_packet port on interface {self.interface!r}"
+            log.warning("%s: %s", where, "it is back" if attached else "it is gone")
+            self._attached = attached
 
     def mute(self) -> None:
         assert self._own_stack is not None, "not open"
@@ -255,12 +276,6 @@ def _slot_for(mtu: int) -> int:
     while slot < mtu + SLOT_EXTRA:
         slot *= 2
     return min(slot, LARGEST_SLOT)
-
-
-def _take_error(fd: int) -> None:
-    """Read the error that waits at a socket: until then poll reports it at once."""
-    with sockets.socket(fileno=os.dup(fd)) as packet:
-        packet.getsockopt(sockets.SOL_SOCKET, sockets.SO_ERROR)
 
 
 def _queue_room(fd: int, wanted: int) -> int:

@@ -23,7 +23,7 @@ from vforward.io.linux import (
     VIRTIO_NET_HDR,
     VIRTIO_NET_HDR_F_NEEDS_CSUM,
 )
-from vforward.io.port import TxEdge
+from vforward.io.port import TxEdge, drop
 from vforward.jit.intrinsics import address, call4, relax, view
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
@@ -120,13 +120,6 @@ def _lay_pieces(meta: Any, pieces: Any, used: Any, base: Any, row: Any) -> int:
 
 
 @inline
-def _drop(meta: Any, row: Any, edge: Any, i: Any, count: Any, reason: Any) -> None:
-    meta[row].reason = reason
-    edge[i] = TxEdge.DROP
-    count[reason] += u64(1)
-
-
-@inline
 def _reason(error: Any) -> int:
     """Why frames are dropped after -error from sendmmsg."""
     if error in (EAGAIN, EINTR):
@@ -149,7 +142,7 @@ def tx(
     for i in range(idx.size):
         pieces_here = _lay_pieces(meta, pieces, used, address(data), i64(idx[i]))
         if pieces_here == 0:
-            _drop(meta, idx[i], edge, i, count, TxCount.REFUSED.value)
+            drop(meta, idx[i], edge, i, count, TxCount.REFUSED.value)
             continue
         messages[n].msg_hdr.msg_iov = i64(socket[PIECES]) + PIECE * used
         messages[n].msg_hdr.msg_iovlen = pieces_here
@@ -177,7 +170,7 @@ def tx(
             continue
         last = done + 1 if reason == TxCount.REFUSED else n
         for m in range(done, last):
-            _drop(meta, i64(idx[places[m]]), edge, places[m], count, reason)
+            drop(meta, i64(idx[places[m]]), edge, places[m], count, reason)
         done = last
 
 

@@ -53,6 +53,7 @@ class MemifPort(Port):
     ) -> None:
         self._given = mac
         self.mtu = mtu
+        self.whole = np.zeros(1, np.uint64)
         self._settings = Settings(
             Path(path), role == "server", interface, secret.encode(), log2, buffer
         )

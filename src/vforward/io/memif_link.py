@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from vforward.errors import PortError
 from vforward.io import unix
 from vforward.rings import memif, memif_ring
+from vforward.rings.eventfd import is_eventfd
 from vforward.rings.memif import BadPeer, Bye
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,6 @@ AGAIN_S = 0.2
 LOOK_S = 0.05
 """How often a live connection is looked at, for a fault that the worker has found."""
 F_SEAL_SHRINK = 2
-EVENTFD = "anon_inode:[eventfd]"
 REASONS = {
     memif_ring.BAD_INDEX: "a ring's head or tail makes no sense",
     memif_ring.BAD_DESCRIPTOR: "a descriptor leads out of the memory",
@@ -189,7 +189,7 @@ class MemifLink:
                 self._take_over(link)  # before the peer hears that it is connected
             self._say(peer, replies)
         for ring in link.rings.values():
-            if str(Path(f"/proc/self/fd/{ring.fd}").readlink()) != EVENTFD:
+            if not is_eventfd(ring.fd):
                 raise BadPeer("a ring's descriptor is no eventfd")
 
     def _feed(self, peer: socket.socket, link: memif.Server | memif.Client) -> list[memif.Reply]:

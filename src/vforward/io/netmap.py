@@ -4,281 +4,72 @@
     peer -- tx ring --> rx ring of the port -- copied --> buffers --> graph
     peer <-- rx ring -- tx ring of the port <-- copied -- buffers <-- graph
 
-Frames are copied between the region and the pool: a peer never sees a buffer of the pool. What it
-writes (lengths, buffer numbers) is loaded once and checked before use; a slot that makes no sense is
-skipped and counted. When the peer does not read, what is sent to it is dropped and counted.
-
-    place   i64[9]
-    0 VALE (1) or a pipe (0)    1 address of buffer 0     2 1: a wakeup was asked for
-    3 descriptor that wakes us  4 that wakes the peer     5, 6 addresses of read(2) and write(2)
-    7 the port's number         8 where wakeups are read to
-
-    scratch u8[]  a long frame, in one piece; its first 8 bytes are also what is written to wake
+What moves packets is io.netmap_nodes, what finds the server io.netmap_link.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Annotated, Any
+import select
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vforward.errors import PortError
-from vforward.graph.node import INFO, Kind, Labels, Node
+from vforward.graph.node import Node
 from vforward.io.libc import libc_address
-from vforward.io.port import Port, RxEdge, Tables, TxEdge, default_mac
-from vforward.jit.atomics import load_acquire64
-from vforward.jit.intrinsics import address, call3, copy
-from vforward.jit.kernel import i64, inline, kernel, u64
-from vforward.layout import EDGE_HELD, NIL, U8, U64, ArrayOf, Counts, Data, Edges, Meta, Rows
-from vforward.memory.chain import LONGEST, fill, gather, length
-from vforward.memory.pool import Pool, put, put_one, take_one
-from vforward.packet.checksum import complete
+from vforward.io.netmap_link import NetmapLink
+from vforward.io.netmap_nodes import (
+    ASKED,
+    BUFS,
+    LIVE,
+    NETMAP_RX,
+    NETMAP_TX,
+    NUMBER,
+    PLACE_WORDS,
+    READ,
+    VALE,
+    WAKES,
+    WOKEN,
+    WRITE,
+)
+from vforward.io.port import Port, Tables, default_mac
+from vforward.memory.pool import Pool
 from vforward.rings import netmap
-from vforward.rings.netmap_layout import (
-    BUF_SIZE,
-    CUR,
-    HEAD,
-    MAX_FRAGS,
-    NS_MOREFRAG,
-    RX,
-    SLOTS,
-    THEIRS,
-    TX,
-    load,
-    store,
-)
-from vforward.rings.netmap_names import Kind as PortKind
-from vforward.rings.netmap_pipe import WAITS, pipe_rxsync, pipe_txsync, pipe_waits
-from vforward.rings.netmap_sync import (
-    PORT_WAITS,
-    WAKE,
-    distance,
-    following,
-    is_slot,
-    port_sync,
-    port_waits,
-)
-
-VALE, BUFS, ASKED, WOKEN, WAKES, READ, WRITE, NUMBER = range(8)
-UNREAD = 2
-"""In ASKED: we were woken, and what the peer wrote for it was not there yet."""
-
-Krings = Annotated[NDArray[Any], ArrayOf(netmap.KRING)]
-Place = Annotated[NDArray[np.int64], ArrayOf(np.int64)]
-
-
-class RxCount(Labels):
-    """Counters of netmap-rx."""
-
-    BYTES = 0, "bytes received", INFO
-    NO_BUFFER = 1, "frames left where they were, since no buffer was free: calls", INFO
-    BAD = 2, "without a buffer, or longer than 65549 bytes: skipped"
-
-
-class TxCount(Labels):
-    """Counters of netmap-tx."""
-
-    BYTES = 0, "bytes sent", INFO
-    RING_FULL = 1, "the peer does not read, or not fast enough"
-    TOO_LONG = 2, "longer than 64 buffers of netmap's"
-
-
-@inline
-def _wake(place: Any, scratch: Any) -> None:
-    scratch[0] = 1
-    call3(place[WRITE], place[WAKES], address(scratch), 8)
-
-
-@inline
-def _sync(krings: Any, place: Any, scratch: Any, which: Any) -> None:
-    if place[VALE]:
-        answer = port_sync(krings, which)
-    elif which == TX:
-        answer = pipe_txsync(krings)
-    else:
-        answer = pipe_rxsync(krings)
-    if answer >= 0 and answer & WAKE:
-        _wake(place, scratch)
-
-
-@inline
-def _ask(krings: Any, place: Any) -> None:
-    """Ask for a wakeup, and empty what has woken us before. The descriptor does not block.
-
-    The peer takes our word back and then writes: what is not there yet is read the next time.
-    """
-    word = krings[RX].link + (PORT_WAITS if place[VALE] else THEIRS + WAITS)
-    waits = load(word)
-    if place[ASKED] == UNREAD or (place[ASKED] == 1 and not waits):
-        got = call3(place[READ], place[WOKEN], address(place) + 64, 8)
-        place[ASKED] = 1 if got > 0 else UNREAD
-    if waits:
-        return
-    place[ASKED] = max(place[ASKED], 1)
-    if place[VALE]:
-        port_waits(krings, RX, 1)
-    else:
-        pipe_waits(krings, RX, 1)
-
-
-@inline
-def _frame(k: Any, place: Any, at: Any, scratch: Any) -> Any:
-    """The frame that begins at a slot: (address, bytes, slot behind it). Bytes: -1 if it is bad.
-
-    One of several slots is gathered in scratch.
-    """
-    total, last = i64(0), k.last
-    where = address(scratch)
-    for n in range(MAX_FRAGS + 1):
-        word = load_acquire64(k.ring + SLOTS + 16 * at)
-        size = i64(word >> u64(32)) & 0xFFFF
-        more = i64(word >> u64(48)) & NS_MOREFRAG
-        at = following(k.n, at)
-        source = place[BUFS] + i64(word & u64(0xFFFFFFFF)) * BUF_SIZE
-        good = is_slot(k, word) and total >= 0 and total + size <= LONGEST and n < MAX_FRAGS
-        if n == 0 and not more:
-            return source, size if good else i64(-1), at
-        if good:
-            copy(where + total, source, size)
-        total = total + size if good else i64(-1)
-        if not more or at == last:
-            break
-    return where, total, at
-
-
-@kernel
-def receive(
-    data: Data,
-    meta: Meta,
-    idx: Rows,
-    edge: Edges,
-    count: Counts,
-    pool: U64,
-    krings: Krings,
-    place: Place,
-    scratch: U8,
-) -> int:
-    """What the peer has sent since, up to a vector of it."""
-    k = krings[RX]
-    _sync(krings, place, scratch, RX)
-    if k.first == k.last:
-        _ask(krings, place)
-        _sync(krings, place, scratch, RX)  # what came before the peer knew that we wait
-    at, n = k.first, 0
-    while at != k.last and n < idx.size:
-        row = take_one(pool)
-        if row == NIL:
-            count[RxCount.NO_BUFFER] += u64(1)
-            break
-        where, size, behind = _frame(k, place, at, scratch)
-        if size < 0:
-            count[RxCount.BAD] += u64(1)
-            put_one(pool, row)
-        elif fill(data, meta, pool, row, where, size, place[NUMBER]):
-            count[RxCount.BYTES] += u64(size)
-            idx[n], edge[n] = row, RxEdge.NEXT
-            n += 1
-        else:
-            count[RxCount.NO_BUFFER] += u64(1)
-            put_one(pool, row)
-            break
-        at = behind
-    store(k.ring + HEAD, at)
-    store(k.ring + CUR, at)
-    return n
-
-
-@inline
-def _put(
-    data: Any, meta: Any, row: Any, k: Any, place: Any, at: Any, size: Any, scratch: Any
-) -> Any:
-    """Copy a packet into slots from at on. Returns the slot behind it."""
-    source = address(scratch)
-    if size > BUF_SIZE:
-        gather(data, meta, row, source, size)
-    done = i64(0)
-    while True:
-        slot = k.ring + SLOTS + 16 * at
-        buf = i64(load_acquire64(slot) & u64(0xFFFFFFFF))
-        part = min(size - done, BUF_SIZE)
-        to = place[BUFS] + (buf if 0 <= buf < k.bufs else i64(0)) * BUF_SIZE
-        if size > BUF_SIZE:
-            copy(to, source + done, part)
-        else:
-            gather(data, meta, row, to, part)
-        done += part
-        store(slot + 4, part | (NS_MOREFRAG if done < size else 0) << 16)
-        at = following(k.n, at)
-        if done >= size:
-            return at
-
-
-@kernel
-def send(
-    data: Data,
-    meta: Meta,
-    idx: Rows,
-    edge: Edges,
-    count: Counts,
-    pool: U64,
-    krings: Krings,
-    place: Place,
-    scratch: U8,
-) -> None:
-    """Hand packets to the peer; those beyond its room are dropped."""
-    k = krings[TX]
-    _sync(krings, place, scratch, TX)
-    at = k.first
-    for i in range(idx.size):
-        row = i64(idx[i])
-        size = length(meta, row)
-        slots = max(i64(1), (size + BUF_SIZE - 1) // BUF_SIZE)
-        if slots > MAX_FRAGS or slots > distance(k.n, at, k.last):
-            reason = TxCount.TOO_LONG if slots > MAX_FRAGS else TxCount.RING_FULL
-            count[reason] += u64(1)
-            meta[row].reason = reason
-            edge[i] = TxEdge.DROP
-            continue
-        complete(data, meta, row)
-        at = _put(data, meta, row, k, place, at, size, scratch)
-        count[TxCount.BYTES] += u64(size)
-        edge[i] = EDGE_HELD
-        put(pool, meta, idx[i : i + 1], 1)
-    store(k.ring + CUR, at)
-    store(k.ring + HEAD, at)
-    _sync(krings, place, scratch, TX)
-
-
-NETMAP_RX = Node("netmap-rx", receive, RxEdge, RxCount, Kind.INPUT)
-NETMAP_TX = Node("netmap-tx", send, TxEdge, TxCount)
+from vforward.rings.netmap_layout import BUF_SIZE, MAX_FRAGS
+from vforward.rings.netmap_names import Kind
+from vforward.rings.netmap_sync import KRING
 
 
 class NetmapPort(Port):
     """A netmap port of the forwarder: ``netmap:x{1`` or ``vale0:a`` (rings.netmap_names).
 
-    It needs a netmap server when it is opened, and stays silent once that has gone.
+    Its server may be started after it, and again: until then the port is silent (io.netmap_link).
     """
 
     def __init__(self, name: str, mac: bytes | None = None, mtu: int = 1500) -> None:
         self.name = name
         self.mtu = mtu
+        self.whole = np.zeros(1, np.uint64)
         self._given = mac
-        self._port: netmap.Port | None = None
-        self._place = np.zeros(9, np.int64)
+        self._link: NetmapLink | None = None
+        self._epoll: select.epoll | None = None
+        self._krings = np.zeros(2, KRING)
+        self._place = np.zeros(PLACE_WORDS, np.int64)
         self._scratch = np.zeros(MAX_FRAGS * BUF_SIZE, np.uint8)
 
     def open(self, number: int, pool: Pool) -> None:
-        """Open the port at the server. Raises PortError."""
+        """Open the port, if there is a server. Raises PortError: it is in use, or cannot be made."""
         self.mac = self._given or default_mac(number)
-        self._port = port = netmap.open(self.name)
-        os.set_blocking(port.woken, False)
-        os.set_blocking(port.wakes, False)
-        self._place[:] = (
-            int(port.kind is PortKind.VALE), port.bufs, 0, port.woken, port.wakes,
-            libc_address("read"), libc_address("write"), number, 0,
-        )  # fmt: skip
+        self._place[[READ, WRITE, NUMBER]] = libc_address("read"), libc_address("write"), number
+        self._epoll = select.epoll()
+        self._link = NetmapLink(self.name, self._take, self._lose)
+
+    def attach(self, quiesce: Callable[[], bool]) -> None:
+        """Find the next server from now on, when one has gone."""
+        if self._link is not None:
+            self._link.attach(quiesce)
 
     def rx(self) -> tuple[Node, Tables]:
         """The node that takes frames out of the rx ring."""
@@ -289,16 +80,42 @@ class NetmapPort(Port):
         return NETMAP_TX, self._tables()
 
     def _tables(self) -> Tables:
-        if self._port is None:
+        if self._link is None:
             raise PortError(f"netmap port {self.name}: not open")
-        return {"krings": self._port.krings, "place": self._place, "scratch": self._scratch}
+        return {"krings": self._krings, "place": self._place, "scratch": self._scratch}
+
+    def _take(self, port: netmap.Port) -> None:
+        """Let the worker into a port that was opened."""
+        assert self._epoll is not None
+        os.set_blocking(port.woken, False)
+        os.set_blocking(port.wakes, False)
+        self._krings[:] = port.krings
+        vale = int(port.kind is Kind.VALE)
+        self._place[[VALE, BUFS, ASKED]] = vale, port.bufs, 0
+        self._place[[WOKEN, WAKES]] = port.woken, port.wakes
+        self._epoll.register(port.woken, select.EPOLLIN)
+        self._place[LIVE] = 1
+
+    def _lose(self, port: netmap.Port) -> None:
+        """Have the worker leave a port that will be closed. Harmless when repeated."""
+        assert self._epoll is not None
+        self._place[LIVE] = 0
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(port.woken)
 
     def descriptors(self) -> list[int]:
         """What the peer wakes the worker by."""
-        return [self._port.woken] if self._port else []
+        return [self._epoll.fileno()] if self._epoll is not None else []
+
+    def peer(self) -> str:
+        """Whether there is a server."""
+        return "at its server" if self._place[LIVE] else "no netmap server"
 
     def close(self) -> None:
         """Give the port back to the server."""
-        if self._port is not None:
-            self._port.close()
-            self._port = None
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = None

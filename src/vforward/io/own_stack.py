@@ -26,6 +26,7 @@ class OwnStack:
     """The stack at an interface of the network namespace in which this is made."""
 
     def __init__(self, interface: str) -> None:
+        self._interface = interface
         self._settings: dict[int, bytes] = {}  # by descriptor, which stays that namespace's
         self._before: dict[int, bytes] = {}
         for name, value in SETTINGS.items():
@@ -40,6 +41,14 @@ class OwnStack:
                 before = os.pread(descriptor, 16, 0)
                 os.pwrite(descriptor, value, 0)
                 self._before.setdefault(descriptor, before)
+
+    def again(self) -> OwnStack:
+        """That of an interface of the same name, which was made anew: kept out if this one was."""
+        made = OwnStack(self._interface)
+        if self._before:
+            made.mute()
+        self.close()
+        return made
 
     def close(self) -> None:
         """Let it be as it was before. Harmless when repeated."""

@@ -13,9 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vforward.graph.node import INFO, Labels, Node
+from vforward.jit.kernel import inline, u64
 from vforward.memory.pool import Pool
 
 
@@ -44,6 +46,14 @@ class TxCount(Labels):
     BYTES = 0, "bytes sent", INFO
 
 
+@inline
+def drop(meta: Any, row: Any, edge: Any, i: Any, count: Any, reason: Any) -> None:
+    """Drop the i-th packet, in a send node's kernel, for a reason: one of its counters."""
+    meta[row].reason = reason
+    edge[i] = TxEdge.DROP
+    count[reason] += u64(1)
+
+
 Tables = dict[str, NDArray[Any]]
 
 
@@ -60,6 +70,10 @@ class Port(ABC):
 
     mtu: int = 1500
     """Longest IP packet, bytes."""
+
+    whole: NDArray[np.uint64] | None = None
+    """u64[1]: types of super-frames (bit n is virtio's gso_type n, bit 7 ECN) that it sends whole; the
+    others are cut up before it. None: it sends all of them whole."""
 
     @abstractmethod
     def open(self, number: int, pool: Pool) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """vhost-user: a virtual machine, a DPDK program or any other virtio driver as a port.
 
-The other side shares its memory and two queues in it through a Unix socket: a virtual machine of QEMU
+The other side shares its memory and pairs of queues in it through a Unix socket: a virtual machine of QEMU
 with its own virtio-net driver, or a program with DPDK's virtio_user. Frames are copied, between the
 guest's buffers and ours, by the worker (io.vhost_rx, io.vhost_tx); the guest sees none of our memory.
 What it says on the socket is followed by a thread of the port's (rings.vhost_user).
@@ -9,7 +9,7 @@ What it says on the socket is followed by a thread of the port's (rings.vhost_us
 The peer is not trusted. Whatever it says or writes that cannot be right loses it its connection, with
 the reason logged and counted (peer_faults); then it may come again (io.vhost_peers).
 
-Limits: one pair of split queues; x86-64 or another little-endian machine.
+Limits: one thread for all queues; x86-64 or another little-endian machine.
 """
 
 from __future__ import annotations
@@ -24,16 +24,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.graph.node import Node
-from vforward.io import shim, vhost_rx, vhost_tx
+from vforward.io import shim, vhost_rx, vhost_steer, vhost_tx
 from vforward.io.libc import libc_address
 from vforward.io.port import Port, Tables, default_mac
+from vforward.io.vhost_header import taken_whole
 from vforward.io.vhost_memory import GuestMemory
 from vforward.io.vhost_peers import Peers
 from vforward.memory.pool import Pool
-from vforward.rings import guest_memory, vhost_message, vhost_user
+from vforward.rings import (
+    guest_memory,
+    position,
+    vhost_inflight,
+    vhost_message,
+    vhost_user,
+    vring,
+)
 from vforward.rings import virtqueue as vq
+from vforward.rings.vhost_device import Mapped
 from vforward.rings.vhost_socket import Endpoint
-from vforward.rings.vhost_user import Mapped, Session
+from vforward.rings.vhost_user import Session
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +55,9 @@ class VhostUserPort(Port):
 
     server: we listen there (with QEMU's ``server=off``, DPDK's ``server=0``), else we connect and try
     again until there is somebody. mac: of the port, 6 bytes; the guest has its own. mtu: the longest IP
-    packet sent there. offloads: let the guest leave checksums and the cutting of super-frames to us,
-    and us to it. trusted: its memory may lie in files of any kind.
+    packet sent there. queues: how many pairs the guest may use, 1 to PAIRS_MAX. offloads: let the guest
+    leave checksums and the cutting of super-frames to us, and us to it. trusted: its memory may lie in
+    files of any kind.
     """
 
     def __init__(
@@ -57,16 +67,22 @@ class VhostUserPort(Port):
         server: bool = True,
         mac: bytes | None = None,
         mtu: int = 1500,
+        queues: int = 1,
         offloads: bool = True,
         trusted: bool = False,
     ) -> None:
         self.path = path
         self.mtu = mtu
+        self.whole: NDArray[np.uint64] = np.zeros(1, np.uint64)
         self.features = vhost_user.FEATURES | (vhost_user.OFFLOADS if offloads else 0)
-        self.queues = [vq.new(), vq.new()]  # what the guest receives; what it sends
+        self.features |= vhost_user.MQ if queues > 1 else 0
+        self.queues = vq.new(2 * queues)
+        """By turns what the guest receives, and what it sends."""
         self._peers = Peers(path, self._attend, server=server)
         self._given_mac = mac
         self._memory = GuestMemory(trusted=trusted)
+        self._flows = vhost_steer.new()
+        self._kept = GuestMemory(trusted=trusted)
         self._port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
         self._events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
         self._epoll: select.epoll | None = None
@@ -92,18 +108,18 @@ class VhostUserPort(Port):
         self._peers.start()
 
     def rx(self) -> tuple[Node, Tables]:
-        return vhost_rx.NODE, self._tables(self.queues[1])
+        return vhost_rx.NODE, self._tables()
 
     def tx(self) -> tuple[Node, Tables]:
-        return vhost_tx.NODE, self._tables(self.queues[0])
+        return vhost_tx.NODE, self._tables()
 
     def descriptors(self) -> list[int]:
         return [self._epoll.fileno()] if self._epoll is not None else []
 
     @property
     def ready(self) -> bool:
-        """Whether a peer is there and both queues run."""
-        return all(int(queue[vq.STATE]) == vq.READY for queue in self.queues)
+        """Whether a peer is there and the first pair of queues runs."""
+        return all(int(queue[vq.STATE]) == vq.READY for queue in self.queues[:2])
 
     @property
     def peers(self) -> int:
@@ -116,7 +132,10 @@ class VhostUserPort(Port):
         return self._peers.faults
 
     def peer(self) -> str:
-        return self._peers.text(ready=self.ready)
+        said = self._peers.text(ready=self.ready)
+        return (
+            said if len(self.queues) == 2 else f"{said}; pairs of queues: {self._moved() or 'none'}"
+        )
 
     def close(self) -> None:
         self._peers.close()
@@ -125,7 +144,7 @@ class VhostUserPort(Port):
             shim.lib.vf_bell_close(shim.pointer(self._bell()))
             epoll.close()
 
-    # What a session works on: vhost_user.Device.
+    # What a session works on: vhost_device.Device.
 
     def map(self, wanted: list[vhost_message.Region], fds: list[int]) -> list[Mapped]:
         """Map a guest's memory. Raises BadPeer."""
@@ -134,13 +153,24 @@ class VhostUserPort(Port):
             log.info("%s: the peer can take back memory that it shares", self._name())
         return mapped
 
+    def agreed(self, features: int) -> None:
+        """Send those super-frames whole that the guest takes. A store; the worker reads it each time."""
+        self.whole[0] = taken_whole(features)
+
     def unmap(self) -> None:
-        """Forget it."""
+        """Forget it, and what the guest's side keeps."""
         self._memory.unmap()
+        self._kept.unmap()
+
+    def map_kept(self, size: int, offset: int, fd: int) -> int:
+        """Map what the guest's side keeps for us (rings.inflight). Raises BadPeer."""
+        (kept,) = self._kept.map([vhost_message.Region(0, size, 0, offset)], [fd])
+        return kept.here
 
     def gone(self) -> bool:
         """Whether the guest has taken memory away that we used."""
-        return bool(self._memory.table[guest_memory.GONE])
+        tables = (self._memory.table, self._kept.table)
+        return any(table[guest_memory.GONE] for table in tables)
 
     def watch(self, fd: int) -> None:
         """Let the worker sleep on an eventfd."""
@@ -163,19 +193,41 @@ class VhostUserPort(Port):
     def _bell(self) -> NDArray[np.uint64]:
         return self._port[vhost_rx.BELL : vhost_rx.BELL + 3]
 
-    def _tables(self, queue: NDArray[np.uint64]) -> Tables:
-        return {"queue": queue, "memory": self._memory.table, "port": self._port}
+    def _tables(self) -> Tables:
+        return {
+            "queues": self.queues,
+            "flows": self._flows,
+            "memory": self._memory.table,
+            "port": self._port,
+        }
+
+    def _moved(self) -> str:
+        """Frames from the guest and to it, by pair."""
+        words = self.queues.reshape(-1, 2, vq.QUEUE_WORDS)
+        runs = (words[:, :, vq.STATE] == vq.READY).all(1)
+        return ", ".join(
+            f"{pair} {'on' if runs[pair] else 'off'} (from the guest {got}, to it {sent})"
+            for pair, (sent, got) in enumerate(words[:, :, vq.MOVED].tolist())
+            if runs[pair] or got or sent
+        )
 
     def _name(self) -> str:
         return f"vhost-user port at {self.path!r}"
 
     def _warm(self) -> None:
         """Compile what a peer would otherwise wait for."""
-        queue = vq.new()
-        used = np.zeros(8, np.uint16)
-        queue[vq.USED] = used.ctypes.data
-        vq.resume(queue)
+        (queue,) = vq.new(1)
+        memory = np.zeros(32, np.uint64)
+        queue[[vq.DESC, vq.AVAIL, vq.USED]] = memory.ctypes.data
+        queue[vq.SIZE] = 1
+        region = memory[16:].ctypes.data
+        for features, known in ((0, True), (vq.RING_PACKED, True), (vq.RING_PACKED, False)):
+            queue[vq.FEATURES] = features
+            vhost_inflight.resume(queue, region, position.START, known=known)
+            vring.available(queue)
+            vring.number(queue)
         vq.start(queue)
+        vq.ready(queue)
 
     def _attend(self, peer: socket.socket, endpoint: Endpoint) -> None:
         session = Session(self)
@@ -196,5 +248,6 @@ def _step(peer: socket.socket, session: Session) -> bool:
     with vhost_message.closing(message):
         reply = session.handle(message)
     if reply is not None:
-        vhost_message.send(peer, reply)
+        with vhost_message.closing(reply):
+            vhost_message.send(peer, reply)
     return True

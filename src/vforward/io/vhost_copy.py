@@ -7,6 +7,7 @@ Of the table ``work``, what the vhost nodes note of a vector:
     HEADER_AT               a virtio-net header
     PIECES_AT               pieces i64[CHAIN_PIECES, 2] of the buffers of one packet: address, bytes
     HEADS_AT                of each of these buffers: descriptor number, bytes
+    PAIRS_AT, BACK_AT, END_AT, FLOW_AT, PLACE_AT, ROWS_AT, EDGES_AT: see io.vhost_steer, io.vhost_tx
 """
 
 from __future__ import annotations
@@ -26,6 +27,14 @@ CHAIN_PIECES = PIECES_MAX
 PIECES_AT = HEADER_AT + HEADER_WORDS
 HEADS_AT = PIECES_AT + 2 * CHAIN_PIECES
 HEADS_MAX = 1024
+PAIRS_MAX = 8
+PAIRS_AT = HEADS_AT + 2 * HEADS_MAX
+BACK_AT = PAIRS_AT + PAIRS_MAX
+END_AT = BACK_AT + PAIRS_MAX
+FLOW_AT = END_AT + PAIRS_MAX
+PLACE_AT = FLOW_AT + SLOTS
+ROWS_AT = PLACE_AT + SLOTS
+EDGES_AT = ROWS_AT + SLOTS // 2
 
 
 @kernel

@@ -41,6 +41,18 @@ def mirrored(features: int) -> int:
     return swapped
 
 
+def taken_whole(features: int) -> int:
+    """The types of super-frames that a driver with these features takes: see Port.whole."""
+    types = {
+        GUEST_TSO4: 1 << VIRTIO_NET_HDR_GSO_TCPV4,
+        GUEST_TSO6: 1 << VIRTIO_NET_HDR_GSO_TCPV6,
+        GUEST_ECN: VIRTIO_NET_HDR_GSO_ECN,
+    }
+    if not features & GUEST_CSUM:
+        return 0
+    return sum(kind for feature, kind in types.items() if features & feature)
+
+
 @inline
 def _agreed(features: Any, flags: Any, kind: Any) -> bool:
     """Whether the other side may leave that to us."""

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from vforward.io import shim
 from vforward.rings import guest_memory
+from vforward.rings.vhost_device import Mapped
 from vforward.rings.vhost_message import BadPeer, Region
-from vforward.rings.vhost_user import Mapped
 
 TMPFS_MAGIC, HUGETLBFS_MAGIC = 0x01021994, 0x958458F6  # linux/magic.h
 F_SEAL_SHRINK = 2

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """vhost-rx: take frames that a virtual machine, or another virtio driver, sends.
 
-VIRTIO 1.2, section 5.1.6 (network device) over rings.virtqueue. Each buffer of the transmit queue is
-a virtio-net header and a frame, in one descriptor or many. Two passes over a vector: find the
+VIRTIO 1.2, section 5.1.6 (network device) over rings.vring. Each buffer of a transmit queue is
+a virtio-net header and a frame, in one descriptor or many. The queues are polled one after the other;
+who fills the vector is last in the next one. Two passes over a queue's buffers: find the
 buffers and ask for their cache lines; then copy. What the guest can still change is never looked at
 twice: headers are parsed in our own buffers, after the copy.
 
-While packets come the queue is polled and the driver told not to kick. After IDLE_POLLS polls that
+While packets come a queue is polled and the driver told not to kick. After IDLE_POLLS polls that
 found nothing it is asked to, long before the worker would sleep; its eventfd then lies in an epoll
 that the worker sleeps on. That is edge-triggered, so that nobody reads the guest's descriptor, and is
 emptied now and then so that a needless kick wakes the worker once only.
 
-Reads   the queue, the guest's memory
+Reads   the transmit queues, the guest's memory
 Writes  data, meta (as every receive node); flags CHAINED, CSUM_PARTIAL, GSO; the used ring
 Drops   before the graph sees them: see RxCount
 """
@@ -26,6 +27,7 @@ from vforward.graph.node import INFO, Kind, Labels, Node
 from vforward.io.port import RxEdge
 from vforward.io.vhost_copy import CHAIN_PIECES, PIECES_AT, SLOTS, copy_in
 from vforward.io.vhost_header import take_over
+from vforward.io.vhost_steer import Flows, hear
 from vforward.jit.atomics import load_once64
 from vforward.jit.intrinsics import address, call2, call4, copy, prefetch, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
@@ -33,11 +35,14 @@ from vforward.layout import BUF_ROOM, HEADROOM, NIL, U64, Counts, Data, Edges, M
 from vforward.memory.buffer import begin_packet, byte_address, packet_bytes
 from vforward.memory.chain import LONGEST, begin_chain
 from vforward.memory.pool import put, put_one, put_rest, take_one
-from vforward.rings import guest_memory
+from vforward.rings import guest_memory, vring
 from vforward.rings import virtqueue as vq
 
 # Words of the table ``port``, set at open.
 NUMBER, RING, EPOLL_WAIT, EPOLL, EVENTS, BELL = range(6)  # the last is three words
+# And of the nodes. vhost-rx: the pair of queues to begin with; polls of the port that found nothing.
+# vhost-tx: pair + 1 by which all packets went last; 0: they went by several.
+FIRST, POLLS, ALONE = 8, 9, 10
 PORT_WORDS = 16
 EPOLL_EVENTS = 8
 
@@ -62,40 +67,49 @@ class RxCount(Labels):
 
 
 @inline
-def idle(queue: Any, port: Any) -> None:
+def forget_kicks(port: Any) -> None:
+    """Empty the epoll now and then while nothing comes, before the queues are looked at: what a kick
+    was for is found there.
+    """
+    polls = i64(port[POLLS]) + 1
+    port[POLLS] = u64(polls)
+    if polls >= IDLE_POLLS and polls % DRAIN_EVERY == 0:
+        call4(i64(port[EPOLL_WAIT]), i64(port[EPOLL]), i64(port[EVENTS]), EPOLL_EVENTS, 0)
+
+
+@inline
+def idle(queue: Any) -> None:
     """Nothing has come. See the module."""
     polls = i64(queue[vq.IDLE]) + 1
     queue[vq.IDLE] = u64(polls)
     if polls == IDLE_POLLS:
-        vq.ask_for_kicks(queue)
-    if polls >= IDLE_POLLS and polls % DRAIN_EVERY == 0:
-        call4(i64(port[EPOLL_WAIT]), i64(port[EPOLL]), i64(port[EVENTS]), EPOLL_EVENTS, 0)
+        vring.ask_for_kicks(queue)
 
 
 @inline
 def busy(queue: Any) -> None:
     """Something has."""
     if i64(queue[vq.IDLE]) >= IDLE_POLLS:
-        vq.refuse_kicks(queue)
+        vring.refuse_kicks(queue)
     queue[vq.IDLE] = u64(0)
 
 
 @inline
-def interrupt(queue: Any, port: Any, n: Any) -> None:
-    """Call the driver for n buffers just published, if it wants that."""
+def interrupt(queue: Any, port: Any, since: Any) -> None:
+    """Call the driver for what was published since NEXT was that, if it wants that."""
     fd = i64(queue[vq.CALL])
-    if fd >= 0 and vq.wants_call(queue, n):
+    if fd >= 0 and vring.wants_call(queue, since):
         call2(i64(port[RING]), address(port) + 8 * BELL, fd)
 
 
 @kernel
 def _any(
-    data: Any, meta: Any, count: Any, pool: Any, queue: Any, memory: Any, work: Any, number: Any,
+    data: Any, meta: Any, count: Any, pool: Any, queue: Any, memory: Any, work: Any, token: Any,
     port: Any,
 ) -> Any:  # fmt: skip
     """Take a frame of any shape. Returns its row, NIL (dropped, and counted) or -Fault."""
     pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
-    n = vq.read_chain(queue, memory, pieces, 0, number, False)
+    n = vring.read_chain(queue, memory, pieces, 0, token, False, vring.is_packed(queue))
     if n < 0:
         return n
     total = -i64(queue[vq.HEADER])
@@ -120,43 +134,41 @@ def _any(
 
 
 @inline
-def _look_ahead(queue: Any, memory: Any, work: Any, n: Any) -> None:
-    """For each buffer: its first descriptor's number; where it lies and how long it is if it is one
-    frame of the simple kind, which most are, else 0. And ask for its first two cache lines: a short
-    frame behind its header lies in both.
+def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
+    """For each of n buffers: its token; where it lies and how long it is if it is one frame of the
+    simple kind, which most are, else 0. And ask for its first two cache lines: a short frame behind its
+    header lies in both. Returns how many there are.
     """
-    header, size = i64(queue[vq.HEADER]), i64(queue[vq.SIZE])
+    header = i64(queue[vq.HEADER])
+    cursor = vring.begin(queue, packed)
     for k in range(n):
-        number = vq.head(queue, k)
-        here = length = i64(0)
-        if number < size:
-            where, length, flags, _ = vq.descriptor(i64(queue[vq.DESC]), number)
-            if flags == 0 and header + ETHERNET <= length <= header + BUF_ROOM:
-                here = guest_memory.locate(memory, where, length)
-                lines = view(here, length, np.uint8)
-                prefetch(lines, 0)
-                prefetch(lines, min(length - 1, LINE))
-        work[k] = number
+        token, where, length, flags = vring.look(queue, cursor, packed)
+        if token == vring.NONE:
+            return k
+        here = i64(0)
+        if flags == 0 and header + ETHERNET <= length <= header + BUF_ROOM:
+            here = guest_memory.locate(memory, where, length)
+            lines = view(here, length, np.uint8)
+            prefetch(lines, 0)
+            prefetch(lines, min(length - 1, LINE))
+        work[k] = u64(token)
         work[SLOTS + k] = here
         work[2 * SLOTS + k] = length
+        if token < 0:
+            return k + 1
+        cursor = vring.following(queue, cursor, token, packed)
+    return n
 
 
-@kernel
-def rx(
-    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64,
-    memory: U64, port: U64, work: U64,
-) -> int:  # fmt: skip
-    if not vq.ready(queue):
-        return 0
-    n = vq.waiting(queue)
-    if n == 0:
-        idle(queue, port)
-        return 0
-    busy(queue)
+@inline
+def _frames(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queue: Any, memory: Any,
+    port: Any, work: Any, n: Any, packed: Any,
+) -> Any:  # fmt: skip
+    """_take, of a queue of one layout."""
     fault = -min(n, 0)
-    n = min(n, idx.size)
-    _look_ahead(queue, memory, work, n)
-    header = i64(queue[vq.HEADER])
+    n = _look_ahead(queue, memory, work, min(n, idx.size), packed)
+    header, since = i64(queue[vq.HEADER]), i64(queue[vq.NEXT])
     base, number = address(data), port[NUMBER]
     taken, kept, total, unpublished = 0, 0, i64(0), 0
     while taken < n:
@@ -173,11 +185,11 @@ def rx(
             if row < 0:
                 fault = -row
                 break
-        vq.put_used(queue, unpublished, i64(work[taken]), 0)
+        vring.put_used(queue, unpublished, i64(work[taken]), 0, packed)
         unpublished += 1
         taken += 1
         if unpublished == PUBLISH_EVERY:
-            vq.publish(queue, unpublished)
+            vring.publish(queue, unpublished, packed)
             unpublished = 0
         if row != NIL:
             total += packet_bytes(meta, row)
@@ -189,12 +201,59 @@ def rx(
         count[RxCount.MEMORY_GONE] += u64(kept)
         taken, kept, total, fault = 0, 0, i64(0), i64(vq.Fault.MEMORY)
     if taken > 0:
-        vq.publish(queue, unpublished)
-        interrupt(queue, port, taken)
+        vring.publish(queue, unpublished, packed)
+        interrupt(queue, port, since)
     if fault:
         vq.give_up(queue, fault)
         count[RxCount.BROKEN] += u64(1)
     count[RxCount.BYTES] += u64(total)
+    return taken < n or n == idx.size, kept
+
+
+@kernel
+def _take(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queue: Any, memory: Any,
+    port: Any, work: Any, n: Any,
+) -> Any:  # fmt: skip
+    """Take the frames of n available buffers (vring.waiting), or as many as idx has rows for.
+
+    Returns whether some may be left, and how many packets that were. n below 0: a Fault.
+    """
+    if vring.is_packed(queue):
+        return _frames(data, meta, idx, edge, count, pool, queue, memory, port, work, n, True)
+    return _frames(data, meta, idx, edge, count, pool, queue, memory, port, work, n, False)
+
+
+@kernel
+def rx(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queues: vq.Queues,
+    flows: Flows, memory: U64, port: U64, work: U64,
+) -> int:  # fmt: skip
+    forget_kicks(port)
+    pairs, kept = queues.shape[0] // 2, 0
+    following = i64(port[FIRST])
+    for _ in range(pairs):
+        pair = following
+        queue = queues[2 * pair + 1]
+        following = pair + 1 if pair + 1 < pairs else 0
+        if not vq.ready(queue):
+            continue
+        n = vring.waiting(queue, vring.is_packed(queue))
+        if n == 0:
+            idle(queue)
+            continue
+        port[POLLS] = u64(0)
+        busy(queue)
+        left, received = _take(
+            data, meta, idx[kept:], edge[kept:], count, pool, queue, memory, port, work, n
+        )
+        if pairs > 1:
+            hear(data, meta, idx[kept : kept + received], flows, pair)
+            queue[vq.MOVED] += u64(received)
+        kept += received
+        if left or kept == idx.size:  # no more room, or no more buffers: others come first now
+            port[FIRST] = u64(following)
+            break
     return kept
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """vhost-tx: send frames to a virtual machine, or another virtio driver.
 
-VIRTIO 1.2, section 5.1.6 (network device) over rings.virtqueue. A frame goes into the next buffer of
-the guest's receive queue or, with mergeable buffers, as many as it takes. What a guest has not said
+VIRTIO 1.2, section 5.1.6 (network device) over rings.vring. A frame goes into the next buffer of
+the guest's receive queue or, with mergeable buffers, as many as it takes; of several queues that of
+its flow (io.vhost_steer). What a guest has not said
 that it can do is done here: checksums are completed; super-frames that it cannot take are dropped.
 
-Reads   the queue; meta: off, end, next, flags, checksum and segmentation fields; data
+Reads   the receive queues; meta: off, end, next, flags, checksum and segmentation fields; data
 Writes  the guest's memory; the used ring. Frees what was sent
 Drops   what there was no buffer for, or cannot be sent (TxCount)
 """
@@ -17,22 +18,27 @@ from typing import Any
 import numpy as np
 
 from vforward.graph.node import INFO, Labels, Node
-from vforward.io.port import TxEdge
+from vforward.io.port import TxEdge, drop
 from vforward.io.vhost_copy import (
     CHAIN_PIECES,
+    EDGES_AT,
+    END_AT,
     HEADER_AT,
     HEADS_AT,
     HEADS_MAX,
+    PAIRS_AT,
     PIECES_AT,
+    PLACE_AT,
+    ROWS_AT,
     SLOTS,
     copy_out,
 )
 from vforward.io.vhost_header import leave
-from vforward.io.vhost_rx import LINE, PUBLISH_EVERY, interrupt
+from vforward.io.vhost_rx import ALONE, LINE, PUBLISH_EVERY, interrupt
+from vforward.io.vhost_steer import Flows, gather, mark, running, sort
 from vforward.jit.intrinsics import address, copy, prefetch_write, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
-    BUF_STRIDE,
     CHAINED,
     CSUM_PARTIAL,
     EDGE_HELD,
@@ -44,10 +50,10 @@ from vforward.layout import (
     Meta,
     Rows,
 )
-from vforward.memory.buffer import byte_address
+from vforward.memory.buffer import byte_address, sound
 from vforward.memory.chain import length as chain_length
 from vforward.memory.pool import put_one, put_rest
-from vforward.rings import guest_memory
+from vforward.rings import guest_memory, vring
 from vforward.rings import virtqueue as vq
 from vforward.rings.vhost_user import MRG_RXBUF
 
@@ -64,31 +70,28 @@ class TxCount(Labels):
 
 
 @inline
-def _drop(meta: Any, row: Any, edge: Any, i: Any, count: Any, reason: Any) -> None:
-    meta[row].reason = reason
-    edge[i] = TxEdge.DROP
-    count[reason] += u64(1)
-
-
-@inline
-def _look_ahead(queue: Any, memory: Any, work: Any, n: Any) -> None:
-    """For each buffer: its first descriptor's number; where it lies and how long it is if that is
-    all of it, which it is in most, else 0. And ask for its first two cache lines, to write to.
+def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
+    """For each of n buffers: its token; where it lies and how long it is if that is all of it, which it
+    is in most, else 0. And ask for its first two cache lines, to write to. Returns how many there are.
     """
-    size = i64(queue[vq.SIZE])
+    cursor = vring.begin(queue, packed)
     for k in range(n):
-        number = vq.head(queue, k)
-        here = length = i64(0)
-        if number < size:
-            where, length, flags, _ = vq.descriptor(i64(queue[vq.DESC]), number)
-            if flags == vq.F_WRITE and length > 0:
-                here = guest_memory.locate(memory, where, length)
-                lines = view(here, length, np.uint8)
-                prefetch_write(lines, 0)
-                prefetch_write(lines, min(length - 1, LINE))
-        work[k] = number
+        token, where, length, flags = vring.look(queue, cursor, packed)
+        if token == vring.NONE:
+            return k
+        here = i64(0)
+        if flags == vq.F_WRITE and length > 0:
+            here = guest_memory.locate(memory, where, length)
+            lines = view(here, length, np.uint8)
+            prefetch_write(lines, 0)
+            prefetch_write(lines, min(length - 1, LINE))
+        work[k] = u64(token)
         work[SLOTS + k] = here
         work[2 * SLOTS + k] = length
+        if token < 0:
+            return k + 1
+        cursor = vring.following(queue, cursor, token, packed)
+    return n
 
 
 @kernel
@@ -100,21 +103,25 @@ def _gather_buffers(
     0: there are too few. -Fault. TOO_SHORT: one does not do, and they are not merged.
     """
     pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
-    merged = i64(queue[vq.FEATURES]) & MRG_RXBUF != 0
+    merged, packed = i64(queue[vq.FEATURES]) & MRG_RXBUF != 0, vring.is_packed(queue)
     used, heads, held = i64(0), 0, i64(0)
+    cursor = vring.after_put(queue, at, packed)
     while held < needed:
         if heads and not merged:
             return i64(TOO_SHORT)
         if at + heads >= available or heads == HEADS_MAX:
             return i64(0)
-        number = vq.head(queue, at + heads)
-        after = vq.read_chain(queue, memory, pieces, used, number, True)
+        token, _, _, _ = vring.look(queue, cursor, packed)
+        if token == vring.NONE:
+            return i64(0)
+        after = vring.read_chain(queue, memory, pieces, used, token, True, packed)
         if after < 0:
             return after
         length = i64(0)
         for p in range(used, after):
             length += pieces[p, 1]
-        work[HEADS_AT + 2 * heads] = number
+        cursor = vring.following(queue, cursor, token, packed)
+        work[HEADS_AT + 2 * heads] = u64(token)
         work[HEADS_AT + 2 * heads + 1] = length
         used = after
         held += length
@@ -150,9 +157,10 @@ def _any(
     header[11] = heads >> 8
     pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
     copy_out(data, meta, work, pieces, i64(queue[vq.HEADER]), row)
+    packed = vring.is_packed(queue)
     for h in range(heads):
         length = min(needed, i64(work[HEADS_AT + 2 * h + 1]))
-        vq.put_used(queue, at + h, i64(work[HEADS_AT + 2 * h]), length)
+        vring.put_used(queue, at + h, i64(work[HEADS_AT + 2 * h]), length, packed)
         needed -= length
     return heads
 
@@ -162,8 +170,9 @@ UNSENT = -1000
 
 @inline
 def _simple(
-    base: Any, meta: Any, queue: Any, work: Any, row: Any, at: Any, used: Any, header: Any
-) -> bool:
+    base: Any, meta: Any, queue: Any, work: Any, row: Any, at: Any, used: Any, header: Any,
+    packed: Any,
+) -> bool:  # fmt: skip
     """Send a packet of one buffer with nothing left to do into the at-th buffer that was looked at, if
     it is of one piece, and put that as the used-th.
     """
@@ -182,56 +191,53 @@ def _simple(
     else:
         view(here + 8, 1, np.uint16)[0] = 0
     copy(here + header, byte_address(base, row, record.off), length)
-    vq.put_used(queue, used, i64(work[at]), header + length)
+    vring.put_used(queue, used, i64(work[at]), header + length, packed)
     return True
 
 
 @inline
-def _whole(meta: Any, row: Any) -> bool:
-    """Whether the packet's first buffer says what a buffer can."""
-    return i64(meta[row].off) <= i64(meta[row].end) <= BUF_STRIDE
-
-
-@kernel
-def tx(
-    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64,
-    memory: U64, port: U64, work: U64,
+def _packets(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queue: Any, memory: Any,
+    port: Any, work: Any, ready: Any, packed: Any,
 ) -> None:  # fmt: skip
+    """_send, by a queue of one layout."""
     available, fault = i64(0), i64(0)
     nobody = i64(TxCount.NO_PEER)
-    if vq.ready(queue):
-        available = vq.waiting(queue)
+    if ready:
+        available = vring.waiting(queue, packed)
         fault = -min(available, 0)
         nobody = i64(TxCount.RING_FULL)
-    ahead = max(0, min(available, idx.size))
-    _look_ahead(queue, memory, work, ahead)
-    base, header = address(data), i64(queue[vq.HEADER])
+    wanted = max(0, min(available, idx.size))
+    ahead = _look_ahead(queue, memory, work, wanted, packed)
+    if ahead < wanted:
+        available = i64(ahead)
+    base, header, since = address(data), i64(queue[vq.HEADER]), i64(queue[vq.NEXT])
     at, published = i64(0), i64(0)  # buffers used, and those of them given back already
     for i in range(idx.size):
         row = i64(idx[i])
         if fault:
-            _drop(meta, row, edge, i, count, i64(TxCount.BROKEN))
+            drop(meta, row, edge, i, count, i64(TxCount.BROKEN))
             continue
         if at >= available:
-            _drop(meta, row, edge, i, count, nobody)
+            drop(meta, row, edge, i, count, nobody)
             continue
-        if not _whole(meta, row):
-            _drop(meta, row, edge, i, count, i64(TxCount.REFUSED))
+        if not sound(meta, row):
+            drop(meta, row, edge, i, count, i64(TxCount.REFUSED))
             continue
         heads, used = i64(1), at - published
-        if at >= ahead or not _simple(base, meta, queue, work, row, at, used, header):
+        if at >= ahead or not _simple(base, meta, queue, work, row, at, used, header, packed):
             heads = _any(data, meta, queue, memory, work, row, used, available - published)
             if heads < 0:
                 if heads > UNSENT // 2:
                     fault = -heads
                 reason = i64(TxCount.BROKEN) if fault else UNSENT - heads
-                _drop(meta, row, edge, i, count, reason)
+                drop(meta, row, edge, i, count, reason)
                 continue
         count[TxCount.BYTES] += u64(i64(meta[row].end) - i64(meta[row].off) + i64(meta[row].rest))
         edge[i] = EDGE_HELD
         at += heads
         if at - published >= PUBLISH_EVERY:
-            vq.publish(queue, at - published)
+            vring.publish(queue, at - published, packed)
             published = at
     if guest_memory.gone(memory) and available > 0:
         at, published, fault = i64(0), i64(0), i64(vq.Fault.MEMORY)
@@ -242,10 +248,79 @@ def tx(
                 put_rest(pool, meta, row)
             put_one(pool, row)
     if at:
-        vq.publish(queue, at - published)
-        interrupt(queue, port, at)
+        vring.publish(queue, at - published, packed)
+        interrupt(queue, port, since)
     if fault:
         vq.give_up(queue, fault)
+
+
+@inline
+def _count(queue: Any, edge: Any) -> None:
+    """Count the packets that were sent by one of several queues."""
+    sent = i64(0)
+    for i in range(edge.size):
+        sent += i64(edge[i] == EDGE_HELD)
+    queue[vq.MOVED] += u64(sent)
+
+
+@kernel
+def _send(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queue: Any, memory: Any,
+    port: Any, work: Any,
+) -> None:  # fmt: skip
+    """Send packets by one queue, and free them; what is not sent has the edge DROP."""
+    ready = vq.ready(queue)  # before its layout is looked at
+    if ready and vring.is_packed(queue):
+        _packets(data, meta, idx, edge, count, pool, queue, memory, port, work, ready, True)
+    else:
+        _packets(data, meta, idx, edge, count, pool, queue, memory, port, work, ready, False)
+
+
+@kernel
+def _spread(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queues: Any, flows: Any,
+    memory: Any, port: Any, work: Any, n: Any,
+) -> None:  # fmt: skip
+    """Send packets by the n pairs that running has listed, each by its flow's."""
+    rows = view(address(work) + 8 * ROWS_AT, idx.size, np.uint32)
+    edges = view(address(work) + 8 * EDGES_AT, idx.size, np.uint8)
+    sort(data, meta, idx, flows, work, n, rows)
+    first = i64(0)
+    for pair in range(queues.shape[0] // 2):
+        end = i64(work[END_AT + pair])
+        if end > first:
+            _send(
+                data, meta, rows[first:end], edges[first:end], count, pool, queues[2 * pair], memory,
+                port, work,
+            )  # fmt: skip
+            _count(queues[2 * pair], edges[first:end])
+        first = end
+    mark(queues, flows, work, idx.size)
+    for i in range(idx.size):
+        edge[i] = edges[i64(work[PLACE_AT + i])]
+
+
+@kernel
+def tx(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queues: vq.Queues,
+    flows: Flows, memory: U64, port: U64, work: U64,
+) -> None:  # fmt: skip
+    alone, n = i64(0), i64(1)
+    if queues.shape[0] > 2:
+        n = running(queues, work)
+        if n == 1:
+            alone = i64(work[PAIRS_AT])
+    if n < 2:
+        port[ALONE] = u64(alone + 1)
+        _send(data, meta, idx, edge, count, pool, queues[2 * alone], memory, port, work)
+        if queues.shape[0] > 2:
+            _count(queues[2 * alone], edge)
+        return
+    if port[ALONE]:
+        alone = i64(port[ALONE]) - 1
+        gather(flows, queues[2 * alone], alone)
+        port[ALONE] = u64(0)
+    _spread(data, meta, idx, edge, count, pool, queues, flows, memory, port, work, n)
 
 
 NODE = Node("vhost-tx", tx, TxEdge, TxCount)

@@ -31,7 +31,7 @@ from vforward.io import shim, vhost_rx, virtio_rx, virtio_tx
 from vforward.io.libc import libc_address
 from vforward.io.port import Port, Tables, default_mac
 from vforward.io.vhost import LOOK_S
-from vforward.io.vhost_header import mirrored
+from vforward.io.vhost_header import mirrored, taken_whole
 from vforward.io.vhost_peers import Peers
 from vforward.io.virtio_memory import GUEST, DriverMemory
 from vforward.memory.pool import Pool
@@ -68,6 +68,7 @@ class VirtioPort(Port):
     ) -> None:
         self.path = path
         self.mtu = mtu
+        self.whole: NDArray[np.uint64] = np.zeros(1, np.uint64)
         self.features = vhost_frontend.FEATURES | (vhost_user.OFFLOADS if offloads else 0)
         self.queues = [driver.new(QUEUE), driver.new(QUEUE)]  # what we receive; what we send
         self._given_mac = mac
@@ -146,6 +147,7 @@ class VirtioPort(Port):
     def _attend(self, peer: socket.socket, endpoint: Endpoint) -> None:
         talk = Talk(peer, lambda: endpoint.wait(peer, ANSWER_S))
         features = vhost_frontend.negotiate(talk, self.features)
+        self.whole[0] = taken_whole(mirrored(features))  # a store; the worker reads it each time
         with self._eventfds() as (kicks, calls), self._memory() as memory:
             rings = []
             for k, queue in enumerate(self.queues):

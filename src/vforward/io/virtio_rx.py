@@ -26,20 +26,17 @@ from vforward.io.vhost_copy import CHAIN_PIECES, PIECES_AT, SLOTS, copy_in
 from vforward.io.vhost_header import take_over
 from vforward.io.vhost_rx import (
     BELL,
-    DRAIN_EVERY,
-    EPOLL,
-    EPOLL_EVENTS,
-    EPOLL_WAIT,
     ETHERNET,
-    EVENTS,
     IDLE_POLLS,
     LINE,
     NUMBER,
+    POLLS,
     PUBLISH_EVERY,
     RING,
+    forget_kicks,
 )
 from vforward.jit.atomics import load_once16, load_once64
-from vforward.jit.intrinsics import address, ask_read, call2, call4, copy, view2
+from vforward.jit.intrinsics import address, ask_read, call2, copy, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_ROOM, HEADROOM, NIL, U64, Counts, Data, Edges, Meta, Rows
 from vforward.memory.buffer import begin_packet, byte_address, packet_bytes
@@ -68,14 +65,12 @@ class RxCount(Labels):
 
 
 @inline
-def _idle(queue: Any, port: Any) -> None:
+def _idle(queue: Any) -> None:
     """Nothing has come. See io.vhost_rx."""
     polls = i64(queue[vq.IDLE]) + 1
     queue[vq.IDLE] = u64(polls)
     if polls == IDLE_POLLS:
         driver.ask_for_calls(queue)
-    if polls >= IDLE_POLLS and polls % DRAIN_EVERY == 0:
-        call4(i64(port[EPOLL_WAIT]), i64(port[EPOLL]), i64(port[EVENTS]), EPOLL_EVENTS, 0)
 
 
 @inline
@@ -196,12 +191,14 @@ def rx(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64, port: U64,
     work: U64,
 ) -> int:  # fmt: skip
+    forget_kicks(port)
     if not vq.ready(queue):
         return 0
     waiting = driver.waiting(queue)
     if waiting == 0:
-        _idle(queue, port)
+        _idle(queue)
         return 0
+    port[POLLS] = u64(0)
     _busy(queue)
     fault = -min(waiting, 0)
     n = min(waiting, SLOTS)

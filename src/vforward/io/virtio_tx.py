@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from vforward.graph.node import INFO, Labels, Node
-from vforward.io.port import TxEdge
+from vforward.io.port import TxEdge, drop
 from vforward.io.vhost_copy import CHAIN_PIECES, HEADER_AT, PIECES_AT, copy_out
 from vforward.io.vhost_header import leave
 from vforward.io.vhost_rx import LINE, PUBLISH_EVERY
@@ -25,7 +25,6 @@ from vforward.io.virtio_rx import HEADER, kick
 from vforward.jit.intrinsics import address, ask_write, copy, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
-    BUF_STRIDE,
     CHAINED,
     CSUM_PARTIAL,
     EDGE_HELD,
@@ -37,7 +36,7 @@ from vforward.layout import (
     Meta,
     Rows,
 )
-from vforward.memory.buffer import byte_address
+from vforward.memory.buffer import byte_address, sound
 from vforward.memory.chain import length as chain_length
 from vforward.memory.pool import put_one, put_rest
 from vforward.rings import virtqueue as vq
@@ -52,13 +51,6 @@ class TxCount(Labels):
     NO_PEER = 2, "nobody is there, or not ready"
     REFUSED = 3, "its checksum, segmentation or length fields are bad, or the device takes no such"
     BROKEN = 4, "the queue was given up: what the peer wrote cannot be right"
-
-
-@inline
-def _drop(meta: Any, row: Any, edge: Any, i: Any, count: Any, reason: Any) -> None:
-    meta[row].reason = reason
-    edge[i] = TxEdge.DROP
-    count[reason] += u64(1)
 
 
 @inline
@@ -115,12 +107,6 @@ def _simple(base: Any, meta: Any, queue: Any, row: Any, at: Any) -> bool:
     return True
 
 
-@inline
-def _whole(meta: Any, row: Any) -> bool:
-    """Whether the packet's first buffer says what a buffer can."""
-    return i64(meta[row].off) <= i64(meta[row].end) <= BUF_STRIDE
-
-
 @kernel
 def tx(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64, port: U64,
@@ -140,16 +126,16 @@ def tx(
     for i in range(idx.size):
         row = i64(idx[i])
         if at >= room:
-            _drop(meta, row, edge, i, count, nobody)
+            drop(meta, row, edge, i, count, nobody)
             continue
-        if not _whole(meta, row):
-            _drop(meta, row, edge, i, count, i64(TxCount.REFUSED))
+        if not sound(meta, row):
+            drop(meta, row, edge, i, count, i64(TxCount.REFUSED))
             continue
         n = i64(1)
         if not _simple(base, meta, queue, row, at):
             n = _any(data, meta, queue, work, row, at, room - at)
             if n < 0:
-                _drop(meta, row, edge, i, count, -n)
+                drop(meta, row, edge, i, count, -n)
                 continue
         driver.offer(queue, sent - published, driver.lend(queue, at, n))
         count[TxCount.BYTES] += u64(i64(meta[row].end) - i64(meta[row].off) + i64(meta[row].rest))

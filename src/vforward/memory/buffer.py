@@ -44,6 +44,12 @@ def buffer_bytes(meta: Any, row: Any) -> Any:
 
 
 @inline
+def sound(meta: Any, row: Any) -> bool:
+    """Whether the record says of its own buffer what a buffer can: of it alone, not of a chain."""
+    return i64(meta[row].off) <= i64(meta[row].end) <= BUF_STRIDE
+
+
+@inline
 def packet_bytes(meta: Any, row: Any) -> Any:
     """Bytes of the packet whose first buffer this is."""
     return buffer_bytes(meta, row) + i64(meta[row].rest)

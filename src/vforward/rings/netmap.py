@@ -51,26 +51,33 @@ from vforward.rings.netmap_sync import (
 READ, WRITE, ERROR = select.POLLIN, select.POLLOUT, select.POLLERR
 LONGEST = layout.MAX_FRAGS * layout.BUF_SIZE
 TX, RX = layout.TX, layout.RX
+ANSWER_S = 60.0
+"""For the server to answer: one whose first port this is may have to compile what switches."""
+
+
+class NoServer(PortError):
+    """Nobody listens at the netmap server's socket, or answers."""
 
 
 def open(name: str, *, extra: int = 0, path: Path | None = None) -> Port:
     """Open a port by its name (netmap_names): it is this program's alone until it closes it.
 
     extra: buffers beyond those in the rings (port.extra has them). path: the server's socket.
-    Raises PortError.
+    Raises PortError, NoServer among them.
     """
     wanted = parse(name)
     asked = Request(REGISTER, str(wanted.name), wanted.tx_slots, wanted.rx_slots, extra)
     where = path or socket_path()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(ANSWER_S)
     try:
         connection.connect(str(where))
         connection.send(asked.packed())
         data, descriptors, _, _ = socket.recv_fds(connection, REPLY_SIZE + 1, DESCRIPTORS)
     except OSError as error:
         connection.close()
-        raise PortError(
-            f"netmap port {name}: no server at {where} ({error.strerror}); "
+        raise NoServer(
+            f"netmap port {name}: no server at {where} ({error.strerror or error}); "
             "start one: vforward netmap-serve"
         ) from error
     try:
@@ -138,6 +145,11 @@ class Port:
         for descriptor in (self._memfd, self.woken, self.wakes):
             os.close(descriptor)
         self._memfd = -1
+
+    @property
+    def connection(self) -> int:
+        """The descriptor of the connection to the server: poll(2) says POLLHUP when that is gone."""
+        return self._connection.fileno()
 
     def buffer(self, index: int) -> NDArray[np.uint8]:
         """A buffer's bytes. Raises IndexError for an index that is none."""
@@ -227,13 +239,18 @@ class Port:
         """Wait for a wakeup. Returns False after that time. Raises PortError: the server is gone."""
         poller = select.poll()
         poller.register(self.woken, READ)
-        poller.register(self._connection, 0)
+        poller.register(self.connection, 0)
         found = dict(poller.poll(None if seconds is None else seconds * 1000))
-        if self._connection.fileno() in found:
-            raise PortError(f"netmap port {self.name}: the server is gone")
+        gone = self.connection in found
         if self.woken in found:
-            with contextlib.suppress(BlockingIOError):
+            try:
                 os.read(self.woken, 4096)
+            except BlockingIOError:
+                pass
+            except ConnectionError:  # a killed server's sockets end one after the other
+                gone = True
+        if gone:
+            raise PortError(f"netmap port {self.name}: the server is gone")
         return bool(found)
 
     def fileno(self) -> int:

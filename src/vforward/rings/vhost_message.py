@@ -48,6 +48,8 @@ class Request(IntEnum):
     SET_PROTOCOL_FEATURES = 16
     GET_QUEUE_NUM = 17
     SET_VRING_ENABLE = 18
+    GET_INFLIGHT_FD = 31
+    SET_INFLIGHT_FD = 32
 
 
 class BadPeer(VforwardError):

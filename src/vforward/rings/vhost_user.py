@@ -6,9 +6,12 @@ packets are others' work (rings.virtqueue).
 
 Queue 2k is the guest's k-th receive queue, 2k + 1 its k-th transmit queue. A queue runs from when all
 that it needs is there: memory, size, addresses, a kick, and that it is enabled. It is stopped, and
-a quiet point waited for, before anything of that changes. Where it goes on is read in its own
-memory (virtqueue.resume): the index that the peer sends is what this would say, or it is wrong, as
-it is after some reconnections.
+a quiet point waited for, before anything of that changes. What the guest has sent by a queue before it
+disables it is taken first; what it puts there later waits until it enables it again.
+
+Where a split queue goes on is read in its own memory (virtqueue.resume): the index that the peer sends
+is what this would say, or it is wrong, as it is after some reconnections. A packed queue's memory does
+not say it: the peer does, or the region that it keeps for us (rings.vhost_inflight).
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vforward.rings import position, vhost_inflight, vring
 from vforward.rings import virtqueue as vq
+from vforward.rings.eventfd import is_eventfd, what_is
+from vforward.rings.vhost_device import Device, Mapped
 from vforward.rings.vhost_message import (
     ADDRESS,
     INDEX,
@@ -35,7 +39,6 @@ from vforward.rings.vhost_message import (
     VERSION,
     BadPeer,
     Message,
-    Region,
     Request,
     regions,
 )
@@ -47,46 +50,20 @@ FEATURES = (
     | MRG_RXBUF
     | 1 << 28  # INDIRECT_DESC
     | vq.EVENT_IDX
+    | vq.RING_PACKED
     | 1 << 35  # IN_ORDER
 )
 """What is done here for every peer. VERSION_1 always: without it DPDK's driver sends no features."""
 OFFLOADS = sum(1 << bit for bit in (0, 1, 7, 8, 9, 11, 12, 13))
 """CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, HOST_TSO4, HOST_TSO6, HOST_ECN."""
-PROTOCOL_MQ, PROTOCOL_REPLY_ACK = 1 << 0, 1 << 3
+MQ = 1 << 22
+"""For a device with several pairs of queues."""
+PROTOCOL_MQ, PROTOCOL_REPLY_ACK, PROTOCOL_INFLIGHT_SHMFD = 1 << 0, 1 << 3, 1 << 12
+PROTOCOL = PROTOCOL_MQ | PROTOCOL_REPLY_ACK | PROTOCOL_INFLIGHT_SHMFD
 ALIGNED = {vq.DESC: 16, vq.AVAIL: 2, vq.USED: 4}
-EVENTFD = "anon_inode:[eventfd]"
-
-
-class Mapped(NamedTuple):
-    """A region, and where it lies here."""
-
-    region: Region
-    here: int
-
-
-class Device(Protocol):
-    """What a session works on."""
-
-    queues: list[NDArray[np.uint64]]
-    features: int
-
-    def map(self, wanted: list[Region], fds: list[int]) -> list[Mapped]:
-        """Map a guest's memory, in place of what was. Descriptors stay the caller's. Raises BadPeer."""
-
-    def unmap(self) -> None:
-        """Forget the guest's memory. No queue runs."""
-
-    def gone(self) -> bool:
-        """Whether memory was taken away while it was used."""
-
-    def watch(self, fd: int) -> None:
-        """Wake the worker when this eventfd is written."""
-
-    def unwatch(self, fd: int) -> None:
-        """No longer: it is about to be closed. Harmless when it is not watched."""
-
-    def quiesce(self) -> None:
-        """Return when the worker has come to a quiet point."""
+ALIGNED_PACKED = {vq.DESC: 16, vq.AVAIL: 4, vq.USED: 4}
+FINISH_POINTS = 64
+"""Quiet points at most that are awaited for what a guest has sent by a queue that it disables."""
 
 
 @dataclass(eq=False)
@@ -97,6 +74,8 @@ class Queue:
     words: NDArray[np.uint64]
     size: int = 0
     addresses: dict[int, int] = field(default_factory=dict)  # DESC, AVAIL, USED: the peer's own
+    base: int = position.START  # of a packed queue: where it goes on
+    known: bool = False  # whether base is newer than what the peer keeps
     kicked: bool = False
     enabled: bool = False
     fds: dict[int, int] = field(default_factory=dict)  # by the request that brought them
@@ -113,9 +92,10 @@ class Session:
     def __init__(self, device: Device) -> None:
         self._device = device
         self.queues = [Queue(i, words) for i, words in enumerate(device.queues)]
-        self.features = device.features
+        self.features = device.features & ~vq.RING_PACKED  # until the peer says
         self.protocol_features = 0
         self._mapped: list[Mapped] = []
+        self._kept, self._kept_here = vhost_inflight.NOTHING, 0
 
     def handle(self, message: Message) -> Message | None:
         """Do what the message asks. Returns the reply, if there is one. Raises BadPeer."""
@@ -123,6 +103,8 @@ class Session:
         if do is None:
             raise BadPeer("request", f"{message.name} is not known here, nor was it offered")
         answer = do(self, message)
+        if isinstance(answer, Message):
+            return answer
         if answer is None:
             asked = message.flags & NEED_REPLY and self.protocol_features & PROTOCOL_REPLY_ACK
             answer = U64.pack(0) if asked else None
@@ -155,6 +137,7 @@ class Session:
     def _set_features(self, message: Message) -> None:
         (features,) = message.unpack(U64)
         self.features = _offered("features", features, self._device.features)
+        self._device.agreed(self.features)
         running = [queue for queue in self.queues if queue.running]
         self._stop(running)  # a change under way, between one pair of queues and the next
         self._update()
@@ -176,8 +159,7 @@ class Session:
 
     def _set_size(self, message: Message) -> None:
         queue, size = self._numbered(message)
-        if not 1 <= size <= vq.SIZE_MAX or size & (size - 1):
-            raise BadPeer("queue", f"a queue of {size} descriptors: not a power of two in range")
+        self._check_size(size)
         self._stop([queue])
         queue.size = size
         self._update()
@@ -190,16 +172,24 @@ class Session:
         self._update()
 
     def _set_base(self, message: Message) -> None:
-        self._numbered(message)  # see the module
+        queue, base = self._numbered(message)
+        self._stop([queue])
+        # Where to look, and above it, not from all, the position of what it has not got back. What
+        # another device had taken, and not given back, is taken again.
+        queue.base = base >> 16 or base
+        self._update()
 
     def _get_base(self, message: Message) -> bytes:
         queue, _ = self._numbered(message)
         self._stop([queue])
         queue.kicked = False
-        return STATE.pack(queue.index, int(queue.words[vq.NEXT]))
+        base = queue.base << 16 | queue.base if self._packed else int(queue.words[vq.NEXT])
+        return STATE.pack(queue.index, base)
 
     def _set_enable(self, message: Message) -> None:
         queue, enabled = self._numbered(message)
+        if not enabled and queue.index % 2 and queue.running:
+            self._finish(queue.words)
         queue.enabled = bool(enabled)
         self._update()
 
@@ -226,17 +216,43 @@ class Session:
         self._keep(queue, message.request, fd)
 
     def _get_protocol_features(self, _: Message) -> bytes:
-        return U64.pack(PROTOCOL_MQ | PROTOCOL_REPLY_ACK)
+        return U64.pack(PROTOCOL)
 
     def _set_protocol_features(self, message: Message) -> None:
         (features,) = message.unpack(U64)
-        ours = PROTOCOL_MQ | PROTOCOL_REPLY_ACK
-        self.protocol_features = _offered("protocol features", features, ours)
+        self.protocol_features = _offered("protocol features", features, PROTOCOL)
 
     def _get_queue_num(self, _: Message) -> bytes:
         return U64.pack(len(self.queues) // 2)
 
+    def _get_inflight(self, message: Message) -> Message:
+        wanted = vhost_inflight.unpack(message, len(self.queues))
+        payload, fd = vhost_inflight.create(wanted, packed=self._packed)
+        return Message(message.request, VERSION | REPLY, payload, [fd])
+
+    def _set_inflight(self, message: Message) -> None:
+        kept = vhost_inflight.unpack(message, len(self.queues))
+        fd = message.take_fd()
+        try:
+            self._stop(self.queues)
+            self._kept_here = 0
+            self._kept_here = self._device.map_kept(kept.size, kept.offset, fd)
+        finally:
+            os.close(fd)
+        self._kept = kept
+        for queue in self.queues:
+            queue.known = False
+        self._update()
+
     # What they have in common.
+
+    @property
+    def _packed(self) -> bool:
+        return bool(self.features & vq.RING_PACKED)
+
+    def _check_size(self, size: int) -> None:
+        if not 1 <= size <= vq.SIZE_MAX or (size & (size - 1) and not self._packed):
+            raise BadPeer("queue", f"a queue of {size} descriptors: not a power of two in range")
 
     def _queue(self, index: int) -> Queue:
         if index >= len(self.queues):
@@ -254,10 +270,10 @@ class Session:
         if word & NO_FD:
             return queue, -1
         fd = message.take_fd()
-        kind = str(Path(f"/proc/self/fd/{fd}").readlink())
-        if kind != EVENTFD:
+        if not is_eventfd(fd):
+            text = f"{message.name}: {what_is(fd)} instead of an eventfd"
             os.close(fd)
-            raise BadPeer("descriptor", f"{message.name}: {kind} instead of an eventfd")
+            raise BadPeer("descriptor", text)
         return queue, fd
 
     def _keep(self, queue: Queue, request: int, fd: int) -> None:
@@ -269,12 +285,24 @@ class Session:
         if fd >= 0:
             queue.fds[request] = fd
 
+    def _finish(self, words: NDArray[np.uint64]) -> None:
+        """Wait until the worker has taken what is in a queue now, if that is soon."""
+        left = int(vring.available(words))
+        end = int(vring.number(words)) + left
+        for _ in range(FINISH_POINTS):
+            taken = left - ((end - int(vring.number(words))) & 0xFFFF)
+            if not (vq.ready(words) and 0 <= taken < left):
+                return
+            self._device.quiesce()
+
     def _stop(self, queues: list[Queue]) -> None:
         running = [queue for queue in queues if queue.running]
         for queue in running:
             queue.words[vq.STATE] = vq.OFF
         if running:
             self._device.quiesce()
+        for queue in running:
+            queue.base = int(queue.words[vq.NEXT])
 
     def _update(self) -> None:
         """Start and stop queues, as they now can or cannot run."""
@@ -288,6 +316,7 @@ class Session:
                 self._stop([queue])
 
     def _start(self, queue: Queue) -> None:
+        self._check_size(queue.size)  # once more: there may be other features now
         words = queue.words
         for part, where in queue.addresses.items():
             words[part] = self._locate(where, part, queue.size)
@@ -295,15 +324,18 @@ class Session:
         words[vq.FEATURES] = self.features
         words[vq.HEADER] = 12 if self.features & (VERSION_1 | MRG_RXBUF) else 10
         words[vq.CALL] = np.int64(queue.fds.get(Request.SET_VRING_CALL, -1)).view(np.uint64)
-        vq.resume(words)
+        region = self._kept.place(self._kept_here, queue.index, queue.size, packed=self._packed)
+        vhost_inflight.resume(words, region, queue.base, known=queue.known)
+        queue.known = True
         vq.start(words)
 
     def _locate(self, where: int, part: int, size: int) -> int:
         """Where a part of a queue lies here, by the peer's own address. Raises BadPeer."""
         n = vq.part_bytes(part, size, self.features)
+        aligned = (ALIGNED_PACKED if self._packed else ALIGNED)[part]
         for region, here in self._mapped:
             off = where - region.user
-            if off >= 0 and off + n <= region.size and not (here + off) % ALIGNED[part]:
+            if off >= 0 and off + n <= region.size and not (here + off) % aligned:
                 return here + off
         raise BadPeer("memory", f"part of a queue, at {where:#x}, is not in the shared memory")
 
@@ -314,7 +346,7 @@ def _offered(what: str, asked: int, ours: int) -> int:
     return asked
 
 
-_HANDLERS: dict[int, Callable[[Session, Message], bytes | None]] = {
+_HANDLERS: dict[int, Callable[[Session, Message], bytes | Message | None]] = {
     Request.GET_FEATURES: Session._get_features,
     Request.SET_FEATURES: Session._set_features,
     Request.SET_OWNER: Session._nothing,
@@ -331,4 +363,6 @@ _HANDLERS: dict[int, Callable[[Session, Message], bytes | None]] = {
     Request.SET_PROTOCOL_FEATURES: Session._set_protocol_features,
     Request.GET_QUEUE_NUM: Session._get_queue_num,
     Request.SET_VRING_ENABLE: Session._set_enable,
+    Request.GET_INFLIGHT_FD: Session._get_inflight,
+    Request.SET_INFLIGHT_FD: Session._set_inflight,
 }

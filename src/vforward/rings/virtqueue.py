@@ -7,9 +7,11 @@ Virtual I/O Device (VIRTIO) 1.2, section 2.7. Little-endian, as are the machines
     avail   flags u16, idx u16, heads u16[size], used_event u16                          (driver)
     used    flags u16, idx u16, {head u32, length u32}[size], avail_event u16            (device)
 
-    queue   u64[QUEUE_WORDS], private to this process
+    queue   u64[QUEUE_WORDS], private to this process; a device has several: queues u64[n, QUEUE_WORDS]
             STATE   OFF or READY (control plane), BROKEN (worker): what the driver wrote cannot be right
             NEXT    buffers ever used, modulo 2**16: used.idx, and the next in avail
+            MOVED   packets, by who uses several queues
+            FIRST, LAST, REGION, COUNT    of packed queues (rings.packed)
             others  set by the control plane while STATE is not READY and no worker is in here
 
 The driver is not trusted. A word of its memory is read once and bounded before it is used; every
@@ -23,7 +25,7 @@ used.idx alone says where the device is: what was not used when it died is there
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,15 +41,18 @@ from vforward.jit.atomics import (
 )
 from vforward.jit.intrinsics import address, view
 from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.layout import ArrayOf
 from vforward.rings.guest_memory import locate
 
 # Words of a queue. DESC, AVAIL, USED: addresses here, of as many bytes as SIZE says.
-STATE, SIZE, DESC, AVAIL, USED, NEXT, FEATURES, HEADER, CALL, FAULT, IDLE = range(11)
+STATE, SIZE, DESC, AVAIL, USED, NEXT, FEATURES, HEADER, CALL, FAULT, IDLE, MOVED = range(12)
+FIRST, LAST, REGION, COUNT = range(12, 16)
 QUEUE_WORDS = 16
 OFF, READY, BROKEN = 0, 1, 2
+Queues = Annotated[NDArray[np.uint64], ArrayOf(np.uint64, QUEUE_WORDS)]
 
 # Bits of FEATURES, numbered as in section 6.
-EVENT_IDX = 1 << 29
+EVENT_IDX, RING_PACKED = 1 << 29, 1 << 34
 
 DESCRIPTOR = 16
 F_NEXT, F_WRITE, F_INDIRECT = 1, 2, 4
@@ -82,15 +87,17 @@ FAULTS = {
 }
 
 
-def new() -> NDArray[np.uint64]:
-    """A queue that is OFF."""
-    return np.zeros(QUEUE_WORDS, np.uint64)
+def new(n: int) -> NDArray[np.uint64]:
+    """u64[n, QUEUE_WORDS]: n queues that are OFF."""
+    return np.zeros((n, QUEUE_WORDS), np.uint64)
 
 
 def part_bytes(part: int, size: int, features: int) -> int:
     """How long DESC, AVAIL or USED of a queue is."""
     if part == DESC:
         return EACH[DESC] * size
+    if features & RING_PACKED:
+        return 4
     return 4 + EACH[part] * size + (2 if features & EVENT_IDX else 0)
 
 
@@ -129,6 +136,36 @@ def descriptor(table: Any, number: Any) -> Any:
     return load_once64(at), word & 0xFFFFFFFF, word >> 32 & 0xFFFF, word >> 48 & 0xFFFF
 
 
+@inline
+def look(queue: Any, k: Any) -> Any:
+    """The k-th available buffer: (head, address u64, length i64, flags i64), of its first descriptor but
+    the head. flags is -1 if there is no such descriptor.
+    """
+    number = head(queue, k)
+    if number >= i64(queue[SIZE]):
+        return number, u64(0), i64(0), i64(-1)
+    where, length, flags, _ = descriptor(i64(queue[DESC]), number)
+    return number, where, length, flags
+
+
+@inline
+def add_piece(
+    memory: Any, pieces: Any, used: Any, where: Any, length: Any, flags: Any, writable: Any
+) -> Any:
+    """Append what a descriptor says to pieces[used:]. Returns how many there are then, or -Fault."""
+    if (flags & F_WRITE != 0) != writable:
+        return -i64(Fault.DIRECTION)
+    if length == 0:
+        return i64(used)
+    here = locate(memory, where, length)
+    if here == 0:
+        return -i64(Fault.ADDRESS)
+    if used == PIECES_MAX:
+        return -i64(Fault.LENGTH)
+    pieces[used, 0], pieces[used, 1] = here, length
+    return i64(used) + 1
+
+
 @kernel
 def read_chain(queue: Any, memory: Any, pieces: Any, used: Any, number: Any, writable: Any) -> Any:
     """Append the memory of the buffer that begins with descriptor number to pieces[used:].
@@ -149,17 +186,8 @@ def read_chain(queue: Any, memory: Any, pieces: Any, used: Any, number: Any, wri
                 return -i64(Fault.ADDRESS)
             number = 0
             continue
-        if (flags & F_WRITE != 0) != writable:
-            return -i64(Fault.DIRECTION)
-        if length:
-            here = locate(memory, where, length)
-            if here == 0:
-                return -i64(Fault.ADDRESS)
-            if used == PIECES_MAX:
-                return -i64(Fault.LENGTH)
-            pieces[used, 0], pieces[used, 1] = here, length
-            used += 1
-        if not flags & F_NEXT:
+        used = add_piece(memory, pieces, used, where, length, flags, writable)
+        if used < 0 or not flags & F_NEXT:
             return i64(used)
         number = following
     return -i64(Fault.LENGTH)
@@ -183,14 +211,14 @@ def publish(queue: Any, n: Any) -> None:
 
 
 @inline
-def wants_call(queue: Any, n: Any) -> bool:
-    """Whether the driver is to be interrupted for the n buffers just published (section 2.7.7)."""
+def wants_call(queue: Any, since: Any) -> bool:
+    """Whether the driver is to be interrupted for what was published since NEXT was that (2.7.7)."""
     fence()  # used.idx is out before the driver's wish is read: it does the same the other way round
     avail = i64(queue[AVAIL])
     if not queue[FEATURES] & u64(EVENT_IDX):
         return load_once16(avail) & u64(1) == u64(0)
     event = i64(load_once16(avail + 4 + 2 * i64(queue[SIZE])))
-    return (i64(queue[NEXT]) - event - 1) & 0xFFFF < n
+    return (i64(queue[NEXT]) - event - 1) & 0xFFFF < (i64(queue[NEXT]) - since) & 0xFFFF
 
 
 @kernel

@@ -23,7 +23,7 @@ from vforward.graph import arcs, emit
 from vforward.graph.node import INFO, Labels, Node
 from vforward.jit.be import load16, store16
 from vforward.jit.intrinsics import address, copy
-from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import (
     CSUM_PARTIAL,
     HEADROOM,
@@ -38,8 +38,7 @@ from vforward.layout import (
     Rows,
 )
 from vforward.memory.buffer import byte_address, packet_bytes
-from vforward.memory.chain import begin_chain
-from vforward.memory.pool import put_one, put_rest, take_one
+from vforward.memory.cut import copy_payload, cut, forward, take_pieces
 from vforward.packet import ip4
 from vforward.packet.checksum import complete, sum_bytes
 from vforward.tables.adjacency import Adjacencies
@@ -95,38 +94,6 @@ def _copy_options(data: Any, row: Any, l3: Any, to: Any, at: Any) -> Any:
     return n
 
 
-@inline
-def _forward(meta: Any, row: Any, at: Any, n: Any) -> Any:
-    """The place (row, off) n bytes behind a place of a packet that has so many."""
-    at += n
-    while at > i64(meta[row].end):
-        at -= i64(meta[row].end)
-        row = i64(meta[row].next)
-        at += i64(meta[row].off)
-    return row, at
-
-
-@kernel
-def _copy_payload(data: Any, meta: Any, source: Any, at: Any, to: Any, to_at: Any, n: Any) -> Any:
-    """Copy n bytes of one packet to another that has room; returns the source's next place."""
-    base = address(data)
-    while n > 0:
-        if at >= i64(meta[source].end):
-            source = i64(meta[source].next)
-            at = i64(meta[source].off)
-            continue
-        if to_at >= i64(meta[to].end):
-            to = i64(meta[to].next)
-            to_at = i64(meta[to].off)
-            continue
-        part = min(n, min(i64(meta[source].end) - at, i64(meta[to].end) - to_at))
-        copy(byte_address(base, to, to_at), byte_address(base, source, at), part)
-        at += part
-        to_at += part
-        n -= part
-    return source, at
-
-
 @kernel
 def _finish(data: Any, row: Any, l3: Any, header: Any, length: Any, fragment: Any) -> None:
     """Write what pieces' headers do not have in common, and the checksum."""
@@ -135,50 +102,6 @@ def _finish(data: Any, row: Any, l3: Any, header: Any, length: Any, fragment: An
     store16(data, row, l3 + ip4.FRAGMENT, fragment)
     store16(data, row, l3 + ip4.CHECKSUM, 0)
     store16(data, row, l3 + ip4.CHECKSUM, sum_bytes(data, row, l3, header) ^ 0xFFFF)
-
-
-@kernel
-def _cut(meta: Any, pool: Any, row: Any, end: Any) -> None:
-    """End a packet where so many bytes of its first buffer's start are behind; free what is over."""
-    left = end
-    last = row
-    while left > i64(meta[last].end) - i64(meta[last].off):
-        left -= i64(meta[last].end) - i64(meta[last].off)
-        last = i64(meta[last].next)
-    meta[last].end = i64(meta[last].off) + left
-    put_rest(pool, meta, last)
-    meta[row].rest = end - (i64(meta[row].end) - i64(meta[row].off))
-
-
-@kernel
-def _give_back(meta: Any, pool: Any, piece: Any) -> None:
-    """Give back pieces, each of which names the next by its scratch."""
-    while piece != NIL:
-        following = i64(meta[piece].scratch)
-        put_rest(pool, meta, piece)
-        put_one(pool, piece)
-        piece = following
-
-
-@kernel
-def _take_pieces(meta: Any, pool: Any, n: Any, longest: Any, last: Any, port: Any) -> Any:
-    """Take buffers for n pieces, of which the last has fewer bytes; each names the next by scratch.
-
-    Returns the first, or NIL when the pool ran out; then none was taken.
-    """
-    piece = i64(NIL)
-    for k in range(n):
-        row = take_one(pool)
-        if row == NIL:
-            _give_back(meta, pool, piece)
-            return i64(NIL)
-        meta[row].scratch = piece
-        if not begin_chain(meta, pool, row, longest if k else last, port):
-            put_one(pool, row)
-            _give_back(meta, pool, piece)
-            return i64(NIL)
-        piece = row
-    return piece
 
 
 @kernel
@@ -191,7 +114,7 @@ def _fill(
     header = ip4.HEADER + kept
     word = load16(data, row, l3 + ip4.FRAGMENT)
     start = l3 + (i64(data[row, l3]) & 15) * 4
-    source, at = _forward(meta, row, start, first)
+    source, at = forward(meta, row, start, first)
     offset = ((word & ip4.OFFSET_MASK) << 3) + first
     base = address(data)
     while piece != NIL:
@@ -203,7 +126,7 @@ def _fill(
         copy(byte_address(base, piece, HEADROOM), byte_address(base, row, off), link + ip4.HEADER)
         _copy_options(data, row, l3, piece, HEADROOM + link + ip4.HEADER)
         n = packet_bytes(meta, piece) - link - header
-        source, at = _copy_payload(data, meta, source, at, piece, HEADROOM + link + header, n)
+        source, at = copy_payload(data, meta, source, at, piece, HEADROOM + link + header, n)
         more = word & ip4.MORE_FRAGMENTS if following == NIL else ip4.MORE_FRAGMENTS
         flags = word & ~(ip4.OFFSET_MASK | ip4.MORE_FRAGMENTS) | more
         _finish(data, piece, HEADROOM + link, header, header + n, flags | offset >> 3)
@@ -238,7 +161,7 @@ def _fragment(
         return i64(Count.NO_ROOM)
     headers = link + ip4.HEADER + kept
     last = payload - first - (n - 1) * even
-    piece = _take_pieces(meta, pool, n, headers + even, headers + last, meta[row].rx_port)
+    piece = take_pieces(meta, pool, n, headers + even, headers + last, meta[row].rx_port)
     if piece == NIL:
         return i64(Count.NO_BUFFER)
     # Only a checksum behind the header: in it, a virtual machine would have us change its length.
@@ -249,7 +172,7 @@ def _fragment(
     if meta[row].flags & SELF_MADE and plain and load16(data, row, l3 + ip4.IDENT) == 0:
         store16(data, row, l3 + ip4.IDENT, i64(count[Count.FRAGMENTS]) & 0xFFFF)
     _fill(data, meta, row, kept, first, piece, features, emitted)
-    _cut(meta, pool, row, link + header + first)
+    cut(meta, pool, row, link + header + first)
     _finish(data, row, l3, header, header + first, word | ip4.MORE_FRAGMENTS)
     count[Count.FRAGMENTS] += u64(n + 1)
     return i64(-1)

@@ -5,12 +5,13 @@ RFC 1812 sections 5.3.1 (TTL) and 4.2.2.9; RFC 1624 (incremental checksum); RFC 
 Starts the arc of ip4-output features.
 
 A packet that is to be fragmented leaves as if it were forwarded: ip4-fragment starts the arc then.
-A super-frame is as long as its longest segment; one that is too long is not cut up here.
+A super-frame is as long as its longest segment; if that is too long it is cut into segments, and these
+into fragments.
 
 Reads   meta.l3, end, rest, flags, adjacency, gso_size; TTL, checksum
 Writes  TTL, checksum; the link-layer header; meta.off, tx_port, features;
         scratch (what icmp4-error needs), for packets that leave by ERROR
-Drops   see Count
+Drops   nothing
 """
 
 from __future__ import annotations
@@ -29,17 +30,16 @@ from vforward.tables.adjacency import Adjacencies, put_header
 class Edge(Labels):
     """Ways out, besides those of the arc."""
 
-    DROP = 0, "see the counters"
-    ERROR = 1, "the sender is to be told: wire to icmp4-error"
-    FRAGMENT = 2, "longer than the MTU, and may be fragmented: wire to ip4-fragment"
+    ERROR = 0, "the sender is to be told: wire to icmp4-error"
+    FRAGMENT = 1, "longer than the MTU, and may be fragmented: wire to ip4-fragment"
+    SEGMENT = 2, "a super-frame whose segments are: wire to segment, and that to ip4-fragment"
 
 
 class Count(Labels):
     """Reasons."""
 
-    SEGMENT_TOO_BIG = 0, "a super-frame without DF whose segments are longer than the MTU"
-    EXPIRED = 1, "its TTL ran out; ICMP tells the sender", INFO
-    TOO_BIG = 2, "longer than the MTU with DF set; ICMP tells the sender", INFO
+    EXPIRED = 0, "its TTL ran out; ICMP tells the sender", INFO
+    TOO_BIG = 1, "longer than the MTU with DF set; ICMP tells the sender", INFO
 
 
 ASIDE = EDGE_HELD
@@ -70,11 +70,7 @@ def _way(data: Any, meta: Any, row: int, count: Any, mtu: int, expired: bool) ->
         count[Count.TOO_BIG] += u64(1)
         meta[row].scratch = mtu << 16 | TOO_BIG_ICMP
         return i64(Edge.ERROR)
-    if meta[row].flags & GSO:
-        count[Count.SEGMENT_TOO_BIG] += u64(1)
-        meta[row].reason = Count.SEGMENT_TOO_BIG
-        return i64(Edge.DROP)
-    return i64(Edge.FRAGMENT)
+    return i64(Edge.SEGMENT if meta[row].flags & GSO else Edge.FRAGMENT)
 
 
 @inline
@@ -104,7 +100,7 @@ def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacenc
         edge[i] = arcs.EDGE_END
         if expired or longest > i64(to.mtu):
             edge[i] = _way(data, meta, row, count, i64(to.mtu), expired)
-            if edge[i] != Edge.FRAGMENT:
+            if edge[i] == Edge.ERROR:
                 continue
         if forwarded:
             raw_store32(data, row, i64(meta[row].l3) + ip4.TTL, _decrement(word))

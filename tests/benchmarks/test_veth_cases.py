@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cases on veth pairs: live frames are what is said of them, and what is counted was forwarded."""
+
+import shutil
+
+import pytest
+
+from vforward.control import bench_command
+
+bench_command.report()  # makes `benchmarks` importable
+
+from benchmarks.session import Session
+
+from benchmarks import peer_lab, veth_cases, veth_lab, xdp_flood
+from oracles import checksum
+
+
+class Quiet:
+    """A gauge that never sees anybody."""
+
+    best = 1.0
+
+    def read(self):
+        return 1.0
+
+    def disturbed(self, _reading):
+        return False
+
+    def remember(self):
+        pass
+
+
+@pytest.fixture
+def session():
+    return Session(gauge=Quiet(), limit_s=4)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(veth_cases, "ROUNDS", 1)
+    monkeypatch.setattr(veth_cases, "TRIES", 1)
+
+
+def flow(frame, n):
+    """The frame as the XDP program leaves it for flow n."""
+    made = bytearray(frame)
+    made[xdp_flood.SRC] = made[xdp_flood.DST] = made[xdp_flood.SRC_PORT] = n
+    made[xdp_flood.DST - 1] = n & 15
+    made[xdp_flood.IDENT : xdp_flood.IDENT + 2] = xdp_flood.ident(n).to_bytes(2, "big")
+    return bytes(made)
+
+
+def test_every_flow_has_a_right_header():
+    frame = veth_lab.frame()
+    flows = {flow(frame, n) for n in range(xdp_flood.FLOWS)}
+    assert len(flows) == xdp_flood.FLOWS
+    assert {len(each) for each in flows} == {peer_lab.SIZE}
+    assert all(checksum.verifies(each[14:34]) for each in flows)
+    assert all(each[40:42] == b"\0\0" for each in flows)  # no UDP checksum: RFC 768
+
+
+@pytest.mark.root
+@pytest.mark.skipif(bool(xdp_flood.available()), reason="no XDP here")
+def test_live_frames_arrive_as_they_are_meant():
+    frame = veth_lab.frame()
+    flows = {flow(frame, n) for n in range(xdp_flood.FLOWS)}
+    seen = []
+    with veth_cases._routed_lab() as where:
+        file = where.directory / "frame"
+        file.write_bytes(frame)
+        command = xdp_flood.command("eth0", file, where.sender_cpu)
+        with where.bridge(), where._packet_socket(where.h2) as receiver:
+            receiver.settimeout(5)
+            where.during(
+                command, lambda: seen.extend(peer_lab._datagram(receiver) for _ in range(2000))
+            )
+    assert set(seen) <= flows
+    assert len(set(seen)) > xdp_flood.FLOWS // 2
+
+
+@pytest.mark.root
+@pytest.mark.skipif(bool(xdp_flood.available()), reason="no XDP here")
+def test_the_ratio_is_of_what_was_forwarded(session, short):
+    rows = {row["case"]: row for row in veth_cases.veth_pps_bridge(session)}
+    ours, theirs = rows["veth-pps-bridge-vforward"], rows["veth-pps-bridge-bridge"]
+    assert 0 < ours["value"] <= 1.1 * ours["offered"]
+    assert 0 < theirs["value"] <= 1.1 * theirs["offered"]
+    ratio = rows["veth-pps-bridge"]
+    assert (ratio["unit"], ratio["note"]) == ("x", "vforward / bridge")
+    assert ratio["value"] == pytest.approx(ours["value"] / theirs["value"], rel=0.01)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(shutil.which("iperf3") is None, reason="no iperf3")
+def test_a_stream_passes_both_ways_of_forwarding(session, short):
+    rows = {row["case"]: row for row in veth_cases.veth_tcp_off(session)}
+    assert rows["veth-tcp-off-vforward"]["value"] > 0
+    assert rows["veth-tcp-off-bridge"]["value"] > 0
+    assert rows["veth-tcp-off"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("case", "rows"),
+    [("veth-pps", veth_cases.veth_pps), ("veth-tcp", veth_cases.veth_tcp),
+     ("syscalls", veth_cases.syscalls), ("veth-rtt", veth_cases.veth_rtt)],
+)  # fmt: skip
+def test_without_root_there_is_no_figure(case, rows, session, monkeypatch):
+    monkeypatch.setattr(veth_cases, "may_use_interfaces", lambda: False)
+    (row,) = rows(session)
+    assert (row["case"], row["value"]) == (case, None)
+    assert row["missing"].startswith("needs root")
+
+
+def test_what_is_not_installed_is_named(session, monkeypatch):
+    monkeypatch.setattr(veth_cases, "may_use_interfaces", lambda: True)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    (row,) = veth_cases.veth_pps(session)
+    assert row["missing"] == "dpdk-testpmd: not installed (Debian's package dpdk-dev)"
+
+
+@pytest.mark.parametrize(("part", "figure"), [(50, 2.0), (99, 4.0), (25, 1.0), (26, 2.0)])
+def test_percentiles(part, figure):
+    assert veth_lab.percentile([1.0, 2.0, 3.0, 4.0], part) == figure

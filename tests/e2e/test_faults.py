@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interfaces that go and come back under load; rings that overflow; readers that stop."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from e2e.lab import lab, ping, routed, transfer, until
+from vforward.testing.namespaces import namespaces, veth
+
+pytestmark = pytest.mark.root
+
+LAN, WAN, H1, H2 = "10.1.0.1", "10.2.0.1", "10.1.0.2", "10.2.0.2"
+HOST_LAWS = [
+    f"{port}: {law}"
+    for port in ("lan", "wan")
+    for law in ("sent = received by the host", "sent by the host = received")
+]
+"""Laws that do not hold: an interface takes what it counted, and what was under way, with it."""
+
+
+@pytest.fixture
+def net():
+    with lab() as place, routed(place, {"lan": f"{LAN}/24", "wan": f"{WAN}/24"}) as made:
+        place.address(f"{H1}/24", f"{H2}/24")
+        place.default_routes(LAN, WAN)
+        made.start()
+        made.but = HOST_LAWS
+        assert "1 received" in ping(place.h1, H2, "-c1")
+        yield made
+
+
+SENDER = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    while True:
+        sender.sendto(bytes(100), (sys.argv[1], 9))
+"""
+
+
+@contextlib.contextmanager
+def flood(net):
+    """Datagrams from h1 to h2 meanwhile."""
+    command = net.h1.command(sys.executable, "-c", SENDER, H2)
+    with subprocess.Popen(command) as sender:
+        try:
+            until(lambda: net.packets("wan-tx") > 1000, "nothing is forwarded")
+            yield
+        finally:
+            sender.kill()
+
+
+def port_of(net, name):
+    return net.forwarder.interfaces.find(name).port
+
+
+def works(net):
+    """Whether a ping gets through, both ports' interfaces being there."""
+    return "1 received" in net.h1.run("ping", "-c1", "-W1", H2, check=False)
+
+
+def test_deleted_under_load_and_made_anew(net):
+    with flood(net):
+        for _ in range(3):
+            dropped = net.count("wan-tx", "link-down")
+            net.lab.router.run("ip", "link", "delete", "dev", "wan")
+            until(lambda: "no interface 'wan'" in port_of(net, "wan").peer(), "nobody notices")
+            until(lambda n=dropped: net.count("wan-tx", "link-down") > n, "no drop is counted")
+            assert port_of(net, "lan").peer() == ""
+            veth(net.h2, "eth0", net.lab.router, "wan")
+            net.h2.address("eth0", f"{H2}/24")
+            net.h2.run("ip", "route", "add", "default", "via", WAN)
+            until(lambda: port_of(net, "wan").peer() == "", "it is not taken again")
+            ping(net.h2, WAN, "-c1")  # its MAC is new: until it is heard, the old one's is used
+            until(lambda: works(net), "nothing is forwarded any more")
+    transfer(net.h1, net.h2, H2, 1_000_000)
+    transfer(net.h2, net.h1, H1, 1_000_000)
+
+
+def test_set_down_and_up(net):
+    with flood(net):
+        for _ in range(3):
+            dropped = net.count("wan-tx", "link-down")
+            net.lab.router.run("ip", "link", "set", "dev", "wan", "down")
+            until(lambda n=dropped: net.count("wan-tx", "link-down") > n, "no drop is counted")
+            net.lab.router.run("ip", "link", "set", "dev", "wan", "up")
+            until(lambda: works(net), "nothing is forwarded any more")
+    transfer(net.h1, net.h2, H2, 1_000_000)
+
+
+def test_moved_to_another_namespace_and_back(net):
+    with namespaces("elsewhere") as (elsewhere,):
+        router = net.lab.router
+        router.run("ip", "link", "set", "dev", "wan", "netns", str(elsewhere.pid))
+        until(lambda: "no interface 'wan'" in port_of(net, "wan").peer(), "nobody notices")
+        elsewhere.run("ip", "link", "set", "dev", "wan", "netns", str(router.pid))
+        router.run("ip", "link", "set", "dev", "wan", "up")
+        until(lambda: works(net), "nothing is forwarded any more")
+    transfer(net.h1, net.h2, H2, 1_000_000)
+
+
+def test_an_overflow_is_counted_and_nothing_else_lost(net):
+    """What the ring had no room for while the worker stood still is all that is missing."""
+    net.settle()
+    net.clear()
+    net.forwarder.stop()
+    with net.h1.inside():
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    slots, _ = port_of(net, "lan").slots
+    with sender:
+        for n in range(slots + 5000):
+            sender.sendto(n.to_bytes(8, "big"), (H2, 9))
+    net.forwarder.start()
+    until(lambda: net.count("lan", "kernel-ring-full") > 0, "no drop is counted")
+    net.settle([law for law in HOST_LAWS if "= received" not in law])
+    assert net.count("lan", "kernel-ring-full") >= 4000
+
+
+def test_a_reader_that_stops_and_goes_on(net):
+    """A TCP receiver that does not read for a while stops the sender, and nothing is lost."""
+    with net.h2.inside():
+        server = socket.create_server((H2, 5001))
+    with net.h1.inside():
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with server, client:
+        client.connect((H2, 5001))
+        connection, _ = server.accept()
+        client.setblocking(False)
+        sent, got = 0, 0
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            try:
+                sent += client.send(bytes(65536))
+            except BlockingIOError:
+                time.sleep(0.01)
+        client.setblocking(True)
+        client.shutdown(socket.SHUT_WR)
+        with connection:
+            connection.settimeout(30)
+            while part := connection.recv(1 << 16):
+                got += len(part)
+        assert got == sent > 0
+    net.settle(HOST_LAWS)
+    assert net.drops() == {}

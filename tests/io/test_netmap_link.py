@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A netmap port whose server comes late, goes, is killed and comes again."""
+
+import contextlib
+import select
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from fuzzing import kinds_open, mapped
+from netmap_worlds import FRAME, until, works, world
+from vforward.io import netmap_link
+from vforward.rings import netmap
+from vforward.rings.netmap_server import Server
+
+NAMES = [("netmap:x{1@conf:slots=64", "netmap:x}1"), ("vale0:a@conf:slots=64", "vale0:b")]
+SERVE = "from vforward.rings.netmap_server import Server; Server(); print(flush=True); input()"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("VFORWARD_NETMAP", str(tmp_path / "d" / "s"))
+    monkeypatch.setattr(netmap_link, "AGAIN_S", 0.02)
+
+
+@contextlib.contextmanager
+def process():
+    """A server in a process of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as made:
+        try:
+            assert made.stdout.readline() == b"\n"
+            yield made
+        finally:
+            made.kill()
+
+
+@pytest.mark.parametrize(("name", "peer"), NAMES)
+def test_a_server_that_comes_late_and_again(name, peer):
+    before = kinds_open()
+    with world(name) as ours:
+        assert ours.port.peer() == "no netmap server"
+        ours.far.send([FRAME])
+        ours.worker.wake()
+        until(lambda: ours.wire.counts("tx0")["no-server"] == 1)
+        for _ in range(3):
+            with Server():
+                works(ours, peer)
+            until(lambda: ours.port.peer() == "no netmap server")
+            until(lambda: mapped("memfd:netmap") == 0)
+    assert kinds_open() == before
+
+
+@pytest.mark.parametrize(("name", "peer"), NAMES)
+def test_a_server_that_is_killed_in_traffic(name, peer):
+    with world(name) as ours:
+        for _ in range(2):
+            with process() as server:
+                works(ours, peer)
+                stop = threading.Event()
+                sending = threading.Thread(target=send_on, args=(peer, ours, stop))
+                sending.start()
+                begun = ours.received()
+                until(lambda begun=begun: ours.received() > begun + 200)
+                server.send_signal(signal.SIGKILL)
+                until(lambda: ours.port.peer() == "no netmap server")
+                stop.set()
+                sending.join()
+            until(lambda: mapped("memfd:netmap") == 0)
+        with Server():
+            works(ours, peer)
+
+
+def send_on(peer, ours, stop):
+    """Traffic both ways, until told, or until the server is gone."""
+    with netmap.open(peer) as other:
+        while not stop.is_set():
+            other.inject(FRAME)
+            ours.far.send([FRAME])
+            if other.poll(netmap.READ, 0.001) == netmap.ERROR:
+                return
+            other.dispatch(lambda _: None)
+
+
+def test_the_port_is_in_use_for_a_while():
+    """Somebody is quicker at the new server: then the port waits."""
+    name, peer = NAMES[0]
+    with world(name) as ours:
+        with Server():
+            until(lambda: ours.port.peer() == "at its server")
+        until(lambda: ours.port.peer() == "no netmap server")
+        ours.port._link._name = "vale9:busy"
+        with Server(), netmap.open("vale9:busy"):
+            select.select([], [], [], 0.1)
+            assert ours.port.peer() == "no netmap server"
+            ours.port._link._name = name
+            works(ours, peer)
