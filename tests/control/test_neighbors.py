@@ -414,6 +414,16 @@ def test_deleting_who_is_waited_for_makes_its_packets_undeliverable(bench):
     assert bench.service.entries() == []
 
 
+def test_what_is_static_is_not_forgotten_with_the_link(bench):
+    bench.hold(TO_TAGGED)
+    bench.hear(oracle.request(PEER, HOP4, OWN4))
+    bench.step()
+    bench.service.add_static(LAN, HOP + 1, PEER)
+    bench.service.forget_learned(LAN)
+    left = {(n.port, n.ip) for n in bench.service.entries()}
+    assert left == {(LAN, HOP + 1), (VLAN, TAGGED_HOP)}
+
+
 def test_deleting_an_address_takes_its_prefixs_neighbors_alone(bench):
     link_local = 0xFE80 << 112 | 0x77
     for ip in (HOP6, link_local):

@@ -18,7 +18,8 @@ from frontends import Frontend
 from fuzzing import MEMORY, Draw, cases, cut, kinds_open, mapped, open_fds, palette, watched
 from vforward.io import vhost, vhost_peers
 from vforward.memory.arena import Arena
-from vforward.rings import vhost_message, virtqueue
+from vforward.rings import position, vhost_message, virtqueue
+from vforward.rings.vhost_inflight import LAYOUT as INFLIGHT
 from vforward.rings.vhost_message import (
     ADDRESS,
     HEADER,
@@ -29,7 +30,7 @@ from vforward.rings.vhost_message import (
     BadPeer,
     Request,
 )
-from vforward.rings.vhost_user import FEATURES, OFFLOADS, Session
+from vforward.rings.vhost_user import FEATURES, OFFLOADS, PROTOCOL, Session
 from vhost_worlds import World
 
 R = Request
@@ -45,6 +46,7 @@ class Peer:
     def __init__(self, draw, fds):
         self.draw = draw
         self.fds = fds
+        self.packed = False
 
     def table(self):
         draw = self.draw
@@ -69,7 +71,7 @@ class Peer:
         places = [at, at + 0x4000, at + 0x8000]
         return [
             [R.SET_VRING_NUM, 1, STATE.pack(index, size), []],
-            [R.SET_VRING_BASE, 1, STATE.pack(index, draw.number(16)), []],
+            [R.SET_VRING_BASE, 1, STATE.pack(index, self.base()), []],
             [R.SET_VRING_ADDR, 1, ADDRESS.pack(index, 0, *places, 0), []],
             [R.SET_VRING_CALL, 1, U64.pack(index), ["event"]],
             [R.SET_VRING_ERR, 1, U64.pack(index | 1 << 8), []],
@@ -77,17 +79,25 @@ class Peer:
             [R.SET_VRING_ENABLE, 1, STATE.pack(index, 1), []],
         ]
 
+    def base(self):
+        """Where a queue goes on: of a packed one a position, else a number that does not matter."""
+        if not self.packed or self.draw.often(10):
+            return self.draw.number(16)
+        return self.draw.choice([position.START, position.START | 1, 0])
+
     def begin(self):
         wanted = (FEATURES | OFFLOADS) & ~(
-            self.draw.getrandbits(40) & (OFFLOADS | virtqueue.EVENT_IDX)
+            self.draw.getrandbits(40) & (OFFLOADS | virtqueue.EVENT_IDX | virtqueue.RING_PACKED)
         )
+        self.packed = bool(wanted & virtqueue.RING_PACKED)
         return [
             [R.GET_FEATURES, 1, b"", []],
             [R.GET_PROTOCOL_FEATURES, 1, b"", []],
-            [R.SET_PROTOCOL_FEATURES, 1, U64.pack(9), []],
+            [R.SET_PROTOCOL_FEATURES, 1, U64.pack(PROTOCOL), []],
             [R.SET_OWNER, 1, b"", []],
             [R.SET_FEATURES, 1, U64.pack(wanted), []],
             [R.GET_QUEUE_NUM, 1, b"", []],
+            [R.GET_INFLIGHT_FD, 1, INFLIGHT.pack(0, 0, 2, self.draw.choice([2, 64, 256])), []],
         ]
 
     def anything(self):
@@ -203,7 +213,7 @@ def replies(theirs):
     while data:
         _, flags, size = HEADER.unpack_from(data)
         assert flags == vhost_message.VERSION | vhost_message.REPLY
-        assert size in (U64.size, STATE.size)
+        assert size in (U64.size, STATE.size, INFLIGHT.size)
         assert len(data) >= HEADER.size + size
         data = data[HEADER.size + size :]
         found += 1

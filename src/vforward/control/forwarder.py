@@ -105,7 +105,8 @@ class Forwarder(Assembly):
         self.vector = vector
         self._idle, self._core = idle, core
         self._bridges: dict[str, int] = {}
-        self._maintenance = Maintenance([self.bridging.step])
+        self._without_carrier: set[str] = set()
+        self._maintenance = Maintenance([self.bridging.step, self._follow_carriers])
         self._publisher: Publisher | None = None
 
     def build(
@@ -189,6 +190,14 @@ class Forwarder(Assembly):
             rest.callback(self.neighbors.stop)
             if self.worker is not None:
                 rest.callback(self.worker.stop)
+
+    def _follow_carriers(self, _now: float) -> None:
+        """Forget what is known of neighbors where a port's other end went, or came."""
+        without = {i.name for i in self.interfaces if i.port is not None and not i.port.carrier()}
+        changed, self._without_carrier = without ^ self._without_carrier, without
+        for interface in self.interfaces:
+            if changed & {interface.name, interface.parent}:
+                self.neighbors.forget_learned(interface.number)
 
     def known_neighbors(self, most: int | None = None) -> list[dict[str, Any]]:
         """The neighbors, for users: port, address, mac, state, and since when, in seconds.

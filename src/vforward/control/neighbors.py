@@ -200,6 +200,13 @@ class NeighborService:
             for key in [key for key in self._machine.entries if key[0] == port]:
                 self.delete(*key)
 
+    def forget_learned(self, port: int) -> None:
+        """Forget the neighbors of a port that are not static: others may be there now."""
+        with self._lock:
+            for (at, ip), entry in list(self._machine.entries.items()):
+                if at == port and entry.state is not State.STATIC:
+                    self.delete(at, ip)
+
     # The thread.
 
     def start(self) -> None:

@@ -63,6 +63,7 @@ class Worker:
         self._control[c.SPIN_ROUNDS] = PATIENCE_ROUNDS if poll else 0
         self._core = core
         self._thread: threading.Thread | None = None
+        self._ringing = threading.Lock()  # lest wake writes to what close gave back, and is another's
         self._inline = threading.RLock()  # held while another's thread runs rounds
 
     def prepare(self) -> None:
@@ -98,9 +99,10 @@ class Worker:
             scheduler.run(self._words, True)
 
     def wake(self) -> None:
-        """Make a sleeping worker look around. Harmless when closed."""
-        if self.event >= 0:
-            os.eventfd_write(self.event, 1)
+        """Make a sleeping worker look around. Any thread. Harmless when closed."""
+        with self._ringing:
+            if self.event >= 0:
+                os.eventfd_write(self.event, 1)
 
     def pause(self) -> None:
         """Make the thread wait between two rounds; returns when it does."""
@@ -139,10 +141,11 @@ class Worker:
 
     def close(self) -> None:
         """Stop, and give back the eventfd. Harmless when repeated."""
-        if self.event >= 0:
-            self.stop()
-            os.close(self.event)
-            self.event = -1
+        self.stop()
+        with self._ringing:
+            if self.event >= 0:
+                os.close(self.event)
+                self.event = -1
 
     def _alone(self, what: str) -> None:
         if self.running:

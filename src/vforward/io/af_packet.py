@@ -134,6 +134,9 @@ class AfPacketPort(Port):
     def peer(self) -> str:
         return "" if self._attached else f"no interface {self.interface!r} now; it is waited for"
 
+    def carrier(self) -> bool:
+        return self._attached
+
     def _look_after(self) -> None:
         """Take an interface again that is back."""
         receive, send = self._fds

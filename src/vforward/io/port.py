@@ -99,6 +99,10 @@ class Port(ABC):
         """Who is at the other end, for users, where they come and go. Any thread."""
         return ""
 
+    def carrier(self) -> bool:
+        """Whether somebody can be at the other end. Any thread."""
+        return True
+
     def attach(self, quiesce: Callable[[], bool]) -> None:  # noqa: B027 most ports need no worker
         """The graph is built: a port that changes what its nodes use may begin to.
 
