@@ -78,14 +78,14 @@ class Net(Guest):
         device._store("<H", device.used + 2, start)
 
     def deliver(self, frame, header=NOTHING, spread=1):
-        """The device gives a frame to the driver, in as many buffers as it takes, and spread - 1 more.
+        """The device gives a frame to the driver, in as many buffers as it takes, and about spread.
 
-        Returns whether there were so many.
+        The header is whole in the first one, as it has to be. Returns whether there were so many.
         """
         device = self.devices[0]
         self.buffers += device.take()
         data = header + frame
-        each = min(driver.STRIDE, -(-len(data) // spread))
+        each = min(driver.STRIDE, max(HEADER, -(-len(data) // spread)))
         cuts = [data[at : at + each] for at in range(0, len(data), each)]
         if len(cuts) > len(self.buffers):
             return False

@@ -240,6 +240,7 @@ def test_offloads_are_taken_or_not(arena, path, offloads):
     echo = FrontWorld(arena, path, server=True, offloads=offloads)
     backend = Backend.connect(path, offered=VERSION_1 | PROTOCOL | MERGED | OFFLOADS).begin()
     assert backend.features & OFFLOADS == (OFFLOADS if offloads else 0)
+    assert int(echo.port.whole[0]) == (1 << 1 | 1 << 4 | 1 << 7 if offloads else 0)
     backend.close()
     echo.close()
 
