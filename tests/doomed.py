@@ -52,8 +52,7 @@ def vhost(peer, state):
         step()
     if state != "traffic":
         return lambda: time.sleep(1)
-    for slot in range(64):
-        frontend._offer(0x10000 + slot * 2048)
+    frontend.offer()
 
     def there_and_back():
         frontend.send(FRAMES)

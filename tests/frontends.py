@@ -121,10 +121,14 @@ class Frontend:
         self.share()
         for index in range(2 * self.pairs):
             self.set_up(index, index * 4096, start)
+        self.offer()
+        return self.enable(range(self.pairs))
+
+    def offer(self):
+        """All buffers to receive."""
         for pair in range(self.pairs):
             for slot in range(QUEUE):
                 self._offer(pair, self._slots(pair) + slot * SLOT)
-        return self.enable(range(self.pairs))
 
     def enable(self, pairs, on=True):
         """Enable pairs of queues, or disable them. It is done when this returns."""
