@@ -6,6 +6,7 @@ And, for both sides of vhost-user and both roles, DPDK killed and started again.
 
 import contextlib
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,13 @@ def test_there_and_back(arena, path):
         assert not ours.port.peer_faults
 
 
+def until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
 COMBINATIONS = [
     (World, True, VIRTIO_USER),
     (World, False, VIRTIO_USER + ",server=1"),
@@ -117,7 +125,10 @@ def test_a_killed_peer_and_the_next_one(arena, path, side, we_listen, vdev):
                     dpdk.kill()
                 else:
                     assert dpdk.stop()["RX-packets"] > 0
-            assert ours.port.peers == turn
+            # A dying process closes its connection first, then the socket at which it listens: a port
+            # that connects may come once more in between, and is thrown out.
+            until(lambda turn=turn: ours.port.peers == turn + ours.port.peer_faults["socket"])
+            assert ours.port.peer_faults["socket"] == 0 or not we_listen
             if not we_listen:
                 path.unlink(missing_ok=True)  # a killed server leaves it
-        assert not ours.port.peer_faults
+        assert set(ours.port.peer_faults) <= {"socket"}
