@@ -120,14 +120,14 @@ def _lay_pieces(meta: Any, pieces: Any, used: Any, base: Any, row: Any) -> int:
 
 
 @inline
-def _drop(meta: Any, row: Any, edge: Any, i: Any, count: Any, reason: Any) -> None:
+def drop(meta: Any, row: Any, edge: Any, i: Any, count: Any, reason: Any) -> None:
     meta[row].reason = reason
     edge[i] = TxEdge.DROP
     count[reason] += u64(1)
 
 
 @inline
-def _reason(error: Any) -> int:
+def reason_of(error: Any) -> int:
     """Why frames are dropped after -error from sendmmsg."""
     if error in (EAGAIN, EINTR):
         return TxCount.RING_FULL.value
@@ -149,7 +149,7 @@ def tx(
     for i in range(idx.size):
         pieces_here = _lay_pieces(meta, pieces, used, address(data), i64(idx[i]))
         if pieces_here == 0:
-            _drop(meta, idx[i], edge, i, count, TxCount.REFUSED.value)
+            drop(meta, idx[i], edge, i, count, TxCount.REFUSED.value)
             continue
         messages[n].msg_hdr.msg_iov = i64(socket[PIECES]) + PIECE * used
         messages[n].msg_hdr.msg_iovlen = pieces_here
@@ -170,14 +170,14 @@ def tx(
         if sent > 0:
             done, tries = done + sent, 0
             continue
-        reason = _reason(-sent)
+        reason = reason_of(-sent)
         if tries < RETRIES and reason in (TxCount.RING_FULL.value, TxCount.NO_BUFFERS.value):
             tries += 1
             relax()
             continue
         last = done + 1 if reason == TxCount.REFUSED else n
         for m in range(done, last):
-            _drop(meta, i64(idx[places[m]]), edge, places[m], count, reason)
+            drop(meta, i64(idx[places[m]]), edge, places[m], count, reason)
         done = last
 
 
