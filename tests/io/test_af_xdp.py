@@ -388,7 +388,9 @@ def test_link_down_up_and_gone(pair):
         o.rounds()
         assert o.counts()["link-down"] == 2100
         assert o.dropped() == 2100
-        assert o.port.peer() == "frames go out by packet socket; not by AF_XDP: the interface was gone"
+        assert (
+            o.port.peer() == "frames go out by packet socket; not by AF_XDP: the interface was gone"
+        )
         o.port.statistics()
         assert o.port.peer().startswith("no interface 'out' now")
 
