@@ -100,6 +100,7 @@ address = ["10.0.1.1/24", "10.0.3.1/31", "2001:db8:1::1/64"]
 mtu = 9000
 ring_mib = 8
 promiscuous = false
+xdp = "off"
 
 [ports.file]
 type = "pcap"

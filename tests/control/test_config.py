@@ -99,6 +99,7 @@ WRONG_VALUES = [
     ),
     ("ports.lan0.mtu", "mtu = 9000", ["67", "65536"]),
     ("ports.lan0.ring_mib", "ring_mib = 8", ["0", "1025"]),
+    ("ports.lan0.xdp", 'xdp = "off"', ['"on"', "true", "1"]),
     ("ports.lan0.promiscuous", "promiscuous = false", ["0", '"no"']),
     ("ports.file.read", 'read = "in.pcap"', ['""', '"a\\u0000b"', "1", "[]"]),
     ("ports.file.write", 'write = "/tmp/out.pcap"', ['""', "true"]),

@@ -149,7 +149,7 @@ def test_each_type_of_port(tmp_path):
 
 def test_every_model_of_a_port_becomes_one():
     shown = {
-        "af_packet": {"interface": "eth0", "mac": "02:00:00:00:00:01", "ring_mib": 8},
+        "af_packet": {"interface": "eth0", "mac": "02:00:00:00:00:01", "ring_mib": 8, "xdp": "off"},
         "pcap": {"read": "/x"},
         "memory": {},
         "netmap": {"name": "vale0:a"},

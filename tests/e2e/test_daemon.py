@@ -108,6 +108,7 @@ def test_show_and_trace_while_it_forwards(net):
         assert nodes["ip4-rewrite"]["clocks_per_packet"] > 0
         ports = {row["name"]: row for row in json.loads(show("show", "ports", "--json"))}
         assert ports["lan"]["rx"]["bytes"] > 20_000_000
+        assert "go out by AF_XDP" in ports["lan"]["other_end"]
         neighbors = json.loads(show("show", "neighbors", "--json"))
         assert {row["address"] for row in neighbors} == {H1, H2}
         with subprocess.Popen(

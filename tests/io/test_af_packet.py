@@ -114,12 +114,15 @@ def place():
 
 
 class Wire:
-    """What comes in at one port goes out at the other. rx only: what comes in is kept."""
+    """What comes in at one port goes out at the other. rx only: what comes in is kept.
+
+    By packet sockets alone; test_af_xdp.py has the other way out.
+    """
 
     def __init__(self, place, buffers=4096, keeping=False, **options):
         self.arena = Arena.create(f"test-{uuid.uuid4().hex[:12]}")
         self.pool = Pool(self.arena, buffers)
-        self.ports = [AfPacketPort("a", **options), AfPacketPort("b", **options)]
+        self.ports = [AfPacketPort(name, xdp=False, **options) for name in "ab"]
         with place.f.inside():
             for number, port in enumerate(self.ports):
                 port.open(number, self.pool)

@@ -94,6 +94,16 @@ def test_drops_are_those_that_ip_shows(place):
     assert netlink.dropped(index) == int(values[3])
 
 
+def test_queueing_is_what_ip_shows(place):
+    host, netlink, index = place
+    netlink.set_link(index, MAC, 1500)
+    shown = host.run("ip", "-d", "link", "show", "dev", "d0").split()
+    queues = int(shown[shown.index("numtxqueues") + 1])
+    assert netlink.queueing(index) == ("noqueue", queues)
+    host.run("tc", "qdisc", "add", "dev", "d0", "root", "pfifo")
+    assert netlink.queueing(index) == ("pfifo", queues)
+
+
 def test_what_the_kernel_refuses_is_an_error(place):
     _, netlink, _ = place
     with pytest.raises(OSError, match="No such device"):

@@ -51,6 +51,7 @@ class AfPacketPort(AnyPort):
     mac: OptionalMac = None
     ring_mib: Annotated[int, whole(1, 1024)] = 32
     promiscuous: Annotated[bool, _YES_NO] = True
+    xdp: Annotated[Literal["auto", "off"], says('"auto" or "off"')] = "auto"
 
 
 def _file_needed(write: Path | None, info: ValidationInfo) -> Path | None:

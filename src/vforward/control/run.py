@@ -242,7 +242,14 @@ def new_port(port: models.Port) -> Port:
     assert not isinstance(port, models.VlanPort | models.BviPort | models.TapPort)
     mac = port.mac.packed if port.mac else None
     if isinstance(port, models.AfPacketPort):
-        return AfPacketPort(port.interface, mac, port.mtu, port.ring_mib, port.promiscuous)
+        return AfPacketPort(
+            port.interface,
+            mac,
+            port.mtu,
+            port.ring_mib,
+            promiscuous=port.promiscuous,
+            xdp=port.xdp == "auto",
+        )
     if isinstance(port, models.PcapPort):
         return PcapPort(
             read=port.read, write=port.write, resolution=port.resolution, mac=mac, mtu=port.mtu

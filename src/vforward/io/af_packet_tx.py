@@ -120,7 +120,7 @@ def _lay_pieces(meta: Any, pieces: Any, used: Any, base: Any, row: Any) -> int:
 
 
 @inline
-def _reason(error: Any) -> int:
+def reason_of(error: Any) -> int:
     """Why frames are dropped after -error from sendmmsg."""
     if error in (EAGAIN, EINTR):
         return TxCount.RING_FULL.value
@@ -163,7 +163,7 @@ def tx(
         if sent > 0:
             done, tries = done + sent, 0
             continue
-        reason = _reason(-sent)
+        reason = reason_of(-sent)
         if tries < RETRIES and reason in (TxCount.RING_FULL.value, TxCount.NO_BUFFERS.value):
             tries += 1
             relax()

@@ -55,14 +55,24 @@ class RtNetlink:
 
     def dropped(self, index: int) -> int:
         """Packets that the host sent on an interface and that were dropped there."""
+        told = self._told(index).get(linux.IFLA_STATS64)
+        return int(struct.unpack_from("=Q", told, 8 * TX_DROPPED)[0]) if told else 0
+
+    def queueing(self, index: int) -> tuple[str, int]:
+        """An interface's queueing discipline ("noqueue": none), and how many queues it may send by."""
+        told = self._told(index)
+        queues = struct.unpack("=I", told.get(linux.IFLA_NUM_TX_QUEUES, _u32(1)))[0]
+        return told.get(linux.IFLA_QDISC, b"").rstrip(b"\0").decode(), queues
+
+    def _told(self, index: int) -> dict[int, bytes]:
+        """What the kernel tells of an interface, by attribute."""
         reply = self._ask(linux.RTM_GETLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0), {})
-        at = IFINFOMSG.size
+        told, at = {}, IFINFOMSG.size
         while at + RTATTR.size <= len(reply):
             length, kind = RTATTR.unpack_from(reply, at)
-            if kind == linux.IFLA_STATS64:
-                return int(struct.unpack_from("=Q", reply, at + RTATTR.size + 8 * TX_DROPPED)[0])
+            told[kind] = reply[at + RTATTR.size : at + length]
             at += max(RTATTR.size, length + -length % 4)
-        return 0
+        return told
 
     def add_address(self, index: int, interface: Interface) -> None:
         """Give an interface an address and the route to its prefix. It may be there already."""
