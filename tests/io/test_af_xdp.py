@@ -478,8 +478,10 @@ def test_a_refused_sender_is_closed(pair):
 
 
 PROGRAM = """
-import ctypes, os, resource, socket, subprocess, sys
+import ctypes, numba, os, resource, socket, subprocess, sys
 from vforward.io.af_xdp import XdpSender
+from vforward.io.af_xdp_tx import hand_over
+hand_over.compile((numba.typeof(XdpSender().words), numba.uint64))  # Python's files are root's here
 limit = int(sys.argv[1]) << 10
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
 os.setgroups([])
