@@ -208,7 +208,7 @@ class TapPort(Port):
         """MAC, MTU, addresses and routes."""
         self._set(SETTINGS | (LOOSE if self.host_routes else {}))
         self._netlink = RtNetlink()
-        self._netlink.set_link(self._index, self.mac, self.mtu)
+        self._netlink.set_link(self._index, mac=self.mac, mtu=self.mtu, up=True)
         for interface in self._addresses:
             self._own(interface)
 
