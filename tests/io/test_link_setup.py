@@ -106,9 +106,8 @@ def test_none_of_that_name(place):
     ],
 )
 def test_what_it_refuses_is_told_and_the_rest_put_back(place, mac, mtu, text):
-    with contextlib.closing(setup(place)) as made:
-        with pytest.raises(OSError, match=text):
-            made.set_up(mac or MAC, mtu)
+    with contextlib.closing(setup(place)) as made, pytest.raises(OSError, match=text):
+        made.set_up(mac or MAC, mtu)
     assert state(place) == (BEFORE, 1500, False)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network namespaces by name and path: what is opened in one stays there, and nobody else moves."""
 
-import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +24,7 @@ def names():
 
 
 def mine():
-    return os.readlink("/proc/thread-self/ns/net")
+    return Path("/proc/thread-self/ns/net").readlink()
 
 
 def test_what_is_called_is_in_the_namespace_and_the_caller_is_not(place):

@@ -63,7 +63,9 @@ class Worker:
         self._control[c.SPIN_ROUNDS] = PATIENCE_ROUNDS if poll else 0
         self._core = core
         self._thread: threading.Thread | None = None
-        self._ringing = threading.Lock()  # lest wake writes to what close gave back, and is another's
+        self._ringing = (
+            threading.Lock()
+        )  # lest wake writes to what close gave back, and is another's
         self._inline = threading.RLock()  # held while another's thread runs rounds
 
     def prepare(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from dataclasses import replace
 from typing import Any
 
 from vforward.io.rtnetlink import Link, RtNetlink
@@ -32,11 +33,8 @@ class LinkSetup:
 
         Raises OSError, whose text says what to do.
         """
-        wanted = {
-            "mac": mac or self.link.mac,
-            "mtu": mtu,
-            "up": True,
-        }  # many take a MAC while down only
+        # In this order, since many take a MAC only while they are down.
+        wanted: dict[str, Any] = {"mac": mac or self.link.mac, "mtu": mtu, "up": True}
         for what, value in wanted.items():
             before = getattr(self.link, what)
             if before == value:
@@ -46,7 +44,7 @@ class LinkSetup:
             except OSError as error:
                 raise OSError(self._advice(what, value, error)) from error
             self._changed[what] = (before, value)
-        self.link = self.link._replace(**wanted)
+        self.link = replace(self.link, **wanted)
 
     def close(self) -> None:
         """Put back what was changed here, and nobody has changed since. Harmless when repeated."""

@@ -12,8 +12,8 @@ import os
 import socket
 import struct
 import threading
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import NamedTuple
 
 from vforward.io import linux
 
@@ -35,7 +35,8 @@ PRIORITY = 1000
 """Of our rules: before the main table's (32766), behind the local one's (0)."""
 
 
-class Link(NamedTuple):
+@dataclass(frozen=True)
+class Link:
     """An interface: its number, kind (ARPHRD_ETHER, ...), MAC and MTU, and whether it is set up."""
 
     index: int

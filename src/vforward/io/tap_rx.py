@@ -45,25 +45,32 @@ IDLE_ROUNDS = 8
 
 
 class RxCount(Labels):
-    """Counters of tap-rx."""
+    """Counters of tap-rx and af-packet-raw-rx."""
 
     BYTES = 0, "bytes received", INFO
     NO_BUFFER = 1, "frames left where they were, since no buffer was free: calls", INFO
-    TRUNCATED = 2, "frames of no Ethernet length"
+    TRUNCATED = 2, "frames that did not come whole, or of no Ethernet length"
     BAD_OFFLOAD = 3, "frames whose checksum or segmentation fields point outside of their headers"
     NO_CHAIN = 4, "long frames for which too few buffers were free"
 
 
 @kernel
-def _fault(data: Any, meta: Any, pool: Any, tap: Any, row: Any, length: Any) -> Any:
-    """Make the frame that was read a packet. Returns the counter if that cannot be, or -1."""
+def take_up(
+    data: Any, meta: Any, pool: Any, row: Any, length: Any, overflow: Any, port: Any, tag: Any
+) -> Any:
+    """Make a frame of length bytes, which was read into a buffer and an overflow area, a packet.
+
+    tag: bytes of a VLAN tag to come behind the MAC addresses, which are still at HEADROOM: the packet
+    begins so much before. Returns the counter if it is none, or -1.
+    """
     if length < ETHERNET:
         return i64(RxCount.TRUNCATED)
-    if not begin_chain(meta, pool, row, length, tap[PORT]):
+    if not begin_chain(meta, pool, row, length, port):
         return i64(RxCount.NO_CHAIN)
     if length > BUF_ROOM:
-        scatter(data, meta, i64(meta[row].next), i64(tap[OVERFLOW]), length - BUF_ROOM)
-    if not vnet_header(data, meta, row, byte_address(address(data), row, HEADROOM) - VNET, 0):
+        scatter(data, meta, i64(meta[row].next), overflow, length - BUF_ROOM)
+    meta[row].off = meta[row].l3 = meta[row].l4 = HEADROOM - tag
+    if not vnet_header(data, meta, row, byte_address(address(data), row, HEADROOM) - VNET, tag):
         put_rest(pool, meta, row)
         return i64(RxCount.BAD_OFFLOAD)
     return i64(-1)
@@ -88,7 +95,8 @@ def rx(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64,
             if tried == 0:
                 tap[SKIP] = u64(IDLE_ROUNDS - 1)
             break
-        reason = _fault(data, meta, pool, tap, row, got - VNET)
+        overflow = i64(tap[OVERFLOW])
+        reason = take_up(data, meta, pool, row, got - VNET, overflow, tap[PORT], 0)
         if reason >= 0:
             count[reason] += u64(1)
             put_one(pool, row)
