@@ -36,7 +36,6 @@ from vforward.layout import (
     CSUM_PARTIAL,
     EDGE_HELD,
     GSO,
-    HEADROOM,
     U64,
     Counts,
     Data,

@@ -159,7 +159,9 @@ def _fill(
     _fill_bridges(forwarder, config)
     for name, port in ports.items():
         if isinstance(port, models.TapPort):
-            forwarder.add_host(name, port.interface, port.host_of)
+            forwarder.add_host(
+                name, port.interface, port.host_of, netns=port.netns or "", queues=port.queues
+            )
     for pair in config.cross_connects:
         one, other = pair.ports
         forwarder.cross_connect(one, other, (_tags(ports[one]), _tags(ports[other])))
@@ -241,7 +243,16 @@ def new_port(port: models.Port) -> Port:
     assert not isinstance(port, models.VlanPort | models.BviPort | models.TapPort)
     mac = port.mac.packed if port.mac else None
     if isinstance(port, models.AfPacketPort):
-        return AfPacketPort(port.interface, mac, port.mtu, port.ring_mib, port.promiscuous)
+        return AfPacketPort(
+            port.interface,
+            mac,
+            port.mtu,
+            port.ring_mib,
+            port.promiscuous,
+            netns=port.netns or "",
+            set_up=port.set_up,
+            mode=port.mode,
+        )
     if isinstance(port, models.PcapPort):
         return PcapPort(
             read=port.read, write=port.write, resolution=port.resolution, mac=mac, mtu=port.mtu
