@@ -33,8 +33,7 @@ _Interface = Annotated[
 ]
 _YES_NO = says("true or false")
 _Netns = Annotated[
-    str,
-    matching(r"(?!\.{1,2}$)[!-.0-~]{1,255}|/[!-~]{1,4000}"),
+    Annotated[str, matching(r"(?!\.{1,2}$)[!-.0-~]{1,255}|/[!-~]{1,4000}")] | None,
     says("the name of a network namespace, or the path of one, like /proc/1234/ns/net"),
 ]
 
@@ -53,7 +52,7 @@ class AfPacketPort(AnyPort):
 
     type: Literal["af_packet"]
     interface: _Interface
-    netns: _Netns | None = None
+    netns: _Netns = None
     set_up: Annotated[bool, _YES_NO] = False
     mode: Annotated[Literal["auto", "ring", "raw"], says('"auto", "ring" or "raw"')] = "auto"
     mac: OptionalMac = None
@@ -209,7 +208,7 @@ class TapPort(AnyPort):
 
     type: Literal["tap"]
     interface: _Interface
-    netns: _Netns | None = None
+    netns: _Netns = None
     queues: Annotated[int, whole(1, 16)] = 1
     host_of: Annotated[str, PORT_SAYS]
 

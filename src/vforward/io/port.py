@@ -87,7 +87,7 @@ class Port(ABC):
         return {}
 
     def peer(self) -> str:
-        """Who is at the other end, for users, where they come and go. Any thread."""
+        """How it stands with what is outside, for users: who is there, what was chosen. Any thread."""
         return ""
 
     def carrier(self) -> bool:
