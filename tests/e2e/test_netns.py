@@ -73,27 +73,24 @@ INSIDE = """
 import contextlib, sys
 from pathlib import Path
 from e2e.lab import Routed, lab, ping, transfer
-from vforward.control import observe
 assert Path("/proc/self/uid_map").read_text().split()[1] == sys.argv[1], "not that user's"
-with lab() as place, contextlib.closing(Routed(place, name="e2e")) as made:
-    place.address("10.1.0.2/24", "10.2.0.2/24")
-    place.default_routes("10.1.0.1", "10.2.0.1")
-    made.port("lan", "10.1.0.1/24", set_up=True)
-    made.port("wan", "10.2.0.1/24", mode=sys.argv[2])
-    made.start()
-    print(ping(place.h1, "10.2.0.2", "-c5", "-i0.2"))
-    transfer(place.h1, place.h2, "10.2.0.2", 20_000_000)
-    print("moved")
-    for row in made.view.ports():
-        print(row.name, row.other_end)
+for mode in ("ring", "raw"):
+    with lab() as place, contextlib.closing(Routed(place, name="e2e")) as made:
+        place.address("10.1.0.2/24", "10.2.0.2/24")
+        place.default_routes("10.1.0.1", "10.2.0.1")
+        made.port("lan", "10.1.0.1/24", set_up=True, mode=mode)
+        made.port("wan", "10.2.0.1/24", mode=mode)
+        made.start()
+        print(ping(place.h1, "10.2.0.2", "-c5", "-i0.2"))
+        transfer(place.h1, place.h2, "10.2.0.2", 20_000_000)
+        print([row.other_end for row in made.view.ports()])
 """
 """What an ordinary user does: namespaces, veth pairs and a forwarder; Routed asserts that all is accounted
 for."""
 NOBODY = 65534
 
 
-@pytest.mark.parametrize("mode", ["auto", "raw"])
-def test_an_ordinary_user_in_a_namespace_of_his_own(mode):
+def test_an_ordinary_user_in_a_namespace_of_his_own():
     if not os.geteuid() and not shutil.which("setpriv"):
         pytest.skip("no setpriv: apt-get install util-linux")
     with tempfile.TemporaryDirectory() as directory:  # pytest's own are root's alone
@@ -102,22 +99,18 @@ def test_an_ordinary_user_in_a_namespace_of_his_own(mode):
         command, environment = as_ordinary_user(place)
         uid = str(NOBODY if os.geteuid() == 0 else os.geteuid())
         done = subprocess.run(
-            [*command, "-c", INSIDE, uid, mode],
+            [*command, "-c", INSIDE, uid],
             capture_output=True,
             text=True,
             check=False,
-            timeout=400,
+            timeout=500,
             env=environment,
         )
     if "unshare failed" in done.stderr:
         pytest.skip("no user namespaces here: sysctl kernel.unprivileged_userns_clone")
     assert done.returncode == 0, done.stderr
-    assert "5 received" in done.stdout
-    assert "moved" in done.stdout
-    assert ("wan receives by recvmmsg" in done.stdout) == (mode == "raw")
-    assert (
-        "lan receives by a ring of 480 slots of 69632 bytes" in done.stdout
-    )  # no room in the queue
+    assert done.stdout.count("5 received") == 2
+    assert done.stdout.count("receives by a ring") == done.stdout.count("receives by recvmmsg") == 2
 
 
 def as_ordinary_user(place):

@@ -442,6 +442,36 @@ def test_in_a_namespace_by_its_path(place):
         AfPacketPort("a", netns="no-such").open(0, None)
 
 
+def test_in_a_namespace_what_is_wrong_is_to_be_seen_there(place):
+    place.f.run("ip", "link", "set", "dev", "a", "down")
+    there = f"nsenter --net={place.f.path} ip link"
+    for name, text in (
+        ("no-such", f"{there} shows those there"),
+        ("a", f"{there} set dev a up, or"),
+    ):
+        with pytest.raises(PortError, match=rf"'{name}': .*{text}"):
+            AfPacketPort(name, netns=place.f.path).open(0, None)
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "text"),
+    [
+        ("vf_packet_socket", errno.EAFNOSUPPORT, "lacks packet sockets: .*; modprobe af_packet"),
+        ("vf_packet_socket", errno.EPERM, "needs CAP_NET_RAW: run as root or under unshare"),
+        ("vf_packet_vnet_hdr", errno.ENOPROTOOPT, "PACKET_VNET_HDR: .*; Linux 4.20 has all"),
+        ("vf_packet_ignore_outgoing", errno.ENOPROTOOPT, "PACKET_IGNORE_OUTGOING: .*; Linux 4.20"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["auto", "raw"])
+def test_what_the_kernel_lacks_is_named(place, monkeypatch, caplog, function, error, text, mode):
+    monkeypatch.setattr(shim.lib, function, lambda *_: -error, raising=False)
+    port = AfPacketPort("a", mode=mode)
+    with place.f.inside(), pytest.raises(PortError, match=text):
+        port.open(0, None)
+    assert port.descriptors() == []
+    assert caplog.text == ""
+
+
 def test_set_up_and_back(place):
     place.f.run("ip", "link", "set", "dev", "a", "down")
     before = place.f.run("ip", "link", "show", "dev", "a")

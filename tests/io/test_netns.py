@@ -2,6 +2,7 @@
 """Network namespaces by name and path: what is opened in one stays there, and nobody else moves."""
 
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_a_name_is_that_of_a_file(place, tmp_path, monkeypatch):
     assert "only-here" in netns.call("blue", names)
     assert netns.path_of("blue") == tmp_path / "blue"
     assert str(netns.path_of("/proc/1/ns/net")) == "/proc/1/ns/net"
+
+
+def test_what_a_user_is_told_to_type_works(place, tmp_path):
+    assert netns.ip_command("") == "ip"
+    assert netns.ip_command("blue") == "ip -n blue"
+    command = f"{netns.ip_command(place.path)} link show dev only-here"
+    assert (
+        "only-here"
+        in subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout
+    )
 
 
 def test_an_error_inside_comes_out(place):

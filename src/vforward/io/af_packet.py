@@ -210,11 +210,14 @@ class AfPacketPort(Port):
         try:
             yield
         except OSError as error:
+            no_such = (
+                f"no such interface; {netns.ip_command(self.netns)} link shows those there are"
+            )
             missing = f"this kernel is too old or lacks packet sockets: {error}"
             advice = {
                 errno.EPERM: "needs CAP_NET_RAW: run as root or under unshare -Urn, or use pcap",
-                errno.ENODEV: "no such interface; ip link shows those there are",
-                errno.ENXIO: "no such interface; ip link shows those there are",
+                errno.ENODEV: no_such,
+                errno.ENXIO: no_such,
                 errno.ENOMEM: f"no memory for a ring of {self.ring_mib} MiB; make ring_mib smaller",
                 errno.EAFNOSUPPORT: f"{missing}; modprobe af_packet",
                 errno.ENOPROTOOPT: f"{missing}; Linux 4.20 has all that is needed",
@@ -233,7 +236,8 @@ class AfPacketPort(Port):
             self._link.set_up(self._given_mac, self._given_mtu)
         link = self._link.link
         if not link.up:
-            down = f"it is down; run: ip link set dev {self.interface} up, or say set_up = true"
+            run = f"{netns.ip_command(self.netns)} link set dev {self.interface} up"
+            down = f"it is down; run: {run}, or say set_up = true"
             raise self._error(down)
         self.mac = self._given_mac or link.mac
         return link.index, link.mtu

@@ -27,6 +27,13 @@ def path_of(netns: str) -> Path:
     return Path(netns) if "/" in netns else NAMED / netns
 
 
+def ip_command(netns: str) -> str:
+    """How a user looks at the interfaces there: the beginning of a command line."""
+    if not netns:
+        return "ip"
+    return f"nsenter --net={netns} ip" if "/" in netns else f"ip -n {netns}"
+
+
 def call(netns: str, what: Callable[[], T]) -> T:
     """Call something in a namespace; "": in the thread's own. Returns what it returns.
 
