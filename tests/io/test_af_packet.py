@@ -453,6 +453,29 @@ def test_in_a_namespace_what_is_wrong_is_to_be_seen_there(place):
             AfPacketPort(name, netns=place.f.path).open(0, None)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_one_that_was_made_anew_is_set_up_again(place, mode, inside):
+    options = {"mode": mode, "set_up": True, "mtu": 1400}
+    if not inside:
+        options["netns"] = place.f.path
+    with wire(place, inside=inside, **options) as w:
+        place.f.run("ip", "link", "delete", "dev", "a")
+        w.ports[0].statistics()
+        assert "no interface 'a' now" in w.ports[0].peer()
+        veth(place.a, "eth0", place.f, "a")
+        place.f.run("ip", "link", "set", "dev", "a", "down")
+        w.ports[0].statistics()
+        assert "receives by" in w.ports[0].peer()
+        assert "mtu 1400" in place.f.run("ip", "link", "show", "dev", "a", "up")
+        with place.raw(place.a) as a, place.raw(place.b) as b:
+            until = time.monotonic() + 5
+            while not select.select([b], [], [], 0.05)[0] and time.monotonic() < until:
+                a.send(numbered(60))  # the carrier takes a moment
+                w.rounds()
+            assert received(b) == numbered(60)
+    assert "mtu 1500" in place.f.run("ip", "link", "show", "dev", "a")
+
+
 @pytest.mark.parametrize(
     ("function", "error", "text"),
     [

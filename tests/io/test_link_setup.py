@@ -92,6 +92,22 @@ def setup_anew(place):
     return made
 
 
+def test_one_that_was_made_anew_is_set_up_again(place):
+    made = setup(place)
+    made.set_up(MAC, 9000)
+    place.run("ip", "link", "delete", "dev", "d0")
+    with pytest.raises(OSError, match="No such device"):
+        made.again()
+    place.run("ip", "link", "add", "d0", "mtu", "1400", "type", "veth", "peer", "name", "d1")
+    made.again()
+    new = made.link.mac
+    made.set_up(MAC, 9000)
+    assert state(place) == (MAC, 9000, True)
+    made.again()  # nothing is forgotten of the same one
+    made.close()
+    assert state(place) == (new, 1400, False)
+
+
 def test_none_of_that_name(place):
     with pytest.raises(OSError, match="No such device"):
         setup(place, "no-such")

@@ -74,8 +74,10 @@ def frame6(flow, n=0):
     return pk.eth(A, B, pk.ETH_IP6, pk.ip6(src, "2001:db8:1::1", pk.PROTO_UDP, udp))
 
 
-def other(_flow, n=0):
-    return pk.eth(A, B, 0x88B5, n.to_bytes(4) + bytes(40))
+def other(flow, n=0):
+    return pk.eth(
+        f"02:00:00:01:{flow >> 8:02x}:{flow & 255:02x}", B, 0x88B5, n.to_bytes(4) + bytes(40)
+    )
 
 
 @pytest.mark.parametrize("queues", [1, 2, 3, 16])
@@ -98,13 +100,12 @@ def test_all_go_once_and_a_flow_by_one_queue_in_order(queues, wanted):
     for queue, frame in sender.written:
         make, flow = flows[frame]
         assert queue_of.setdefault((make, flow), queue) == queue
-        assert queue == 0 or make is not other
     for sent in sender.by_queue().values():
         assert sent == [frame for frame in frames if frame in set(sent)]
     assert result.counters["bytes"] == sum(map(len, frames))
 
 
-@pytest.mark.parametrize("make", [frame4, frame6])
+@pytest.mark.parametrize("make", [frame4, frame6, other])
 @pytest.mark.parametrize("queues", [2, 3, 16])
 def test_many_flows_use_all_queues_alike(make, queues):
     sender = Sender(queues)
@@ -112,7 +113,8 @@ def test_many_flows_use_all_queues_alike(make, queues):
         sender.send([make(flow) for flow in range(start, start + VECTOR_MAX)])
     counts = [len(frames) for frames in sender.by_queue().values()]
     assert len(counts) == queues
-    assert min(counts) > 0.75 * 2048 / queues  # 3 standard deviations of 16 queues
+    fair = 2048 / queues
+    assert min(counts) > fair - 5 * fair**0.5  # standard deviations
 
 
 @pytest.mark.parametrize("length", [14, 33, 34, 53, 54])

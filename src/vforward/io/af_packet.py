@@ -166,12 +166,27 @@ class AfPacketPort(Port):
         attached = life.is_bound(receive)
         if not attached:
             attached = life.bind_again(receive, send, self.interface, promiscuous=self.promiscuous)
-            if attached and self._own_stack is not None and life.is_in_our_namespace(receive):
-                self._own_stack = self._own_stack.again()
+            if attached:
+                self._settle_again(receive)
         if attached != self._attached:
-            where = f"af_packet port on interface {self.interface!r}"
-            log.warning("%s: %s", where, "it is back" if attached else "it is gone")
+            log.warning("%s: %s", self._where(), "it is back" if attached else "it is gone")
             self._attached = attached
+
+    def _settle_again(self, receive: int) -> None:
+        """What was set of an interface that is back, and may be another one."""
+
+        def renew() -> None:
+            if self._own_stack is not None and life.is_in_our_namespace(receive):
+                self._own_stack = self._own_stack.again()
+
+        with contextlib.suppress(OSError):  # the namespace has no name any more
+            netns.call(self.netns, renew)
+        if self._link is not None and self.set_up:
+            try:
+                self._link.again()
+                self._link.set_up(self._given_mac, self._given_mtu)
+            except OSError as error:
+                log.warning("%s: %s", self._where(), error)
 
     def mute(self) -> None:
         assert self._own_stack is not None, "not open"

@@ -46,6 +46,13 @@ class LinkSetup:
             self._changed[what] = (before, value)
         self.link = replace(self.link, **wanted)
 
+    def again(self) -> None:
+        """Look it up anew: it may be another one, of which nothing was changed. Raises OSError."""
+        now = self._netlink.link(self._name)
+        if now.index != self.link.index:
+            self._changed = {}
+        self.link = now
+
     def close(self) -> None:
         """Put back what was changed here, and nobody has changed since. Harmless when repeated."""
         changed, self._changed = self._changed, {}

@@ -23,15 +23,12 @@ from vforward.graph.node import Node
 from vforward.io import af_packet_tx
 from vforward.io.af_packet_tx import SOCKET_WORDS, TxCount
 from vforward.io.port import TxEdge
-from vforward.jit import be
 from vforward.jit.intrinsics import address, view
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_STRIDE, U64, VECTOR_MAX, Counts, Data, Edges, Meta, Rows
-from vforward.packet.flow_hash import hash4, hash6
+from vforward.packet.flow_hash import frame_hash
 
 QUEUES_MAX = 16
-ETHERNET, TYPE = 14, 12
-IP4, IP6, IP4_HEADER, IP6_HEADER = 0x0800, 0x86DD, 20, 40
 
 # Words of ``work``: where a queue's packets end among the sorted ones; a packet's place among them;
 # then the sorted rows, u32, and what became of them, u8.
@@ -44,16 +41,11 @@ WORK_WORDS = EDGES_AT + VECTOR_MAX // 8
 
 @inline
 def _queue(data: Any, meta: Any, row: Any, n: Any) -> Any:
-    """The queue, of n, by which a packet goes: what is not IP by the first."""
+    """The queue, of n, by which a packet goes."""
     off, end = i64(meta[row].off), i64(meta[row].end)
-    if end > BUF_STRIDE or off + ETHERNET + IP4_HEADER > end:
+    if not off <= end <= BUF_STRIDE:
         return i64(0)
-    l3, kind = off + ETHERNET, be.load16(data, row, off + TYPE)
-    if kind == IP4:
-        return hash4(data, row, l3, end) * n >> 32
-    if kind == IP6 and l3 + IP6_HEADER <= end:
-        return hash6(data, row, l3, end) * n >> 32
-    return i64(0)
+    return frame_hash(data, row, off, end) * n >> 32
 
 
 @kernel
