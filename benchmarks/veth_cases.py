@@ -4,6 +4,7 @@
     veth-pps          64-byte packets, routed, one worker        over testpmd io, net_af_packet
     veth-pps-xdp      the same                                   over testpmd io, net_af_xdp
     veth-pps-bridge   the same                                   over the Linux bridge
+    veth-pps-raw      the same, received by recvmmsg             over ours with a ring
     veth-tcp          one TCP connection of iperf3               over the Linux bridge
     veth-tcp-off      the same, all offloads off everywhere      over the Linux bridge
     syscalls          system calls of the daemon for each packet, under the load of veth-pps
@@ -92,6 +93,11 @@ def _testpmd(driver: str, options: str) -> Contender:
 
 
 ROUTES = Contender(_ours(ROUTER), ROUTED, "vforward run as a router, 16 routes, one worker")
+RAW = Contender(
+    _ours(ROUTER.replace('type = "af_packet"', 'type = "af_packet"\nmode = "raw"')),
+    ROUTED,
+    'the same with mode = "raw"',
+)
 BRIDGES = Contender(_ours(BRIDGE), THERE, "vforward run as a bridge, one worker")
 LINUX = Contender(lambda where: where.bridge(), THERE, "the Linux bridge")
 
@@ -109,6 +115,11 @@ def veth_pps_xdp(session: Session) -> Iterator[dict[str, Any]]:
 def veth_pps_bridge(session: Session) -> Iterator[dict[str, Any]]:
     """The same over the Linux bridge."""
     yield from _packets(session, "veth-pps-bridge", "bridge", LINUX)
+
+
+def veth_pps_raw(session: Session) -> Iterator[dict[str, Any]]:
+    """Received without a ring, over the same with one."""
+    yield from _packets(session, "veth-pps-raw", "ring", ROUTES, RAW)
 
 
 def veth_tcp(session: Session) -> Iterator[dict[str, Any]]:
@@ -174,7 +185,9 @@ def veth_rtt(session: Session) -> Iterator[dict[str, Any]]:
             )  # fmt: skip
 
 
-def _packets(session: Session, case: str, name: str, peer: Contender) -> Iterator[dict[str, Any]]:
+def _packets(
+    session: Session, case: str, name: str, peer: Contender, ours: Contender = ROUTES
+) -> Iterator[dict[str, Any]]:
     program = veth_lab.PROGRAM if name.startswith("net") else ""
     if why := _impossible(flood=True, program=program, package=veth_lab.PACKAGE):
         yield missing(case, "x", session.gauge, why)
@@ -186,9 +199,7 @@ def _packets(session: Session, case: str, name: str, peer: Contender) -> Iterato
         return Figure(turn.rate, turn.offered, turn.foreign)
 
     with _routed_lab() as where:
-        yield from _take_turns(
-            session, case, "packets/s", where, {OURS: ROUTES, name: peer}, measure
-        )
+        yield from _take_turns(session, case, "packets/s", where, {OURS: ours, name: peer}, measure)
 
 
 def _stream(session: Session, case: str, *, on: bool) -> Iterator[dict[str, Any]]:

@@ -140,6 +140,10 @@ DO = {
             {"uplink": ["ND who-has 2001:db8:ffff::1"]},
         ),
     ],
+    "containers": [
+        ("web", ip4_to("10.0.2.9"), {"db": ["ARP who-has 10.0.2.9"]}),
+        ("web", ip4_to("10.0.1.1"), {"edge-host": ["IPv4 10.0.1.9 > 10.0.1.1 ttl 64 UDP"]}),
+    ],
     "cross-connect": [("left", frame_to_all, {"right": [EXPERIMENT]})],
     "netmap": [("pipe", frame_to_all, {"switch": [EXPERIMENT]})],
     "ecmp": [

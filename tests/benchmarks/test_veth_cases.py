@@ -80,13 +80,20 @@ def test_live_frames_arrive_as_they_are_meant():
 
 @pytest.mark.root
 @pytest.mark.skipif(bool(xdp_flood.available()), reason="no XDP here")
-def test_the_ratio_is_of_what_was_forwarded(session, short):
-    rows = {row["case"]: row for row in veth_cases.veth_pps_bridge(session)}
-    ours, theirs = rows["veth-pps-bridge-vforward"], rows["veth-pps-bridge-bridge"]
+@pytest.mark.parametrize(
+    ("case", "cases", "peer"),
+    [
+        ("veth-pps-bridge", veth_cases.veth_pps_bridge, "bridge"),
+        ("veth-pps-raw", veth_cases.veth_pps_raw, "ring"),
+    ],
+)
+def test_the_ratio_is_of_what_was_forwarded(session, short, case, cases, peer):
+    rows = {row["case"]: row for row in cases(session)}
+    ours, theirs = rows[f"{case}-vforward"], rows[f"{case}-{peer}"]
     assert 0 < ours["value"] <= 1.1 * ours["offered"]
     assert 0 < theirs["value"] <= 1.1 * theirs["offered"]
-    ratio = rows["veth-pps-bridge"]
-    assert (ratio["unit"], ratio["note"]) == ("x", "vforward / bridge")
+    ratio = rows[case]
+    assert (ratio["unit"], ratio["note"]) == ("x", f"vforward / {peer}")
     assert ratio["value"] == pytest.approx(ours["value"] / theirs["value"], rel=0.01)
 
 

@@ -205,7 +205,38 @@ WRONG = [
         "2: ports.t.mac",
         "is not a key here",
         '"02:00:00:00:00:01"',
-        '"address", "mtu", "vrf", "urpf", "type", "interface", "host_of"',
+        '"address", "mtu", "vrf", "urpf", "type", "interface", "netns", "queues", "host_of"',
+    ),
+    (
+        A + tap("t", "a", "queues = 17"),
+        "2: ports.t.queues",
+        "is too large",
+        "17",
+        "a whole number from 1 to 16",
+    ),
+    *(
+        (
+            port("a", f'interface = "eth0", netns = "{netns}"', "af_packet"),
+            "1: ports.a.netns",
+            "is not a name that can be used",
+            f'"{netns}"',
+            "the name of a network namespace, or the path of one, like /proc/1234/ns/net",
+        )
+        for netns in ("", ".", "..", "a/b", "a b")
+    ),
+    (
+        port("a", 'interface = "eth0", mode = "rings"', "af_packet"),
+        "1: ports.a.mode",
+        "is not one of the choices",
+        '"rings"',
+        '"auto", "ring" or "raw"',
+    ),
+    (
+        port("a", 'interface = "eth0", set_up = 1', "af_packet"),
+        "1: ports.a.set_up",
+        "is not true or false",
+        "1",
+        "true or false",
     ),
     (
         port("a", "room = 63", "memring"),

@@ -167,6 +167,15 @@ def test_every_model_of_a_port_becomes_one():
         assert isinstance(port, Port)
 
 
+def test_what_a_linux_interface_is_asked_for():
+    given = {"netns": "/proc/7/ns/net", "set_up": True, "mode": "raw", "promiscuous": False}
+    model = config.AfPacketPort(type="af_packet", interface="eth0", mtu=9000, **given)
+    port = new_port(model)
+    assert {key: getattr(port, key) for key in given} == given
+    assert (port.interface, port.mtu, port.ring_mib) == ("eth0", 9000, 32)
+    assert new_port(config.AfPacketPort(type="af_packet", interface="eth0")).netns == ""
+
+
 def test_a_port_that_does_not_open_leaves_nothing(tmp_path):
     file = router(tmp_path)
     (tmp_path / "in.pcap").unlink()

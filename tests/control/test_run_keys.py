@@ -263,16 +263,21 @@ def test_a_tap_has_what_its_port_has(tmp_path, monkeypatch):
     given = {}
 
     class Tap(MemoryPort):
-        def __init__(self, interface, *, mac, mtu, addresses, host_routes):
-            given.update(interface=interface, addresses=[str(a) for a in addresses])
+        def __init__(self, interface, *, mac, mtu, addresses, host_routes, **options):
+            given.update(interface=interface, addresses=[str(a) for a in addresses], **options)
             super().__init__(mac=mac, mtu=mtu)
 
     monkeypatch.setattr(assembly, "TapPort", Tap)
     text = VLAN + 'mtu = 1400\naddress = "10.0.7.1/24"\nvrf = "red"\n'
-    text += '[ports.h]\ntype = "tap"\ninterface = "vf-h"\nhost_of = "v"'
+    text += '[ports.h]\ntype = "tap"\ninterface = "vf-h"\nhost_of = "v"\nqueues = 3\nnetns = "blue"'
     with from_config(config.parse(text, str(tmp_path / "keys.toml"))) as forwarder:
         host, port = record(forwarder, "h"), record(forwarder, "v")
-        assert given == {"interface": "vf-h", "addresses": ["10.0.7.1/24"]}
+        assert given == {
+            "interface": "vf-h",
+            "addresses": ["10.0.7.1/24"],
+            "queues": 3,
+            "netns": "blue",
+        }
         assert (host["mac"], host["mtu"]) == (port["mac"], 1400)
         assert (host["mode"], host["peer"]) == (HOST, number(forwarder, "v"))
         assert port["host"] == number(forwarder, "h")

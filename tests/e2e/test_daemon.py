@@ -39,10 +39,10 @@ def net(place, tmp_path):
 
 
 @contextlib.contextmanager
-def daemon(net):
-    """The process, forwarding."""
+def daemon(net, inside=None):
+    """The process, forwarding. inside: the namespace that it is in, if not the router's."""
     log = net.file.with_suffix(".log")
-    with log.open("wb") as written, net.router.inside():
+    with log.open("wb") as written, inside or net.router.inside():
         command = [sys.executable, "-c", PROGRAM, "run", str(net.file)]
         process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT)
     process.log = log

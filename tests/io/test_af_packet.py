@@ -2,8 +2,10 @@
 """AfPacketPort between namespaces: raw sockets, ping and the kernel's TCP on the other side."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import select
 import shutil
 import socket
@@ -24,16 +26,16 @@ from vforward.graph import control as c
 from vforward.graph.build import Graph
 from vforward.graph.node import Labels, Node
 from vforward.graph.scheduler import run
-from vforward.io import af_packet, af_packet_tx, linux
+from vforward.io import af_packet, af_packet_raw, af_packet_tx, linux, shim
 from vforward.io import af_packet_rx as rx
 from vforward.io.af_packet import AfPacketPort
+from vforward.io.tap_rx import IDLE_ROUNDS
 from vforward.jit.kernel import kernel
 from vforward.layout import (
     BUF_ROOM,
     CSUM_PARTIAL,
     EDGE_HELD,
     GSO,
-    HEADROOM,
     U64,
     Counts,
     Data,
@@ -113,17 +115,23 @@ def place():
         yield Place(a, b, f)
 
 
+@pytest.fixture(params=["ring", "raw"])
+def mode(request):
+    """By what a port receives."""
+    return request.param
+
+
 class Wire:
     """What comes in at one port goes out at the other. rx only: what comes in is kept.
 
     By packet sockets alone; test_af_xdp.py has the other way out.
     """
 
-    def __init__(self, place, buffers=4096, keeping=False, **options):
+    def __init__(self, place, buffers=4096, keeping=False, inside=True, **options):
         self.arena = Arena.create(f"test-{uuid.uuid4().hex[:12]}")
         self.pool = Pool(self.arena, buffers)
         self.ports = [AfPacketPort(name, xdp=False, **options) for name in "ab"]
-        with place.f.inside():
+        with place.f.inside() if inside else contextlib.nullcontext():
             for number, port in enumerate(self.ports):
                 port.open(number, self.pool)
         self.graph = Graph(self.arena, self.pool)
@@ -149,8 +157,9 @@ class Wire:
         graph.wire("b-rx", "next", "keep" if keeping else "a-tx")
 
     def rounds(self):
-        """Run until nothing moves."""
-        run(self.words, True)
+        """Run until nothing moves. An idle raw socket is asked in one round of some only."""
+        for _ in range(IDLE_ROUNDS + 1 if self.ports[0].mode == "raw" else 1):
+            run(self.words, True)
 
     def start(self):
         self.thread = threading.Thread(target=run, args=(self.words, False))
@@ -236,8 +245,8 @@ def received(raw):
     return frame
 
 
-def test_every_length_passes_both_ways_unchanged(place):
-    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+def test_every_length_passes_both_ways_unchanged(place, mode):
+    with wire(place, mode=mode) as w, place.raw(place.a) as a, place.raw(place.b) as b:
         for sender, receiver in ((a, b), (b, a)):
             frames = [numbered(length, length) for length in range(14, 1515)]
             for start in range(0, len(frames), 200):
@@ -269,8 +278,8 @@ def test_any_vector_size_goes_round_the_ring(place, vector):
 
 @pytest.mark.parametrize("tpid", TPIDS)
 @pytest.mark.parametrize("tci", [1, 0x0FFF, 0xE001])
-def test_vlan_tag_comes_in_and_goes_out(place, tpid, tci):
-    with wire(place, keeping=True) as w, place.raw(place.a) as a:
+def test_vlan_tag_comes_in_and_goes_out(place, mode, tpid, tci):
+    with wire(place, mode=mode, keeping=True) as w, place.raw(place.a) as a:
         for length in LENGTHS:
             a.send(tagged(numbered(length), tpid, tci))
         w.rounds()
@@ -278,7 +287,7 @@ def test_vlan_tag_comes_in_and_goes_out(place, tpid, tci):
         assert frames == [tagged(numbered(n), tpid, tci) for n in LENGTHS]
         w.pool.put(np.array(w.held(), np.uint32))
         w.kept[0] = 0
-    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+    with wire(place, mode=mode) as w, place.raw(place.a) as a, place.raw(place.b) as b:
         for length in LENGTHS:
             a.send(tagged(numbered(length), tpid, tci))
         w.rounds()
@@ -286,16 +295,16 @@ def test_vlan_tag_comes_in_and_goes_out(place, tpid, tci):
             assert received(b) == tagged(numbered(length), tpid, tci)
 
 
-def test_two_vlan_tags(place):
+def test_two_vlan_tags(place, mode):
     frame = tagged(tagged(numbered(100), 0x8100, 7), 0x88A8, 9)
-    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+    with wire(place, mode=mode) as w, place.raw(place.a) as a, place.raw(place.b) as b:
         a.send(frame)
         w.rounds()
         assert received(b) == frame
 
 
-def test_own_transmissions_are_not_received(place):
-    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+def test_own_transmissions_are_not_received(place, mode):
+    with wire(place, mode=mode) as w, place.raw(place.a) as a, place.raw(place.b) as b:
         a.send(numbered(60))
         w.rounds()
         assert received(b) == numbered(60)
@@ -304,9 +313,9 @@ def test_own_transmissions_are_not_received(place):
         assert w.counts("b-tx")["bytes"] == 60
 
 
-def test_frames_to_others_come_in_only_when_promiscuous(place):
+def test_frames_to_others_come_in_only_when_promiscuous(place, mode):
     for promiscuous in (True, False):
-        with wire(place, keeping=True, promiscuous=promiscuous) as w:
+        with wire(place, mode=mode, keeping=True, promiscuous=promiscuous) as w:
             shown = place.f.run("ip", "-d", "link", "show", "dev", "a")
             assert f"promiscuity {int(promiscuous)}" in shown
             assert len(w.ports[0].mac) == 6
@@ -328,8 +337,187 @@ def test_full_ring_is_counted(place):
         assert w.ports[0].statistics() == {"kernel-ring-full": 188}
 
 
-def test_no_buffer_leaves_frames_in_the_ring(place):
-    with wire(place, buffers=64, keeping=True) as w, place.raw(place.a) as a:
+def test_full_queue_of_a_raw_socket_is_counted(place):
+    with wire(place, ring_mib=1, mode="raw") as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        for n in range(6000):
+            a.send(numbered(64, n))
+        lost = w.ports[0].statistics()["kernel-queue-full"]
+        assert 0 < lost < 6000
+        w.rounds()
+        assert [received(b) for _ in range(6000 - lost)] == [
+            numbered(64, n) for n in range(6000 - lost)
+        ]
+        assert w.ports[0].statistics() == {"kernel-queue-full": lost}
+
+
+def test_an_idle_raw_socket_is_asked_seldom(place):
+    with wire(place, mode="raw") as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        words = w.ports[0].rx()[1]["raw"]
+        w.rounds()
+        while int(words[af_packet_raw.SKIP]) != IDLE_ROUNDS - 1:
+            run(w.words, True)
+        a.send(numbered(60))
+        for _ in range(IDLE_ROUNDS - 1):
+            run(w.words, True)
+            assert w.counts("a-rx")["bytes"] == 0
+        run(w.words, True)
+        assert received(b) == numbered(60)
+
+
+@pytest.mark.parametrize("function", ["vf_packet_version2", "vf_packet_rx_ring", "vf_mmap_shared"])
+@pytest.mark.parametrize("mode", ["auto", "ring"])
+def test_a_ring_that_is_refused(place, monkeypatch, caplog, function, mode):
+    monkeypatch.setattr(shim.lib, function, lambda *_: -errno.EOPNOTSUPP, raising=False)
+    if mode == "ring":
+        with (
+            Arena.create(f"test-{uuid.uuid4().hex[:12]}") as arena,
+            place.f.inside(),
+            pytest.raises(PortError, match=r"'a'.*not supported"),
+        ):
+            AfPacketPort("a", mode=mode).open(0, Pool(arena, 16))
+        return
+    with wire(place, mode=mode) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+        said = w.ports[0].peer()
+        assert re.fullmatch(r"receives by recvmmsg \(Linux refuses a ring: .*not supported\)", said)
+        assert said in caplog.text
+        a.send(numbered(60))
+        run(w.words, True)
+        assert received(b) == numbered(60)
+
+
+def test_it_says_by_what_it_receives(place):
+    with wire(place) as w:
+        assert w.ports[0].peer() == "receives by a ring of 16384 slots of 2048 bytes"
+    with wire(place, mode="raw") as w:
+        assert w.ports[0].peer() == 'receives by recvmmsg (mode = "raw")'
+
+
+def test_what_a_raw_socket_is_given_is_checked(place):
+    """The kernel gives none such: by a socket pair in the packet socket's place."""
+    with wire(place, mode="raw", keeping=True) as w:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        words = w.ports[0].rx()[1]["raw"]
+        mine = int(words[af_packet_raw.FD])
+        with left, right:
+            right.setblocking(False)
+            words[af_packet_raw.FD] = right.fileno()
+            left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            left.send(vnet_frame(numbered(100), flags=1, start=33))
+            left.send(vnet_frame(numbered(9000), gso_type=2, gso_size=9))
+            left.send(vnet_frame(bytes(13)))
+            left.send(bytes(9))
+            left.send(vnet_frame(numbered(80_000)))
+            left.send(vnet_frame(numbered(100)))
+            left.send(vnet_frame(numbered(9000)))
+            w.rounds()
+            words[af_packet_raw.FD] = mine
+        counts = w.counts("a-rx")
+        assert (counts["bad-offload"], counts["truncated"]) == (2, 3)
+        assert [w.frame(row) for row in w.held()] == [numbered(100), numbered(9000)]
+
+
+def test_a_long_frame_that_finds_no_buffers_is_counted(place):
+    place.a.run("ip", "link", "set", "dev", "eth0", "mtu", "9000")
+    place.f.run("ip", "link", "set", "dev", "a", "mtu", "9000")
+    with (
+        wire(place, mode="raw", buffers=4, keeping=True) as w,
+        place.raw(place.a) as a,
+    ):
+        a.send(numbered(9014))
+        a.send(numbered(60))
+        w.rounds()
+        assert w.counts("a-rx")["no-chain"] == 1
+        assert [w.frame(row) for row in w.held()] == [numbered(60)]
+
+
+def test_in_a_namespace_by_its_path(place):
+    with (
+        wire(place, inside=False, netns=place.f.path) as w,
+        place.raw(place.a) as a,
+        place.raw(place.b) as b,
+    ):
+        a.send(numbered(60))
+        w.rounds()
+        assert received(b) == numbered(60)
+    with pytest.raises(
+        PortError, match="'a': network namespace 'no-such': there is no /run/netns/no-such"
+    ):
+        AfPacketPort("a", netns="no-such").open(0, None)
+
+
+def test_in_a_namespace_what_is_wrong_is_to_be_seen_there(place):
+    place.f.run("ip", "link", "set", "dev", "a", "down")
+    there = f"nsenter --net={place.f.path} ip link"
+    for name, text in (
+        ("no-such", f"{there} shows those there"),
+        ("a", f"{there} set dev a up, or"),
+    ):
+        with pytest.raises(PortError, match=rf"'{name}': .*{text}"):
+            AfPacketPort(name, netns=place.f.path).open(0, None)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_one_that_was_made_anew_is_set_up_again(place, mode, inside):
+    options = {"mode": mode, "set_up": True, "mtu": 1400}
+    if not inside:
+        options["netns"] = place.f.path
+    with wire(place, inside=inside, **options) as w:
+        place.f.run("ip", "link", "delete", "dev", "a")
+        w.ports[0].statistics()
+        assert "no interface 'a' now" in w.ports[0].peer()
+        veth(place.a, "eth0", place.f, "a")
+        place.f.run("ip", "link", "set", "dev", "a", "down")
+        w.ports[0].statistics()
+        assert "receives by" in w.ports[0].peer()
+        assert "mtu 1400" in place.f.run("ip", "link", "show", "dev", "a", "up")
+        with place.raw(place.a) as a, place.raw(place.b) as b:
+            until = time.monotonic() + 5
+            while not select.select([b], [], [], 0.05)[0] and time.monotonic() < until:
+                a.send(numbered(60))  # the carrier takes a moment
+                w.rounds()
+            assert received(b) == numbered(60)
+    assert "mtu 1500" in place.f.run("ip", "link", "show", "dev", "a")
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "text"),
+    [
+        ("vf_packet_socket", errno.EAFNOSUPPORT, "lacks packet sockets: .*; modprobe af_packet"),
+        ("vf_packet_socket", errno.EPERM, "needs CAP_NET_RAW: run as root or under unshare"),
+        ("vf_packet_vnet_hdr", errno.ENOPROTOOPT, "PACKET_VNET_HDR: .*; Linux 4.20 has all"),
+        ("vf_packet_ignore_outgoing", errno.ENOPROTOOPT, "PACKET_IGNORE_OUTGOING: .*; Linux 4.20"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["auto", "raw"])
+def test_what_the_kernel_lacks_is_named(place, monkeypatch, caplog, function, error, text, mode):
+    monkeypatch.setattr(shim.lib, function, lambda *_: -error, raising=False)
+    port = AfPacketPort("a", mode=mode)
+    with place.f.inside(), pytest.raises(PortError, match=text):
+        port.open(0, None)
+    assert port.descriptors() == []
+    assert caplog.text == ""
+
+
+def test_set_up_and_back(place):
+    place.f.run("ip", "link", "set", "dev", "a", "down")
+    before = place.f.run("ip", "link", "show", "dev", "a")
+    with wire(place, set_up=True, mtu=9000, mac=A_MAC) as w:
+        shown = place.f.run("ip", "-d", "link", "show", "dev", "a")
+        assert "mtu 9000" in shown
+        assert "02:00:00:00:00:0a" in shown
+        assert re.search("<.*,UP.*>", shown)
+        assert (w.ports[0].mac, w.ports[0].mtu) == (A_MAC, 9000)
+    assert place.f.run("ip", "link", "show", "dev", "a") == before
+    with (
+        place.f.inside(),
+        pytest.raises(PortError, match="'a': refuses an MTU of 67"),
+    ):
+        AfPacketPort("a", set_up=True, mtu=67).open(0, None)
+    assert place.f.run("ip", "link", "show", "dev", "a") == before
+
+
+def test_no_buffer_leaves_frames_where_they_are(place, mode):
+    with wire(place, mode=mode, buffers=64, keeping=True) as w, place.raw(place.a) as a:
         for n in range(100):
             a.send(numbered(64, n))
         for first, n in ((0, 64), (64, 36)):
@@ -360,8 +548,8 @@ def test_frame_longer_than_the_mtu_is_refused_and_the_rest_sent(place):
         assert w.counts("drop")["packets"] == 4
 
 
-def test_link_down_is_counted(place):
-    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+def test_link_down_is_counted(place, mode):
+    with wire(place, mode=mode) as w, place.raw(place.a) as a, place.raw(place.b) as b:
         place.f.run("ip", "link", "set", "dev", "b", "down")
         for n in range(10):
             a.send(numbered(60, n))
@@ -436,11 +624,15 @@ def send_with_vnet(raw, data):
 
 @pytest.mark.parametrize("tag", [b"", b"\x81\x00\x00\x05"])
 @pytest.mark.parametrize("through", [False, True])
-def test_partial_checksum_is_kept_as_such(place, tag, through):
+def test_partial_checksum_is_kept_as_such(place, mode, tag, through):
     frame = udp_frame(30)
     frame = frame[:12] + tag + frame[12:]
     at = 34 + len(tag)
-    with wire(place, keeping=not through) as w, place.raw(place.a) as a, place.raw(place.b) as b:
+    with (
+        wire(place, mode=mode, keeping=not through) as w,
+        place.raw(place.a) as a,
+        place.raw(place.b) as b,
+    ):
         send_with_vnet(a, vnet_frame(frame, flags=1, start=at, offset=6))
         w.rounds()
         if through:
@@ -450,13 +642,13 @@ def test_partial_checksum_is_kept_as_such(place, tag, through):
         meta = w.pool.meta[row]
         assert w.frame(row) == frame
         assert meta["flags"] & CSUM_PARTIAL
-        assert (meta["csum_start"], meta["csum_off"]) == (HEADROOM + at, 6)
+        assert (meta["csum_start"], meta["csum_off"]) == (meta["off"] + at, 6)
 
 
-def test_super_frames_are_chains(place):
+def test_super_frames_are_chains(place, mode):
     """A UDP super-frame of 40 KB, in between short ones, by way of the socket's queue."""
     frame = udp_frame(40_000)
-    with wire(place, keeping=True) as w, place.raw(place.a) as a:
+    with wire(place, mode=mode, keeping=True) as w, place.raw(place.a) as a:
         for n in range(3):
             a.send(numbered(60, n))
             gso = vnet_frame(frame, 1, linux.VIRTIO_NET_HDR_GSO_UDP_L4, 42, 1000, 34, 6)
@@ -473,14 +665,19 @@ def test_super_frames_are_chains(place):
             assert meta["hdr_len"] == 42
 
 
-@pytest.mark.parametrize("small_queue", [False, True])
-def test_super_frames_pass_in_order(place, monkeypatch, small_queue):
-    """small_queue: as where the socket's queue may not grow, so that the ring holds them."""
-    if small_queue:
+@pytest.mark.parametrize("way", ["ring", "small queue", "raw"])
+def test_super_frames_pass_in_order(place, monkeypatch, way):
+    """small queue: as where the socket's queue may not grow, so that the ring holds them."""
+    if way == "small queue":
         monkeypatch.setattr(af_packet, "_queue_room", lambda fd, wanted: 0)
     frame = udp_frame(60_000)
-    with wire(place) as w, place.raw(place.a) as a, place.raw(place.b) as b:
-        assert w.ports[0].slots == ((480, 69632) if small_queue else (16384, 2048))
+    with (
+        wire(place, mode="raw" if way == "raw" else "ring") as w,
+        place.raw(place.a) as a,
+        place.raw(place.b) as b,
+    ):
+        slots = {"ring": (16384, 2048), "small queue": (480, 69632), "raw": (0, 0)}
+        assert w.ports[0].slots == slots[way]
         gso = vnet_frame(frame, 1, linux.VIRTIO_NET_HDR_GSO_UDP_L4, 42, 1000, 34, 6)
         for n in range(20):
             send_with_vnet(a, gso)
@@ -575,10 +772,10 @@ def forged_ring(n):
         pool.check(w.held)
 
 
-def test_ping(place):
+def test_ping(place, mode):
     place.a.address("eth0", "10.0.0.1/24")
     place.b.address("eth0", "10.0.0.2/24")
-    with wire(place) as w:
+    with wire(place, mode=mode) as w:
         w.start()
         said = place.a.run("ping", "-c", "20", "-i", "0.01", "-W", "2", "10.0.0.2")
         assert "20 received" in said
@@ -619,13 +816,13 @@ def transfer(place, octets):
     return time.monotonic() - start
 
 
-@pytest.mark.parametrize("small_queue", [False, True])
+@pytest.mark.parametrize("way", ["ring", "small queue", "raw"])
 @pytest.mark.parametrize("hosts", [True, False])
 @pytest.mark.parametrize("forwarder", [True, False])
-def test_tcp_crosses_whatever_is_offloaded(place, monkeypatch, hosts, forwarder, small_queue):
+def test_tcp_crosses_whatever_is_offloaded(place, monkeypatch, hosts, forwarder, way):
     if not (hosts and forwarder) and not shutil.which("ethtool", path="/usr/sbin:/sbin:/usr/bin"):
         pytest.skip("no ethtool")
-    if small_queue:
+    if way == "small queue":
         monkeypatch.setattr(af_packet, "_queue_room", lambda fd, wanted: 0)
     place.a.address("eth0", "10.0.0.1/24")
     place.b.address("eth0", "10.0.0.2/24")
@@ -634,7 +831,7 @@ def test_tcp_crosses_whatever_is_offloaded(place, monkeypatch, hosts, forwarder,
         offloads(place.b, "eth0", on=False)
     if not forwarder:
         offloads(place.f, "a", "b", on=False)
-    with wire(place) as w:
+    with wire(place, mode="raw" if way == "raw" else "ring") as w:
         w.start()
         seconds = transfer(place, 20_000_000)
         w.stop()
@@ -685,7 +882,7 @@ def test_the_mtu_is_no_more_than_the_interfaces(place, caplog):
 
 
 def test_statistics_take_the_error_of_an_interface_that_was_down(place):
-    """Until it is read, poll returns at once, and a worker that may sleep does not."""
+    """Until it is read, poll returns at once, and a worker that may sleep does not. (recvmmsg reads it.)"""
     with wire(place, keeping=True) as w, place.raw(place.a) as a:
         (fd,) = w.ports[0].descriptors()
         poll = select.poll()
@@ -710,10 +907,10 @@ def test_given_mac_is_the_ports(place):
 
 
 @pytest.mark.parametrize("length", [60, 9000])
-def test_descriptor_is_readable_when_frames_wait(place, length):
+def test_descriptor_is_readable_when_frames_wait(place, mode, length):
     """Also for a frame whose slot is too small, as from a host with a longer MTU."""
     place.a.run("ip", "link", "set", "dev", "eth0", "mtu", "9000")
-    with wire(place, keeping=True) as w, place.raw(place.a) as a:
+    with wire(place, mode=mode, keeping=True) as w, place.raw(place.a) as a:
         (fd,) = w.ports[0].descriptors()
         assert select.select([fd], [], [], 0)[0] == []
         gso = vnet_frame(udp_frame(length), 1, linux.VIRTIO_NET_HDR_GSO_UDP_L4, 42, 1000, 34, 6)

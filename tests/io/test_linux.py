@@ -10,9 +10,11 @@ STRUCTS = {
     "iovec": linux.IOVEC,
     "msghdr": linux.MSGHDR,
     "mmsghdr": linux.MMSGHDR,
+    "cmsghdr": linux.CMSGHDR,
     "pollfd": linux.POLLFD,
     "sockaddr_ll": linux.SOCKADDR_LL,
     "tpacket2_hdr": linux.TPACKET2_HDR,
+    "tpacket_auxdata": linux.TPACKET_AUXDATA,
     "virtio_net_hdr": linux.VIRTIO_NET_HDR,
 }
 CONSTANTS = sorted(

@@ -30,7 +30,7 @@ def place():
 
 def test_a_link_is_set_up(place):
     host, netlink, index = place
-    netlink.set_link(index, MAC, 1400)
+    netlink.set_link(index, mac=MAC, mtu=1400, up=True)
     shown = host.run("ip", "link", "show", "dev", "d0")
     assert "UP" in shown
     assert "mtu 1400" in shown
@@ -40,7 +40,7 @@ def test_a_link_is_set_up(place):
 @pytest.mark.parametrize("text", ["10.0.0.1/24", "2001:db8::1/64"])
 def test_addresses_come_and_go(place, text):
     host, netlink, index = place
-    netlink.set_link(index, MAC, 1500)
+    netlink.set_link(index, mac=MAC, mtu=1500, up=True)
     interface = ipaddress.ip_interface(text)
     for _ in range(2):  # the second time nothing changes
         netlink.add_address(index, interface)
@@ -60,7 +60,7 @@ def test_what_an_address_sends_is_routed_by_its_table(place, text):
     interface = ipaddress.ip_interface(text)
     version = f"-{interface.version}"
     far = {4: "192.0.2.9", 6: "2001:db8:9::9"}[interface.version]
-    netlink.set_link(index, MAC, 1500)
+    netlink.set_link(index, mac=MAC, mtu=1500, up=True)
     netlink.add_address(index, interface)
     for _ in range(2):
         netlink.add_default_route(index, interface.version, TABLE)
@@ -87,7 +87,7 @@ def test_what_an_address_sends_is_routed_by_its_table(place, text):
 
 def test_drops_are_those_that_ip_shows(place):
     host, netlink, index = place
-    netlink.set_link(index, MAC, 1500)
+    netlink.set_link(index, mac=MAC, mtu=1500, up=True)
     shown = host.run("ip", "-s", "link", "show", "dev", "d0").splitlines()
     titles, values = shown[-2].split()[1:], shown[-1].split()
     assert titles[3] == "dropped"
@@ -107,6 +107,6 @@ def test_queueing_is_what_ip_shows(place):
 def test_what_the_kernel_refuses_is_an_error(place):
     _, netlink, _ = place
     with pytest.raises(OSError, match="No such device"):
-        netlink.set_link(9999, MAC, 1500)
+        netlink.set_link(9999, mac=MAC, mtu=1500)
     with pytest.raises(OSError, match="No such device"):
         netlink.add_address(9999, ipaddress.ip_interface("10.0.0.1/24"))

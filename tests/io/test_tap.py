@@ -24,6 +24,7 @@ from vforward.layout import CSUM_PARTIAL, GSO
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool
 from vforward.testing.namespaces import namespaces
+from vforward.testing.run_node import run_node
 
 pytestmark = pytest.mark.root
 
@@ -103,6 +104,12 @@ def hosts():
         yield a, b
 
 
+@pytest.fixture(params=[1, 3])
+def queues(request):
+    """How many queues each TAP has."""
+    return request.param
+
+
 @contextlib.contextmanager
 def wire(hosts, **options):
     made = Wire(*hosts, **options)
@@ -144,9 +151,9 @@ def test_the_interface_is_as_asked_and_gone_after(hosts):
 
 
 @pytest.mark.parametrize("vector", [1, 3, 256])
-def test_frames_pass_unchanged(hosts, vector):
+def test_frames_pass_unchanged(hosts, queues, vector):
     lengths = [14, 15, 59, 60, 61, 1513, 1514]
-    with wire(hosts) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
+    with wire(hosts, queues=queues) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
         for sender, receiver in ((a, b), (b, a)):
             for n, length in enumerate(lengths):
                 sender.send(numbered(length, n))
@@ -160,16 +167,16 @@ def test_frames_pass_unchanged(hosts, vector):
         assert w.counts("drop")["bytes"] == 0
 
 
-def test_long_frames_are_chains(hosts):
-    with wire(hosts, mtu=9000) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
+def test_long_frames_are_chains(hosts, queues):
+    with wire(hosts, queues=queues, mtu=9000) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
         for length in (1974, 1975, 3948, 3949, 9014):
             a.send(numbered(length))
             w.rounds()
             assert b.recv(1 << 16) == numbered(length)
 
 
-def test_no_buffer_leaves_frames_where_they_are(hosts):
-    with wire(hosts, buffers=4) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
+def test_no_buffer_leaves_frames_where_they_are(hosts, queues):
+    with wire(hosts, queues=queues, buffers=4) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
         for n in range(20):
             a.send(numbered(60, n))
         w.rounds()
@@ -187,8 +194,8 @@ def test_a_long_frame_that_finds_no_buffers_is_counted(hosts):
         assert w.counts("rx0")["no-chain"] == 1
 
 
-def test_down_is_counted_and_passes(hosts):
-    with wire(hosts) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
+def test_down_is_counted_and_passes(hosts, queues):
+    with wire(hosts, queues=queues) as w, raw(hosts[0]) as a, raw(hosts[1]) as b:
         hosts[1].run("ip", "link", "set", "dev", "t", "down")
         for n in range(10):
             a.send(numbered(60, n))
@@ -262,8 +269,8 @@ OWN = (("10.0.0.1/24", "2001:db8::1/64"), ("10.0.0.2/24", "2001:db8::2/64"))
 
 
 @pytest.mark.parametrize("to", ["10.0.0.2", "2001:db8::2"])
-def test_ping(hosts, to):
-    with wire(hosts, addresses=OWN) as w, w.running():
+def test_ping(hosts, queues, to):
+    with wire(hosts, queues=queues, addresses=OWN) as w, w.running():
         said = hosts[0].run("ping", "-c", "5", "-i", "0.01", "-W", "2", to)
         assert "5 received" in said
 
@@ -274,10 +281,10 @@ def test_without_an_ip6_address_nothing_is_said(hosts):
         assert w.counts("rx0")["bytes"] == w.counts("rx1")["bytes"] == 0
 
 
-def test_tcp_crosses_with_its_offloads(hosts):
+def test_tcp_crosses_with_its_offloads(hosts, queues):
     data = np.random.default_rng(1).bytes(20_000_000)
     digest = hashlib.sha256()
-    with wire(hosts, addresses=OWN) as w, w.running():
+    with wire(hosts, queues=queues, addresses=OWN) as w, w.running():
         with hosts[1].inside():
             server = socket.create_server(("10.0.0.2", 5000))
         with hosts[0].inside():
@@ -367,10 +374,101 @@ def test_wrong_interfaces_are_named(hosts, name, text):
         assert port.descriptors() == []
 
 
-def test_the_descriptor_wakes(hosts):
-    with wire(hosts) as w, raw(hosts[0]) as a:
+QUEUES = 4
+
+
+def read_by_queue(w):
+    """How many frames came by each queue of the first TAP."""
+    return w.ports[0].rx()[1]["tap"].reshape(QUEUES, -1)[:, tap_rx.FRAMES].tolist()
+
+
+def test_a_flow_has_one_queue_both_ways(hosts):
+    """What the host answers comes by the queue by which the flow was sent to it."""
+    with wire(hosts, queues=QUEUES, addresses=OWN) as w, w.running():
+        for host, peer in ((hosts[0], "10.0.0.2"), (hosts[1], "10.0.0.1")):
+            host.run("ping", "-c", "1", "-W", "2", peer)  # ARP is done with
+        used = set()
+        with hosts[1].inside():
+            clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(24)]
+        with hosts[0].inside():
+            echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            echo.bind(("10.0.0.1", 7))
+        echo.settimeout(5)
+        with echo, contextlib.ExitStack() as stack:
+            for client in map(stack.enter_context, clients):
+                client.settimeout(5)
+                client.connect(("10.0.0.1", 7))
+                before = read_by_queue(w)
+                for n in range(10):
+                    client.send(bytes([n]))
+                    echo.sendto(*echo.recvfrom(100))
+                    assert client.recv(100) == bytes([n])
+                came = np.subtract(read_by_queue(w), before).tolist()
+                assert sorted(came) == [0] * (QUEUES - 1) + [10]
+                used.add(came.index(10))
+    assert len(used) > 1
+    listed = ", ".join(map(str, read_by_queue(w)))
+    assert w.ports[0].peer() == f"frames from the host by queue: {listed}"
+
+
+def test_no_queue_starves(hosts):
+    """A vector is full before all queues are empty: who filled it is last in the next round."""
+    with wire(hosts, queues=2) as w, contextlib.ExitStack() as stack:
+        taps = w.ports[0].rx()[1]["tap"].copy().reshape(2, -1)
+        taps[:, tap_rx.SKIP] = 0
+        for tap in taps:
+            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            one, other = (stack.enter_context(end) for end in pair)
+            other.setblocking(False)
+            tap[tap_rx.FD] = other.fileno()
+            for n in range(8):
+                one.send(bytes(10) + numbered(60, n))
+        seen = []
+        for _ in range(4):
+            run_node(tap_rx.NODE, vector=4, tables={"tap": taps.reshape(-1)})
+            seen.append(taps[:, tap_rx.FRAMES].tolist())
+        assert seen == [[4, 0], [4, 4], [8, 4], [8, 8]]
+
+
+def test_an_interface_of_another_number_of_queues(hosts):
+    hosts[0].run("ip", "tuntap", "add", "dev", "t", "mode", "tap", "multi_queue")
+    for given, text in ((1, "multi_queue"), (3, "")):
+        port = TapPort("t", queues=given)
+        refused = pytest.raises(PortError, match=text) if text else contextlib.nullcontext()
+        with hosts[0].inside(), Arena.create(f"test-{uuid.uuid4().hex[:12]}") as arena, refused:
+            port.open(1, Pool(arena, 16))
+        port.close()
+    with pytest.raises(PortError, match="1 to 16 queues, not 17"):
+        TapPort("t", queues=17)
+
+
+def test_in_a_namespace_by_its_path(hosts):
+    """Whoever adds an address later is outside as well."""
+    a, _ = hosts
+    port = TapPort("t", addresses=["10.0.0.1/24"], netns=a.path, queues=2)
+    with Arena.create(f"test-{uuid.uuid4().hex[:12]}") as arena:
+        try:
+            port.open(0, Pool(arena, 16))
+            port.add_address("2001:db8::1/64")
+            shown = a.run("ip", "address", "show", "dev", "t")
+            assert "10.0.0.1/24" in shown
+            assert "2001:db8::1/64" in shown
+            assert "numqueues 2" in a.run("ip", "-d", "link", "show", "dev", "t")
+        finally:
+            port.close()
+    assert "does not exist" in a.run("ip", "link", "show", "dev", "t", check=False)
+    with pytest.raises(
+        PortError, match="tap port on interface 't': network namespace 'no': there is"
+    ):
+        TapPort("t", netns="no").open(0, None)
+
+
+def test_the_descriptor_wakes(hosts, queues):
+    with wire(hosts, queues=queues) as w, raw(hosts[0]) as a:
         poll = select.poll()
-        poll.register(w.ports[0].descriptors()[0], select.POLLIN)
+        assert len(w.ports[0].descriptors()) == queues
+        for descriptor in w.ports[0].descriptors():
+            poll.register(descriptor, select.POLLIN)
         assert poll.poll(0) == []
         a.send(numbered(60))
         assert poll.poll(1000)

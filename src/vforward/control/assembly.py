@@ -187,12 +187,15 @@ class Assembly(FirewallApi):
             self._change_tags(interface, change or Tags(0))
         self.interfaces.cross_connect(a, b)
 
-    def add_host(self, name: str, tap: str, of: str, *, routes: bool = True) -> None:
+    def add_host(
+        self, name: str, tap: str, of: str, *, netns: str = "", queues: int = 1, routes: bool = True
+    ) -> None:
         """Let the host stand at a routed port's side, by a TAP interface that has its addresses.
 
         What comes to the router's own addresses and is no ping goes there, and what the host sends
-        there is routed. tap: the Linux interface's name. routes: the host's replies from these
-        addresses leave by the TAP. Raises ConfigError, PortError.
+        there is routed. tap: the Linux interface's name. netns: its network namespace, by name or path.
+        queues: how many it has. routes: the host's replies from these addresses leave by the TAP. Raises
+        ConfigError, PortError.
         """
         self._not_built(f"port {name}")
         there = self.interfaces.find(of)
@@ -202,7 +205,13 @@ class Assembly(FirewallApi):
             raise ConfigError(msg)
         mac = int(record["mac"]).to_bytes(6, "big")
         port = TapPort(
-            tap, mac=mac, mtu=int(record["mtu"]), addresses=there.addresses, host_routes=routes
+            tap,
+            mac=mac,
+            mtu=int(record["mtu"]),
+            addresses=there.addresses,
+            host_routes=routes,
+            netns=netns,
+            queues=queues,
         )
         self.add_port(name, port)
         self.interfaces.host(self.interfaces.find(name), there)

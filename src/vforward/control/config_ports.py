@@ -32,6 +32,10 @@ _Interface = Annotated[
     str, matching(_INTERFACE), says("the name of a Linux interface, 1 to 15 characters")
 ]
 _YES_NO = says("true or false")
+_Netns = Annotated[
+    Annotated[str, matching(r"(?!\.{1,2}$)[!-.0-~]{1,255}|/[!-~]{1,4000}")] | None,
+    says("the name of a network namespace, or the path of one, like /proc/1234/ns/net"),
+]
 
 
 class AnyPort(Model):
@@ -44,10 +48,13 @@ class AnyPort(Model):
 
 
 class AfPacketPort(AnyPort):
-    """A Linux interface, through a packet socket with mapped rings."""
+    """A Linux interface, through packet sockets."""
 
     type: Literal["af_packet"]
     interface: _Interface
+    netns: _Netns = None
+    set_up: Annotated[bool, _YES_NO] = False
+    mode: Annotated[Literal["auto", "ring", "raw"], says('"auto", "ring" or "raw"')] = "auto"
     mac: OptionalMac = None
     ring_mib: Annotated[int, whole(1, 1024)] = 32
     promiscuous: Annotated[bool, _YES_NO] = True
@@ -203,6 +210,8 @@ class TapPort(AnyPort):
 
     type: Literal["tap"]
     interface: _Interface
+    netns: _Netns = None
+    queues: Annotated[int, whole(1, 16)] = 1
     host_of: Annotated[str, PORT_SAYS]
 
 

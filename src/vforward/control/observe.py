@@ -78,8 +78,8 @@ class Moved:
 class PortRow:
     """A port, or a sub-interface: its parent counts its packets. rx None: nothing comes in.
 
-    touched: of a port that makes packets, which of their bytes it writes. other_end: who is there, of a
-    port whose peers come and go.
+    touched: of a port that makes packets, which of their bytes it writes. other_end: how it stands with
+    what is outside: who is there, of a port whose peers come and go, or what was chosen.
     """
 
     number: int

@@ -177,7 +177,7 @@ def bridges(forwarder: Forwarder) -> dict[str, Any]:
 
 
 def peers(forwarder: Forwarder) -> dict[str, str]:
-    """The document "peers": what ports say of who is at the other end, by their names."""
+    """The document "peers": what ports say of what is outside, by their names."""
     said = {i.name: i.port.peer() for i in forwarder.interfaces if i.port is not None}
     return {name: text for name, text in said.items() if text}
 

@@ -160,7 +160,9 @@ def _fill(
     _fill_bridges(forwarder, config)
     for name, port in ports.items():
         if isinstance(port, models.TapPort):
-            forwarder.add_host(name, port.interface, port.host_of)
+            forwarder.add_host(
+                name, port.interface, port.host_of, netns=port.netns or "", queues=port.queues
+            )
     for pair in config.cross_connects:
         one, other = pair.ports
         forwarder.cross_connect(one, other, (_tags(ports[one]), _tags(ports[other])))
@@ -248,6 +250,9 @@ def new_port(port: models.Port) -> Port:
             port.mtu,
             port.ring_mib,
             promiscuous=port.promiscuous,
+            netns=port.netns or "",
+            set_up=port.set_up,
+            mode=port.mode,
             xdp=port.xdp == "auto",
         )
     if isinstance(port, models.PcapPort):

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""af_packet: a Linux interface as a port, through packet sockets with a mapped receive ring.
+"""af_packet: a Linux interface as a port, through packet sockets.
 
-Sources: packet_mmap.rst, packet(7), netdevice(7). Receiving: io.af_packet_rx; sending:
-io.af_packet_tx, and io.af_xdp_tx for complete short frames where Linux lets us. Measurements behind the
-choices: V2 ring and sendmmsg are the fastest pair of a packet socket's on veth; virtio_net_hdr on both
-sockets, or TCP between hosts with offloads on does not get through.
+Sources: packet_mmap.rst, packet(7), netdevice(7). Receiving: a mapped ring (io.af_packet_rx) or, where
+Linux refuses that, recvmmsg (io.af_packet_raw). Sending: io.af_packet_tx, and io.af_xdp_tx for complete
+short frames where Linux lets us. Measurements behind the choices: V2 ring and sendmmsg are the fastest pair
+of a packet socket's on veth; virtio_net_hdr on both sockets, or TCP between hosts with offloads on does not
+get through.
 
 The interface should have no IP address: the host's own stack sees the same frames, would answer
-them as well, and costs the sender time. It must be up; a port neither sets it up nor changes it,
-but for promiscuous mode, and io.own_stack where that is asked for, while it is open. VLAN tags,
-which the kernel takes off, are put back. When it goes and comes back: io.af_packet_life; the port's
-MAC and MTU stay what they were.
+them as well, and costs the sender time. It must be up, or is set up (io.link_setup) where that is asked
+for. What a port changes of it, promiscuous mode and io.own_stack included, is so while it is open. VLAN
+tags, which the kernel takes off, are put back. When it goes and comes back: io.af_packet_life; the
+port's MAC and MTU stay what they were.
 
 Slots: as small as a frame of the interface's MTU allows (2 KiB at 1500), so that ring_mib holds
 many; longer frames (64 KB super-frames) wait in the socket's queue, which takes as much again, or
@@ -24,13 +25,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import socket as sockets
-import struct
 import threading
 from collections.abc import Iterator
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +39,12 @@ from numpy.typing import NDArray
 from vforward.errors import PortError
 from vforward.graph.node import Node
 from vforward.io import af_packet_life as life
+from vforward.io import af_packet_raw as raw
 from vforward.io import af_packet_rx as rx
 from vforward.io import af_packet_tx as tx
-from vforward.io import af_xdp_tx, linux, shim
+from vforward.io import af_xdp_tx, linux, netns, shim
 from vforward.io.af_xdp import XdpSender
+from vforward.io.link_setup import LinkSetup
 from vforward.io.own_stack import OwnStack
 from vforward.io.port import Port, Tables
 from vforward.layout import VECTOR_MAX
@@ -55,20 +58,22 @@ SLOT_EXTRA = 128  # ring header, vnet header, Ethernet and two VLAN tags
 BLOCK = 1 << 20  # what the kernel allocates in one piece, if it can
 QUEUE_MIN = 4 << 20
 
-SIOCGIFFLAGS, SIOCGIFMTU, SIOCGIFHWADDR = 0x8913, 0x8921, 0x8927
-IFF_UP = 1
 ARPHRD_ETHER = 1
 SO_RCVBUFFORCE = 33
 PACKET_COPY_THRESH = 7
 
 
 class AfPacketPort(Port):
-    """A port on a Linux interface of the network namespace in which open is called.
+    """A port on a Linux interface.
 
     mac: the port's Ethernet address, 6 bytes, if not the interface's own. mtu: the longest IP
     packet the graph is to send here; from open on the interface's own, if that is less (longer ones
     the kernel would refuse, and nobody would tell the sender). ring_mib: size of the receive ring.
-    promiscuous: receive frames to all addresses. xdp: send short frames by AF_XDP if that is possible.
+    promiscuous: receive frames to all addresses. netns: the interface's network namespace, a name or a
+    path (io.netns); "": that in which open is called. set_up: set the interface up, with this mtu and, if
+    given, mac, until the port is closed. mode: receive by a ring, by a raw socket's queue of ring_mib
+    without one, or ("auto") by what Linux allows. xdp: send short frames by AF_XDP if
+    that is possible.
     """
 
     def __init__(
@@ -78,16 +83,26 @@ class AfPacketPort(Port):
         mtu: int = 1500,
         ring_mib: int = 32,
         promiscuous: bool = True,
+        *,
+        netns: str = "",
+        set_up: bool = False,
+        mode: Literal["auto", "ring", "raw"] = "auto",
         xdp: bool = True,
     ) -> None:
         self.interface = interface
         self.mtu = self._given_mtu = mtu
         self.ring_mib = ring_mib
         self.promiscuous = promiscuous
+        self.netns = netns
+        self.set_up = set_up
+        self.mode = mode
         self._given_mac = mac
         self._fds: list[int] = []  # receive, send
         self._mapped = (0, 0)
         self._ring = np.zeros(rx.RING_WORDS, np.uint64)
+        self._raw: NDArray[np.uint64] | None = None  # in the ring's place
+        self._receives = ""
+        self._link: LinkSetup | None = None
         self._socket = np.zeros(tx.SOCKET_WORDS, np.uint64)
         self._ring_full = 0
         self._lock = threading.Lock()
@@ -101,18 +116,23 @@ class AfPacketPort(Port):
         shim.address("vf_sendmmsg")  # ShimMissing here, before anything is open
         try:
             with self._named_errors():
-                index, interface_mtu = self._look_up()
-                self._open_rx(number, index, interface_mtu)
-                self._open_tx(index)
-            if self._xdp is not None:
-                self._xdp.open(self.interface, index, interface_mtu)
-            self._fit_mtu(interface_mtu)
-            self._own_stack = OwnStack(self.interface)
+                netns.call(self.netns, partial(self._open, number))
         except BaseException:
             self.close()
             raise
 
+    def _open(self, number: int) -> None:
+        index, interface_mtu = self._look_up()
+        self._open_rx(number, index, interface_mtu)
+        self._open_tx(index)
+        if self._xdp is not None:
+            self._xdp.open(self.interface, index, interface_mtu)
+        self._fit_mtu(interface_mtu)
+        self._own_stack = OwnStack(self.interface)
+
     def rx(self) -> tuple[Node, Tables]:
+        if self._raw is not None:
+            return raw.NODE, {"raw": self._raw}
         return rx.NODE, {"ring": self._ring}
 
     def tx(self) -> tuple[Node, Tables]:
@@ -124,7 +144,7 @@ class AfPacketPort(Port):
         return self._fds[:1]
 
     def statistics(self) -> dict[str, int]:
-        """Frames that the kernel dropped because the ring was full.
+        """Frames that the kernel dropped because the ring, or the socket's queue, was full.
 
         To be called now and then: it also takes the socket's error, which is there after the
         interface was down, and with which a worker cannot sleep; and takes the interface again that
@@ -137,13 +157,15 @@ class AfPacketPort(Port):
                 self._ring_full += int(words[1])
                 life.take_error(self._fds[0])
                 self._look_after()
-            return {"kernel-ring-full": self._ring_full}
+            where = "ring" if self._raw is None else "queue"
+            return {f"kernel-{where}-full": self._ring_full}
 
     def peer(self) -> str:
-        """By what frames go out, and why not by AF_XDP."""
+        """By what frames come in and go out, and why; or that the interface is gone."""
         if not self._attached:
             return f"no interface {self.interface!r} now; it is waited for"
-        return self._xdp.says() if self._xdp else 'frames go out by packet socket (xdp = "off")'
+        out = self._xdp.says() if self._xdp else 'frames go out by packet socket (xdp = "off")'
+        return f"{self._receives}; {out}" if self._receives else out
 
     def carrier(self) -> bool:
         return self._attached
@@ -154,14 +176,34 @@ class AfPacketPort(Port):
         attached = life.is_bound(receive)
         if not attached:
             attached = life.bind_again(receive, send, self.interface, promiscuous=self.promiscuous)
-            if attached and self._own_stack is not None and life.is_in_our_namespace(receive):
-                self._own_stack = self._own_stack.again()
+            if attached:
+                self._settle_again(receive)
         if attached != self._attached:
-            where = f"af_packet port on interface {self.interface!r}"
-            log.warning("%s: %s", where, "it is back" if attached else "it is gone")
+            log.warning("%s: %s", self._where(), "it is back" if attached else "it is gone")
             self._attached = attached
-        if attached and self._xdp is not None and life.is_in_our_namespace(receive):
-            self._xdp.open_again(self.interface, self.mtu)
+        if attached and self._xdp is not None and self._xdp.given_up:
+            with contextlib.suppress(OSError):
+                netns.call(self.netns, partial(self._send_by_xdp_again, self._xdp, receive))
+
+    def _send_by_xdp_again(self, sender: XdpSender, receive: int) -> None:
+        if life.is_in_our_namespace(receive):
+            sender.open_again(self.interface, self.mtu)
+
+    def _settle_again(self, receive: int) -> None:
+        """What was set of an interface that is back, and may be another one."""
+
+        def renew() -> None:
+            if self._own_stack is not None and life.is_in_our_namespace(receive):
+                self._own_stack = self._own_stack.again()
+
+        with contextlib.suppress(OSError):  # the namespace has no name any more
+            netns.call(self.netns, renew)
+        if self._link is not None and self.set_up:
+            try:
+                self._link.again()
+                self._link.set_up(self._given_mac, self._given_mtu)
+            except OSError as error:
+                log.warning("%s: %s", self._where(), error)
 
     def mute(self) -> None:
         assert self._own_stack is not None, "not open"
@@ -173,6 +215,11 @@ class AfPacketPort(Port):
             self._own_stack.close()
         if self._xdp is not None:
             self._xdp.close()
+        if self._link is not None:
+            self._link.close()
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
         with self._lock:
             fds, self._fds = self._fds, []
             (where, size), self._mapped = self._mapped, (0, 0)
@@ -186,47 +233,54 @@ class AfPacketPort(Port):
         """The receive ring's slots: how many, and bytes of each."""
         return int(self._ring[rx.SLOTS]), int(self._ring[rx.SLOT])
 
+    def _where(self) -> str:
+        return f"af_packet port on interface {self.interface!r}"
+
     def _error(self, text: str) -> PortError:
-        return PortError(f"af_packet port on interface {self.interface!r}: {text}")
+        return PortError(f"{self._where()}: {text}")
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
+            no_such = (
+                f"no such interface; {netns.ip_command(self.netns)} link shows those there are"
+            )
+            missing = f"this kernel is too old or lacks packet sockets: {error}"
             advice = {
                 errno.EPERM: "needs CAP_NET_RAW: run as root or under unshare -Urn, or use pcap",
-                errno.ENODEV: "no such interface; ip link shows those there are",
-                errno.ENXIO: "no such interface; ip link shows those there are",
+                errno.ENODEV: no_such,
+                errno.ENXIO: no_such,
                 errno.ENOMEM: f"no memory for a ring of {self.ring_mib} MiB; make ring_mib smaller",
+                errno.EAFNOSUPPORT: f"{missing}; modprobe af_packet",
+                errno.ENOPROTOOPT: f"{missing}; Linux 4.20 has all that is needed",
             }
             raise self._error(advice.get(error.errno or 0, str(error))) from error
 
     def _look_up(self) -> tuple[int, int]:
-        """Set the MAC; return the interface's index and MTU."""
+        """Set the MAC; return the interface's index and MTU, set up if so wished."""
         if not 0 < len(self.interface.encode()) < linux.IFNAMSIZ:
             raise OSError(errno.ENODEV, "not the name of an interface")
-        request = struct.pack("16s24x", self.interface.encode())
-        with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as any_socket:
-            flags, mtu, address = (
-                fcntl.ioctl(any_socket, code, request)[16:]
-                for code in (SIOCGIFFLAGS, SIOCGIFMTU, SIOCGIFHWADDR)
-            )
-        kind = struct.unpack_from("H", address)[0]
-        if kind != ARPHRD_ETHER:
-            not_ethernet = f"not Ethernet (hardware type {kind})"
+        self._link = LinkSetup(self.interface)
+        if self._link.link.kind != ARPHRD_ETHER:
+            not_ethernet = f"not Ethernet (hardware type {self._link.link.kind})"
             raise self._error(not_ethernet)
-        if not struct.unpack_from("H", flags)[0] & IFF_UP:
-            down = f"it is down; run: ip link set dev {self.interface} up"
+        if self.set_up:
+            self._link.set_up(self._given_mac, self._given_mtu)
+        link = self._link.link
+        if not link.up:
+            run = f"{netns.ip_command(self.netns)} link set dev {self.interface} up"
+            down = f"it is down; run: {run}, or say set_up = true"
             raise self._error(down)
-        self.mac = self._given_mac or address[2:8]
-        return sockets.if_nametoindex(self.interface), struct.unpack_from("i", mtu)[0]
+        self.mac = self._given_mac or link.mac
+        return link.index, link.mtu
 
     def _fit_mtu(self, interface_mtu: int) -> None:
         self.mtu = min(self._given_mtu, interface_mtu)
         if self.mtu < self._given_mtu:
-            where = f"af_packet port on interface {self.interface!r}"
-            log.warning("%s: mtu is the interface's %d, not %d", where, self.mtu, self._given_mtu)
+            own, given = self.mtu, self._given_mtu
+            log.warning("%s: mtu is the interface's %d, not %d", self._where(), own, given)
 
     def _new_socket(self) -> int:
         fd = shim.check(shim.lib.vf_packet_socket(0), "packet socket")
@@ -234,10 +288,40 @@ class AfPacketPort(Port):
         return fd
 
     def _open_rx(self, number: int, index: int, interface_mtu: int) -> None:
+        fd, why = self._new_receiver(), 'mode = "raw"'
+        if self.mode != "raw":
+            try:
+                self._make_ring(fd, number, interface_mtu)
+                why = ""
+            except OSError as error:
+                if self.mode == "ring":
+                    raise
+                self._close_sockets()  # what is half made of a ring goes with it
+                fd, why = self._new_receiver(), f"Linux refuses a ring: {error.strerror}"
+        if why:
+            self._make_raw(fd, number, why)
+        if self.promiscuous:
+            shim.check(shim.lib.vf_packet_promisc(fd, index), "promiscuous mode")
+        shim.check(shim.lib.vf_packet_bind(fd, index, linux.ETH_P_ALL), "bind")
+
+    def _new_receiver(self) -> int:
         fd = self._new_socket()
-        shim.check(shim.lib.vf_packet_version2(fd), "TPACKET_V2")
         shim.check(shim.lib.vf_packet_vnet_hdr(fd), "PACKET_VNET_HDR")
         shim.check(shim.lib.vf_packet_ignore_outgoing(fd), "PACKET_IGNORE_OUTGOING")
+        return fd
+
+    def _make_raw(self, fd: int, number: int, why: str) -> None:
+        self._receives = f"receives by recvmmsg ({why})"
+        if self.mode == "auto":
+            log.warning("%s: %s, which is slower", self._where(), self._receives)
+        with sockets.socket(fileno=os.dup(fd)) as packet:
+            packet.setsockopt(linux.SOL_PACKET, linux.PACKET_AUXDATA, 1)
+        _queue_room(fd, self.ring_mib << 20)
+        self._raw, keep = raw.table(fd, number)
+        self._keep += keep
+
+    def _make_ring(self, fd: int, number: int, interface_mtu: int) -> None:
+        shim.check(shim.lib.vf_packet_version2(fd), "TPACKET_V2")
         slot = LARGEST_SLOT
         if _queue_room(fd, max(self.ring_mib << 20, QUEUE_MIN)) >= QUEUE_MIN:
             slot = _slot_for(interface_mtu)
@@ -249,12 +333,10 @@ class AfPacketPort(Port):
         size = n_blocks * block
         shim.check(shim.lib.vf_mmap_shared(fd, size, shim.pointer(where)), "mapping the ring")
         self._mapped = (int(where[0]), size)
-        if self.promiscuous:
-            shim.check(shim.lib.vf_packet_promisc(fd, index), "promiscuous mode")
         words = {rx.RING: where[0], rx.SLOT: slot, rx.SLOTS: n_slots, rx.AT: 0, rx.PORT: number}
         for word, value in (words | self._receiving(fd)).items():
             self._ring[word] = value
-        shim.check(shim.lib.vf_packet_bind(fd, index, linux.ETH_P_ALL), "bind")
+        self._receives = f"receives by a ring of {n_slots} slots of {slot} bytes"
 
     def _receiving(self, fd: int) -> dict[int, int]:
         """Words of the table by which frames of the socket's queue are received."""

@@ -103,7 +103,7 @@ def vnet_header(data: Any, meta: Any, row: Any, where: Any, tag: Any) -> bool:
 @kernel
 def _offload(data: Any, meta: Any, row: Any, vnet: Any, tag: Any) -> bool:
     record = meta[row]
-    first = buffer_bytes(meta, row)
+    begin, first = i64(record.off), buffer_bytes(meta, row)
     flags = 0
     hdr_len = min(i64(vnet.hdr_len) + tag, first)
     if vnet.flags & VIRTIO_NET_HDR_F_DATA_VALID:
@@ -113,11 +113,11 @@ def _offload(data: Any, meta: Any, row: Any, vnet: Any, tag: Any) -> bool:
         if start < ETHERNET + SHORTEST + tag or start + off + 2 > first:
             return False
         flags = CSUM_PARTIAL
-        record.csum_start = HEADROOM + start
+        record.csum_start = begin + start
         record.csum_off = off
         # The kernel's hdr_len says how much lies together, which may be more than the headers.
         if off == TCP_CSUM_OFF:
-            doff = i64(data[row, HEADROOM + start + 12]) >> 4
+            doff = i64(data[row, begin + start + 12]) >> 4
             hdr_len = min(start + 4 * doff, first)
         else:
             hdr_len = min(start + 8, first)

@@ -95,9 +95,14 @@ class XdpSender:
             self.words[tx.FREE] = tx.SLOTS
             tx.hand_over(self.words, np.uint64(min(tx.SLOT, tx.ETHERNET + mtu)))
 
+    @property
+    def given_up(self) -> bool:
+        """Whether it was open, and the node does not use it any more."""
+        return self._fd >= 0 and not self.words[tx.LONGEST]
+
     def open_again(self, interface: str, mtu: int) -> None:
         """Open it anew where the node has given it up, since the interface was gone and is back."""
-        if self._fd >= 0 and not self.words[tx.LONGEST]:
+        if self.given_up:
             self.close()
             with contextlib.suppress(OSError):  # gone again
                 self.open(interface, socket.if_nametoindex(interface), mtu)

@@ -31,6 +31,9 @@ MSGHDR = np.dtype(
 # The kernel stores in msg_len how many bytes went or came.
 MMSGHDR = np.dtype([("msg_hdr", MSGHDR), ("msg_len", U32)], align=True)
 
+# Before what is told aside of a message (cmsg(3)); its bytes follow.
+CMSGHDR = np.dtype([("cmsg_len", U64), ("cmsg_level", I32), ("cmsg_type", I32)])
+
 POLLFD = np.dtype([("fd", I32), ("events", I16), ("revents", I16)])
 
 # sll_protocol is in network byte order.
@@ -60,6 +63,19 @@ TPACKET2_HDR = np.dtype(
         ("tp_vlan_tci", U16),
         ("tp_vlan_tpid", U16),
         ("padding", np.uint8, 4),
+    ]
+)
+
+# What the kernel tells aside of a frame that was not received by a ring (PACKET_AUXDATA).
+TPACKET_AUXDATA = np.dtype(
+    [
+        ("tp_status", U32),
+        ("tp_len", U32),
+        ("tp_snaplen", U32),
+        ("tp_mac", U16),
+        ("tp_net", U16),
+        ("tp_vlan_tci", U16),
+        ("tp_vlan_tpid", U16),
     ]
 )
 
@@ -101,14 +117,14 @@ POLLERR = 0x08
 POLLHUP = 0x10
 POLLNVAL = 0x20
 
-MSG_DONTWAIT = 0x40
+MSG_DONTWAIT, MSG_TRUNC = 0x40, 0x20
 SOL_PACKET = 263
 PACKET_AUXDATA = 8
 ETH_P_ALL = 0x0003
 IFNAMSIZ = 16
 
 TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
-IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+IFF_TAP, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x0100, 0x1000, 0x4000
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 0x01, 0x02, 0x04, 0x08
 TUN_F_USO4, TUN_F_USO6 = 0x20, 0x40  # from Linux 6.2 on
 
@@ -118,7 +134,14 @@ NLMSG_ERROR = 2
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_DELADDR = 16, 18, 20, 21
 RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE = 24, 25, 32, 33
 IFF_UP = 1
-IFLA_ADDRESS, IFLA_MTU, IFLA_QDISC, IFLA_STATS64, IFLA_NUM_TX_QUEUES = 1, 4, 6, 23, 31
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_QDISC, IFLA_STATS64, IFLA_NUM_TX_QUEUES = (
+    1,
+    3,
+    4,
+    6,
+    23,
+    31,
+)
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_NODAD = 0x02
 RTA_OIF, RTA_TABLE = 4, 15

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a TAP needs of the host's routing: rtnetlink(7), as few messages as do.
+"""What ports need of Linux's interfaces and routing: rtnetlink(7), as few messages as do.
 
 A request is a header, a fixed part and attributes; the kernel answers with an error number, 0 for
 done. Numbers are in the host's byte order, addresses in network order.
@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import threading
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from vforward.io import linux
@@ -34,6 +35,17 @@ PRIORITY = 1000
 """Of our rules: before the main table's (32766), behind the local one's (0)."""
 
 
+@dataclass(frozen=True)
+class Link:
+    """An interface: its number, kind (ARPHRD_ETHER, ...), MAC and MTU, and whether it is set up."""
+
+    index: int
+    kind: int
+    mac: bytes
+    mtu: int
+    up: bool
+
+
 class RtNetlink:
     """A connection to the network namespace in which it was opened. Any thread may use it."""
 
@@ -47,32 +59,51 @@ class RtNetlink:
         """Close the connection. Harmless when repeated."""
         self._socket.close()
 
-    def set_link(self, index: int, mac: bytes, mtu: int) -> None:
-        """Give an interface its MAC and MTU, and set it up."""
-        fixed = IFINFOMSG.pack(0, 0, index, linux.IFF_UP, linux.IFF_UP)
-        attributes = {linux.IFLA_ADDRESS: mac, linux.IFLA_MTU: _u32(mtu)}
+    def link(self, name: str) -> Link:
+        """The interface of that name."""
+        fixed, told = self._told(0, {linux.IFLA_IFNAME: name.encode() + b"\0"})
+        kind, index, flags, _ = IFINFOMSG.unpack(fixed)[1:]
+        (mtu,) = struct.unpack("=I", told[linux.IFLA_MTU])
+        return Link(index, kind, told.get(linux.IFLA_ADDRESS, b""), mtu, bool(flags & linux.IFF_UP))
+
+    def set_link(
+        self,
+        index: int,
+        *,
+        mac: bytes | None = None,
+        mtu: int | None = None,
+        up: bool | None = None,
+    ) -> None:
+        """Change what is given of an interface."""
+        change = 0 if up is None else linux.IFF_UP
+        fixed = IFINFOMSG.pack(0, 0, index, linux.IFF_UP if up else 0, change)
+        attributes = {} if mac is None else {linux.IFLA_ADDRESS: mac}
+        if mtu is not None:
+            attributes[linux.IFLA_MTU] = _u32(mtu)
         self._ask(linux.RTM_NEWLINK, 0, fixed, attributes)
 
     def dropped(self, index: int) -> int:
         """Packets that the host sent on an interface and that were dropped there."""
-        told = self._told(index).get(linux.IFLA_STATS64)
+        told = self._told(index)[1].get(linux.IFLA_STATS64)
         return int(struct.unpack_from("=Q", told, 8 * TX_DROPPED)[0]) if told else 0
 
     def queueing(self, index: int) -> tuple[str, int]:
         """An interface's queueing discipline ("noqueue": none), and how many queues it may send by."""
-        told = self._told(index)
+        told = self._told(index)[1]
         queues = struct.unpack("=I", told.get(linux.IFLA_NUM_TX_QUEUES, _u32(1)))[0]
         return told.get(linux.IFLA_QDISC, b"").rstrip(b"\0").decode(), queues
 
-    def _told(self, index: int) -> dict[int, bytes]:
-        """What the kernel tells of an interface, by attribute."""
-        reply = self._ask(linux.RTM_GETLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0), {})
+    def _told(
+        self, index: int, by: dict[int, bytes] | None = None
+    ) -> tuple[bytes, dict[int, bytes]]:
+        """What the kernel tells of an interface: the fixed part, and the rest by attribute."""
+        reply = self._ask(linux.RTM_GETLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0), by or {})
         told, at = {}, IFINFOMSG.size
         while at + RTATTR.size <= len(reply):
             length, kind = RTATTR.unpack_from(reply, at)
             told[kind] = reply[at + RTATTR.size : at + length]
             at += max(RTATTR.size, length + -length % 4)
-        return told
+        return reply[: IFINFOMSG.size], told
 
     def add_address(self, index: int, interface: Interface) -> None:
         """Give an interface an address and the route to its prefix. It may be there already."""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """tap: a port whose other end is an interface of the host, so that its programs stand at the router.
 
-Sources: Linux tuntap.rst, rtnetlink(7). Receiving: io.tap_rx. Sending is af_packet's (io.af_packet_tx,
-with writev in place of sendmsg). Frames carry a virtio_net_hdr both ways, so checksums and 64 KB
-super-frames cross as they do inside the host.
+Sources: Linux tuntap.rst, rtnetlink(7). Receiving: io.tap_rx; sending: io.tap_tx. Frames carry a
+virtio_net_hdr both ways, so checksums and 64 KB super-frames cross as they do inside the host.
 
 The interface is made at open and gone at close; one that is there already (`ip tuntap add`) is used
-and left. Given addresses it owns them, with the route to each prefix: a daemon that binds to the
-router's address is reached by it. host_routes: besides, replies from these addresses leave by the
+and left. With several queues the host's CPUs send at the same time, and each flow has its queue. Given
+addresses it owns them, with the route to each prefix: a daemon that binds to the router's address is
+reached by it. host_routes: besides, replies from these addresses leave by the
 TAP wherever they go, by a rule and a table of their own (TABLES + the interface's index); neither the
 host's default route nor any other is touched.
 
@@ -29,6 +29,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +37,11 @@ from numpy.typing import NDArray
 
 from vforward.errors import PortError
 from vforward.graph.node import Node
-from vforward.io import af_packet_tx, linux, shim, tap_rx
-from vforward.io.port import Port, Tables, TxEdge, default_mac
+from vforward.io import af_packet_tx, linux, netns, shim, tap_rx, tap_tx
+from vforward.io.port import Port, Tables, default_mac
 from vforward.io.rtnetlink import Interface, RtNetlink
 from vforward.layout import BUF_ROOM, VECTOR_MAX
 from vforward.memory.pool import Pool
-
-TX = Node("tap-tx", af_packet_tx.tx, TxEdge, af_packet_tx.TxCount)
 
 CLONE = "/dev/net/tun"
 TABLES = 100_000
@@ -62,11 +61,12 @@ LOOSE = {"ipv4/conf/{}/rp_filter": 2}
 
 
 class TapPort(Port):
-    """A TAP interface of the network namespace in which open is called.
+    """A TAP interface.
 
-    mac: of the interface, 6 bytes; default: one by the port's number. mtu: of the interface.
+    netns: its network namespace, a name or a path (io.netns); "": that in which open is called. mac: of
+    the interface, 6 bytes; default: one by the port's number. mtu: of the interface.
     addresses: what it is to own, as 10.0.0.1/24 or 2001:db8::1/64. IPv6 is switched off on it
-    until it is given an IPv6 address.
+    until it is given an IPv6 address. queues: how many it has, 1 to QUEUES_MAX.
     """
 
     def __init__(
@@ -77,18 +77,24 @@ class TapPort(Port):
         addresses: Iterable[str | Interface] = (),
         *,
         host_routes: bool = True,
+        netns: str = "",
+        queues: int = 1,
     ) -> None:
+        if not 1 <= queues <= tap_tx.QUEUES_MAX:
+            raise PortError(f"tap port: 1 to {tap_tx.QUEUES_MAX} queues, not {queues}")
         self.interface = interface
         self.mtu = mtu
         self.host_routes = host_routes
+        self.netns = netns
+        self.queues = queues
         self._given_mac = mac
         self._addresses = [ipaddress.ip_interface(address) for address in addresses]
-        self._fd = -1
+        self._fds: list[int] = []
         self._index = 0
         self._netlink: RtNetlink | None = None
         self._queue_full = 0
-        self._tap = np.zeros(tap_rx.TAP_WORDS, np.uint64)
-        self._socket = np.zeros(af_packet_tx.SOCKET_WORDS, np.uint64)
+        self._taps = np.zeros((queues, tap_rx.TAP_WORDS), np.uint64)
+        self._sockets = np.zeros((queues, af_packet_tx.SOCKET_WORDS), np.uint64)
         self._keep: list[NDArray[np.generic]] = []  # arrays that are known by address only
 
     def open(self, number: int, pool: Pool) -> None:
@@ -97,21 +103,30 @@ class TapPort(Port):
         self.mac = self._given_mac or default_mac(number)
         try:
             with self._named_errors():
-                self._attach()
-                self._lay_out(number)
-                self._set_up()
+                netns.call(self.netns, partial(self._open, number))
         except BaseException:
             self.close()
             raise
 
+    def _open(self, number: int) -> None:
+        self._attach()
+        self._lay_out(number)
+        self._set_up()
+
     def rx(self) -> tuple[Node, Tables]:
-        return tap_rx.NODE, {"tap": self._tap}
+        return tap_rx.NODE, {"tap": self._taps.reshape(-1)}
 
     def tx(self) -> tuple[Node, Tables]:
-        return TX, {"socket": self._socket}
+        work = np.zeros(tap_tx.WORK_WORDS, np.uint64)
+        return tap_tx.NODE, {"sockets": self._sockets.reshape(-1), "work": work}
 
     def descriptors(self) -> list[int]:
-        return [self._fd] if self._fd >= 0 else []
+        return list(self._fds)
+
+    def peer(self) -> str:
+        """What came by each queue, if there are several."""
+        frames = ", ".join(map(str, self._taps[:, tap_rx.FRAMES].tolist()))
+        return f"frames from the host by queue: {frames}" if self.queues > 1 else ""
 
     @property
     def table(self) -> int:
@@ -149,8 +164,8 @@ class TapPort(Port):
                 netlink.delete_default_route(self._index, version, self.table)
             netlink.close()
             self._netlink = None
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
+        fds, self._fds = self._fds, []
+        for fd in fds:
             os.close(fd)
 
     @contextlib.contextmanager
@@ -163,7 +178,8 @@ class TapPort(Port):
                 errno.EACCES: f"{CLONE} or IPv6 is not for this process: {error}",
                 errno.ENOENT: f"{CLONE} is missing: modprobe tun, or give the container the device",
                 errno.EBUSY: "another process has this interface open",
-                errno.EINVAL: "another kind of interface has this name, or it is no name",
+                errno.EINVAL: "another kind of interface has this name, or it is no name, or it was made "
+                "for one queue and queues says more, or the other way (ip tuntap add ... multi_queue)",
             }
             text = advice.get(error.errno or 0, str(error))
             msg = f"tap port on interface {self.interface!r}: {text}"
@@ -174,17 +190,19 @@ class TapPort(Port):
         name = self.interface.encode()
         if not 0 < len(name) < linux.IFNAMSIZ:
             raise OSError(errno.EINVAL, "not the name of an interface")
-        self._fd = os.open(CLONE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         flags = linux.IFF_TAP | linux.IFF_NO_PI | linux.IFF_VNET_HDR
-        fcntl.ioctl(self._fd, linux.TUNSETIFF, struct.pack("16sH22x", name, flags))
+        flags |= linux.IFF_MULTI_QUEUE if self.queues > 1 else 0
+        for _ in range(self.queues):
+            self._fds.append(os.open(CLONE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+            fcntl.ioctl(self._fds[-1], linux.TUNSETIFF, struct.pack("16sH22x", name, flags))
         try:
-            fcntl.ioctl(self._fd, linux.TUNSETOFFLOAD, OFFLOADS_6_2)
+            fcntl.ioctl(self._fds[0], linux.TUNSETOFFLOAD, OFFLOADS_6_2)
         except OSError:
-            fcntl.ioctl(self._fd, linux.TUNSETOFFLOAD, OFFLOADS)
+            fcntl.ioctl(self._fds[0], linux.TUNSETOFFLOAD, OFFLOADS)
         self._index = socket.if_nametoindex(self.interface)
 
     def _lay_out(self, number: int) -> None:
-        """The words of both tables."""
+        """The words of both tables. One thread works on all queues, so they share what it works with."""
         overflow = np.zeros(tap_rx.OVERFLOW_BYTES, np.uint8)
         pieces = np.zeros(2, linux.IOVEC)
         pieces["iov_base"][1], pieces["iov_len"][1] = overflow.ctypes.data, overflow.size
@@ -193,27 +211,28 @@ class TapPort(Port):
         laid = np.zeros(VECTOR_MAX * af_packet_tx.PIECES_EACH, linux.IOVEC)
         places = np.zeros(VECTOR_MAX, np.uint32)
         self._keep = [overflow, pieces, messages, laid, places]
-        self._tap[tap_rx.FD] = self._socket[af_packet_tx.FD] = self._fd
-        self._tap[tap_rx.READ] = shim.address("vf_readv")
-        self._tap[tap_rx.PIECES] = pieces.ctypes.data
-        self._tap[tap_rx.OVERFLOW] = overflow.ctypes.data
-        self._tap[tap_rx.PORT] = number
-        self._tap[tap_rx.SKIP] = 0
-        self._socket[af_packet_tx.SEND] = shim.address("vf_writev_each")
-        self._socket[af_packet_tx.MESSAGES] = messages.ctypes.data
-        self._socket[af_packet_tx.PIECES] = laid.ctypes.data
-        self._socket[af_packet_tx.PLACES] = places.ctypes.data
+        taps, sockets = self._taps.T, self._sockets.T  # by word
+        taps[tap_rx.FD] = sockets[af_packet_tx.FD] = self._fds
+        taps[tap_rx.READ] = shim.address("vf_readv")
+        taps[tap_rx.PIECES] = pieces.ctypes.data
+        taps[tap_rx.OVERFLOW] = overflow.ctypes.data
+        taps[tap_rx.PORT] = number
+        taps[[tap_rx.SKIP, tap_rx.FRAMES, tap_rx.FIRST]] = 0
+        sockets[af_packet_tx.SEND] = shim.address("vf_writev_each")
+        sockets[af_packet_tx.MESSAGES] = messages.ctypes.data
+        sockets[af_packet_tx.PIECES] = laid.ctypes.data
+        sockets[af_packet_tx.PLACES] = places.ctypes.data
 
     def _set_up(self) -> None:
         """MAC, MTU, addresses and routes."""
         self._set(SETTINGS | (LOOSE if self.host_routes else {}))
         self._netlink = RtNetlink()
-        self._netlink.set_link(self._index, self.mac, self.mtu)
+        self._netlink.set_link(self._index, mac=self.mac, mtu=self.mtu, up=True)
         for interface in self._addresses:
             self._own(interface)
 
     def _set(self, settings: dict[str, int]) -> None:
-        """Change settings. Where that cannot be, what needs it fails by itself."""
+        """Change settings, in the namespace. Where that cannot be, what needs it fails by itself."""
         for name, value in settings.items():
             with contextlib.suppress(OSError):
                 Path("/proc/sys/net", name.format(self.interface)).write_text(str(value))
@@ -221,7 +240,7 @@ class TapPort(Port):
     def _own(self, interface: Interface) -> None:
         assert self._netlink is not None, "not open"
         if interface.version == 6:
-            self._set({"ipv6/conf/{}/disable_ipv6": 0})
+            netns.call(self.netns, partial(self._set, {"ipv6/conf/{}/disable_ipv6": 0}))
         self._netlink.add_address(self._index, interface)
         if self.host_routes and not interface.ip.is_link_local:  # that one is this link's anyway
             self._netlink.add_default_route(self._index, interface.version, self.table)

@@ -5,14 +5,16 @@ Linux tuntap.rst and linux/virtio_net.h. One readv brings one frame, its VIRTIO_
 headroom directly before it. What does not fit the first buffer (super-frames of up to 64 KB) comes
 into an overflow area, and is copied into the chain from there.
 
-    tap     u64[8]
+    tap     u64[queues, TAP_WORDS], flat: of each queue
     FD, READ        the descriptor, the address of vf_readv
     PIECES          two IOVECs: the buffer, and the overflow area at OVERFLOW
     PORT            the port's number
-    SKIP            rounds still to pass before an idle TAP is read again
+    SKIP            rounds still to pass before an idle queue is read again
+    FRAMES          how many it brought
+    FIRST           of queue 0: the one that is read first in the next round
 
-A read that finds nothing costs a system call, as much as a few packets: an idle TAP is read in one
-round of IDLE_ROUNDS.
+A read that finds nothing costs a system call, as much as a few packets: an idle queue is read in one
+round of IDLE_ROUNDS. A queue that fills the vector is the last one in the next round.
 
 Reads   the descriptor
 Writes  data, meta (as every receive node); flags CHAINED, CSUM_PARTIAL, CSUM_VALID, GSO
@@ -34,8 +36,8 @@ from vforward.memory.buffer import byte_address
 from vforward.memory.chain import begin_chain, scatter
 from vforward.memory.pool import put_one, put_rest, take_one
 
-# Words of the table ``tap``. All but SKIP are set at open.
-FD, READ, PIECES, OVERFLOW, PORT, SKIP = range(6)
+# Words of a queue in the table ``tap``. Those up to PORT are set at open.
+FD, READ, PIECES, OVERFLOW, PORT, SKIP, FRAMES, FIRST = range(8)
 TAP_WORDS = 8
 
 VNET = VIRTIO_NET_HDR.itemsize
@@ -45,38 +47,44 @@ IDLE_ROUNDS = 8
 
 
 class RxCount(Labels):
-    """Counters of tap-rx."""
+    """Counters of tap-rx and af-packet-raw-rx."""
 
     BYTES = 0, "bytes received", INFO
     NO_BUFFER = 1, "frames left where they were, since no buffer was free: calls", INFO
-    TRUNCATED = 2, "frames of no Ethernet length"
+    TRUNCATED = 2, "frames that did not come whole, or of no Ethernet length"
     BAD_OFFLOAD = 3, "frames whose checksum or segmentation fields point outside of their headers"
     NO_CHAIN = 4, "long frames for which too few buffers were free"
 
 
 @kernel
-def _fault(data: Any, meta: Any, pool: Any, tap: Any, row: Any, length: Any) -> Any:
-    """Make the frame that was read a packet. Returns the counter if that cannot be, or -1."""
+def take_up(
+    data: Any, meta: Any, pool: Any, row: Any, length: Any, overflow: Any, port: Any, tag: Any
+) -> Any:
+    """Make a frame of length bytes, which was read into a buffer and an overflow area, a packet.
+
+    tag: bytes of a VLAN tag to come behind the MAC addresses, which are still at HEADROOM: the packet
+    begins so much before. Returns the counter if it is none, or -1.
+    """
     if length < ETHERNET:
         return i64(RxCount.TRUNCATED)
-    if not begin_chain(meta, pool, row, length, tap[PORT]):
+    if not begin_chain(meta, pool, row, length, port):
         return i64(RxCount.NO_CHAIN)
     if length > BUF_ROOM:
-        scatter(data, meta, i64(meta[row].next), i64(tap[OVERFLOW]), length - BUF_ROOM)
-    if not vnet_header(data, meta, row, byte_address(address(data), row, HEADROOM) - VNET, 0):
+        scatter(data, meta, i64(meta[row].next), overflow, length - BUF_ROOM)
+    meta[row].off = meta[row].l3 = meta[row].l4 = HEADROOM - tag
+    if not vnet_header(data, meta, row, byte_address(address(data), row, HEADROOM) - VNET, tag):
         put_rest(pool, meta, row)
         return i64(RxCount.BAD_OFFLOAD)
     return i64(-1)
 
 
 @kernel
-def rx(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, tap: U64) -> int:
-    if tap[SKIP]:
-        tap[SKIP] -= u64(1)
-        return 0
+def _read(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, tap: Any, n: Any
+) -> Any:
+    """Read one queue's frames to idx[n:]. Returns how many are in idx now."""
     pieces = view(i64(tap[PIECES]), 2, IOVEC)
-    n = 0
-    for tried in range(idx.size):
+    for tried in range(idx.size - n):
         row = take_one(pool)
         if row == NIL:
             count[RxCount.NO_BUFFER] += u64(1)
@@ -88,7 +96,9 @@ def rx(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64,
             if tried == 0:
                 tap[SKIP] = u64(IDLE_ROUNDS - 1)
             break
-        reason = _fault(data, meta, pool, tap, row, got - VNET)
+        tap[FRAMES] += u64(1)
+        overflow = i64(tap[OVERFLOW])
+        reason = take_up(data, meta, pool, row, got - VNET, overflow, tap[PORT], 0)
         if reason >= 0:
             count[reason] += u64(1)
             put_one(pool, row)
@@ -97,6 +107,23 @@ def rx(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64,
         idx[n] = row
         edge[n] = RxEdge.NEXT
         n += 1
+    return n
+
+
+@kernel
+def rx(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, tap: U64) -> int:
+    queues, n = tap.size // TAP_WORDS, i64(0)
+    first = i64(tap[FIRST])
+    for k in range(queues):
+        queue = first + k if first + k < queues else first + k - queues
+        words = tap[queue * TAP_WORDS : (queue + 1) * TAP_WORDS]
+        if words[SKIP]:
+            words[SKIP] -= u64(1)
+            continue
+        n = _read(data, meta, idx, edge, count, pool, words, n)
+        if n == idx.size:
+            tap[FIRST] = u64(queue + 1 if queue + 1 < queues else 0)
+            break
     return n
 
 

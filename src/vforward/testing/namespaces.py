@@ -19,14 +19,13 @@ Needs the commands ip, unshare and nsenter, and CAP_SYS_ADMIN (`available`).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-CLONE_NEWNET = 0x40000000
+from vforward.io import netns
 
 # Quiet: without IPv6 the kernel sends nothing on an interface that is set up.
 _HOLD = """
@@ -45,6 +44,11 @@ class Namespace:
     def __init__(self, label: str, pid: int) -> None:
         self.label = label
         self.pid = pid
+
+    @property
+    def path(self) -> str:
+        """Where it is, for a port's netns."""
+        return f"/proc/{self.pid}/ns/net"
 
     def command(self, *command: str) -> list[str]:
         """The command line that runs a command inside: for subprocess, or for people to type."""
@@ -75,11 +79,11 @@ class Namespace:
         """The calling thread is in the namespace: its new sockets stay there for good."""
         back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _enter(f"/proc/{self.pid}/ns/net")
+            netns.enter(Path(self.path))
             try:
                 yield
             finally:
-                _set(back)
+                netns.enter_descriptor(back)
         finally:
             os.close(back)
 
@@ -156,18 +160,3 @@ def _tool(name: str) -> str:
 def _environment() -> dict[str, str]:
     path = os.environ.get("PATH", "/usr/bin:/bin")
     return {**os.environ, "PATH": f"{path}:/usr/sbin:/sbin"}
-
-
-def _enter(path: str) -> None:
-    descriptor = os.open(Path(path), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _set(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _set(descriptor: int) -> None:
-    """setns(2), which Python has from 3.12 on only."""
-    if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET):
-        error = ctypes.get_errno()
-        raise OSError(error, f"setns: {os.strerror(error)}")
