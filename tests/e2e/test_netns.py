@@ -150,6 +150,9 @@ def as_ordinary_user(place):
         (place / name).mkdir()
         mounts.append(f"mount --bind '{path}' '{place / name}'")
     environment["PYTHONHOME"] = str(place / "python")
+    environment["LD_LIBRARY_PATH"] = str(
+        place / "python" / "lib"
+    )  # else another libpython is found
     environment["PYTHONPATH"] = os.pathsep.join(
         str(place / n) for n in ("src", "tests", "packages")
     )
