@@ -15,6 +15,7 @@ import pytest
 import vforward
 from e2e.lab import ping, transfer, until
 from e2e.test_daemon import daemon, show
+from vforward.control import compile as compiling
 from vforward.jit import cache
 
 pytestmark = pytest.mark.root
@@ -90,6 +91,7 @@ for."""
 NOBODY = 65534
 
 
+@pytest.mark.timeout(900)  # where his code is compiled anew
 def test_an_ordinary_user_in_a_namespace_of_his_own():
     if not os.geteuid() and not shutil.which("setpriv"):
         pytest.skip("no setpriv: apt-get install util-linux")
@@ -103,7 +105,8 @@ def test_an_ordinary_user_in_a_namespace_of_his_own():
             capture_output=True,
             text=True,
             check=False,
-            timeout=500,
+            timeout=800,
+            cwd=place,
             env=environment,
         )
     if "unshare failed" in done.stderr:
@@ -119,6 +122,8 @@ def as_ordinary_user(place):
     Root's files may be for root alone: he sees Python, its packages, this one and the compiled code in
     place, a directory of his, in a mount namespace that ends with the command.
     """
+    if not compiling.is_complete():  # else he would compile it, and nobody keep it
+        compiling.compile_all()
     home = place / "home"
     home.mkdir()
     shutil.copytree(cache.directory(), home / cache.directory().name)
@@ -145,6 +150,9 @@ def as_ordinary_user(place):
         (place / name).mkdir()
         mounts.append(f"mount --bind '{path}' '{place / name}'")
     environment["PYTHONHOME"] = str(place / "python")
+    environment["LD_LIBRARY_PATH"] = str(
+        place / "python" / "lib"
+    )  # else another libpython is found
     environment["PYTHONPATH"] = os.pathsep.join(
         str(place / n) for n in ("src", "tests", "packages")
     )
