@@ -176,7 +176,7 @@ SUPER = Offload(34, 6, linux.VIRTIO_NET_HDR_GSO_UDP_L4, 1000, 42)
 
 def test_every_length_goes_out_unchanged(pair):
     with out(pair) as o:
-        assert o.port.peer() == PASSED
+        assert o.port.peer().endswith(PASSED)
         lengths = range(14, 1515)
         for n in lengths:
             o.send(numbered(n, n))
@@ -388,9 +388,7 @@ def test_link_down_up_and_gone(pair):
         o.rounds()
         assert o.counts()["link-down"] == 2100
         assert o.dropped() == 2100
-        assert (
-            o.port.peer() == "frames go out by packet socket; not by AF_XDP: the interface was gone"
-        )
+        assert o.port.peer().endswith("; not by AF_XDP: the interface was gone")
         o.port.statistics()
         assert o.port.peer().startswith("no interface 'out' now")
 
@@ -414,7 +412,7 @@ def test_an_interface_that_is_back_is_sent_to_by_af_xdp_again(pair, idle):
             o.send(*(numbered(60, n) for n in range(20)))
             o.rounds()
             assert [o.far.recv(2000) for _ in range(20)] == [numbered(60, n) for n in range(20)]
-        assert o.port.peer() == PASSED
+        assert o.port.peer().endswith(PASSED)
         assert o.counts()["xdp"] == (20 if idle else 40)
         assert o.free() == tx.SLOTS
 
@@ -460,7 +458,7 @@ def test_another_socket_on_the_queue_refuses(pair):
     sends_by_packet_socket(pair, "not by AF_XDP: another program")
     other.close()
     with out(pair) as o:  # though the kernel lets go of it a moment later
-        assert o.port.peer() == PASSED
+        assert o.port.peer().endswith(PASSED)
 
 
 def open_files():

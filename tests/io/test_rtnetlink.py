@@ -96,7 +96,7 @@ def test_drops_are_those_that_ip_shows(place):
 
 def test_queueing_is_what_ip_shows(place):
     host, netlink, index = place
-    netlink.set_link(index, MAC, 1500)
+    netlink.set_link(index, mac=MAC, mtu=1500, up=True)
     shown = host.run("ip", "-d", "link", "show", "dev", "d0").split()
     queues = int(shown[shown.index("numtxqueues") + 1])
     assert netlink.queueing(index) == ("noqueue", queues)

@@ -44,6 +44,7 @@ from vforward.jit.atomics import (
 from vforward.jit.intrinsics import address, call4, copy, relax, view
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
+    BUF_STRIDE,
     CHAINED,
     CSUM_PARTIAL,
     EDGE_HELD,
@@ -254,7 +255,7 @@ def _fits(meta: Any, row: Any, longest: Any) -> bool:
     """Whether a packet is one frame, complete, that fits a slot."""
     if meta[row].flags & (CHAINED | CSUM_PARTIAL | GSO):
         return False
-    return ETHERNET <= buffer_bytes(meta, row) <= longest
+    return ETHERNET <= buffer_bytes(meta, row) <= longest and i64(meta[row].end) <= BUF_STRIDE
 
 
 @inline
