@@ -25,6 +25,8 @@ def segments(frame: bytes, kind: int, size: int, *, partial: bool, first: int = 
         return "bad-headers"
     l3, l4, protocol, end = found
     payload = frame[end:]
+    if size < 48 if protocol == TCP else len(payload) > 128 * size:
+        return "bad-headers"  # TCP_MIN_SND_MSS, UDP_MAX_SEGMENTS
     cut = [payload[at : at + size] for at in range(0, len(payload), size)] or [b""]
     made = []
     for k, part in enumerate(cut):

@@ -187,7 +187,7 @@ class AfPacketPort(Port):
 
     def _send_by_xdp_again(self, sender: XdpSender, receive: int) -> None:
         if life.is_in_our_namespace(receive):
-            sender.open_again(self.interface, self.mtu)
+            sender.open_again(self.interface)
 
     def _settle_again(self, receive: int) -> None:
         """What was set of an interface that is back, and may be another one."""

@@ -100,12 +100,14 @@ class XdpSender:
         """Whether it was open, and the node does not use it any more."""
         return self._fd >= 0 and not self.words[tx.LONGEST]
 
-    def open_again(self, interface: str, mtu: int) -> None:
+    def open_again(self, interface: str) -> None:
         """Open it anew where the node has given it up, since the interface was gone and is back."""
         if self.given_up:
             self.close()
             with contextlib.suppress(OSError):  # gone again
-                self.open(interface, socket.if_nametoindex(interface), mtu)
+                with contextlib.closing(RtNetlink()) as netlink:
+                    link = netlink.link(interface)
+                self.open(interface, link.index, link.mtu)
 
     def says(self) -> str:
         """By what frames go out, for users. Any thread."""

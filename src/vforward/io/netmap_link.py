@@ -65,7 +65,11 @@ class NetmapLink:
 
     def _open(self) -> None:
         port = netmap.open(self._name)
-        self._take(port)
+        try:
+            self._take(port)
+        except BaseException:
+            self._close(port)
+            raise
         self.port = port
 
     def _close(self, port: netmap.Port) -> None:
@@ -90,6 +94,12 @@ class NetmapLink:
             self._open()
         except PortError as error:
             log.debug("%s", error)
+            return
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # descriptors or memory ran out; a reply that is none
+            log.warning("netmap port %s: %s", self._name, error)
             return
         log.info("netmap port %s: open again", self._name)
         quiesce()  # a worker that sleeps has not asked for a wakeup there

@@ -23,10 +23,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from vforward.errors import PortError
 from vforward.graph.node import Node
 from vforward.io import shim, vhost_rx, vhost_steer, vhost_tx
 from vforward.io.libc import libc_address
 from vforward.io.port import Port, Tables, default_mac
+from vforward.io.vhost_copy import PAIRS_MAX
 from vforward.io.vhost_header import taken_whole
 from vforward.io.vhost_memory import GuestMemory
 from vforward.io.vhost_peers import Peers
@@ -55,7 +57,8 @@ class VhostUserPort(Port):
 
     server: we listen there (with QEMU's ``server=off``, DPDK's ``server=0``), else we connect and try
     again until there is somebody. mac: of the port, 6 bytes; the guest has its own. mtu: the longest IP
-    packet sent there. queues: how many pairs the guest may use, 1 to PAIRS_MAX. offloads: let the guest
+    packet sent there. queues: how many pairs the guest may use, 1 to PAIRS_MAX
+    (else PortError). offloads: let the guest
     leave checksums and the cutting of super-frames to us, and us to it. trusted: its memory may lie in
     files of any kind.
     """
@@ -71,6 +74,10 @@ class VhostUserPort(Port):
         offloads: bool = True,
         trusted: bool = False,
     ) -> None:
+        if not 1 <= queues <= PAIRS_MAX:
+            raise PortError(
+                f"vhost-user port at {path!r}: queues is {queues}; allowed: 1 to {PAIRS_MAX}"
+            )
         self.path = path
         self.mtu = mtu
         self.whole: NDArray[np.uint64] = np.zeros(1, np.uint64)
@@ -230,6 +237,8 @@ class VhostUserPort(Port):
         vq.ready(queue)
 
     def _attend(self, peer: socket.socket, endpoint: Endpoint) -> None:
+        self._flows[:] = 0  # what the peer before this one has used and agreed to
+        self.agreed(0)
         session = Session(self)
         try:
             while not endpoint.stopped:

@@ -197,14 +197,12 @@ class VirtioPort(Port):
         has filled a counter could make us wait.
         """
         assert self._epoll is not None
-        made = [
-            os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(2 * len(self.queues))
-        ]
-        kicks, calls = made[: len(self.queues)], made[len(self.queues) :]
-        try:
+        with contextlib.ExitStack() as stack:
+            made = []
+            for _ in range(2 * len(self.queues)):
+                made.append(os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+                stack.callback(os.close, made[-1])
+            kicks, calls = made[: len(self.queues)], made[len(self.queues) :]
             self._epoll.register(calls[0], select.EPOLLIN | select.EPOLLET)
+            stack.callback(self._epoll.unregister, calls[0])
             yield kicks, calls
-        finally:
-            self._epoll.unregister(calls[0])
-            for fd in made:
-                os.close(fd)

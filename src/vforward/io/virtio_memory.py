@@ -88,6 +88,7 @@ class DriverMemory:
         driver.begin(queue, GUEST + where.buffers, receives)
 
     def close(self) -> None:
-        """Give it back. The device may still have it."""
+        """Give its pages back at once: the device may keep the file open as long as it likes."""
+        self._map.madvise(mmap.MADV_REMOVE)
         self._map.close()
         os.close(self.fd)

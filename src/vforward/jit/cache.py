@@ -13,6 +13,7 @@ at: checkouts that agree on a module share its code, an edit leaves alone what c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -80,7 +81,9 @@ def directory() -> Path:
         ) from error
     _refuse_foreign(path.parent, path.parent.stat(), sticky=stat.S_ISVTX)
     _refuse_foreign(path, path.lstat())
-    if fresh:
+    if not fresh:
+        os.utime(path)  # used last, forgotten last
+    else:
         _forget(path, [p for p in path.parent.iterdir() if STAMP.fullmatch(p.name)])
     return path
 
@@ -117,6 +120,10 @@ def _refuse_foreign(path: Path, status: os.stat_result, sticky: int = 0) -> None
 
 def _forget(current: Path, versions: list[Path]) -> None:
     """Remove other versions but the KEEP that were used last."""
-    others = [(p.lstat().st_mtime, p) for p in versions if p != current and p.exists()]
+    others = []
+    for path in versions:
+        if path != current:
+            with contextlib.suppress(FileNotFoundError):  # another process forgets, too
+                others.append((path.lstat().st_mtime, path))
     for _, path in sorted(others, reverse=True)[KEEP:]:
         shutil.rmtree(path, ignore_errors=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import atexit
+import contextlib
 import hashlib
 import json
 import os
@@ -134,5 +135,6 @@ def _save() -> None:
     mine, path = _known(), caches.directory() / FILE
     both = _read() | mine
     aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(both if len(both) <= KNOWN_MAX else mine))
-    aside.replace(path)
+    with contextlib.suppress(OSError):  # it is only quicker with it
+        aside.write_text(json.dumps(both if len(both) <= KNOWN_MAX else mine))
+        aside.replace(path)

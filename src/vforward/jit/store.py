@@ -9,6 +9,7 @@ file's name is a hash of all that the code depends on (jit.cache), and a file is
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pickle
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from typing import Any
 from numba.core import caching, compiler, serialize
 
 from vforward.jit import cache, sources
+
+log = logging.getLogger(__name__)
 
 
 class Store(caching._Cache):
@@ -42,10 +45,14 @@ class Store(caching._Cache):
             saved = self._path(sig, target_context.codegen()).read_bytes()
         except FileNotFoundError:
             return None
-        types, data = pickle.loads(saved)
-        if types != sig:  # equal text, other types: nothing that has a name
+        try:
+            types, data = pickle.loads(saved)
+            if types != sig:  # equal text, other types: nothing that has a name
+                return None
+            return compiler.CompileResult._rebuild(target_context, *data)
+        except Exception as error:  # a file that a crash cut short raises what it likes
+            log.warning("compiled code of %s is damaged: %s", self._function.__qualname__, error)
             return None
-        return compiler.CompileResult._rebuild(target_context, *data)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled signature, unless it holds addresses of this process."""
@@ -53,7 +60,9 @@ class Store(caching._Cache):
             return
         path = self._path(sig, data.codegen)
         aside = path.with_suffix(f".{os.getpid()}")
-        path.parent.mkdir(mode=0o700, exist_ok=True)  # it may have been forgotten meanwhile
+        path.parent.mkdir(
+            mode=0o700, parents=True, exist_ok=True
+        )  # it may have been forgotten meanwhile
         aside.write_bytes(serialize.dumps((sig, data._reduce())))
         aside.replace(path)
 

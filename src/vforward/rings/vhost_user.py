@@ -92,6 +92,8 @@ class Session:
     def __init__(self, device: Device) -> None:
         self._device = device
         self.queues = [Queue(i, words) for i, words in enumerate(device.queues)]
+        for queue in self.queues:
+            queue.words[vq.NEXT] = 0  # GET_VRING_BASE may ask for one that never runs
         self.features = device.features & ~vq.RING_PACKED  # until the peer says
         self.protocol_features = 0
         self._mapped: list[Mapped] = []
@@ -124,6 +126,10 @@ class Session:
     def close(self) -> None:
         """Stop all queues, forget the memory, close what the peer has sent."""
         self._stop(self.queues)
+        for (
+            queue
+        ) in self.queues:  # the worker may have given one up meanwhile: that is not the next peer's
+            queue.words[vq.STATE] = vq.OFF
         self._device.unmap()
         for queue in self.queues:
             for request in list(queue.fds):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from oracles import checksum, gso
 from vforward.graph import emit
-from vforward.layout import BUF_ROOM, CHAINED, CSUM_PARTIAL, GSO, HEADROOM, TRACED
-from vforward.nodes.interface.segment import NODE
+from vforward.layout import BUF_ROOM, CHAINED, CSUM_PARTIAL, GSO, HEADROOM, META, TRACED
+from vforward.nodes.interface.segment import NODE, _is_sound
 from vforward.testing import heap_pool
 from vforward.testing.run_node import run_node
 
@@ -123,7 +123,7 @@ def compare(given, whole=NOTHING):
 @st.composite
 def supers(draw):
     name = draw(st.sampled_from(list(KIND)))
-    size = draw(st.sampled_from((1, 2, 7, 536, 1448, BUF_ROOM - 54, BUF_ROOM, 4000)))
+    size = draw(st.sampled_from((1, 2, 47, 48, 55, 536, 1448, BUF_ROOM - 54, BUF_ROOM, 4000)))
     times = draw(st.integers(0, 4))
     n = max(0, min(size * times + draw(st.integers(-1, 1)), 9000))
     partial = draw(st.booleans())
@@ -179,6 +179,36 @@ def test_a_checksum_of_zero():
             break
     result = compare([("udp4", frame, 2, True)])
     assert b"\xff\xff" in {frame[40:42] for _, frame in result.emitted}
+
+
+@pytest.mark.parametrize(("name", "size", "most"), [("tcp4", 48, 200), ("udp6", 1, 128)])
+def test_segments_are_not_absurdly_many(name, size, most):
+    """Lest one short frame takes the room of a whole round."""
+    compare([(name, frame_of(name, text(most * size)), size, True)])
+    if name == "udp6":
+        result = compare([(name, frame_of(name, text(most * size + 1)), size, True)])
+    else:
+        result = compare([(name, frame_of(name, text(most * size)), size - 1, True)])
+    assert result.counted == {"bad-headers": 1}
+
+
+def test_headers_that_do_not_fit_behind_the_headroom():
+    """Tags before headers that fill the buffer: of a segment they would be written beyond its own."""
+    meta = np.zeros(1, META)
+    meta["gso_size"], meta["off"], meta["end"] = 1000, HEADROOM - 8, HEADROOM + BUF_ROOM
+    assert _is_sound(meta, 0, gso.TCP6, BUF_ROOM)
+    assert not _is_sound(meta, 0, gso.TCP6, BUF_ROOM + 1)
+
+
+def test_a_checksum_that_is_complete_is_for_no_port():
+    frame = frame_of("tcp4", text(5000), partial=False)
+
+    def prepare(record, _):
+        record["flags"] |= GSO
+        record["gso_type"], record["gso_size"] = gso.TCP4, 1000
+
+    mask = np.array([1 << gso.TCP4], np.uint64)
+    assert len(run_node(NODE, [frame], tables={"whole": mask}, meta=prepare).emitted) == 5
 
 
 def test_types_that_may_pass():

@@ -28,6 +28,7 @@ from vforward.jit.be import load16, load32, store16, store32
 from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
+    BUF_ROOM,
     CHAINED,
     CSUM_PARTIAL,
     EDGE_HELD,
@@ -55,6 +56,10 @@ ECN_BIT = 7
 TAGS_MAX = 2
 UDP_HEADER, UDP_LENGTH = 8, 4
 NONE = -1
+LEAST_MSS = 48
+"""Linux's TCP_MIN_SND_MSS (net/tcp.h). With less, one short frame would take the room of a whole round."""
+UDP_SEGMENTS = 128
+"""Linux's UDP_MAX_SEGMENTS (linux/udp.h)."""
 
 
 class Edge(Labels):
@@ -75,9 +80,11 @@ class Count(Labels):
 
 @inline
 def _is_whole(meta: Any, row: Any, whole: Any) -> Any:
-    """Whether a packet may pass as it is."""
+    """Whether a packet may pass as it is. No port sends a super-frame whose checksum is complete."""
     if not meta[row].flags & GSO:
         return True
+    if not meta[row].flags & CSUM_PARTIAL:
+        return False
     kind = i64(meta[row].gso_type)
     needed = i64(1) << (kind & 31) | (kind & ECN) >> ECN_BIT << ECN_BIT
     return i64(whole[0]) & needed == needed
@@ -148,6 +155,14 @@ def _transport(data: Any, meta: Any, row: Any, l3: Any, kind: Any) -> Any:
     return l4, l4 + header
 
 
+@inline
+def _is_sound(meta: Any, row: Any, kind: Any, headers: Any) -> Any:
+    """Whether the headers fit a buffer behind its headroom, and the segments are not absurdly many."""
+    size, payload = i64(meta[row].gso_size), packet_bytes(meta, row) - headers
+    few = payload <= UDP_SEGMENTS * size if kind == UDP_L4 else size >= LEAST_MSS
+    return (headers <= BUF_ROOM) & few
+
+
 @kernel
 def _headers(data: Any, meta: Any, row: Any) -> Any:
     """Where a super-frame's network header, transport header and payload begin; NONE first if bad."""
@@ -161,7 +176,8 @@ def _headers(data: Any, meta: Any, row: Any) -> Any:
     if l3 >= i64(meta[row].end) or i64(data[row, l3]) >> 4 != version:
         return i64(NONE), i64(NONE), i64(NONE)
     l4, payload = _transport(data, meta, row, l3, kind)
-    return l3 if l4 != NONE else i64(NONE), l4, payload
+    fits = l4 != NONE and _is_sound(meta, row, kind, payload - i64(meta[row].off))
+    return l3 if fits else i64(NONE), l4, payload
 
 
 @kernel
