@@ -30,7 +30,7 @@ def test_who_is_at_the_other_end(router, tmp_path):
         other.add_port("lan", MemoryPort(), "10.0.2.1/24")
         other.build()
         assert publish.peers(other) == {"vm": "nobody there; peers so far: 0; let go: none"}
-        vm.peers, vm.peer_faults = 4, Counter(queue=2, length=1)
+        vm._peers.number, vm._peers.faults = 4, Counter(queue=2, length=1)
         said = "nobody there; peers so far: 4; let go: 2 for its queue, 1 for its length"
         assert publish.peers(other) == {"vm": said}
     assert publish.peers(router) == {}

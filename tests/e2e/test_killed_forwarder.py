@@ -168,8 +168,9 @@ def test_dpdk_goes_on(place):
             two.again()
             old = [*two.frontend.drivers[0].take_used()]
             assert len(old) <= 64
-            for head, _ in old:
-                two.frontend._offer(two.frontend.waiting.pop(head))
+            places = [two.frontend.waiting[0].pop(head) for head, _ in old]
+            for place_of_buffer in places:  # afterwards: a head that is free is taken again
+                two.frontend._offer(0, place_of_buffer)
             assert len(two.frontend.receive(200, 60)) >= 200
             two.frontend.send(FRAMES)
             time.sleep(1)
