@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core.registry import cpu_target
 
 from vforward.jit import be, cache, sources
 from vforward.jit.atomics import load_acquire16
@@ -164,8 +165,11 @@ def test_one_file_for_each_signature():
     made = kernel(add)
     made(1, 2)
     made(1.5, 2.5)
+    codegen = cpu_target.target_context.codegen()
+    own = {made._cache._path(types, codegen).name for types in made.signatures}
     names = {path.name for path in files() if path.name.startswith("add-")}
-    assert len(names) == 2
+    assert len(own) == 2
+    assert own <= names, "another checkout's may be there, too"
     assert kernel(add)(3, 4) == 7
     assert {path.name for path in files() if path.name.startswith("add-")} == names
 
