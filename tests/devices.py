@@ -11,14 +11,14 @@ from vforward.io.libc import libc_address
 from vforward.io.vhost_header import mirrored
 from vforward.io.virtio_memory import parts
 from vforward.layout import VECTOR_MAX
-from vforward.rings import vhost_frontend
+from vforward.rings import net_features, vhost_frontend
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 from vforward.testing.run_node import heap_pool
 
 SIZE = 64
 HEADER = 12
-FEATURES = vhost_frontend.VERSION_1 | vhost_frontend.MRG_RXBUF
+FEATURES = vhost_frontend.VERSION_1 | net_features.MRG_RXBUF
 NOTHING = bytes(10) + b"\x01\x00"
 """A header that leaves nothing to the driver, of a frame in one buffer."""
 

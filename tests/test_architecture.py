@@ -55,6 +55,7 @@ UNTESTED = {
     "io/port.py": "an interface; each port's test is its test",
     "io/af_packet_life.py": "e2e/test_faults.py takes interfaces away and brings them back",
     "io/af_packet_raw.py": "test_af_packet.py runs it behind its port",
+    "io/af_packet_ring.py": "test_af_packet.py runs it behind its port",
     "io/af_packet_rx.py": "test_af_packet.py runs it behind its port",
     "io/af_packet_tx.py": "test_af_packet.py runs it behind its port",
     "io/af_xdp_tx.py": "test_af_xdp.py runs it behind its port",
@@ -63,6 +64,8 @@ UNTESTED = {
     "io/memring_nodes.py": "test_memring.py runs it behind its port",
     "io/tap_rx.py": "test_tap.py runs it behind its port",
     "io/netmap_nodes.py": "test_netmap.py runs it behind its port",
+    "rings/net_features.py": "names of bits",
+    "io/vhost_port.py": "test_vhost.py and test_virtio.py are tests of its two kinds",
     "rings/vhost_device.py": "an interface; test_vhost_user.py has one of its kind",
     "io/vhost_copy.py": "test_vhost_rx.py and test_vhost_tx.py copy frames of every shape with it",
 }

@@ -26,7 +26,7 @@ from vforward.graph import control as c
 from vforward.graph.build import Graph
 from vforward.graph.node import Labels, Node
 from vforward.graph.scheduler import run
-from vforward.io import af_packet, af_packet_raw, af_packet_tx, linux, shim
+from vforward.io import af_packet_raw, af_packet_ring, af_packet_tx, linux, shim
 from vforward.io import af_packet_rx as rx
 from vforward.io.af_packet import AfPacketPort
 from vforward.io.tap_rx import IDLE_ROUNDS
@@ -669,7 +669,7 @@ def test_super_frames_are_chains(place, mode):
 def test_super_frames_pass_in_order(place, monkeypatch, way):
     """small queue: as where the socket's queue may not grow, so that the ring holds them."""
     if way == "small queue":
-        monkeypatch.setattr(af_packet, "_queue_room", lambda fd, wanted: 0)
+        monkeypatch.setattr(af_packet_ring, "queue_room", lambda fd, wanted: 0)
     frame = udp_frame(60_000)
     with (
         wire(place, mode="raw" if way == "raw" else "ring") as w,
@@ -823,7 +823,7 @@ def test_tcp_crosses_whatever_is_offloaded(place, monkeypatch, hosts, forwarder,
     if not (hosts and forwarder) and not shutil.which("ethtool", path="/usr/sbin:/sbin:/usr/bin"):
         pytest.skip("no ethtool")
     if way == "small queue":
-        monkeypatch.setattr(af_packet, "_queue_room", lambda fd, wanted: 0)
+        monkeypatch.setattr(af_packet_ring, "queue_room", lambda fd, wanted: 0)
     place.a.address("eth0", "10.0.0.1/24")
     place.b.address("eth0", "10.0.0.2/24")
     if not hosts:

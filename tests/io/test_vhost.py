@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vhost-user port between a worker and a frontend: both ways round, and peers that are bad or die."""
 
-import contextlib
 import logging
 import os
 import socket
 import struct
 import time
-from pathlib import Path
 
 import pytest
 
 from frontends import BASE, ENABLE, GET_BASE, GET_QUEUES, SIZE, USER, Frontend
+from fuzzing import kinds_open
 from oracles.virtqueue import INDIRECT
 from vforward.errors import PortError
 from vforward.graph import control
 from vforward.graph.worker import PATIENCE_ROUNDS
-from vforward.io import vhost, vhost_peers
+from vforward.io import vhost_peers
 from vforward.io.vhost import VhostUserPort
 from vforward.memory.arena import Arena
+from vforward.rings import virtqueue as vq
 from vhost_worlds import World
 
 FRAMES = [bytes([n]) * (60 + 100 * n) for n in range(8)]
@@ -28,19 +28,10 @@ FRAMES = [bytes([n]) * (60 + 100 * n) for n in range(8)]
 def arena(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(vhost_peers, "BAD_PEER_S", 0.01)
-    before = descriptors()
+    before = kinds_open()
     with Arena.create("vhost") as made:
         yield made
-    assert descriptors() == before
-
-
-def descriptors():
-    """What is open that a port could have left open."""
-    links = []
-    for fd in list(Path("/proc/self/fd").iterdir()):
-        with contextlib.suppress(OSError):
-            links.append(str(fd.readlink()).split(":")[0])
-    return {kind: links.count(kind) for kind in ("socket", "anon_inode", "/memfd")}
+    assert kinds_open() == before
 
 
 @pytest.fixture
@@ -169,7 +160,7 @@ def test_a_sleeping_worker_is_kicked_awake(echo, path, wanted):
         assert frontend.receive(1) == [frame]
     # A kick is not wanted where the worker, between two sleeps of 20 ms, has seen the frame already.
     assert kicked > 2 * len(FRAMES)
-    assert PATIENCE_ROUNDS > vhost.vhost_rx.IDLE_POLLS
+    assert PATIENCE_ROUNDS > vq.IDLE_POLLS
     frontend.close()
 
 

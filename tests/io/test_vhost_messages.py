@@ -19,6 +19,7 @@ from fuzzing import MEMORY, Draw, cases, cut, kinds_open, mapped, open_fds, pale
 from vforward.io import vhost, vhost_peers
 from vforward.memory.arena import Arena
 from vforward.rings import position, vhost_message, virtqueue
+from vforward.rings.net_features import OFFLOADS
 from vforward.rings.vhost_inflight import LAYOUT as INFLIGHT
 from vforward.rings.vhost_message import (
     ADDRESS,
@@ -30,7 +31,7 @@ from vforward.rings.vhost_message import (
     BadPeer,
     Request,
 )
-from vforward.rings.vhost_user import FEATURES, OFFLOADS, PROTOCOL, Session
+from vforward.rings.vhost_user import FEATURES, PROTOCOL, Session
 from vhost_worlds import World
 
 R = Request

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from guests import BASE, FEATURES, PACKED, SIZE, Guest
 from oracles.virtqueue import INDIRECT, NEXT, need_event
 from vforward.io import vhost_rx
-from vforward.io.vhost_rx import IDLE_POLLS, NODE
+from vforward.io.vhost_rx import NODE
 from vforward.layout import BUF_ROOM, CSUM_PARTIAL, GSO, HEADROOM
 from vforward.memory.chain import LONGEST
 from vforward.rings import virtqueue as vq
@@ -181,11 +181,11 @@ def test_kicks_are_asked_for_when_nothing_comes(event_idx, layout):
 
     wanted = [kick_wanted()]
     guest.packets()
-    for _ in range(IDLE_POLLS - 1):
+    for _ in range(vq.IDLE_POLLS - 1):
         guest.receive()
     wanted.append(kick_wanted())
     guest.packets()
-    for _ in range(IDLE_POLLS):
+    for _ in range(vq.IDLE_POLLS):
         guest.receive()
     wanted.append(kick_wanted())
     guest.packets()
@@ -205,7 +205,7 @@ def test_a_needless_kick_is_taken_out_of_the_epoll(either):
         for _ in range(2):
             os.eventfd_write(kick, 1)
             assert select.select([epoll], [], [], 0)[0]
-            for _ in range(IDLE_POLLS + vhost_rx.DRAIN_EVERY):
+            for _ in range(vq.IDLE_POLLS + vhost_rx.DRAIN_EVERY):
                 either.receive()
             assert not select.select([epoll], [], [], 0)[0]
     os.close(kick)

@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The virtio port between a worker and a backend: in plain Python, and our own; bad ones; ones that die."""
 
-import contextlib
 import logging
 import os
 import socket
 import time
-from pathlib import Path
 
 import pytest
 
 from backends import EVENT_IDX, IN_ORDER, MERGED, PROTOCOL, VERSION_1, Backend
+from fuzzing import kinds_open
 from vforward.errors import PortError
 from vforward.graph import control
 from vforward.io import vhost_peers, virtio
 from vforward.io.virtio import QUEUE, VirtioPort
 from vforward.memory.arena import Arena
 from vforward.rings import virtqueue as vq
-from vforward.rings.vhost_user import OFFLOADS
+from vforward.rings.net_features import OFFLOADS
 from vhost_worlds import World
 from virtio_worlds import FrontWorld
 
@@ -29,19 +28,10 @@ SHORT = [bytes([n]) * (60 + 100 * n) for n in range(8)]
 def arena(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(vhost_peers, "BAD_PEER_S", 0.01)
-    before = descriptors()
+    before = kinds_open()
     with Arena.create("virtio") as made:
         yield made
-    assert descriptors() == before
-
-
-def descriptors():
-    """What is open that a port could have left open."""
-    links = []
-    for fd in list(Path("/proc/self/fd").iterdir()):
-        with contextlib.suppress(OSError):
-            links.append(str(fd.readlink()).split(":")[0])
-    return {kind: links.count(kind) for kind in ("socket", "anon_inode", "/memfd")}
+    assert kinds_open() == before
 
 
 @pytest.fixture

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from devices import FEATURES, HEADER, NOTHING, SIZE, Net
 from vforward.io import vhost_rx
-from vforward.io.vhost_rx import IDLE_POLLS
 from vforward.io.virtio_rx import NODE
 from vforward.layout import BUF_ROOM, CSUM_PARTIAL, GSO, HEADROOM
 from vforward.memory.chain import LONGEST
 from vforward.rings import virtqueue as vq
-from vforward.rings.vhost_user import MRG_RXBUF
+from vforward.rings.net_features import MRG_RXBUF
 from vforward.rings.virtqueue_driver import IN_ORDER, STRIDE, Fault
 
 LENGTHS = st.sampled_from(
@@ -140,11 +139,11 @@ def test_calls_are_asked_for_when_nothing_comes(event_idx):
 
     wanted = [call_wanted()]
     net.packets()
-    for _ in range(IDLE_POLLS - 1):
+    for _ in range(vq.IDLE_POLLS - 1):
         net.receive()
     wanted.append(call_wanted())
     net.packets()
-    for _ in range(IDLE_POLLS):
+    for _ in range(vq.IDLE_POLLS):
         net.receive()
     wanted.append(call_wanted())
     net.packets()
@@ -161,7 +160,7 @@ def test_a_needless_call_is_taken_out_of_the_epoll(net):
         net.port[vhost_rx.EPOLL] = epoll.fileno()
         os.eventfd_write(call, 1)
         assert select.select([epoll], [], [], 0)[0]
-        for _ in range(IDLE_POLLS + vhost_rx.DRAIN_EVERY):
+        for _ in range(vq.IDLE_POLLS + vhost_rx.DRAIN_EVERY):
             net.receive()
         assert not select.select([epoll], [], [], 0)[0]
     os.close(call)

@@ -11,9 +11,10 @@ import pytest
 
 import backends
 from backends import ACK, Backend
+from vforward.rings.net_features import MRG_RXBUF, OFFLOADS
 from vforward.rings.vhost_frontend import FEATURES, Ring, Talk, agree, negotiate, share
 from vforward.rings.vhost_message import BadPeer, Region
-from vforward.rings.vhost_user import MRG_RXBUF, OFFLOADS, PROTOCOL_FEATURES, VERSION_1
+from vforward.rings.vhost_user import PROTOCOL_FEATURES, VERSION_1
 
 SIZE = 1 << 16
 BASE = 1 << 40

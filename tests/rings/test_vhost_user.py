@@ -12,9 +12,10 @@ import pytest
 
 from fuzzing import cases
 from vforward.rings import virtqueue as vq
+from vforward.rings.net_features import OFFLOADS
 from vforward.rings.vhost_device import Mapped
 from vforward.rings.vhost_message import BadPeer, Message, Request
-from vforward.rings.vhost_user import FEATURES, OFFLOADS, Session
+from vforward.rings.vhost_user import FEATURES, Session
 
 R = Request
 USER = 0x7000_0000_0000

@@ -13,11 +13,6 @@ for. What a port changes of it, promiscuous mode and io.own_stack included, is s
 tags, which the kernel takes off, are put back. When it goes and comes back: io.af_packet_life; the
 port's MAC and MTU stay what they were.
 
-Slots: as small as a frame of the interface's MTU allows (2 KiB at 1500), so that ring_mib holds
-many; longer frames (64 KB super-frames) wait in the socket's queue, which takes as much again, or
-QUEUE_MIN. Where the queue may not grow to QUEUE_MIN (it needs CAP_NET_ADMIN outside of any user
-namespace, or a net.core.rmem_max of half as much), slots are big enough for 64 KB instead.
-
 Limits: Ethernet interfaces; frames up to 64 KB of packet; needs CAP_NET_RAW.
 """
 
@@ -29,7 +24,7 @@ import logging
 import os
 import socket as sockets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal
 
@@ -40,6 +35,7 @@ from vforward.errors import PortError
 from vforward.graph.node import Node
 from vforward.io import af_packet_life as life
 from vforward.io import af_packet_raw as raw
+from vforward.io import af_packet_ring as ring
 from vforward.io import af_packet_rx as rx
 from vforward.io import af_packet_tx as tx
 from vforward.io import af_xdp_tx, linux, netns, shim
@@ -47,20 +43,11 @@ from vforward.io.af_xdp import XdpSender
 from vforward.io.link_setup import LinkSetup
 from vforward.io.own_stack import OwnStack
 from vforward.io.port import Port, Tables
-from vforward.layout import VECTOR_MAX
 from vforward.memory.pool import Pool
 
 log = logging.getLogger(__name__)
 
-SMALLEST_SLOT = 2048
-LARGEST_SLOT = 69632  # 64 KB and all headers, a multiple of the page
-SLOT_EXTRA = 128  # ring header, vnet header, Ethernet and two VLAN tags
-BLOCK = 1 << 20  # what the kernel allocates in one piece, if it can
-QUEUE_MIN = 4 << 20
-
 ARPHRD_ETHER = 1
-SO_RCVBUFFORCE = 33
-PACKET_COPY_THRESH = 7
 
 
 class AfPacketPort(Port):
@@ -98,7 +85,6 @@ class AfPacketPort(Port):
         self.mode = mode
         self._given_mac = mac
         self._fds: list[int] = []  # receive, send
-        self._mapped = (0, 0)
         self._ring = np.zeros(rx.RING_WORDS, np.uint64)
         self._raw: NDArray[np.uint64] | None = None  # in the ring's place
         self._receives = ""
@@ -106,7 +92,8 @@ class AfPacketPort(Port):
         self._socket = np.zeros(tx.SOCKET_WORDS, np.uint64)
         self._ring_full = 0
         self._lock = threading.Lock()
-        self._attached = True
+        self._attached = self._settled = True
+        self._unsettled = ""  # why not, as was said last
         self._own_stack: OwnStack | None = None
         self._xdp = XdpSender() if xdp else None
         self._keep: list[NDArray[np.generic]] = []  # arrays that are known by address only
@@ -171,39 +158,55 @@ class AfPacketPort(Port):
         return self._attached
 
     def _look_after(self) -> None:
-        """Take an interface again that is back."""
-        receive, send = self._fds
-        attached = life.is_bound(receive)
-        if not attached:
-            attached = life.bind_again(receive, send, self.interface, promiscuous=self.promiscuous)
-            if attached:
-                self._settle_again(receive)
+        """Take an interface again that is back, and do for it what could not be done yet."""
+        attached = life.is_bound(self._fds[0]) or self._bind_again()
         if attached != self._attached:
             log.warning("%s: %s", self._where(), "it is back" if attached else "it is gone")
-            self._attached = attached
+            self._attached, self._settled = attached, not attached
+        if attached and not self._settled:
+            self._settled = self._settle()
         if attached and self._xdp is not None and self._xdp.given_up:
-            with contextlib.suppress(OSError):
-                netns.call(self.netns, partial(self._send_by_xdp_again, self._xdp, receive))
+            self._in_namespace(partial(self._xdp.open_again, self.interface))
 
-    def _send_by_xdp_again(self, sender: XdpSender, receive: int) -> None:
-        if life.is_in_our_namespace(receive):
-            sender.open_again(self.interface)
+    def _bind_again(self) -> bool:
+        receive, send = self._fds
+        assert self._link is not None, "not open"
+        try:
+            self._link.again()
+            index = self._link.link.index
+            life.bind_again(receive, send, index, promiscuous=self.promiscuous)
+        except OSError:  # not there yet, or gone again
+            return False
+        self._in_namespace(self._renew_own_stack)
+        return True
 
-    def _settle_again(self, receive: int) -> None:
-        """What was set of an interface that is back, and may be another one."""
+    def _settle(self) -> bool:
+        """Set an interface up that is back, if that is wished. Returns whether it is done with."""
+        assert self._link is not None, "not open"
+        try:
+            if self.set_up:
+                self._link.set_up(self._given_mac, self._given_mtu)
+        except OSError as error:
+            if str(error) != self._unsettled:
+                log.warning("%s: %s", self._where(), error)
+            self._unsettled = str(error)
+            return False
+        self._unsettled = ""
+        return True
 
-        def renew() -> None:
-            if self._own_stack is not None and life.is_in_our_namespace(receive):
-                self._own_stack = self._own_stack.again()
+    def _renew_own_stack(self) -> None:
+        if self._own_stack is not None:
+            self._own_stack = self._own_stack.again()
+
+    def _in_namespace(self, what: Callable[[], None]) -> None:
+        """Call it where the sockets are, if that can be entered."""
+
+        def there() -> None:
+            if life.is_in_our_namespace(self._fds[0]):
+                what()
 
         with contextlib.suppress(OSError):  # the namespace has no name any more
-            netns.call(self.netns, renew)
-        if self._link is not None and self.set_up:
-            try:
-                self._link.again()
-                self._link.set_up(self._given_mac, self._given_mtu)
-            except OSError as error:
-                log.warning("%s: %s", self._where(), error)
+            netns.call(self.netns, there)
 
     def mute(self) -> None:
         assert self._own_stack is not None, "not open"
@@ -222,9 +225,10 @@ class AfPacketPort(Port):
     def _close_sockets(self) -> None:
         with self._lock:
             fds, self._fds = self._fds, []
-            (where, size), self._mapped = self._mapped, (0, 0)
-            if size:
-                shim.lib.vf_munmap(where, size)
+            where, self._ring[rx.RING] = int(self._ring[rx.RING]), 0
+            if where:
+                slots, size = self.slots
+                shim.lib.vf_munmap(where, slots * size)
             for fd in fds:
                 os.close(fd)
 
@@ -316,74 +320,19 @@ class AfPacketPort(Port):
             log.warning("%s: %s, which is slower", self._where(), self._receives)
         with sockets.socket(fileno=os.dup(fd)) as packet:
             packet.setsockopt(linux.SOL_PACKET, linux.PACKET_AUXDATA, 1)
-        _queue_room(fd, self.ring_mib << 20)
+        ring.queue_room(fd, self.ring_mib << 20)
         self._raw, keep = raw.table(fd, number)
         self._keep += keep
 
     def _make_ring(self, fd: int, number: int, interface_mtu: int) -> None:
-        shim.check(shim.lib.vf_packet_version2(fd), "TPACKET_V2")
-        slot = LARGEST_SLOT
-        if _queue_room(fd, max(self.ring_mib << 20, QUEUE_MIN)) >= QUEUE_MIN:
-            slot = _slot_for(interface_mtu)
-        block = BLOCK // slot * slot
-        n_blocks = max(1, (self.ring_mib << 20) // block)
-        n_slots = n_blocks * (block // slot)
-        shim.check(shim.lib.vf_packet_rx_ring(fd, block, n_blocks, slot, n_slots), "receive ring")
-        where = np.zeros(1, np.uint64)
-        size = n_blocks * block
-        shim.check(shim.lib.vf_mmap_shared(fd, size, shim.pointer(where)), "mapping the ring")
-        self._mapped = (int(where[0]), size)
-        words = {rx.RING: where[0], rx.SLOT: slot, rx.SLOTS: n_slots, rx.AT: 0, rx.PORT: number}
-        for word, value in (words | self._receiving(fd)).items():
-            self._ring[word] = value
-        self._receives = f"receives by a ring of {n_slots} slots of {slot} bytes"
-
-    def _receiving(self, fd: int) -> dict[int, int]:
-        """Words of the table by which frames of the socket's queue are received."""
-        message = np.zeros(1, linux.MMSGHDR)
-        pieces = np.zeros(rx.PIECES_MAX, linux.IOVEC)
-        chain = np.zeros(rx.CHAIN_MAX, np.uint32)
-        vnet = np.zeros(1, linux.VIRTIO_NET_HDR)
-        message["msg_hdr"]["msg_iov"] = pieces.ctypes.data
-        self._keep += [message, pieces, chain, vnet]
-        return {
-            rx.FD: fd,
-            rx.RECEIVE: shim.address("vf_recvmmsg"),
-            rx.MESSAGE: message.ctypes.data,
-            rx.PIECES: pieces.ctypes.data,
-            rx.CHAIN: chain.ctypes.data,
-            rx.VNET: vnet.ctypes.data,
-        }
+        self._ring, keep = ring.make_ring(fd, number, self.ring_mib, interface_mtu)
+        self._keep += keep
+        slots, size = self.slots
+        self._receives = f"receives by a ring of {slots} slots of {size} bytes"
 
     def _open_tx(self, index: int) -> None:
         fd = self._new_socket()
         shim.check(shim.lib.vf_packet_vnet_hdr(fd), "PACKET_VNET_HDR")
         shim.check(shim.lib.vf_packet_bind(fd, index, 0), "bind")
-        messages = np.zeros(VECTOR_MAX, linux.MMSGHDR)
-        pieces = np.zeros(VECTOR_MAX * tx.PIECES_EACH, linux.IOVEC)
-        places = np.zeros(VECTOR_MAX, np.uint32)
-        self._keep += [messages, pieces, places]
-        self._socket[tx.FD] = fd
-        self._socket[tx.SEND] = shim.address("vf_sendmmsg")
-        self._socket[tx.MESSAGES] = messages.ctypes.data
-        self._socket[tx.PIECES] = pieces.ctypes.data
-        self._socket[tx.PLACES] = places.ctypes.data
-
-
-def _slot_for(mtu: int) -> int:
-    """Bytes of a slot for frames of that MTU: a power of two, or LARGEST_SLOT."""
-    slot = SMALLEST_SLOT
-    while slot < mtu + SLOT_EXTRA:
-        slot *= 2
-    return min(slot, LARGEST_SLOT)
-
-
-def _queue_room(fd: int, wanted: int) -> int:
-    """Let long frames wait in the socket's queue; returns how many bytes of them may."""
-    with sockets.socket(fileno=os.dup(fd)) as packet:
-        packet.setsockopt(linux.SOL_PACKET, PACKET_COPY_THRESH, 1)
-        try:
-            packet.setsockopt(sockets.SOL_SOCKET, SO_RCVBUFFORCE, wanted)
-        except PermissionError:
-            packet.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, wanted)
-        return packet.getsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF)
+        self._socket, keep = ring.sender(fd)
+        self._keep += keep

@@ -10,15 +10,12 @@ link-down. An interface of that name in the sockets' namespace is taken again, w
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket as sockets
-import struct
 from collections.abc import Iterator
 
 from vforward.io import linux, shim
 
-SIOCGIFINDEX = 0x8933
 SO_NETNS_COOKIE = 71  # Linux 5.14
 
 
@@ -34,18 +31,12 @@ def is_bound(fd: int) -> bool:
         return bool(packet.getsockname()[0])
 
 
-def bind_again(receive: int, send: int, interface: str, *, promiscuous: bool) -> bool:
-    """Bind both sockets to the interface of that name in their namespace, up or down. False: none is."""
-    request = struct.pack("16s24x", interface.encode())
-    try:
-        (index,) = struct.unpack_from("i", fcntl.ioctl(receive, SIOCGIFINDEX, request), 16)
-        if promiscuous:  # it was left with the interface
-            shim.check(shim.lib.vf_packet_promisc(receive, index), "promiscuous mode")
-        shim.check(shim.lib.vf_packet_bind(send, index, 0), "bind")
-        shim.check(shim.lib.vf_packet_bind(receive, index, linux.ETH_P_ALL), "bind")
-    except OSError:  # not there yet, or gone again
-        return False
-    return True
+def bind_again(receive: int, send: int, index: int, *, promiscuous: bool) -> None:
+    """Bind both sockets to an interface of their namespace, up or down. Raises OSError."""
+    if promiscuous:  # it was left with the interface
+        shim.check(shim.lib.vf_packet_promisc(receive, index), "promiscuous mode")
+    shim.check(shim.lib.vf_packet_bind(send, index, 0), "bind")
+    shim.check(shim.lib.vf_packet_bind(receive, index, linux.ETH_P_ALL), "bind")
 
 
 def is_in_our_namespace(fd: int) -> bool:

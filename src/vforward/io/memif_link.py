@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from vforward.errors import PortError
 from vforward.io import unix
+from vforward.memory.mapping import sealed_file
 from vforward.rings import memif, memif_ring
 from vforward.rings.eventfd import is_eventfd
 from vforward.rings.memif import BadPeer, Bye
@@ -156,11 +157,7 @@ class MemifLink:
         ring_bytes = memif.RING_HEADER + memif.DESCRIPTOR * slots
         total = 2 * ring_bytes + 2 * slots * size
         total += -total % mmap.PAGESIZE
-        fd = os.memfd_create("vforward-memif", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        link.regions.append(memif.Region(fd, total))
-        os.ftruncate(fd, total)
-        os.posix_fallocate(fd, 0, total)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        link.regions.append(memif.Region(sealed_file("vforward-memif", total), total))
         for to_server, offset in ((True, 0), (False, ring_bytes)):
             event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             link.rings[to_server] = memif.RingPlace(0, offset, link.log2, event)

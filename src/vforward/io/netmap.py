@@ -33,6 +33,7 @@ from vforward.io.netmap_nodes import (
     WAKES,
     WOKEN,
     WRITE,
+    hand_over,
 )
 from vforward.io.port import Port, Tables, default_mac
 from vforward.memory.pool import Pool
@@ -94,12 +95,12 @@ class NetmapPort(Port):
         self._place[[VALE, BUFS, ASKED]] = vale, port.bufs, 0
         self._place[[WOKEN, WAKES]] = port.woken, port.wakes
         self._epoll.register(port.woken, select.EPOLLIN)
-        self._place[LIVE] = 1
+        hand_over(self._place, 1)
 
     def _lose(self, port: netmap.Port) -> None:
         """Have the worker leave a port that will be closed. Harmless when repeated."""
         assert self._epoll is not None
-        self._place[LIVE] = 0
+        hand_over(self._place, 0)
         with contextlib.suppress(OSError):
             self._epoll.unregister(port.woken)
 

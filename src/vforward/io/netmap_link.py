@@ -95,10 +95,8 @@ class NetmapLink:
         except PortError as error:
             log.debug("%s", error)
             return
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # descriptors or memory ran out; a reply that is none
+        except (OSError, ValueError) as error:
+            # Descriptors or memory ran out, or a reply is none.
             log.warning("netmap port %s: %s", self._name, error)
             return
         log.info("netmap port %s: open again", self._name)

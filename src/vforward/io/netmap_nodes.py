@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.graph.node import INFO, Kind, Labels, Node
-from vforward.io.port import RxEdge, TxEdge
-from vforward.jit.atomics import load_acquire64
+from vforward.io.port import RxEdge, TxEdge, drop
+from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, copy
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import EDGE_HELD, NIL, U8, U64, ArrayOf, Counts, Data, Edges, Meta, Rows
@@ -79,6 +79,17 @@ class TxCount(Labels):
     RING_FULL = 1, "the peer does not read, or not fast enough"
     TOO_LONG = 2, "longer than 64 buffers of netmap's"
     NO_SERVER = 3, "there is no netmap server"
+
+
+@kernel
+def hand_over(place: Any, live: Any) -> None:
+    """Let the worker into the memory that is named here and in krings, or (0) out by the next quiet one."""
+    store_release64(address(place) + 8 * LIVE, u64(live))
+
+
+@inline
+def _is_live(place: Any) -> bool:
+    return load_acquire64(address(place) + 8 * LIVE) != u64(0)
 
 
 @inline
@@ -157,7 +168,7 @@ def receive(
     scratch: U8,
 ) -> int:
     """What the peer has sent since, up to a vector of it."""
-    if not place[LIVE]:
+    if not _is_live(place):
         return 0
     k = krings[RX]
     _sync(krings, place, scratch, RX)
@@ -213,14 +224,6 @@ def _put(
             return at
 
 
-@inline
-def _drop_all(meta: Any, idx: Any, edge: Any, count: Any) -> None:
-    for i in range(idx.size):
-        meta[i64(idx[i])].reason = TxCount.NO_SERVER
-        edge[i] = TxEdge.DROP
-    count[TxCount.NO_SERVER] += u64(idx.size)
-
-
 @kernel
 def send(
     data: Data,
@@ -234,8 +237,9 @@ def send(
     scratch: U8,
 ) -> None:
     """Hand packets to the peer; those beyond its room are dropped."""
-    if not place[LIVE]:
-        _drop_all(meta, idx, edge, count)
+    if not _is_live(place):
+        for i in range(idx.size):
+            drop(meta, i64(idx[i]), edge, i, count, TxCount.NO_SERVER.value)
         return
     k = krings[TX]
     _sync(krings, place, scratch, TX)
@@ -245,10 +249,9 @@ def send(
         size = length(meta, row)
         slots = max(i64(1), (size + BUF_SIZE - 1) // BUF_SIZE)
         if slots > MAX_FRAGS or slots > distance(k.n, at, k.last):
-            reason = TxCount.TOO_LONG if slots > MAX_FRAGS else TxCount.RING_FULL
-            count[reason] += u64(1)
-            meta[row].reason = reason
-            edge[i] = TxEdge.DROP
+            fits = slots <= MAX_FRAGS
+            reason = TxCount.RING_FULL.value if fits else TxCount.TOO_LONG.value
+            drop(meta, row, edge, i, count, reason)
             continue
         complete(data, meta, row)
         at = _put(data, meta, row, k, place, at, size, scratch)

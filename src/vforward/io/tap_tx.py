@@ -15,17 +15,17 @@ Drops   what the kernel does not take (io.af_packet_tx.TxCount)
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from vforward.graph.node import Node
 from vforward.io import af_packet_tx
 from vforward.io.af_packet_tx import SOCKET_WORDS, TxCount
 from vforward.io.port import TxEdge
+from vforward.io.spread import spread
 from vforward.jit.intrinsics import address, view
-from vforward.jit.kernel import i64, inline, kernel, u64
-from vforward.layout import BUF_STRIDE, U64, VECTOR_MAX, Counts, Data, Edges, Meta, Rows
+from vforward.jit.kernel import i64, kernel, u64
+from vforward.layout import U64, VECTOR_MAX, Counts, Data, Edges, Meta, Rows
+from vforward.memory.buffer import sound
 from vforward.packet.flow_hash import frame_hash
 
 QUEUES_MAX = 16
@@ -37,35 +37,6 @@ PLACE_AT = END_AT + QUEUES_MAX
 ROWS_AT = PLACE_AT + VECTOR_MAX
 EDGES_AT = ROWS_AT + VECTOR_MAX // 2
 WORK_WORDS = EDGES_AT + VECTOR_MAX // 8
-
-
-@inline
-def _queue(data: Any, meta: Any, row: Any, n: Any) -> Any:
-    """The queue, of n, by which a packet goes."""
-    off, end = i64(meta[row].off), i64(meta[row].end)
-    if not off <= end <= BUF_STRIDE:
-        return i64(0)
-    return frame_hash(data, row, off, end) * n >> 32
-
-
-@kernel
-def _sort(data: Any, meta: Any, idx: Any, work: Any, n: Any, rows: Any) -> None:
-    """Put the packets in the order of their queues, and as they came within one."""
-    for queue in range(n):
-        work[END_AT + queue] = u64(0)
-    for i in range(idx.size):
-        queue = _queue(data, meta, i64(idx[i]), n)
-        work[PLACE_AT + i] = u64(queue)
-        work[END_AT + queue] += u64(1)
-    at = u64(0)
-    for queue in range(n):
-        at, work[END_AT + queue] = at + work[END_AT + queue], at
-    for i in range(idx.size):
-        queue = i64(work[PLACE_AT + i])
-        place = work[END_AT + queue]
-        rows[i64(place)] = idx[i]
-        work[PLACE_AT + i] = place
-        work[END_AT + queue] = place + u64(1)
 
 
 @kernel
@@ -85,7 +56,12 @@ def tx(
         return
     rows = view(address(work) + 8 * ROWS_AT, idx.size, np.uint32)
     edges = view(address(work) + 8 * EDGES_AT, idx.size, np.uint8)
-    _sort(data, meta, idx, work, n, rows)
+    for i in range(idx.size):
+        row, queue = i64(idx[i]), i64(0)
+        if sound(meta, row):
+            queue = frame_hash(data, row, i64(meta[row].off), i64(meta[row].end)) * n >> 32
+        work[PLACE_AT + i] = u64(queue)
+    spread(idx, work, n, END_AT, PLACE_AT, rows)
     first = i64(0)
     for queue in range(n):
         end = i64(work[END_AT + queue])

@@ -25,19 +25,31 @@ from vforward.jit.kernel import i64, inline, kernel
 from vforward.layout import CSUM_PARTIAL, GSO
 from vforward.memory.buffer import buffer_bytes
 from vforward.packet.checksum import complete
+from vforward.rings.net_features import (
+    CSUM,
+    GUEST_CSUM,
+    GUEST_ECN,
+    GUEST_TSO4,
+    GUEST_TSO6,
+    HOST_ECN,
+    HOST_TSO4,
+    HOST_TSO6,
+)
 
-# Features (section 5.1.3) by which a driver leaves work to its device; by which it takes such frames.
-CSUM, HOST_TSO4, HOST_TSO6, HOST_ECN = (1 << bit for bit in (0, 11, 12, 13))
-GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN = (1 << bit for bit in (1, 7, 8, 9))
-PAIRS = ((0, 1), (11, 7), (12, 8), (13, 9))
+PAIRS = (
+    (CSUM, GUEST_CSUM),
+    (HOST_TSO4, GUEST_TSO4),
+    (HOST_TSO6, GUEST_TSO6),
+    (HOST_ECN, GUEST_ECN),
+)
 
 
 def mirrored(features: int) -> int:
     """The features with both directions exchanged."""
     swapped = features
     for one, other in PAIRS:
-        swapped &= ~(1 << one | 1 << other)
-        swapped |= (features >> one & 1) << other | (features >> other & 1) << one
+        if bool(features & one) != bool(features & other):
+            swapped ^= one | other
     return swapped
 
 

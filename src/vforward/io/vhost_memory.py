@@ -24,7 +24,6 @@ from vforward.rings.vhost_device import Mapped
 from vforward.rings.vhost_message import BadPeer, Region
 
 TMPFS_MAGIC, HUGETLBFS_MAGIC = 0x01021994, 0x958458F6  # linux/magic.h
-F_SEAL_SHRINK = 2
 PAGE = 4096
 
 
@@ -101,6 +100,6 @@ class GuestMemory:
 
 def _sealed(fd: int) -> bool:
     try:
-        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & F_SEAL_SHRINK)
+        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
     except OSError:
         return False

@@ -7,7 +7,7 @@ who fills the vector is last in the next one. Two passes over a queue's buffers:
 buffers and ask for their cache lines; then copy. What the guest can still change is never looked at
 twice: headers are parsed in our own buffers, after the copy.
 
-While packets come a queue is polled and the driver told not to kick. After IDLE_POLLS polls that
+While packets come a queue is polled and the driver told not to kick. After virtqueue.IDLE_POLLS polls that
 found nothing it is asked to, long before the worker would sleep; its eventfd then lies in an epoll
 that the worker sleeps on. That is edge-triggered, so that nobody reads the guest's descriptor, and is
 emptied now and then so that a needless kick wakes the worker once only.
@@ -29,7 +29,7 @@ from vforward.io.vhost_copy import CHAIN_PIECES, PIECES_AT, SLOTS, copy_in
 from vforward.io.vhost_header import take_over
 from vforward.io.vhost_steer import Flows, hear
 from vforward.jit.atomics import load_once64
-from vforward.jit.intrinsics import address, call2, call4, copy, prefetch, view, view2
+from vforward.jit.intrinsics import address, ask_read, call2, call4, copy, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_ROOM, HEADROOM, NIL, U64, Counts, Data, Edges, Meta, Rows
 from vforward.memory.buffer import begin_packet, byte_address, packet_bytes
@@ -46,7 +46,6 @@ FIRST, POLLS, ALONE = 8, 9, 10
 PORT_WORDS = 16
 EPOLL_EVENTS = 8
 
-IDLE_POLLS = 1024
 DRAIN_EVERY = 64
 ETHERNET = 14
 LINE = 64
@@ -73,25 +72,8 @@ def forget_kicks(port: Any) -> None:
     """
     polls = i64(port[POLLS]) + 1
     port[POLLS] = u64(polls)
-    if polls >= IDLE_POLLS and polls % DRAIN_EVERY == 0:
+    if polls >= vq.IDLE_POLLS and polls % DRAIN_EVERY == 0:
         call4(i64(port[EPOLL_WAIT]), i64(port[EPOLL]), i64(port[EVENTS]), EPOLL_EVENTS, 0)
-
-
-@inline
-def idle(queue: Any) -> None:
-    """Nothing has come. See the module."""
-    polls = i64(queue[vq.IDLE]) + 1
-    queue[vq.IDLE] = u64(polls)
-    if polls == IDLE_POLLS:
-        vring.ask_for_kicks(queue)
-
-
-@inline
-def busy(queue: Any) -> None:
-    """Something has."""
-    if i64(queue[vq.IDLE]) >= IDLE_POLLS:
-        vring.refuse_kicks(queue)
-    queue[vq.IDLE] = u64(0)
 
 
 @inline
@@ -100,6 +82,36 @@ def interrupt(queue: Any, port: Any, since: Any) -> None:
     fd = i64(queue[vq.CALL])
     if fd >= 0 and vring.wants_call(queue, since):
         call2(i64(port[RING]), address(port) + 8 * BELL, fd)
+
+
+@kernel
+def frame_of(
+    data: Any, meta: Any, count: Any, pool: Any, work: Any, n: Any, header: Any, features: Any, port: Any
+) -> Any:  # fmt: skip
+    """Take the frame whose n pieces are listed in work (io.vhost_copy), behind so many bytes of header.
+
+    features: as a device has them. Returns its row, or NIL: it is dropped, and counted.
+    """
+    pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
+    total = -header
+    for p in range(n):
+        total += pieces[p, 1]
+    if total < ETHERNET or total > LONGEST:
+        count[RxCount.TRUNCATED] += u64(1)
+        return i64(NIL)
+    row = take_one(pool)
+    if row == NIL or not begin_chain(meta, pool, row, total, port):
+        if row != NIL:
+            put_one(pool, row)
+        count[RxCount.NO_CHAIN] += u64(1)
+        return i64(NIL)
+    copy_in(data, meta, work, pieces, header, row)
+    if not take_over(data, meta, work, features, row):
+        put_rest(pool, meta, row)
+        put_one(pool, row)
+        count[RxCount.BAD_OFFLOAD] += u64(1)
+        return i64(NIL)
+    return row
 
 
 @kernel
@@ -112,25 +124,8 @@ def _any(
     n = vring.read_chain(queue, memory, pieces, 0, token, False, vring.is_packed(queue))
     if n < 0:
         return n
-    total = -i64(queue[vq.HEADER])
-    for p in range(n):
-        total += pieces[p, 1]
-    if total < ETHERNET or total > LONGEST:
-        count[RxCount.TRUNCATED] += u64(1)
-        return i64(NIL)
-    row = take_one(pool)
-    if row == NIL or not begin_chain(meta, pool, row, total, port):
-        if row != NIL:
-            put_one(pool, row)
-        count[RxCount.NO_CHAIN] += u64(1)
-        return i64(NIL)
-    copy_in(data, meta, work, pieces, i64(queue[vq.HEADER]), row)
-    if not take_over(data, meta, work, i64(queue[vq.FEATURES]), row):
-        put_rest(pool, meta, row)
-        put_one(pool, row)
-        count[RxCount.BAD_OFFLOAD] += u64(1)
-        return i64(NIL)
-    return row
+    header, features = i64(queue[vq.HEADER]), i64(queue[vq.FEATURES])
+    return frame_of(data, meta, count, pool, work, n, header, features, port)
 
 
 @inline
@@ -148,9 +143,8 @@ def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
         here = i64(0)
         if flags == 0 and header + ETHERNET <= length <= header + BUF_ROOM:
             here = guest_memory.locate(memory, where, length)
-            lines = view(here, length, np.uint8)
-            prefetch(lines, 0)
-            prefetch(lines, min(length - 1, LINE))
+            ask_read(here)
+            ask_read(here + min(length - 1, LINE))
         work[k] = u64(token)
         work[SLOTS + k] = here
         work[2 * SLOTS + k] = length
@@ -240,10 +234,12 @@ def rx(
             continue
         n = vring.waiting(queue, vring.is_packed(queue))
         if n == 0:
-            idle(queue)
+            if vq.is_idle(queue):
+                vring.ask_for_kicks(queue)
             continue
         port[POLLS] = u64(0)
-        busy(queue)
+        if vq.was_idle(queue):
+            vring.refuse_kicks(queue)
         left, received = _take(
             data, meta, idx[kept:], edge[kept:], count, pool, queue, memory, port, work, n
         )

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vforward.io.spread import spread
 from vforward.io.vhost_copy import BACK_AT, END_AT, FLOW_AT, PAIRS_AT, PAIRS_MAX, PLACE_AT
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import ArrayOf
@@ -96,31 +97,17 @@ def _choose(flows: Any, work: Any, n: Any, number: Any) -> Any:
 
 @kernel
 def sort(data: Any, meta: Any, idx: Any, flows: Any, work: Any, n: Any, rows: Any) -> None:
-    """Put packets in the order of the n pairs that running has listed, and as they came within one.
+    """Spread packets (io.spread) over the n pairs that running has listed.
 
-    rows u32[>= idx.size]: the result. work[FLOW_AT + i], work[PLACE_AT + i]: the flow of the i-th
-    packet, and its place in rows. work[END_AT + pair]: where a pair's end there; they begin where
-    those of the pair before it do.
+    work[FLOW_AT + i]: the flow of the i-th packet.
     """
-    for k in range(PAIRS_MAX):
-        work[END_AT + k] = u64(0)
     for i in range(idx.size):
         row, number = i64(idx[i]), i64(0)
         if sound(meta, row):
             number = _number(data, meta, row)
-        pair = _choose(flows, work, n, number)
         work[FLOW_AT + i] = u64(number)
-        work[PLACE_AT + i] = u64(pair)
-        work[END_AT + pair] += u64(1)
-    at = u64(0)
-    for k in range(PAIRS_MAX):
-        at, work[END_AT + k] = at + work[END_AT + k], at
-    for i in range(idx.size):
-        pair = i64(work[PLACE_AT + i])
-        place = work[END_AT + pair]
-        rows[i64(place)] = idx[i]
-        work[PLACE_AT + i] = place
-        work[END_AT + pair] = place + u64(1)
+        work[PLACE_AT + i] = u64(_choose(flows, work, n, number))
+    spread(idx, work, PAIRS_MAX, END_AT, PLACE_AT, rows)
 
 
 @kernel

@@ -3,8 +3,8 @@
 
 VIRTIO 1.2, section 5.1.6 (network device) over rings.vring. A frame goes into the next buffer of
 the guest's receive queue or, with mergeable buffers, as many as it takes; of several queues that of
-its flow (io.vhost_steer). What a guest has not said
-that it can do is done here: checksums are completed; super-frames that it cannot take are dropped.
+its flow (io.vhost_steer). What a guest has not said that it can do is done here: checksums are
+completed; super-frames that it cannot take are dropped.
 
 Reads   the receive queues; meta: off, end, next, flags, checksum and segmentation fields; data
 Writes  the guest's memory; the used ring. Frees what was sent
@@ -36,7 +36,7 @@ from vforward.io.vhost_copy import (
 from vforward.io.vhost_header import leave
 from vforward.io.vhost_rx import ALONE, LINE, PUBLISH_EVERY, interrupt
 from vforward.io.vhost_steer import Flows, gather, mark, running, sort
-from vforward.jit.intrinsics import address, copy, prefetch_write, view, view2
+from vforward.jit.intrinsics import address, ask_write, copy, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
     CHAINED,
@@ -55,7 +55,7 @@ from vforward.memory.chain import length as chain_length
 from vforward.memory.pool import put_one, put_rest
 from vforward.rings import guest_memory, vring
 from vforward.rings import virtqueue as vq
-from vforward.rings.vhost_user import MRG_RXBUF
+from vforward.rings.net_features import MRG_RXBUF
 
 
 class TxCount(Labels):
@@ -82,9 +82,8 @@ def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
         here = i64(0)
         if flags == vq.F_WRITE and length > 0:
             here = guest_memory.locate(memory, where, length)
-            lines = view(here, length, np.uint8)
-            prefetch_write(lines, 0)
-            prefetch_write(lines, min(length - 1, LINE))
+            ask_write(here)
+            ask_write(here + min(length - 1, LINE))
         work[k] = u64(token)
         work[SLOTS + k] = here
         work[2 * SLOTS + k] = length

@@ -12,7 +12,6 @@ The device is told addresses from GUEST on, which say nothing of where things li
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vforward.memory.mapping import sealed_file
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 from vforward.rings.vhost_message import Region
@@ -28,7 +28,6 @@ GUEST = 1 << 32
 LINE = 64
 INDEX = 4
 """Bytes of flags and index, before the ring itself."""
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Parts(NamedTuple):
@@ -66,10 +65,8 @@ class DriverMemory:
             self.parts.append(parts(at, size))
             at = self.parts[-1].end
         self._bytes = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
-        self.fd = os.memfd_create("vforward-virtio", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.fd = sealed_file("vforward-virtio", self._bytes)
         try:
-            os.posix_fallocate(self.fd, 0, self._bytes)
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, SEALS)
             self._map = mmap.mmap(self.fd, self._bytes)
         except BaseException:
             os.close(self.fd)

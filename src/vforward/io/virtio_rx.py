@@ -6,8 +6,8 @@ and bytes, in one buffer or, with mergeable buffers, several. Two passes over a 
 buffers and ask for their cache lines; then copy. The device can still write there, so nothing is
 looked at twice: headers are parsed in our own buffers, after the copy.
 
-While frames come the queue is polled and the device told not to call; after IDLE_POLLS polls that
-found nothing it is asked to, as in io.vhost_rx.
+While frames come the queue is polled and the device told not to call; after virtqueue.IDLE_POLLS polls
+that found nothing it is asked to, as in io.vhost_rx.
 
 Reads   the queue, the buffers shared with the device
 Writes  data, meta (as every receive node); flags CHAINED, CSUM_PARTIAL, GSO; the available ring
@@ -21,30 +21,29 @@ from typing import Any
 import numpy as np
 
 from vforward.graph.node import INFO, Kind, Labels, Node
+from vforward.io import vhost_rx
 from vforward.io.port import RxEdge
-from vforward.io.vhost_copy import CHAIN_PIECES, PIECES_AT, SLOTS, copy_in
-from vforward.io.vhost_header import take_over
+from vforward.io.vhost_copy import CHAIN_PIECES, PIECES_AT, SLOTS
 from vforward.io.vhost_rx import (
     BELL,
     ETHERNET,
-    IDLE_POLLS,
     LINE,
     NUMBER,
     POLLS,
     PUBLISH_EVERY,
     RING,
     forget_kicks,
+    frame_of,
 )
 from vforward.jit.atomics import load_once16, load_once64
 from vforward.jit.intrinsics import address, ask_read, call2, copy, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_ROOM, HEADROOM, NIL, U64, Counts, Data, Edges, Meta, Rows
 from vforward.memory.buffer import begin_packet, byte_address, packet_bytes
-from vforward.memory.chain import LONGEST, begin_chain
-from vforward.memory.pool import put_one, put_rest, take_one
+from vforward.memory.pool import take_one
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
-from vforward.rings.vhost_user import MRG_RXBUF
+from vforward.rings.net_features import MRG_RXBUF
 
 HEADER = 12
 """Bytes of the virtio-net header (VERSION_1)."""
@@ -54,7 +53,7 @@ NOT_CHECKED = 2  # the flag DATA_VALID, of which nothing is believed
 
 
 class RxCount(Labels):
-    """Counters of virtio-rx."""
+    """Counters of virtio-rx. The first are those of vhost-rx, which counts them here, too (frame_of)."""
 
     BYTES = 0, "bytes received", INFO
     NO_BUFFER = 1, "frames left where they were, since no buffer was free: calls", INFO
@@ -64,21 +63,7 @@ class RxCount(Labels):
     BROKEN = 5, "times the queue was given up: what the peer wrote cannot be right", INFO
 
 
-@inline
-def _idle(queue: Any) -> None:
-    """Nothing has come. See io.vhost_rx."""
-    polls = i64(queue[vq.IDLE]) + 1
-    queue[vq.IDLE] = u64(polls)
-    if polls == IDLE_POLLS:
-        driver.ask_for_calls(queue)
-
-
-@inline
-def _busy(queue: Any) -> None:
-    """Something has."""
-    if i64(queue[vq.IDLE]) >= IDLE_POLLS:
-        driver.refuse_calls(queue)
-    queue[vq.IDLE] = u64(0)
+assert all(int(RxCount[c.name]) == c for c in list(vhost_rx.RxCount)[: RxCount.BROKEN])
 
 
 @inline
@@ -139,33 +124,6 @@ def _pieces(queue: Any, work: Any, at: Any, n: Any) -> Any:
     return buffers
 
 
-@kernel
-def _any(
-    data: Any, meta: Any, count: Any, pool: Any, queue: Any, work: Any, buffers: Any, port: Any
-) -> Any:
-    """Take a frame of any shape, whose pieces are listed. Returns its row, or NIL: dropped, counted."""
-    pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
-    total = i64(-HEADER)
-    for p in range(buffers):
-        total += pieces[p, 1]
-    if total < ETHERNET or total > LONGEST:
-        count[RxCount.TRUNCATED] += u64(1)
-        return i64(NIL)
-    row = take_one(pool)
-    if row == NIL or not begin_chain(meta, pool, row, total, port):
-        if row != NIL:
-            put_one(pool, row)
-        count[RxCount.NO_CHAIN] += u64(1)
-        return i64(NIL)
-    copy_in(data, meta, work, pieces, HEADER, row)
-    if not take_over(data, meta, work, i64(queue[vq.FEATURES]), row):
-        put_rest(pool, meta, row)
-        put_one(pool, row)
-        count[RxCount.BAD_OFFLOAD] += u64(1)
-        return i64(NIL)
-    return row
-
-
 @inline
 def _simple(queue: Any, work: Any, at: Any) -> bool:
     """Whether the at-th buffer is one frame with nothing left to do, for one buffer of ours."""
@@ -196,10 +154,12 @@ def rx(
         return 0
     waiting = driver.waiting(queue)
     if waiting == 0:
-        _idle(queue)
+        if vq.is_idle(queue):
+            driver.ask_for_calls(queue)
         return 0
     port[POLLS] = u64(0)
-    _busy(queue)
+    if vq.was_idle(queue):
+        driver.refuse_calls(queue)
     fault = -min(waiting, 0)
     n = min(waiting, SLOTS)
     _look_ahead(queue, work, n, waiting)
@@ -220,7 +180,8 @@ def rx(
             if buffers <= 0:
                 fault = -buffers
                 break
-            row = _any(data, meta, count, pool, queue, work, buffers, number)
+            features = i64(queue[vq.FEATURES])
+            row = frame_of(data, meta, count, pool, work, buffers, i64(HEADER), features, number)
         taken += buffers
         if taken - given >= PUBLISH_EVERY:
             _give_back(queue, work, given, taken)

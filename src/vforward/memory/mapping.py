@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mapping: files in shared memory, mapped so that huge pages can carry them.
+"""mapping: files in shared memory: made to be shared, mapped so that huge pages can carry them.
 
 A page of 2 MiB can be used only where the file's and the address's distance to the next boundary of 2 MiB
 are the same. Python's mmap(2) takes what address the kernel gives, 4 KiB apart; here a mapping of 2 MiB
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import weakref
@@ -30,6 +31,27 @@ _libc.mmap.argtypes = (
 )  # fmt: skip
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+def sealed_file(name: str, size: int, *, sparse: bool = False) -> int:
+    """A file in memory, of zeros, to share with others: a descriptor. Its length is what it is for ever.
+
+    None of them can make it shorter under the others, which would end these by SIGBUS. All its pages are
+    there; of a sparse one those that were used. Raises OSError: there is not so much memory.
+    """
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.truncate(descriptor, size)
+        if not sparse:
+            os.posix_fallocate(descriptor, 0, size)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def map_file(descriptor: int, size: int, *, writable: bool) -> Any:

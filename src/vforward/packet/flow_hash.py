@@ -97,15 +97,9 @@ def frame_hash(data: Any, row: int, off: int, end: int) -> int:
     """Of the Ethernet frame that begins at off, behind two VLAN tags at most, the same in both directions
     of its flow: of its MAC addresses where it is not IP. end is that of the buffer's bytes.
     """
-    at, kind = off + ethernet.TYPE, i64(0)
-    for _ in range(3):
-        if at + 2 > end:
-            return 0
-        kind = load16(data, row, at)
-        at += 2
-        if kind not in (ethernet.VLAN, ethernet.QINQ):
-            break
-        at += 2
+    if off + ethernet.HEADER > end:
+        return 0
+    at, kind = ethernet.behind_tags(data, row, off, end)
     if kind == ethernet.IP4 and at + ip4.HEADER <= end:
         ports = _ports4(data, row, at, end)
         one = load32(data, row, at + ip4.SRC) << 16 | ports >> 16

@@ -8,7 +8,6 @@ it, and it is sealed: no program can shrink it under the others, which would end
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import mmap
 import os
@@ -17,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.errors import PortError
+from vforward.memory.mapping import sealed_file
 from vforward.rings.netmap_layout import Geometry, format_end, geometry, slots_at
 
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _ids = itertools.count(2)  # 1 is netmap's global memory
 
 
@@ -38,13 +37,12 @@ class Region:
         """One (tx slots, rx slots) for each end, and so many buffers. Raises PortError."""
         self.where: Geometry = geometry(slots, bufs)
         self.mem_id = next(_ids) & 0xFFFF
-        self.descriptor = os.memfd_create(f"netmap-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.descriptor = -1
         try:
-            os.posix_fallocate(self.descriptor, 0, self.where.size)
-            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            self.descriptor = sealed_file(f"netmap-{name}", self.where.size)
             self.memory = map_shared(self.descriptor, self.where.size)
         except OSError as error:
-            os.close(self.descriptor)
+            self.close()
             raise PortError(
                 f"netmap port {name}: {self.where.size} bytes: {error.strerror}"
             ) from error

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
+from vforward.rings import net_features as net
 from vforward.rings import vhost_message
 from vforward.rings.vhost_message import (
     ADDRESS,
@@ -31,19 +32,18 @@ from vforward.rings.vhost_message import (
     Region,
     Request,
 )
-from vforward.rings.vhost_user import MRG_RXBUF, PROTOCOL_FEATURES, PROTOCOL_REPLY_ACK, VERSION_1
-from vforward.rings.virtqueue import EVENT_IDX
-from vforward.rings.virtqueue_driver import IN_ORDER
+from vforward.rings.vhost_user import PROTOCOL_FEATURES, PROTOCOL_REPLY_ACK, VERSION_1
+from vforward.rings.virtqueue import EVENT_IDX, IN_ORDER
 
-FEATURES = VERSION_1 | PROTOCOL_FEATURES | MRG_RXBUF | EVENT_IDX | IN_ORDER
+FEATURES = VERSION_1 | PROTOCOL_FEATURES | net.MRG_RXBUF | EVENT_IDX | IN_ORDER
 """What is taken of every backend that offers it."""
 NEEDS = (
-    (1 << 7, 1 << 1 | MRG_RXBUF),
-    (1 << 8, 1 << 1 | MRG_RXBUF),
-    (1 << 9, 1 << 7 | 1 << 8),
-    (1 << 11, 1 << 0),
-    (1 << 12, 1 << 0),
-    (1 << 13, 1 << 11 | 1 << 12),
+    (net.GUEST_TSO4, net.GUEST_CSUM | net.MRG_RXBUF),
+    (net.GUEST_TSO6, net.GUEST_CSUM | net.MRG_RXBUF),
+    (net.GUEST_ECN, net.GUEST_TSO4 | net.GUEST_TSO6),
+    (net.HOST_TSO4, net.CSUM),
+    (net.HOST_TSO6, net.CSUM),
+    (net.HOST_ECN, net.HOST_TSO4 | net.HOST_TSO6),
 )
 """Features, and those without all of which they are not taken (section 5.1.3.1 of VIRTIO 1.2).
 GUEST_TSO4 and 6 without mergeable buffers would need buffers of 64 KB; the ECN ones both of TSO's."""

@@ -10,14 +10,13 @@ A region for each queue (rings.inflight), one behind the other. Where a queue go
 
 from __future__ import annotations
 
-import fcntl
-import os
 import struct
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vforward.memory.mapping import sealed_file
 from vforward.rings import inflight, position
 from vforward.rings import packed as pk
 from vforward.rings import virtqueue as vq
@@ -25,7 +24,6 @@ from vforward.rings.vhost_message import BadPeer, Message
 
 LAYOUT = struct.Struct("=QQHH4x")
 UNPADDED = 20
-F_ADD_SEALS, SEALS = 1033, 1 | 2 | 4  # linux/fcntl.h: against new seals, and another length
 
 
 class Inflight(NamedTuple):
@@ -70,13 +68,7 @@ def unpack(message: Message, queues: int) -> Inflight:
 def create(wanted: Inflight, *, packed: bool) -> tuple[bytes, int]:
     """New regions, unused. Returns the reply's payload and the file, the caller's. Raises OSError."""
     size = wanted.queues * inflight.region_bytes(wanted.queue_size, packed=packed)
-    fd = os.memfd_create("vforward-inflight", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.truncate(fd, size)
-        fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
-    except BaseException:
-        os.close(fd)
-        raise
+    fd = sealed_file("vforward-inflight", size, sparse=True)  # the peer may keep it, and ask again
     return LAYOUT.pack(size, 0, wanted.queues, wanted.queue_size), fd
 
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from vforward.rings import position, vhost_inflight, vring
 from vforward.rings import virtqueue as vq
 from vforward.rings.eventfd import is_eventfd, what_is
+from vforward.rings.net_features import MRG_RXBUF
 from vforward.rings.vhost_device import Device, Mapped
 from vforward.rings.vhost_message import (
     ADDRESS,
@@ -43,21 +44,17 @@ from vforward.rings.vhost_message import (
     regions,
 )
 
-VERSION_1, PROTOCOL_FEATURES, MRG_RXBUF = 1 << 32, 1 << 30, 1 << 15
+VERSION_1, PROTOCOL_FEATURES = 1 << 32, 1 << 30
 FEATURES = (
     VERSION_1
     | PROTOCOL_FEATURES
     | MRG_RXBUF
-    | 1 << 28  # INDIRECT_DESC
+    | vq.INDIRECT_DESC
     | vq.EVENT_IDX
     | vq.RING_PACKED
-    | 1 << 35  # IN_ORDER
+    | vq.IN_ORDER
 )
 """What is done here for every peer. VERSION_1 always: without it DPDK's driver sends no features."""
-OFFLOADS = sum(1 << bit for bit in (0, 1, 7, 8, 9, 11, 12, 13))
-"""CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, HOST_TSO4, HOST_TSO6, HOST_ECN."""
-MQ = 1 << 22
-"""For a device with several pairs of queues."""
 PROTOCOL_MQ, PROTOCOL_REPLY_ACK, PROTOCOL_INFLIGHT_SHMFD = 1 << 0, 1 << 3, 1 << 12
 PROTOCOL = PROTOCOL_MQ | PROTOCOL_REPLY_ACK | PROTOCOL_INFLIGHT_SHMFD
 ALIGNED = {vq.DESC: 16, vq.AVAIL: 2, vq.USED: 4}

@@ -52,13 +52,14 @@ OFF, READY, BROKEN = 0, 1, 2
 Queues = Annotated[NDArray[np.uint64], ArrayOf(np.uint64, QUEUE_WORDS)]
 
 # Bits of FEATURES, numbered as in section 6.
-EVENT_IDX, RING_PACKED = 1 << 29, 1 << 34
+INDIRECT_DESC, EVENT_IDX, RING_PACKED, IN_ORDER = 1 << 28, 1 << 29, 1 << 34, 1 << 35
 
 DESCRIPTOR = 16
 F_NEXT, F_WRITE, F_INDIRECT = 1, 2, 4
 SIZE_MAX = 32768
 PIECES_MAX = 1024
 """Descriptors of the longest chain taken: what QEMU allows."""
+IDLE_POLLS = 1024
 NO_NOTIFY = 1  # flags of used; of avail: NO_INTERRUPT
 EACH = {DESC: DESCRIPTOR, AVAIL: 2, USED: 8}
 """Parts of a queue: bytes for each descriptor."""
@@ -112,6 +113,22 @@ def give_up(queue: Any, fault: Any) -> None:
     """The queue is BROKEN. By who uses it."""
     queue[FAULT] = u64(fault)
     store_release64(address(queue) + 8 * STATE, u64(BROKEN))
+
+
+@inline
+def is_idle(queue: Any) -> bool:
+    """Note a poll that found nothing. Whether it is time to ask for notifications: once, at IDLE_POLLS."""
+    polls = i64(queue[IDLE]) + 1
+    queue[IDLE] = u64(polls)
+    return polls == IDLE_POLLS
+
+
+@inline
+def was_idle(queue: Any) -> bool:
+    """Note one that found something. Whether notifications had been asked for."""
+    idle = i64(queue[IDLE]) >= IDLE_POLLS
+    queue[IDLE] = u64(0)
+    return idle
 
 
 @inline

@@ -45,13 +45,12 @@ from vforward.rings.virtqueue import (
     F_NEXT,
     F_WRITE,
     FEATURES,
+    IN_ORDER,
     NEXT,
     NO_NOTIFY,
     SIZE,
     USED,
 )
-
-IN_ORDER = 1 << 35
 
 # Words of a queue, behind those of rings.virtqueue.
 ADDED, FREE, TAKEN, BUFFERS, BATCH = range(32, 37)

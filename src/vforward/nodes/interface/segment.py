@@ -53,7 +53,6 @@ TCP4, TCP6, UDP_L4, ECN = 1, 4, 5, 0x80
 """Types of super-frames: linux/virtio_net.h."""
 ECN_BIT = 7
 """In ``whole``: super-frames with ECN too."""
-TAGS_MAX = 2
 UDP_HEADER, UDP_LENGTH = 8, 4
 NONE = -1
 LEAST_MSS = 48
@@ -88,20 +87,6 @@ def _is_whole(meta: Any, row: Any, whole: Any) -> Any:
     kind = i64(meta[row].gso_type)
     needed = i64(1) << (kind & 31) | (kind & ECN) >> ECN_BIT << ECN_BIT
     return i64(whole[0]) & needed == needed
-
-
-@kernel
-def _network_header(data: Any, row: Any, off: Any, end: Any) -> Any:
-    """Where the network header begins, and its EtherType; (NONE, 0) if that is not in the buffer."""
-    at = off + eth.TYPE
-    for _ in range(TAGS_MAX + 1):
-        if at + 2 > end:
-            break
-        kind = load16(data, row, at)
-        if kind != eth.VLAN and kind != eth.QINQ:
-            return at + 2, kind
-        at += eth.TAG
-    return i64(NONE), 0
 
 
 @kernel
@@ -167,7 +152,7 @@ def _is_sound(meta: Any, row: Any, kind: Any, headers: Any) -> Any:
 def _headers(data: Any, meta: Any, row: Any) -> Any:
     """Where a super-frame's network header, transport header and payload begin; NONE first if bad."""
     kind = i64(meta[row].gso_type) & ~ECN
-    l3, ether = _network_header(data, row, i64(meta[row].off), i64(meta[row].end))
+    l3, ether = eth.behind_tags(data, row, i64(meta[row].off), i64(meta[row].end))
     fits = ether == eth.IP4 and (kind in (TCP4, UDP_L4))
     fits |= ether == eth.IP6 and (kind in (TCP6, UDP_L4))
     if l3 == NONE or not fits or meta[row].gso_size == 0:

@@ -53,8 +53,8 @@ from vforward.tables.session_follow import follow, follow4, translated4
 
 ASIDE, MISSED, BEHIND, SPECIAL = EDGE_HELD, EDGE_MAX - 3, EDGE_MAX - 2, EDGE_MAX - 1
 """Marks of packets that the fast passes leave to the last one: unusual; without a session, as far as was
-seen; a segment that is not the next one; of a session with a treatment, or with NAT and a checksum that is
-still to be completed, and otherwise done with."""
+seen; a segment that is not the next one; what is done with but for the session's treatment, or for its NAT
+where the checksum is still to be completed or the segment was not the next one."""
 
 KEY0, KEY1, PLACE, NUMBERS, WORD = 0, 256, 512, 768, 1024
 """Where in work each pass leaves for the next: the key; the hash, then number << 1 | direction; of TCP both

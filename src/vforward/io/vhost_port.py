@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a vhost-user port of either side is: a peer at a Unix socket, an epoll and a bell for the worker.
+
+The backend's side is io.vhost, the frontend's io.virtio; who comes and goes is io.vhost_peers'.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.io import shim, vhost_rx
+from vforward.io.libc import libc_address
+from vforward.io.port import Port, default_mac
+from vforward.io.vhost_peers import Peers
+from vforward.memory.pool import Pool
+from vforward.rings import virtqueue as vq
+from vforward.rings.vhost_socket import Endpoint
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+"""How soon a queue that the worker gave up is noticed."""
+
+
+class VhostPort(Port):
+    """See the module. queues: a row each, in pairs, of which the first counts for ``ready``."""
+
+    def __init__(
+        self,
+        path: str,
+        queues: NDArray[np.uint64],
+        *,
+        server: bool,
+        mac: bytes | None,
+        mtu: int,
+    ) -> None:
+        self.path = path
+        self.mtu = mtu
+        self.queues = queues
+        self.whole: NDArray[np.uint64] = np.zeros(1, np.uint64)
+        self._given_mac = mac
+        self._peers = Peers(path, self._attend, server=server)
+        self._port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
+        self._events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
+        self._epoll: select.epoll | None = None
+        self._quiesce: Callable[[], bool] = lambda: True
+
+    @abstractmethod
+    def _warm(self) -> None:
+        """Compile what a peer would otherwise wait for."""
+
+    @abstractmethod
+    def _attend(self, peer: socket.socket, endpoint: Endpoint) -> None:
+        """Be with a peer, in the thread of Peers: see there."""
+
+    def open(self, number: int, pool: Pool) -> None:
+        """Listen, where it is ours to. Raises PortError: the path is in use, or none to be had."""
+        self._port[vhost_rx.RING] = shim.address("vf_bell_ring")  # ShimMissing before all else
+        self._warm()
+        self.mac = self._given_mac or default_mac(number)
+        self._peers.open()
+        self._epoll = select.epoll()
+        self._port[vhost_rx.NUMBER] = number
+        if shim.lib.vf_bell_open(shim.pointer(self._bell())) < 0:
+            log.warning("%s: no asynchronous I/O here: a hostile peer can stop us", self._name())
+        self._port[vhost_rx.EPOLL_WAIT] = libc_address("epoll_wait")
+        self._port[vhost_rx.EPOLL] = self._epoll.fileno()
+        self._port[vhost_rx.EVENTS] = self._events.ctypes.data
+
+    def attach(self, quiesce: Callable[[], bool]) -> None:
+        self._quiesce = quiesce
+        self._peers.start()
+
+    def descriptors(self) -> list[int]:
+        return [self._epoll.fileno()] if self._epoll is not None else []
+
+    @property
+    def ready(self) -> bool:
+        """Whether a peer is there and the first pair of queues runs."""
+        return all(int(queue[vq.STATE]) == vq.READY for queue in self.queues[:2])
+
+    @property
+    def peers(self) -> int:
+        """How many there were so far."""
+        return self._peers.number
+
+    @property
+    def peer_faults(self) -> Counter[str]:
+        """How many were let go, by reason."""
+        return self._peers.faults
+
+    def peer(self) -> str:
+        return self._peers.text(ready=self.ready)
+
+    def close(self) -> None:
+        self._peers.close()
+        epoll, self._epoll = self._epoll, None
+        if epoll is not None:
+            shim.lib.vf_bell_close(shim.pointer(self._bell()))
+            epoll.close()
+
+    def watch(self, fd: int) -> None:
+        """Let the worker sleep on an eventfd."""
+        assert self._epoll is not None
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+
+    def unwatch(self, fd: int) -> None:
+        """No longer."""
+        assert self._epoll is not None
+        try:
+            self._epoll.unregister(fd)
+        except OSError:  # it was none of those
+            return
+
+    def quiesce(self) -> None:
+        """Wait for a quiet point, however long it takes: memory is unmapped after it."""
+        while not self._quiesce():
+            log.warning("%s: the worker does not come to a quiet point", self._name())
+
+    def _bell(self) -> NDArray[np.uint64]:
+        return self._port[vhost_rx.BELL : vhost_rx.BELL + 3]
+
+    def _name(self) -> str:
+        return f"vhost-user port at {self.path!r}"
