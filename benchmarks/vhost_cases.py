@@ -35,7 +35,7 @@ from vforward.graph.node import Labels, Node
 from vforward.graph.worker import Worker
 from vforward.io.generator import GeneratorPort
 from vforward.io.null import swallow
-from vforward.io.port import TxCount
+from vforward.io.port import Port, TxCount
 from vforward.io.vhost import VhostUserPort
 from vforward.jit import be
 from vforward.jit.kernel import i64, kernel, u64
@@ -159,14 +159,17 @@ def _turn(case: str, backend: Any) -> float:
 
 
 @contextlib.contextmanager
-def _ours(way: Way, path: Path) -> Iterator[None]:
+def at_work(port: Port, wire: Callable[[Graph], None]) -> Iterator[None]:
+    """A worker of ours on the first CPU, with the port's nodes rx and tx, and drop; wire adds the rest."""
     with arena() as memory:
         graph = Graph(memory, Pool(memory, BUFFERS))
         graph.add(DROP, "drop")
-        port = VhostUserPort(str(path))
         port.open(1, graph.pool)
         try:
-            _wire(graph, port, way)
+            for name, (node, tables) in (("tx", port.tx()), ("rx", port.rx())):
+                graph.add(node, name, **tables)
+            graph.wire("tx", "drop", "drop")
+            wire(graph)
             worker = Worker(graph.build(), core=min(os.sched_getaffinity(0)))
             worker.prepare()
             port.attach(worker.quiesce)
@@ -179,10 +182,11 @@ def _ours(way: Way, path: Path) -> Iterator[None]:
             port.close()
 
 
-def _wire(graph: Graph, port: VhostUserPort, way: Way) -> None:
-    for name, (node, tables) in (("tx", port.tx()), ("rx", port.rx())):
-        graph.add(node, name, **tables)
-    graph.wire("tx", "drop", "drop")
+def _ours(way: Way, path: Path) -> contextlib.AbstractContextManager[None]:
+    return at_work(VhostUserPort(str(path)), partial(_wire, way))
+
+
+def _wire(way: Way, graph: Graph) -> None:
     if way.theirs == "macswap":
         graph.add(SWAP, "swap")
         graph.wire("rx", "next", "swap")

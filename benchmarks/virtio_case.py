@@ -23,14 +23,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.harness import Measured, row
-from benchmarks.session import Session, arena
-from benchmarks.vhost_cases import BUFFERS, DROP, START_S, TIMES, compare, middle, testpmd
+from benchmarks.session import Session
+from benchmarks.vhost_cases import START_S, TIMES, at_work, compare, middle, testpmd
 from vforward.graph.build import Graph
-from vforward.graph.worker import Worker
 from vforward.io.generator import GeneratorPort
 from vforward.io.virtio import VirtioPort
 from vforward.layout import VECTOR_MAX
-from vforward.memory.pool import Pool
 
 CASE = "virtio-frontend"
 
@@ -89,31 +87,11 @@ def _turn(way: Way, driver: Driver) -> float:
                 return middle(log, way.figure)
 
 
-@contextlib.contextmanager
-def _ours(way: Way, path: Path) -> Iterator[None]:
-    with arena() as memory:
-        graph = Graph(memory, Pool(memory, BUFFERS))
-        graph.add(DROP, "drop")
-        port = VirtioPort(str(path), server=False)
-        port.open(1, graph.pool)
-        try:
-            _wire(graph, port, way)
-            worker = Worker(graph.build(), core=min(os.sched_getaffinity(0)))
-            worker.prepare()
-            port.attach(worker.quiesce)
-            worker.start()
-            try:
-                yield
-            finally:
-                worker.close()
-        finally:
-            port.close()
+def _ours(way: Way, path: Path) -> AbstractContextManager[None]:
+    return at_work(VirtioPort(str(path), server=False), partial(_wire, way))
 
 
-def _wire(graph: Graph, port: VirtioPort, way: Way) -> None:
-    for name, (node, tables) in (("tx", port.tx()), ("rx", port.rx())):
-        graph.add(node, name, **tables)
-    graph.wire("tx", "drop", "drop")
+def _wire(way: Way, graph: Graph) -> None:
     graph.wire("rx", "next", "drop")
     if way.driver == "txonly":
         generator = GeneratorPort(touch="headers", size=64)
