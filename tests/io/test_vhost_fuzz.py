@@ -12,13 +12,12 @@ import pytest
 
 from fuzzing import cases
 from guests import BASE, Guest, Memory
+from storms import draw, give_back, packets
 from vforward.io import vhost_rx, vhost_tx
 from vforward.jit.atomics import load_acquire64
 from vforward.jit.intrinsics import address, view
 from vforward.jit.kernel import i64, kernel, u64
-from vforward.layout import CHAINED, EDGE_HELD, HEADROOM, NIL, VECTOR_MAX
-from vforward.memory.chain import LONGEST, begin_chain
-from vforward.memory.pool import put_one, put_rest, take_one
+from vforward.layout import EDGE_HELD, VECTOR_MAX
 from vforward.rings import guest_memory, inflight, position, vring
 from vforward.rings import packed as pk
 from vforward.rings import virtqueue as vq
@@ -26,17 +25,6 @@ from vforward.rings import virtqueue as vq
 CASES = cases(30_000)
 SIZE = 8
 FEATURES = 1 << 32 | sum(1 << bit for bit in (0, 1, 7, 8, 9, 11, 12, 13))
-
-
-@kernel
-def draw(state, n):
-    """A number below n (xorshift64)."""
-    x = state[0]
-    x ^= x << u64(13)
-    x ^= x >> u64(7)
-    x ^= x << u64(17)
-    state[0] = x
-    return i64((x >> u64(11)) % u64(n))
 
 
 @kernel
@@ -127,34 +115,6 @@ def disturb_split(state, queue, base, size, entries, write):
     avail[0] = draw(state, 2)
     ahead = draw(state, entries + 1) if draw(state, 64) else draw(state, 65536)
     avail[1] = (i64(queue[vq.NEXT]) + ahead) & 0xFFFF
-
-
-@kernel
-def give_back(meta, pool, row):
-    if meta[row].flags & CHAINED:
-        put_rest(pool, meta, row)
-    put_one(pool, row)
-
-
-@kernel
-def packets(state, meta, pool, idx):
-    """Packets to send, of any length and with any fields. Returns how many."""
-    n = 1 + draw(state, 8)
-    for i in range(n):
-        row = take_one(pool)
-        if row == NIL:
-            return i
-        length = draw(state, 2000) if draw(state, 8) else draw(state, LONGEST)
-        if not begin_chain(meta, pool, row, length, 1):
-            put_one(pool, row)
-            return i
-        if draw(state, 4) == 0:
-            meta[row].flags |= np.uint32(draw(state, 128)) & ~np.uint32(CHAINED)
-            meta[row].gso_type = draw(state, 6)
-            meta[row].csum_start = HEADROOM + draw(state, 2100)
-            meta[row].csum_off = draw(state, 64)
-        idx[i] = row
-    return n
 
 
 @kernel

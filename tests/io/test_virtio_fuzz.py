@@ -1,46 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device that writes anything into the memory it shares. VHOST_FUZZ=1000000 runs so many cases.
+"""A device that writes anything into the memory it shares. VFORWARD_FUZZ_CASES=1000000 runs so many cases.
 
 A case writes a few used elements, indices, headers, and what is the driver's, most of it nearly right,
 and calls a node once. An access outside of the memory is a segmentation fault: it ends at pages
 without access, right behind the last buffer of one queue.
 """
 
-import os
 import threading
 
 import numpy as np
 import pytest
 
 from devices import FEATURES, Net
+from fuzzing import cases
 from guests import BASE
 from guests import SIZE as ROOM
+from storms import draw, give_back, packets
 from vforward.io import virtio_rx, virtio_tx
 from vforward.io.virtio_memory import parts
 from vforward.jit.atomics import load_acquire64
 from vforward.jit.intrinsics import address, view
 from vforward.jit.kernel import i64, kernel, u64
-from vforward.layout import CHAINED, EDGE_HELD, HEADROOM, NIL, VECTOR_MAX
-from vforward.memory.chain import LONGEST, begin_chain
-from vforward.memory.pool import put_one, put_rest, take_one
+from vforward.layout import EDGE_HELD, VECTOR_MAX
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 
-CASES = int(os.environ.get("VHOST_FUZZ", "30000"))
+CASES = cases(30_000)
 ROUNDS = 100
 SIZE = 8
 OFFLOADS = sum(1 << bit for bit in (0, 1, 7, 8, 9, 11, 12, 13))
-
-
-@kernel
-def draw(state, n):
-    """A number below n (xorshift64)."""
-    x = state[0]
-    x ^= x << u64(13)
-    x ^= x >> u64(7)
-    x ^= x << u64(17)
-    state[0] = x
-    return i64((x >> u64(11)) % u64(n))
 
 
 @kernel
@@ -90,34 +78,6 @@ def renew(queue, where, receives):
     queue[vq.FAULT] = u64(0)
     view(i64(queue[vq.USED]), 2, np.uint16)[1] = 0
     queue[vq.STATE] = vq.READY
-
-
-@kernel
-def give_back(meta, pool, row):
-    if meta[row].flags & CHAINED:
-        put_rest(pool, meta, row)
-    put_one(pool, row)
-
-
-@kernel
-def packets(state, meta, pool, idx):
-    """Packets to send, of any length and with any fields. Returns how many."""
-    n = 1 + draw(state, 8)
-    for i in range(n):
-        row = take_one(pool)
-        if row == NIL:
-            return i
-        length = draw(state, 2000) if draw(state, 8) else draw(state, LONGEST)
-        if not begin_chain(meta, pool, row, length, 1):
-            put_one(pool, row)
-            return i
-        if draw(state, 4) == 0:
-            meta[row].flags |= np.uint32(draw(state, 128)) & ~np.uint32(CHAINED)
-            meta[row].gso_type = draw(state, 6)
-            meta[row].csum_start = HEADROOM + draw(state, 2100)
-            meta[row].csum_off = draw(state, 64)
-        idx[i] = row
-    return n
 
 
 @kernel
