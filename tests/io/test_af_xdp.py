@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fuzzing import open_fds
 from vforward.graph import control as c
 from vforward.graph.build import Graph
 from vforward.graph.node import Labels, Node
@@ -273,6 +274,17 @@ def test_frames_beyond_the_mtu_are_refused(pair):
         assert o.counts()["refused"] == o.dropped() == 2
 
 
+def test_an_mtu_that_becomes_less_is_heeded(pair):
+    """AF_XDP does not look at it: what is too long would be lost, and nobody would count it."""
+    with out(pair) as o:
+        pair[0].run("ip", "link", "set", "dev", "out", "mtu", "600")
+        o.port.statistics()
+        o.send(*(numbered(n) for n in (60, 61, 62, 614, 1000)))
+        o.rounds()
+        assert [len(o.far.recv(2000)) for _ in range(4)] == [60, 61, 62, 614]
+        assert o.counts() == {"bytes": 60 + 61 + 62 + 614, "xdp": 4, "refused": 1}
+
+
 class Send:
     """In place of vf_sendmmsg: answers for the calls of the AF_XDP socket; real: the kernel does."""
 
@@ -461,18 +473,14 @@ def test_another_socket_on_the_queue_refuses(pair):
         assert o.port.peer().endswith(PASSED)
 
 
-def open_files():
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def test_a_refused_sender_is_closed(pair):
     sender = XdpSender()
-    before = open_files()
+    before = open_fds()
     with pair[0].inside():
         sender.open("none", 99, 1500)
     assert "not by AF_XDP: [Errno 19] No such device" in sender.says()
     assert not sender.words.any()
-    assert open_files() == before
+    assert open_fds() <= before
 
 
 PROGRAM = """

@@ -4,12 +4,11 @@
 import mmap
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fuzzing import cases
+from fuzzing import cases, open_fds
 from memif_worlds import Peer, ends_in, until
 from vforward.io import memif_link
 from vforward.rings import memif, memif_ring
@@ -20,10 +19,6 @@ def ends(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
     with ends_in(tmp_path) as make:
         yield make
-
-
-def descriptors():
-    return len([*Path("/proc/self/fd").iterdir()])
 
 
 @pytest.fixture
@@ -81,12 +76,12 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("talk", "text"), REFUSALS, ids=range(len(REFUSALS)))
 def test_who_says_something_wrong_is_refused_and_told_why(server, peer, tmp_path, talk, text):
-    before = descriptors()
+    before = open_fds()
     kind, reason = talk(peer)
     assert kind == memif.DISCONNECT
     assert text in reason
     until(lambda: server.counts("rx0")["refused"] == 1, server)
-    assert descriptors() <= before + 4  # those of the peer's own making
+    assert len(open_fds() - before) <= 4  # those of the peer's own making
     again = Peer(tmp_path / "memif.sock").all()
     until(lambda: server.turn == memif_ring.LIVE)
     again.close()

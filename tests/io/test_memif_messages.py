@@ -93,7 +93,7 @@ def ends(tmp_path, monkeypatch):
     before = kinds_open()
     with ends_in(tmp_path) as make:
         yield make
-    assert kinds_open() == before
+    assert kinds_open() <= before
 
 
 @pytest.mark.parametrize("role", ["server", "client"])
@@ -117,7 +117,7 @@ def test_messages_are_answered_or_refused_and_leave_nothing(tmp_path, role):
                 outcomes["bye"] += 1
             outcomes["connected"] += ours.connected
             ours.close()
-            assert open_fds() == before
+            assert open_fds() <= before
     assert outcomes["connected"] > said // 100, outcomes
     assert outcomes["bye"] > 0, outcomes
     assert len(outcomes) > 6, outcomes
@@ -182,7 +182,7 @@ def test_messages_to_a_server_at_work(ends, tmp_path):
                 heard.update(int.from_bytes(m[:2], "little") for m in hear(theirs, end))
         until(lambda: open_fds() <= before, end)
         assert mapped() == 0
-        assert open_fds() == before
+        assert open_fds() <= before
     serves(tmp_path / "memif.sock", end)
     refused = end.counts("rx0")["refused"]
     # Who has said more than was read misses its farewell.

@@ -59,7 +59,7 @@ def test_a_server_that_comes_late_and_again(name, peer):
                 works(ours, peer)
             until(lambda: ours.port.peer() == "no netmap server")
             until(nothing_is_mapped)
-    assert kinds_open() == before
+    assert kinds_open() <= before
 
 
 @pytest.mark.parametrize(("name", "peer"), NAMES)

@@ -175,7 +175,7 @@ def world(tmp_path, monkeypatch):
         made = World(arena, tmp_path / "sock")
         yield made
         made.close()
-    assert kinds_open() == before
+    assert kinds_open() <= before
 
 
 def serves(path):
@@ -246,7 +246,7 @@ def test_messages_are_done_or_refused_and_leave_nothing(world, tmp_path):
             answered += replies(theirs)
             ours.close()
             theirs.close()
-            assert open_fds() == before
+            assert open_fds() <= before
             assert not any(int(queue[virtqueue.STATE]) for queue in port.queues)
         assert mapped() == 0
         assert watched(port.descriptors()[0]) == 0
@@ -285,7 +285,7 @@ def test_messages_to_a_port_at_work(world, tmp_path):
         assert set(port.peer_faults) <= REASONS | {"socket"}
         assert len(port.peer_faults) > 4, port.peer_faults
         wait_until_alone(port)
-        assert open_fds() == before
+        assert open_fds() <= before
         assert mapped() == 0
         assert watched(port.descriptors()[0]) == 0
     print(said, dict(port.peer_faults), "peers:", port.peers)

@@ -159,7 +159,8 @@ def test_requests_are_answered_and_leave_nothing(server, tmp_path):
         for connection in connections:
             connection.close()
         wait_until_alone(server)
-        assert (open_fds(), mapped("memfd:netmap")) == before
+        assert open_fds() <= before[0]
+        assert mapped("memfd:netmap") == before[1]
     assert not server.pipes
     assert not server.switches
     serves(server)

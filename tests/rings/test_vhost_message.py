@@ -4,10 +4,10 @@
 import os
 import socket
 import struct
-from pathlib import Path
 
 import pytest
 
+from fuzzing import open_fds
 from vforward.rings.vhost_message import (
     FDS_MAX,
     NEED_REPLY,
@@ -33,11 +33,7 @@ def pair():
     yield ends
     for end in ends:
         end.close()
-    assert open_fds() == before
-
-
-def open_fds():
-    return len(list(Path("/proc/self/fd").iterdir()))
+    assert open_fds() <= before
 
 
 def test_a_message_arrives_as_it_was_sent(pair):

@@ -165,8 +165,17 @@ class AfPacketPort(Port):
             self._attached, self._settled = attached, not attached
         if attached and not self._settled:
             self._settled = self._settle()
-        if attached and self._xdp is not None and self._xdp.given_up:
-            self._in_namespace(partial(self._xdp.open_again, self.interface))
+        if attached and self._xdp is not None:
+            self._follow_mtu(self._xdp)
+            if self._xdp.given_up:
+                self._in_namespace(partial(self._xdp.open_again, self.interface))
+
+    def _follow_mtu(self, sender: XdpSender) -> None:
+        """AF_XDP does not look at the MTU, which may have become less."""
+        assert self._link is not None, "not open"
+        with contextlib.suppress(OSError):
+            self._link.again()
+            sender.limit(self._link.link.mtu)
 
     def _bind_again(self) -> bool:
         receive, send = self._fds

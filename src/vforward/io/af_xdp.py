@@ -93,7 +93,12 @@ class XdpSender:
         else:
             self._why = "the interface was gone"
             self.words[tx.FREE] = tx.SLOTS
+            self.limit(mtu)
             tx.hand_over(self.words, np.uint64(min(tx.SLOT, tx.ETHERNET + mtu)))
+
+    def limit(self, mtu: int) -> None:
+        """The interface's MTU is that now. Any thread."""
+        self.words[tx.LIMIT] = tx.ETHERNET + mtu
 
     @property
     def given_up(self) -> bool:

@@ -64,6 +64,7 @@ from vforward.memory.pool import put_one
 FD, MESSAGE, LONGEST, MEMORY, STACK, BUSY, FREE = range(7)
 RING, PRODUCER, CONSUMER, HEAD = range(7, 11)
 DONE, DONE_PRODUCER, DONE_CONSUMER, TAIL = range(11, 15)
+LIMIT = 15  # control's: the longest frame that the interface's MTU allows now
 XDP_WORDS = 16
 
 SLOTS = 1024
@@ -100,7 +101,9 @@ def hand_over(xdp: Any, longest: Any) -> None:
 
 @inline
 def _longest(xdp: Any) -> int:
-    return i64(load_acquire64(address(xdp) + 8 * LONGEST))
+    """The longest frame to send here: what is longer the packet socket refuses, and that is counted."""
+    limit = i64(load_acquire64(address(xdp) + 8 * LIMIT))
+    return min(i64(load_acquire64(address(xdp) + 8 * LONGEST)), limit)
 
 
 @inline

@@ -88,6 +88,8 @@ class VirtioPort(VhostPort):
                 desc, avail, used = (GUEST + at for at in memory.parts[k][:3])
                 rings.append(Ring(QUEUE, desc, avail, used, kicks[k], calls[k]))
             vhost_frontend.share(talk, features, memory.region, memory.fd, rings)
+            self.queues[0][vq.IDLE] = vq.IDLE_POLLS  # the worker may be asleep
+            driver.ask_for_calls(self.queues[0])
             for queue in self.queues:
                 vq.start(queue)
             self._watch(peer, endpoint)

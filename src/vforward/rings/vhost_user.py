@@ -330,6 +330,9 @@ class Session:
         region = self._kept.place(self._kept_here, queue.index, queue.size, packed=self._packed)
         vhost_inflight.resume(words, region, queue.base, known=queue.known)
         queue.known = True
+        if queue.index % 2:  # what the peer sends: the worker may be asleep
+            words[vq.IDLE] = vq.IDLE_POLLS
+            vring.ask_for_kicks(words)
         vq.start(words)
 
     def _locate(self, where: int, part: int, size: int) -> int:
