@@ -257,8 +257,8 @@ def test_show_counts_what_was_forwarded(tmp_path):
             sum(map(len, [frame(1)] * 300)),
         )
         assert sum(row.count for row in view.errors() if row.drop) == 1
-        assert "10.9.0.0/16" in [route["prefix"] for route in view.routes()]
-        assert [n["address"] for n in view.neighbors()] == ["10.0.2.2"]
+        assert "10.9.0.0/16" in [route["prefix"] for route in view.routes().rows]
+        assert [n["address"] for n in view.neighbors().rows] == ["10.0.2.2"]
         edges = {(n.name, e.to): e.packets for n in view.graph() for e in n.edges}
         assert edges["ethernet-input", "ip4-input"] == 301
         view.clear()

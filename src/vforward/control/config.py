@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, Field, SkipValidation, ValidationError
 
+from vforward.control.config_api import Api
 from vforward.control.config_bridges import Bridge, CrossConnect
 from vforward.control.config_checks import check
 from vforward.control.config_draft import Draft
@@ -106,6 +107,7 @@ class Config(Model):
     """A whole configuration."""
 
     forwarder: Forwarder
+    api: Api = Api()
     ports: Mapping[str, Annotated[Port, Field(discriminator="type")]]
     bridges: Mapping[str, Bridge]
     routes: tuple[Route, ...]
@@ -142,14 +144,15 @@ def parse(text: str, name: str) -> Config:
     except (ValueError, RecursionError) as error:
         raise syntax_error(name, text, error) from error
     reader = _Reader(raw, Path(name))
-    forwarder, draft = reader.forwarder(), reader.draft()
+    forwarder, api, draft = reader.forwarder(), reader.api(), reader.draft()
     problems = reader.problems
     if all(len(problem.path) > 1 for problem in problems):  # else much would seem not to exist
         problems = [*problems, *check(draft)]
-    if problems or forwarder is None:
+    if problems or forwarder is None or api is None:
         raise config_error(name, text, raw, problems)
     return Config(
         forwarder=forwarder,
+        api=api,
         ports=draft.ports,
         bridges=draft.bridges,
         routes=tuple(draft.routes.values()),
@@ -182,6 +185,9 @@ class _Reader:
         if isinstance(table, dict):
             table = {"name": stem or "vforward", **table}
         return self._model(Forwarder, ("forwarder",), table)
+
+    def api(self) -> Api | None:
+        return self._model(Api, ("api",), self.raw.get("api", {}))
 
     def draft(self) -> Draft:
         ports = self._tables("ports", self._port)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from vforward.graph import control as c
 from vforward.graph import emit
+from vforward.graph.capture import copy_packets
 from vforward.graph.node import MORE
 from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
@@ -218,6 +219,18 @@ def _record(g: Any, node: int, rows: Any) -> None:
 
 
 @kernel
+def _watch(g: Any, node: int, rows: Any) -> None:
+    """Let who looks on have a call's packets: trace, capture."""
+    wanted = g.control[c.TRACING]
+    if wanted & u64(c.TRACES_MASK):
+        _record(g, node, rows)
+    if wanted & u64(c.CAPTURES_MASK):
+        following = g.following[node * 256 : node * 256 + 256]
+        edges = g.edges.view(np.uint8)
+        copy_packets(g.control, g.data, g.meta, node, following, rows, edges)
+
+
+@kernel
 def _hand_on_emitted(g: Any, node: int) -> None:
     """Hand on what the node's call has emitted, a vector at a time."""
     total = i64(g.emitted[emit.EMITTED])
@@ -233,7 +246,7 @@ def _hand_on_emitted(g: Any, node: int) -> None:
             rows[i] = word & u64(0xFFFFFFFF)
             edges[i] = word >> u64(32)
         if g.control[c.TRACING]:
-            _record(g, node, rows[:n])
+            _watch(g, node, rows[:n])
         _sort(g, node, rows[:n])
         done += n
 
@@ -262,7 +275,7 @@ def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
         if n > 0:
             if g.control[c.TRACING]:
                 _begin_trace(g, view(frame, n, np.uint32))
-                _record(g, node, view(frame, n, np.uint32))
+                _watch(g, node, view(frame, n, np.uint32))
             _hand_on(g, node, frame, n, True)
             total += n
             g.stats[node * c.STATS + c.PACKETS] += u64(n)
@@ -289,7 +302,7 @@ def _run_node(g: Any, node: int, vector: int, start: Any) -> Any:
         rows = frame + 4 * done
         call4(g.nodes[node].entry, g.nodes[node].block, rows, n, address(g.edges))
         if g.control[c.TRACING]:
-            _record(g, node, view(rows, n, np.uint32))
+            _watch(g, node, view(rows, n, np.uint32))
         _hand_on(g, node, rows, n, n == total)
         if g.emitted[emit.EMITTED]:
             _hand_on_emitted(g, node)
@@ -327,6 +340,15 @@ def _take_up_queues(g: Any) -> int:
             rows += g.nodes[word * 64 + ctz(held)].waiting
             held &= held - u64(1)
     return rows
+
+
+@inline
+def _note_time(g: Any, clocks: Any) -> None:
+    """Count a round with packets by how long it took, to a power of two: the exponent as a float."""
+    exponent = i64(np.float64(i64(clocks)).view(np.int64) >> 52) - 1022
+    bucket = max(0, min(c.ROUND_BUCKETS - 1, exponent - c.ROUND_SHORTEST))
+    g.control[c.ROUND_TIMES + bucket] += u64(1)
+    g.control[c.ROUND_CLOCKS] += clocks
 
 
 @kernel
@@ -369,14 +391,15 @@ def run(words: Any, until_idle: bool) -> None:
         store_release64(base + 8 * c.STATE, u64(c.RUNNING))
         vector = max(1, min(VECTOR_MAX, i64(load_acquire64(base + 8 * c.VECTOR))))
         g.emitted[emit.LEFT] = u64(emit.EMIT_ROOM)
-        start = cycles()
-        packets, more, start = _poll_inputs(g, vector, start)
+        begin = cycles()
+        packets, more, start = _poll_inputs(g, vector, begin)
         packets += _take_up_queues(g)
-        run_pending(g, vector, start)
+        end = run_pending(g, vector, start)
         g.control[c.NOW] = start
         store_release64(base + 8 * c.ROUNDS, g.control[c.ROUNDS] + u64(1))
         if packets:
             g.control[c.BUSY_ROUNDS] += u64(1)
+            _note_time(g, end - begin)
             empty = 0
         else:
             empty = 0 if more else empty + 1

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captures of a running forwarder: whole packets at a port or a node, as a pcap file.
+
+    worker  -- ring of private memory (graph.capture) -->  capture: filter, clock, pcap records
+
+At a port they are the frames that come in and those that go out; at a node the packets that come to it (of
+an input node: that leave it). Where a packet begins with its IP header an Ethernet header without addresses
+is put before it. One capture at a time.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.control.capture_filter import ARP, HEAD, IP4, IP6, TAGS, Heads, compiled
+from vforward.control.capture_progress import Progress
+from vforward.control.wording import listed, nearest
+from vforward.errors import ArenaError, ConfigError
+from vforward.graph.capture import CaptureRing, Packets
+from vforward.graph.node import Kind
+from vforward.graph.worker import Worker, clock_hz, read_clock
+from vforward.io.pcap_file import file_header
+
+if TYPE_CHECKING:
+    from vforward.control.forwarder import Forwarder
+
+SNAP = 65535 + 14
+QUIET_S = 5.0
+_RECORD = struct.Struct("<IIII")
+_TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
+_ETHERNET = 14
+_KEPT: list[CaptureRing] = []
+"""Rings that a worker may still write to: it has passed no quiet point in time."""
+
+
+class Captures:
+    """The captures of one forwarder: one at a time, and how the last one stood. Any thread."""
+
+    def __init__(self, forwarder: Forwarder) -> None:
+        self._forwarder = forwarder
+        self._one = threading.Lock()
+        self._last: Capture | None = None
+
+    def begin(self, at: str, text: str = "", *, count: int = 0, snap: int = SNAP) -> Capture:
+        """Begin to capture. count: end after so many packets, 0: when closed. snap: bytes of each.
+
+        Raises ConfigError when there is no such port or node, or the filter is wrong; ArenaError when
+        another capture is running.
+        """
+        leaving, coming = self._nodes(at)
+        test = compiled(self._with_tags(at, text))
+        if not self._one.acquire(blocking=False):
+            msg = f"forwarder {self._forwarder.name!r} is captured from already; end that first"
+            raise ArenaError(msg)
+        try:
+            assert self._forwarder.worker is not None, "build comes before a capture"
+            ring = CaptureRing(leaving, coming, snap=snap)
+            frames = leaving is not None  # of a port, or of an input: they begin with Ethernet
+            self._last = Capture(
+                self._forwarder.worker,
+                ring,
+                Progress(at, text),
+                test,
+                count=count,
+                frames=frames,
+                ended=self._one.release,
+            )
+        except BaseException:
+            self._one.release()
+            raise
+        return self._last
+
+    def progress(self) -> list[Progress]:
+        """The capture that is running, or the last one; empty when there was none."""
+        return [] if self._last is None else [self._last.progress]
+
+    def _nodes(self, at: str) -> tuple[int | None, int | None]:
+        """The node that the packets leave, and the one that they come to."""
+        members = self._forwarder.graph.members
+        interfaces = self._forwarder.interfaces.by_name
+        if at in interfaces:
+            name = interfaces[at].parent or at
+            rx, tx = (members.get(f"{name}-{way}") for way in ("rx", "tx"))
+            if rx is None and tx is None:
+                msg = (
+                    f"port {at!r} has no nodes of its own: capture at a node, see `vforward graph`"
+                )
+                raise ConfigError(msg)
+            return rx.number if rx else None, tx.number if tx else None
+        if at not in members:
+            near = nearest(at, [*interfaces, *members])
+            raise ConfigError(f"no port and no node {at!r}{near}; ports: {listed(interfaces)}")
+        member = members[at]
+        if member.node.kind is Kind.INPUT:
+            return member.number, None
+        return None, member.number
+
+    def _with_tags(self, at: str, text: str) -> str:
+        """The filter of a sub-interface: of its port's frames those with its tags."""
+        interface = self._forwarder.interfaces.by_name.get(at)
+        if interface is None or not interface.vlan:
+            return text
+        tags = " and ".join(f"vlan {tag}" for tag in (interface.vlan, interface.inner) if tag)
+        return f"{tags} and ({text})" if text.strip() else tags
+
+
+class Capture:
+    """A capture that runs until it is closed. One thread. Made by Captures.begin."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        ring: CaptureRing,
+        progress: Progress,
+        test: Callable[[Heads], NDArray[np.bool_]],
+        *,
+        count: int,
+        frames: bool,
+        ended: Callable[[], None],
+    ) -> None:
+        self._worker, self._ring, self._test = worker, ring, test
+        self._progress, self._count, self._frames, self._ended = progress, count, frames, ended
+        self._hz = clock_hz()
+        ring.begin(worker.plan.control)
+
+    @property
+    def progress(self) -> Progress:
+        """How it stands."""
+        return replace(self._progress, missed=self._ring.missed)
+
+    @property
+    def done(self) -> bool:
+        """Whether it is closed, or all packets that were asked for are there."""
+        said = self._progress
+        return not said.running or bool(self._count and said.packets >= self._count)
+
+    @staticmethod
+    def header() -> bytes:
+        """What the file begins with: nanoseconds, Ethernet."""
+        return file_header()
+
+    def take(self) -> bytes:
+        """The records of packets that came since, some thousands at most; empty when none is wanted."""
+        packets = self._ring.waiting()
+        if not packets.records.size or self.done:
+            return b""
+        written = self._written(packets)
+        self._ring.free(packets)
+        return written
+
+    def close(self) -> None:
+        """End it; what waits is forgotten. Harmless when repeated."""
+        if not self._progress.running:
+            return
+        self._progress = replace(self._progress, running=False)
+        self._ring.end(self._worker.plan.control)
+        deadline = time.monotonic() + QUIET_S
+        while not (quiet := self._worker.quiesce()) and time.monotonic() < deadline:
+            pass
+        if not quiet:
+            _KEPT.append(self._ring)
+        self._ended()
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _written(self, packets: Packets) -> bytes:
+        records = packets.records
+        bare = self._bare(packets)
+        shift = np.where(bare, _ETHERNET, 0)
+        lengths = records["total"] + shift
+        wanted = np.flatnonzero(self._test(Heads(_heads(packets, shift), lengths)))
+        said = self._progress
+        if self._count:
+            wanted = wanted[: self._count - said.packets]
+        self._progress = replace(
+            said,
+            packets=said.packets + wanted.size,
+            bytes=said.bytes + int(lengths[wanted].sum()),
+            unwanted=said.unwanted + records.size - wanted.size,
+        )
+        times = self._times(records["clock"])
+        parts = []
+        for i in wanted.tolist():
+            start, here = int(packets.starts[i]), int(records["length"][i])
+            packet = packets.data[start : start + here].tobytes()
+            if bare[i]:
+                packet = bytes(12) + _TYPES[packet[0] >> 4] + packet
+            seconds, rest = divmod(times[i], 10**9)
+            parts.append(_RECORD.pack(seconds, rest, len(packet), int(lengths[i])) + packet)
+        return b"".join(parts)
+
+    def _bare(self, packets: Packets) -> NDArray[np.bool_]:
+        """Which packets begin with their IP header."""
+        records = packets.records
+        if self._frames:
+            return np.zeros(records.size, np.bool_)
+        heads = _heads(packets, np.zeros(records.size, np.int64))
+        version, kind = heads[:, 0] >> 4, heads[:, 12].astype(int) << 8 | heads[:, 13]
+        behind = heads[:, _ETHERNET] >> 4
+        framed = np.isin(kind, (ARP, *TAGS))
+        framed |= ((kind == IP4) & (behind == 4)) | ((kind == IP6) & (behind == 6))
+        return (records["bare"] != 0) & np.isin(version, (4, 6)) & ~framed
+
+    def _times(self, clocks: NDArray[np.uint64]) -> list[int]:
+        """Nanoseconds since 1970, from the time stamp counter."""
+        now, wall = read_clock(), time.time_ns()
+        ago = (np.uint64(now) - clocks).astype(np.int64) * (1e9 / self._hz)
+        return [wall - int(one) for one in ago]
+
+
+def _heads(packets: Packets, shift: NDArray[Any]) -> NDArray[np.uint8]:
+    """The first HEAD bytes of each, zeros behind its end and in the first ``shift`` bytes."""
+    lengths = packets.records["length"].astype(np.int64)
+    place = np.arange(HEAD) - shift[:, None]
+    at = np.clip(packets.starts[:, None] + place, 0, packets.data.size - 1)
+    heads = np.where((place >= 0) & (place < lengths[:, None]), packets.data[at], 0)
+    version = packets.data[packets.starts] >> 4
+    for number, text in _TYPES.items():
+        heads[(shift > 0) & (version == number), 12:14] = list(text)
+    return np.asarray(heads, np.uint8)
