@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from vforward import __version__
+import vforward
 from vforward.control import api_capture, api_change, api_problems, api_read
 from vforward.control.observe import View
 
@@ -24,7 +24,7 @@ def make_app(view: View, forwarder: "Forwarder | None" = None) -> FastAPI:
     """The application for one forwarder. Without it nothing can be changed: for tests of what is read."""
     app = FastAPI(
         title="vforward",
-        version=__version__,
+        version=vforward.__version__,
         description="A running forwarder. Errors are problem details (RFC 9457).",
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,

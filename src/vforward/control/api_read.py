@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from vforward import __version__
+import vforward
 from vforward.control import api_models as m
 from vforward.control import graph_drawing, metrics, observe_firewall, packet_trace
 from vforward.control.api_problems import may_answer
@@ -63,7 +63,7 @@ def _of_forwarder(routes: APIRouter, view: View, publish: Callable[[str], None])
         vrfs = view.about.get("vrfs", [])
         return {
             **about,
-            "version": __version__,
+            "version": vforward.__version__,
             "state": now.state,
             "vector": now.vector,
             "vrfs": vrfs,

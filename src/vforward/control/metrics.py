@@ -20,7 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from vforward import __version__
+import vforward
 from vforward.control import observe_firewall
 from vforward.graph import control as c
 
@@ -55,7 +55,7 @@ class _Collector:
     def _forwarder(self) -> Iterator[Metric]:
         about = self._view.about
         info = InfoMetricFamily("vforward", "the forwarder")
-        info.add_metric([], {"name": about["name"], "version": __version__})
+        info.add_metric([], {"name": about["name"], "version": vforward.__version__})
         yield info
         yield _gauge(
             "start_time_seconds", "when it was built, seconds since 1970", about["started"]

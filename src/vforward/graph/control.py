@@ -24,7 +24,7 @@ TRACING = 3  # eight bytes, of which two are used: see watch
 SPIN_ROUNDS = 4  # empty rounds before the worker sleeps; 0: it never sleeps
 POLL = 5  # address of ppoll-like int64_t f(fds, n, timeout_ns)
 READ = 6  # address of read-like int64_t f(fd, buffer, n), to empty the wake eventfd
-CAPTURE = 7  # address of a capture's words (graph.capture), or 0
+CAPTURE = 24  # address of a capture's words (graph.capture), or 0
 # written by the worker
 STATE = 8
 ROUNDS = 9  # rounds done: a change is a quiet point
@@ -34,7 +34,7 @@ TRACED_ROWS = 12  # records in the trace
 TRACE_NEXT = 13  # number of the next traced packet
 STARTED = 14  # TSC when run was entered
 NOW = 15  # TSC of the last round
-ROUND_CLOCKS = 16  # clocks of all rounds that had packets
+ROUND_CLOCKS = 17  # clocks of all rounds that had packets
 ROUND_TIMES = 32  # and ROUND_BUCKETS - 1 words behind: how many took less than round_clocks(i)
 
 TRACES, CAPTURES = 0, 1

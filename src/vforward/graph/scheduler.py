@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from vforward.graph import control as c
 from vforward.graph import emit
-from vforward.graph.capture import copy_packets
 from vforward.graph.node import MORE
+from vforward.graph.watch import watch
 from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
 from vforward.jit.kernel import i64, inline, kernel, u64
@@ -191,46 +191,6 @@ def _hand_on(g: Any, node: int, frame: int, n: int, whole: bool) -> None:
 
 
 @kernel
-def _record(g: Any, node: int, rows: Any) -> None:
-    """Append the marked packets among rows to the trace."""
-    edges = g.edges.view(np.uint8)
-    for i in range(rows.size):
-        row = i64(rows[i])
-        if not g.meta[row].flags & TRACED:
-            continue
-        at = i64(g.control[c.TRACED_ROWS])
-        if at >= g.trace.size:
-            return
-        record = g.trace[at]
-        off, end = i64(g.meta[row].off), i64(g.meta[row].end)
-        first = row * BUF_STRIDE + min(off, BUF_STRIDE - c.TRACE_BYTES)
-        record.clock = cycles()
-        record.packet = g.meta[row].trace
-        record.node = node
-        record.edge = edges[i]
-        record.reason = g.meta[row].reason
-        record.rx_port = g.meta[row].rx_port
-        record.total = end - off + i64(g.meta[row].rest)
-        record.flags = g.meta[row].flags
-        record.length = max(0, min(c.TRACE_BYTES, end - off))
-        for k in range(c.TRACE_BYTES):
-            record.head[k] = g.data[first + k]
-        store_release64(address(g.control) + 8 * c.TRACED_ROWS, u64(at + 1))
-
-
-@kernel
-def _watch(g: Any, node: int, rows: Any) -> None:
-    """Let who looks on have a call's packets: trace, capture."""
-    wanted = g.control[c.TRACING]
-    if wanted & u64(c.TRACES_MASK):
-        _record(g, node, rows)
-    if wanted & u64(c.CAPTURES_MASK):
-        following = g.following[node * 256 : node * 256 + 256]
-        edges = g.edges.view(np.uint8)
-        copy_packets(g.control, g.data, g.meta, node, following, rows, edges)
-
-
-@kernel
 def _hand_on_emitted(g: Any, node: int) -> None:
     """Hand on what the node's call has emitted, a vector at a time."""
     total = i64(g.emitted[emit.EMITTED])
@@ -246,7 +206,7 @@ def _hand_on_emitted(g: Any, node: int) -> None:
             rows[i] = word & u64(0xFFFFFFFF)
             edges[i] = word >> u64(32)
         if g.control[c.TRACING]:
-            _watch(g, node, rows[:n])
+            watch(g, node, rows[:n])
         _sort(g, node, rows[:n])
         done += n
 
@@ -275,7 +235,7 @@ def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
         if n > 0:
             if g.control[c.TRACING]:
                 _begin_trace(g, view(frame, n, np.uint32))
-                _watch(g, node, view(frame, n, np.uint32))
+                watch(g, node, view(frame, n, np.uint32))
             _hand_on(g, node, frame, n, True)
             total += n
             g.stats[node * c.STATS + c.PACKETS] += u64(n)
@@ -302,7 +262,7 @@ def _run_node(g: Any, node: int, vector: int, start: Any) -> Any:
         rows = frame + 4 * done
         call4(g.nodes[node].entry, g.nodes[node].block, rows, n, address(g.edges))
         if g.control[c.TRACING]:
-            _watch(g, node, view(rows, n, np.uint32))
+            watch(g, node, view(rows, n, np.uint32))
         _hand_on(g, node, rows, n, n == total)
         if g.emitted[emit.EMITTED]:
             _hand_on_emitted(g, node)
