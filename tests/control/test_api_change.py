@@ -67,7 +67,7 @@ def test_a_route_and_a_neighbor(router, client):
     assert not passes(router, "10.9.0.1")
     client.delete_route("10.9.0.0/16")
     client.delete_neighbor("10.0.2.9", "wan")
-    assert client.neighbors().count == 0
+    assert "10.0.2.9" not in [row["address"] for row in client.neighbors().rows]
     with pytest.raises(ApiError, match=r"10\.9\.0\.0/16") as caught:
         client.delete_route("10.9.0.0/16")
     assert caught.value.status == 404
@@ -143,7 +143,7 @@ def test_all_rules_at_once_with_sets(client):
         "port_sets": {"web": [80, "443"]},
     }
     client.set_rules(rules, **sets)
-    assert client.rules().rows[0]["match"] == "to @servers protocol tcp to_ports @web"
+    assert client.rules().rows[0]["match"] == "protocol tcp to @servers to_ports @web"
     client.set_rules([*rules, {"action": "deny"}])  # the sets stay
     assert client.rules().count == 2
     with pytest.raises(ConfigError, match="names a set that does not exist"):
@@ -165,7 +165,7 @@ def test_nat_and_policers(router, client):
     client.set_policer("gold", type="single-rate", rate="1M", burst=1500)
     assert router.firewall.wanted.policers["gold"] == Policer(rate=1_000_000, burst=1500)
     client.add_rule({"action": "permit", "police": "gold"})
-    with pytest.raises(ConfigError, match="gold"):
+    with pytest.raises(ConfigError, match="names a policer that does not exist"):
         client.delete_policer("gold")
     client.set_rules([])
     client.delete_policer("gold")

@@ -44,7 +44,7 @@ def router(forwarder: "Forwarder") -> APIRouter:
     routes = APIRouter(responses=may_answer(400, 409, 422, 500))
     captures = Captures(forwarder)
 
-    @routes.post("/captures", response_class=Pcap)
+    @routes.post("/captures", response_class=Pcap, status_code=200)
     def capture(wish: m.CaptureWish) -> StreamingResponse:
         """Capture packets, until so many or so many seconds have come, or the connection is closed."""
         begun = captures.begin(wish.at, wish.filter, count=wish.count, snap=wish.snap)

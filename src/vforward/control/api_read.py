@@ -47,7 +47,7 @@ Chosen = Annotated[Filter, Depends(session_filter)]
 
 def router(view: View, publish: Callable[[str], None]) -> APIRouter:
     """The calls. publish: brings a document of control.publish up to date."""
-    routes = APIRouter(responses=may_answer(409, 422, 500))
+    routes = APIRouter(responses=may_answer(400, 409, 422, 500))
     _of_forwarder(routes, view, publish)
     _of_metrics(routes, View(view.arena, heeds_clear=False), publish)
     _of_firewall(routes, view, publish)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vforward.control.capture_filter import ARP, HEAD, IP4, IP6, TAGS, Heads, compiled
+from vforward.control.capture_filter import ARP, HEAD, IP4, IP6, TAGS, Heads, Test, compiled
 from vforward.control.capture_progress import Progress
 from vforward.control.wording import listed, nearest
 from vforward.errors import ArenaError, ConfigError
@@ -56,7 +56,7 @@ class Captures:
         another capture is running.
         """
         leaving, coming = self._nodes(at)
-        test = compiled(self._with_tags(at, text))
+        test = self._test(at, text)
         if not self._one.acquire(blocking=False):
             msg = f"forwarder {self._forwarder.name!r} is captured from already; end that first"
             raise ArenaError(msg)
@@ -103,13 +103,13 @@ class Captures:
             return member.number, None
         return None, member.number
 
-    def _with_tags(self, at: str, text: str) -> str:
-        """The filter of a sub-interface: of its port's frames those with its tags."""
+    def _test(self, at: str, text: str) -> Test:
+        """The filter; of a sub-interface's packets, those of its port's that have its tags."""
+        tests = [compiled(text)]
         interface = self._forwarder.interfaces.by_name.get(at)
-        if interface is None or not interface.vlan:
-            return text
-        tags = " and ".join(f"vlan {tag}" for tag in (interface.vlan, interface.inner) if tag)
-        return f"{tags} and ({text})" if text.strip() else tags
+        if interface is not None:
+            tests += [compiled(f"vlan {tag}") for tag in (interface.vlan, interface.inner) if tag]
+        return lambda heads: np.logical_and.reduce([test(heads) for test in tests])
 
 
 class Capture:
@@ -120,7 +120,7 @@ class Capture:
         worker: Worker,
         ring: CaptureRing,
         progress: Progress,
-        test: Callable[[Heads], NDArray[np.bool_]],
+        test: Test,
         *,
         count: int,
         frames: bool,

@@ -57,7 +57,10 @@ def run(
     if check:
         sys.stdout.write(f"{file}: good: {tables.summary(wanted)}\n")
         return
+    from vforward.control import logs
     from vforward.control import run as daemon
+
+    logs.set_up(wanted.log.format, wanted.log.level)
 
     def ready() -> None:
         bar.close()
