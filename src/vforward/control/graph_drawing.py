@@ -15,14 +15,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from math import log10
 
 from vforward.control.observe import WaysRow
 
 DROP = "drop"
-WIDTH, HEIGHT = 172, 46
-"""Of a node, pixels."""
-BETWEEN_LAYERS, BETWEEN_NODES, MARGIN = 150, 22, 24
+WIDTH, HEIGHT, THIN = 172, 46, 14
+"""Of a node, pixels; and the height of a place where an arrow passes."""
+BETWEEN_LAYERS, BETWEEN_NODES, MARGIN = 110, 20, 24
 SWEEPS = 8
 FONT = "font-family: ui-sans-serif, system-ui, sans-serif"
 STYLE = f"""
@@ -51,12 +52,24 @@ class Arrow:
 
 @dataclass
 class _Box:
-    row: WaysRow
-    dropped: int
-    layer: int = 0
-    place: float = 0.0
-    x: float = 0.0
-    y: float = 0.0
+    """A node, or the place where a long arrow passes a layer."""
+
+    layer: int
+    row: WaysRow | None = None
+    dropped: int = 0
+    y: float = 0.0  # of its middle
+
+    @property
+    def x(self) -> float:
+        return MARGIN + self.layer * (WIDTH + BETWEEN_LAYERS)
+
+    @property
+    def height(self) -> int:
+        return HEIGHT if self.row else THIN
+
+
+Way = tuple[Arrow, list[_Box]]
+"""An arrow, and the boxes on its way: its two nodes, and between them one in each layer."""
 
 
 def chosen(
@@ -80,17 +93,22 @@ def chosen(
 def svg(rows: Sequence[WaysRow], title: str = "", *, everything: bool = False) -> str:
     """The picture, a document of its own. rows: in the order in which nodes run."""
     nodes, arrows = chosen(rows, everything=everything)
-    boxes = {row.name: _Box(row, _dropped(row)) for row in nodes}
+    boxes = {row.name: _Box(0, row, _dropped(row)) for row in nodes}
     order = {row.name: i for i, row in enumerate(nodes)}
     ahead = [arrow for arrow in arrows if order[arrow.start] < order[arrow.end]]
-    _layer(boxes, ahead)
-    layers = _arranged(boxes, ahead)
-    height = _place(layers)
     back = [arrow for arrow in arrows if order[arrow.start] >= order[arrow.end]]
+    _layer(boxes, ahead)
+    ways = [_way(boxes, arrow) for arrow in ahead]
+    layers = _arranged(boxes.values(), ways)
+    height = 2 * MARGIN + max((_tall(layer) for layer in layers), default=HEIGHT)
+    for layer in layers:
+        for box in layer:
+            box.y += height / 2
     width = 2 * MARGIN + max(1, len(layers)) * (WIDTH + BETWEEN_LAYERS) - BETWEEN_LAYERS
+    below = height + 20 * len(back)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height + 20 * len(back)}" '
-        f'viewBox="0 0 {width} {height + 20 * len(back)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{below}" '
+        f'viewBox="0 0 {width} {below}">',
         f"<title>{escape(title)}</title>",
         f"<style>{STYLE}</style>",
         '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" '
@@ -98,7 +116,7 @@ def svg(rows: Sequence[WaysRow], title: str = "", *, everything: bool = False) -
         '<path d="M0 0 8 4 0 8z" fill="#6e7781"/></marker></defs>',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]
-    parts += [_arrow(boxes[a.start], boxes[a.end], a) for a in ahead]
+    parts += [_arrow(arrow, passed) for arrow, passed in ways]
     parts += [
         _way_back(boxes[a.start], boxes[a.end], a, height - MARGIN + 20 * i)
         for i, a in enumerate(back)
@@ -121,77 +139,85 @@ def _layer(boxes: dict[str, _Box], ahead: Iterable[Arrow]) -> None:
             boxes[end].layer = max(boxes[end].layer, box.layer + 1)
 
 
-def _arranged(boxes: dict[str, _Box], ahead: Sequence[Arrow]) -> list[list[_Box]]:
-    """The layers, each in an order with few crossings."""
-    layers: list[list[_Box]] = [
-        [] for _ in range(1 + max((b.layer for b in boxes.values()), default=-1))
-    ]
-    for box in boxes.values():
+def _way(boxes: dict[str, _Box], arrow: Arrow) -> Way:
+    """What the arrow passes: one that packets took has a place of its own in each layer."""
+    start, end = boxes[arrow.start], boxes[arrow.end]
+    between = range(start.layer + 1, end.layer) if arrow.packets else ()
+    return arrow, [start, *(_Box(layer) for layer in between), end]
+
+
+def _arranged(nodes: Iterable[_Box], ways: Sequence[Way]) -> list[list[_Box]]:
+    """The layers, each in an order with few crossings; y counts from the middle of the paper."""
+    every = [*nodes, *(box for _, passed in ways for box in passed[1:-1])]
+    layers: list[list[_Box]] = [[] for _ in range(1 + max((b.layer for b in every), default=-1))]
+    for box in every:
         layers[box.layer].append(box)
     before, behind = defaultdict(list), defaultdict(list)
-    for arrow in ahead:
-        before[arrow.end].append(boxes[arrow.start])
-        behind[arrow.start].append(boxes[arrow.end])
+    for _, passed in ways:
+        for one, other in pairwise(passed):
+            before[id(other)].append(one)
+            behind[id(one)].append(other)
     for layer in layers:
-        _number(layer)
+        _stack(layer)
     for sweep in range(SWEEPS):
         forth = sweep % 2 == 0
         beside = before if forth else behind
         for layer in layers if forth else reversed(layers):
             for box in layer:
-                if near := beside[box.row.name]:
-                    box.place = sum(other.place for other in near) / len(near)
-            layer.sort(key=lambda box: box.place)
-            _number(layer)
+                if near := beside[id(box)]:
+                    box.y = sum(other.y for other in near) / len(near)
+            layer.sort(key=lambda box: box.y)
+            _stack(layer)
     return layers
 
 
-def _number(layer: list[_Box]) -> None:
-    for i, box in enumerate(layer):
-        box.place = i - (len(layer) - 1) / 2
+def _tall(layer: Sequence[_Box]) -> int:
+    return sum(box.height for box in layer) + BETWEEN_NODES * (len(layer) - 1)
 
 
-def _place(layers: Sequence[Sequence[_Box]]) -> int:
-    """Give each its place on the paper. Returns the paper's height."""
-    step = HEIGHT + BETWEEN_NODES
-    height = 2 * MARGIN + max((len(layer) for layer in layers), default=1) * step
-    for i, layer in enumerate(layers):
-        for box in layer:
-            box.x = MARGIN + i * (WIDTH + BETWEEN_LAYERS)
-            box.y = height / 2 + box.place * step - HEIGHT / 2
-    return height
+def _stack(layer: Sequence[_Box]) -> None:
+    """Give each its place in the layer's order, around the middle."""
+    at = -_tall(layer) / 2
+    for box in layer:
+        box.y = at + box.height / 2
+        at += box.height + BETWEEN_NODES
 
 
 def _node(box: _Box) -> str:
-    row = box.row
+    row, top = box.row, box.y - HEIGHT / 2
+    assert row is not None
     kind = "input" if row.kind == "input" else "" if row.edges else "end"
     classes = " ".join(filter(None, ("node", kind, "" if row.packets else "idle")))
     packets = f"{row.packets:,} packets"
     lines = [
-        f'<g><rect class="{classes}" x="{box.x:.0f}" y="{box.y:.0f}" width="{WIDTH}" height="{HEIGHT}" '
+        f'<g><rect class="{classes}" x="{box.x:.0f}" y="{top:.0f}" width="{WIDTH}" height="{HEIGHT}" '
         'rx="6"/>',
-        f'<text class="name" x="{box.x + 10:.0f}" y="{box.y + 18:.0f}">{escape(row.name)}</text>',
-        f'<text class="small" x="{box.x + 10:.0f}" y="{box.y + 36:.0f}">{packets}</text>',
+        f'<text class="name" x="{box.x + 10:.0f}" y="{top + 18:.0f}">{escape(row.name)}</text>',
+        f'<text class="small" x="{box.x + 10:.0f}" y="{top + 36:.0f}">{packets}</text>',
     ]
     if box.dropped:
-        at = f'x="{box.x + WIDTH - 8:.0f}" y="{box.y + 36:.0f}" text-anchor="end"'
+        at = f'x="{box.x + WIDTH - 8:.0f}" y="{top + 36:.0f}" text-anchor="end"'
         lines.append(f'<text class="drop" {at}>{box.dropped:,} dropped</text>')
     return "".join([*lines, "</g>"])
 
 
-def _arrow(start: _Box, end: _Box, arrow: Arrow) -> str:
-    x1, y1 = start.x + WIDTH, start.y + HEIGHT / 2
-    x2, y2 = end.x, end.y + HEIGHT / 2
-    bend = BETWEEN_LAYERS / 2
-    curve = (
-        f"M{x1:.0f} {y1:.0f}C{x1 + bend:.0f} {y1:.0f} {x2 - bend:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
-    )
-    return _drawn(curve, (x1 + x2) / 2, (y1 + y2) / 2 - 4, arrow)
+def _arrow(arrow: Arrow, passed: Sequence[_Box]) -> str:
+    x, y = passed[0].x + WIDTH, passed[0].y
+    curve, middles = f"M{x:.0f} {y:.0f}", []
+    for box in passed[1:]:
+        bend = (box.x - x) / 2
+        curve += f"C{x + bend:.0f} {y:.0f} {box.x - bend:.0f} {box.y:.0f} {box.x:.0f} {box.y:.0f}"
+        middles.append(((x + box.x) / 2, (y + box.y) / 2))
+        x, y = box.x + WIDTH, box.y
+        if box is not passed[-1]:
+            curve += f"H{x:.0f}"
+    x, y = middles[len(middles) // 2]
+    return _drawn(curve, x, y - 4, arrow)
 
 
 def _way_back(start: _Box, end: _Box, arrow: Arrow, y: float) -> str:
-    x1, y1 = start.x + WIDTH / 2, start.y + HEIGHT
-    x2, y2 = end.x + WIDTH / 2, end.y + HEIGHT
+    x1, y1 = start.x + WIDTH / 2, start.y + HEIGHT / 2
+    x2, y2 = end.x + WIDTH / 2, end.y + HEIGHT / 2
     curve = f"M{x1:.0f} {y1:.0f}V{y:.0f}H{x2:.0f}V{y2:.0f}"
     return _drawn(curve, (x1 + x2) / 2, y - 4, arrow)
 
