@@ -43,7 +43,7 @@ BOUNDSCHECK = os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("", "0")
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a kernel, or a helper of kernels, on its first use (see the module)."""
-    return cast("Callable[P, R]", _compiled(function))
+    return cast("Callable[P, R]", _compiled(function, forceinline=False))
 
 
 def inline(function: Callable[P, R]) -> Callable[P, R]:
