@@ -196,7 +196,7 @@ def _treat(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
     return i64(0)
 
 
-@kernel
+@inline
 def _last_pass(
     data: Any, meta: Any, idx: Any, edge: Any, count: Any, s: Any, ports: Any, skips: Any, work: Any
 ) -> None:
