@@ -55,9 +55,9 @@ lan: MAC > MAC IPv6 2001:db8:1::1 > 2001:db8:1::9 hops 64 ICMPv6 packet too big 
     "route_two_memory_ports": "came out of wan: 02 00 00 00 00 02",
     "serve_api": """\
 10.9.0.0/16
-captured 44 bytes to 02:00:00:00:02:09
+captured 44 bytes to MAC
 sent by wan: 1
-vforward_routes 11.0
+vforward_routes 12.0
 """,
     "switch_of_three_ports": """\
 from a to b: came out of b c

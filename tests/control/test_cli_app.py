@@ -2,9 +2,11 @@
 """What commands share: how a forwarder is found."""
 
 import pytest
+from typer.testing import CliRunner
 
 import fake_forwarder as fake
 from vforward.control import cli_app
+from vforward.control.cli import app
 from vforward.errors import ConfigError
 
 
@@ -39,3 +41,13 @@ def test_how_many(capsys, n, text):
     cli_app.done(n, "session", "ended")
     cli_app.done(n, "session", "ended", json=True)
     assert capsys.readouterr().out == f'{text}\n{{"count": {n}}}\n'
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("vforward sho", "show"), ("vforward show por", "ports"), ("vforward add r", "route")],
+)
+def test_shells_complete_what_is_typed(typed, offered):
+    given = {"_VFORWARD_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": typed}
+    result = CliRunner().invoke(app, [], prog_name="vforward", env=given)
+    assert f'"{offered}"' in result.stdout

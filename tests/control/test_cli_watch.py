@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import fake_forwarder as fake
+from vforward.control import cli_watch
 from vforward.control.cli import app
 
 
@@ -49,3 +50,8 @@ def test_graph_as_a_picture(arena, tmp_path):
     result = vforward("graph", "--svg", tmp_path / "none" / "x.svg")
     assert result.exit_code == 1
     assert "none/x.svg: No such file" in result.stderr
+
+
+def test_ports_and_nodes_are_completed(arena):
+    assert cli_watch._places("lan") == ["lan", "lan-rx", "lan-tx"]
+    assert cli_watch._places("x") == []

@@ -89,9 +89,19 @@ def graph(
     tables.as_json(rows) if json else tables.graph(rows)
 
 
+def _places(incomplete: str) -> list[str]:
+    """Completion: ports and nodes of the only forwarder that runs."""
+    try:
+        asked = connect("")
+        names = [port.name for port in asked.ports()] + [node.name for node in asked.graph()]
+    except VforwardError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 @command
 def capture(
-    at: Annotated[str, typer.Argument(metavar="PORT|NODE", help="Where.")],
+    at: Annotated[str, typer.Argument(metavar="PORT|NODE", help="Where.", autocompletion=_places)],
     filter: Annotated[
         list[str] | None,
         typer.Argument(help='Which packets: "tcp port 443 and not host 10.0.0.1".'),
