@@ -1,5 +1,7 @@
 """The command line: usage, exit status, messages."""
 
+import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 import fake_forwarder as fake
 from vforward.control import bench_command
 from vforward.control.cli import app
+from vforward.errors import PortError
 from vforward.memory.place import runtime_directory
 
 ROUTER = """
@@ -115,3 +118,22 @@ def test_exit_status_and_output_of_the_process(tmp_path):
         done = process("graph")
     assert (done.returncode, done.stderr) == (0, "")
     assert "ethernet-input" in done.stdout
+
+
+def test_the_log_is_as_the_configuration_says(tmp_path, monkeypatch):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+
+    def run(*_, **__):
+        logging.getLogger("vforward.x").info("said")
+        raise PortError("no")
+
+    monkeypatch.setattr("vforward.control.run.run", run)
+    file = tmp_path / "router.toml"
+    file.write_text(ROUTER + '[log]\nformat = "json"\nlevel = "info"\n')
+    result = vforward("run", file)
+    assert result.exit_code == 1
+    first, last = result.stderr.splitlines()
+    assert json.loads(first)["message"] == "said"
+    assert last == "vforward: no"

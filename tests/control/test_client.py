@@ -105,6 +105,16 @@ def test_nobody_at_all():
         vforward.Client()
 
 
+def test_one_that_died():
+    with fake.arena() as arena:
+        path = arena.path
+    path.mkdir(mode=0o700)
+    (path / "lock").touch(mode=0o600)
+    unix.listen(path / API_SOCKET, socket.SOCK_STREAM).close()
+    with pytest.raises(ArenaError, match="no forwarder named 'fake' is running"):
+        vforward.Client("fake").ports()
+
+
 def test_one_that_serves_nothing():
     with fake.arena(), pytest.raises(ApiError, match=r"serves no API.*Forwarder\.serve"):
         vforward.Client("fake").ports()

@@ -3,7 +3,7 @@
 
     api.sock   in the forwarder's directory, which is its user's alone (memory.place); mode 0600
 
-It listens at once, and answers as soon as the web framework is loaded, which takes about a second: whoever
+It listens at once, and answers as soon as the web framework is loaded, a quarter of a second later: whoever
 comes before waits. TCP only when asked for, and then each request has to say a token.
 """
 

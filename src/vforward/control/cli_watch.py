@@ -49,7 +49,9 @@ def top(
             if json:
                 tables.as_json_line(found)
             elif out.is_terminal:
-                live.update(show_top.screen(found, out.height - len(found.ports) - 6), refresh=True)
+                live.update(
+                    show_top.screen(found, max(1, out.height - len(found.ports) - 6)), refresh=True
+                )
             else:
                 out.print(show_top.screen(found))
 

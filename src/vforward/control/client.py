@@ -25,7 +25,7 @@ from vforward.control.observe import ErrorRow, Listing, PortRow, Runtime, WaysRo
 from vforward.control.packet_trace import TracedPacket
 from vforward.errors import ApiError, ArenaError, ConfigError
 from vforward.io import unix
-from vforward.memory.place import API_SOCKET, NAME, refuse_foreign, runtime_directory
+from vforward.memory.place import API_SOCKET, NAME, locked, refuse_foreign, runtime_directory
 
 TIMEOUT_S = 30.0
 WRONG = (400, 422)
@@ -307,7 +307,7 @@ def _address(url: str) -> tuple[str, int]:
 
 def _not_there(name: str) -> Exception:
     directory = runtime_directory()
-    if not (directory / name / "lock").exists():
+    if not NAME.fullmatch(name) or not locked(directory / name):
         return ArenaError(f"no forwarder named {name!r} is running (looked in {directory})")
     return ApiError(
         f"forwarder {name!r} serves no API: it is still starting, or a program's that has not called "
