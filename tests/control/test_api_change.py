@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Changes by the API, on a running forwarder: what packets do afterwards, and what is refused."""
 
+import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -202,3 +204,13 @@ def test_bodies_that_are_none(router):
     for body in (b"", b"null", b"[]", b'"x"', b"{}", b'{"prefix": {}}', b'{"prefix": null}'):
         answer = call(path, "POST", "/routes", body, headers={"Content-Type": "application/json"})
         assert (answer.status, answer.kind) == (422, "application/problem+json"), body
+
+
+def test_every_call_is_in_the_documents(router):
+    document = call(router.arena.path / API_SOCKET, "GET", "/openapi.json").json
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    listed = "\n".join(line for line in text.splitlines() if line.startswith("| `"))
+    assert len(document["paths"]) > 20
+    for path in document["paths"]:
+        pattern = re.sub(r"\{\w+\}", "[A-Z]+", path) + r"[`?]"
+        assert re.search(pattern, listed), path

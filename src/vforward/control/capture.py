@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from vforward.control.capture_filter import ARP, HEAD, IP4, IP6, TAGS, Heads, Test, compiled
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 SNAP = 65535 + 14
 QUIET_S = 5.0
 _RECORD = struct.Struct("<IIII")
-_TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
+_BARE_KINDS = (0x86, 0xDD), (0x08, 0x00)
+"""Types of Ethernet: of IPv6, of IPv4."""
 _ETHERNET = 14
 _KEPT: list[CaptureRing] = []
 """Rings that a worker may still write to: it has passed no quiet point in time."""
@@ -62,7 +64,7 @@ class Captures:
             raise ArenaError(msg)
         try:
             assert self._forwarder.worker is not None, "build comes before a capture"
-            ring = CaptureRing(leaving, coming, snap=snap)
+            ring = CaptureRing(leaving, coming, snap=snap, spare=HEAD)
             frames = leaving is not None  # of a port, or of an input: they begin with Ethernet
             self._last = Capture(
                 self._forwarder.worker,
@@ -177,18 +179,26 @@ class Capture:
 
     def _written(self, packets: Packets) -> bytes:
         records = packets.records
-        bare = self._bare(packets)
-        shift = np.where(bare, _ETHERNET, 0)
-        lengths = records["total"] + shift
-        wanted = np.flatnonzero(self._test(Heads(_heads(packets, shift), lengths)))
+        heads = _heads(packets)
+        bare = self._bare(records, heads)
+        if bare.any():
+            heads[bare, _ETHERNET:] = heads[bare, :-_ETHERNET]
+            heads[bare, :12] = 0
+            six = heads[:, _ETHERNET] >> 4 == 6
+            heads[bare, 12:_ETHERNET] = np.where(six[bare, None], *_BARE_KINDS)
+        lengths = records["total"] + np.where(bare, _ETHERNET, 0)
+        right = self._test(Heads(heads, lengths))
+        if self._count:  # what came after the last one is nobody's
+            right = right[
+                : np.searchsorted(np.cumsum(right), self._count - self._progress.packets) + 1
+            ]
+        wanted = np.flatnonzero(right)
         said = self._progress
-        if self._count:
-            wanted = wanted[: self._count - said.packets]
         self._progress = replace(
             said,
             packets=said.packets + wanted.size,
             bytes=said.bytes + int(lengths[wanted].sum()),
-            unwanted=said.unwanted + records.size - wanted.size,
+            unwanted=said.unwanted + right.size - wanted.size,
         )
         times = self._times(records["clock"])
         parts = []
@@ -196,17 +206,15 @@ class Capture:
             start, here = int(packets.starts[i]), int(records["length"][i])
             packet = packets.data[start : start + here].tobytes()
             if bare[i]:
-                packet = bytes(12) + _TYPES[packet[0] >> 4] + packet
+                packet = heads[i, :_ETHERNET].tobytes() + packet
             seconds, rest = divmod(times[i], 10**9)
             parts.append(_RECORD.pack(seconds, rest, len(packet), int(lengths[i])) + packet)
         return b"".join(parts)
 
-    def _bare(self, packets: Packets) -> NDArray[np.bool_]:
+    def _bare(self, records: NDArray[Any], heads: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which packets begin with their IP header."""
-        records = packets.records
         if self._frames:
             return np.zeros(records.size, np.bool_)
-        heads = _heads(packets, np.zeros(records.size, np.int64))
         version, kind = heads[:, 0] >> 4, heads[:, 12].astype(int) << 8 | heads[:, 13]
         behind = heads[:, _ETHERNET] >> 4
         framed = np.isin(kind, (ARP, *TAGS))
@@ -220,13 +228,8 @@ class Capture:
         return [wall - int(one) for one in ago]
 
 
-def _heads(packets: Packets, shift: NDArray[Any]) -> NDArray[np.uint8]:
-    """The first HEAD bytes of each, zeros behind its end and in the first ``shift`` bytes."""
-    lengths = packets.records["length"].astype(np.int64)
-    place = np.arange(HEAD) - shift[:, None]
-    at = np.clip(packets.starts[:, None] + place, 0, packets.data.size - 1)
-    heads = np.where((place >= 0) & (place < lengths[:, None]), packets.data[at], 0)
-    version = packets.data[packets.starts] >> 4
-    for number, text in _TYPES.items():
-        heads[(shift > 0) & (version == number), 12:14] = list(text)
-    return np.asarray(heads, np.uint8)
+def _heads(packets: Packets) -> NDArray[np.uint8]:
+    """The first HEAD bytes of each packet, zeros behind its end."""
+    heads = np.asarray(sliding_window_view(packets.data, HEAD)[packets.starts])
+    heads[np.arange(HEAD) >= packets.records["length"][:, None]] = 0
+    return heads

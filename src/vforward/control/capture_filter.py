@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
@@ -45,54 +46,93 @@ class _End(NamedTuple):
     low: NDArray[np.uint64]
 
 
+class _Link(NamedTuple):
+    """EtherType behind up to two tags; which have a tag, and its VLAN id; where the next header begins."""
+
+    kind: NDArray[np.int64]
+    tags: list[tuple[Mask, NDArray[np.int64]]]
+    l3: NDArray[np.int64]
+
+
+class _Network(NamedTuple):
+    """What the network header says. later: fragments that are not the first."""
+
+    four: Mask
+    six: Mask
+    arp: Mask
+    proto: NDArray[np.int64]
+    later: Mask
+    l4: NDArray[np.int64]
+
+
 class Heads:
-    """The heads of n frames, u8[n, HEAD] (zeros behind their ends), and how long the frames are."""
+    """The heads of n frames, u8[n, HEAD] (zeros behind their ends), and how long the frames are.
+
+    What is asked for is found out when it is first asked for.
+    """
 
     def __init__(self, data: NDArray[np.uint8], lengths: NDArray[Any]) -> None:
         self.lengths = lengths.astype(np.int64)
         self._data, self._rows = data, np.arange(len(data))
         self._limit = np.minimum(self.lengths, HEAD)
-        at = np.full(len(data), 12)
-        self.kind = self._u16(at)
-        self.tags: list[tuple[Mask, NDArray[np.int64]]] = []
-        for _ in range(2):
-            tagged = np.isin(self.kind, TAGS) & self._has(at, 6)
-            self.tags.append((tagged, self._u16(at + 2) & 0xFFF))
-            at = np.where(tagged, at + 4, at)
-            self.kind = np.where(tagged, self._u16(at), self.kind)
-        self._network(at + 2)
 
-    def _network(self, l3: NDArray[np.int64]) -> None:
-        version = self._u8(l3) >> 4
-        self.four = (
-            (self.kind == IP4) & (version == 4) & self._has(l3, 20) & (self._u8(l3) & 15 >= 5)
-        )
-        self.six = (self.kind == IP6) & (version == 6) & self._has(l3, 40)
-        self.arp = (self.kind == ARP) & self._has(l3, 28)
-        proto = np.where(self.four, self._u8(l3 + 9), np.where(self.six, self._u8(l3 + 6), -1))
-        l4 = np.where(self.four, l3 + 4 * (self._u8(l3) & 15), l3 + 40)
-        later = self.four & (self._u16(l3 + 6) & 0x1FFF != 0)
+    @cached_property
+    def link(self) -> _Link:
+        """See _Link."""
+        at = np.full(len(self._data), 12)
+        kind, tags = self._u16(at), []
+        for _ in range(2):
+            tagged = np.isin(kind, TAGS) & self._has(at, 6)
+            tags.append((tagged, self._u16(at + 2) & 0xFFF))
+            at = np.where(tagged, at + 4, at)
+            kind = np.where(tagged, self._u16(at), kind)
+        return _Link(kind, tags, at + 2)
+
+    @cached_property
+    def network(self) -> _Network:
+        """See _Network."""
+        kind, _, l3 = self.link
+        first = self._u8(l3)
+        version, words = first >> 4, first & 15
+        four = (kind == IP4) & (version == 4) & (words >= 5) & self._has(l3, 20)
+        six = (kind == IP6) & (version == 6) & self._has(l3, 40)
+        arp = (kind == ARP) & self._has(l3, 28)
+        proto = np.where(four, self._u8(l3 + 9), np.where(six, self._u8(l3 + 6), -1))
+        l4 = np.where(four, l3 + 4 * words, l3 + 40)
+        later = four & (self._u16(l3 + 6) & 0x1FFF != 0)
         for _ in range(4):
-            more = self.six & ~later & np.isin(proto, EXTENSIONS) & self._has(l4, 8)
+            more = six & ~later & np.isin(proto, EXTENSIONS) & self._has(l4, 8)
+            if not more.any():
+                break
             piece = more & (proto == FRAGMENT)
             later |= piece & (self._u16(l4 + 2) >> 3 != 0)
             size = np.where(piece, 8, 8 * (self._u8(l4 + 1) + 1))
             proto = np.where(more, self._u8(l4), proto)
             l4 = np.where(more, l4 + size, l4)
-        self.proto = proto
-        self.has_ports = np.isin(proto, (TCP, UDP)) & ~later & self._has(l4, 4)
-        self.ports = [np.where(self.has_ports, self._u16(l4 + k), -1) for k in (0, 2)]
-        self.ends = [
-            self._end(l3, four, six, arp) for four, six, arp in ((12, 8, 14), (16, 24, 24))
-        ]
+        return _Network(four, six, arp, proto, later, l4)
 
-    def _end(self, l3: NDArray[np.int64], four: int, six: int, arp: int) -> _End:
-        at = l3 + np.where(self.arp, arp, four)
+    @cached_property
+    def ports(self) -> list[NDArray[np.int64]]:
+        """Source and destination, -1 where there are none."""
+        network = self.network
+        have = np.isin(network.proto, (TCP, UDP)) & ~network.later & self._has(network.l4, 4)
+        return [np.where(have, self._u16(network.l4 + k), -1) for k in (0, 2)]
+
+    @cached_property
+    def ends(self) -> list[_End]:
+        """Source and destination."""
+        return [self._end(four, six, arp) for four, six, arp in ((12, 8, 14), (16, 24, 24))]
+
+    def _end(self, four: int, six: int, arp: int) -> _End:
+        network, l3 = self.network, self.link.l3
+        at = l3 + np.where(network.arp, arp, four)
         low4 = self._u16(at).astype(np.uint64) << np.uint64(16) | self._u16(at + 2).astype(
             np.uint64
         )
+        if not network.six.any():
+            return _End(np.zeros_like(low4), low4)
         high, low = self._u64(l3 + six), self._u64(l3 + six + 8)
-        return _End(np.where(self.six, high, 0), np.where(self.six, low, low4))
+        return _End(np.where(network.six, high, 0), np.where(network.six, low, low4))
 
     def _has(self, at: NDArray[np.int64], n: int) -> Mask:
         return np.asarray(at + n <= self._limit)
@@ -214,7 +254,8 @@ class _Parser:
 def _within(heads: Heads, end: _End, network: Any) -> Mask:
     bits = network.max_prefixlen
     first, last = int(network.network_address), int(network.broadcast_address)
-    family = heads.six if bits == 128 else heads.four | heads.arp
+    network_of = heads.network
+    family = network_of.six if bits == 128 else network_of.four | network_of.arp
     (low_high, low), (high_high, high) = (
         (np.uint64(n >> 64), np.uint64(n & (1 << 64) - 1)) for n in (first, last)
     )
@@ -242,13 +283,13 @@ def _not(one: Test) -> Test:
 
 
 def _proto(number: int) -> Test:
-    return lambda heads: heads.proto == number
+    return lambda heads: heads.network.proto == number
 
 
 def _vlan(number: int | None) -> Test:
     def test(heads: Heads) -> Mask:
         found = np.zeros(len(heads.lengths), np.bool_)
-        for tagged, vid in heads.tags:
+        for tagged, vid in heads.link.tags:
             found |= tagged & ((vid == number) if number is not None else True)
         return found
 
@@ -256,11 +297,11 @@ def _vlan(number: int | None) -> Test:
 
 
 _SIMPLE: dict[str, Test] = {
-    "ip": lambda heads: heads.four,
-    "ip6": lambda heads: heads.six,
-    "arp": lambda heads: heads.arp,
-    "icmp": lambda heads: heads.four & (heads.proto == ICMP),
-    "icmp6": lambda heads: heads.six & (heads.proto == ICMP6),
+    "ip": lambda heads: heads.network.four,
+    "ip6": lambda heads: heads.network.six,
+    "arp": lambda heads: heads.network.arp,
+    "icmp": lambda heads: heads.network.four & (heads.network.proto == ICMP),
+    "icmp6": lambda heads: heads.network.six & (heads.network.proto == ICMP6),
 }
 
 

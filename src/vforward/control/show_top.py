@@ -19,7 +19,7 @@ def screen(top: Top, nodes: int = NODES_SHOWN) -> Group:
         f"{top.name}: {top.state}, {number(top.packets)} packets/s in, "
         f"{top.clocks_per_packet:.1f} clocks/packet, load {top.load:.1%}, {top.sleeps:.0f} sleeps/s"
     )
-    ways = [f">{way} {what}" for way in ("Rx", "Tx") for what in ("packets/s", "bit/s", "drops/s")]
+    ways = [f">{way} {what}" for way in ("Rx", "Tx") for what in ("pkt/s", "bit/s", "drop/s")]
     ports = table_of("Port", *ways)
     for port in top.ports:
         rates = [port.rx_packets, port.rx_bits, port.rx_drops]

@@ -123,7 +123,8 @@ class Packets(NamedTuple):
 class CaptureRing:
     """The ring of one worker, as its reader has it. One thread.
 
-    leaving, coming: names by number of the plan, None: none. snap: bytes of a packet that are kept.
+    leaving, coming: numbers of nodes, None: none. snap: bytes of a packet that are kept. size: bytes of the
+    ring; spare: behind its end, so that a reader may look that far beyond a packet.
     """
 
     def __init__(
@@ -134,9 +135,10 @@ class CaptureRing:
         snap: int = 65549,
         packets: int = 16384,
         size: int = 8 << 20,
+        spare: int = 0,
     ) -> None:
         self._records = np.zeros(packets, RECORD)
-        self._bytes = np.zeros(size, np.uint8)
+        self._size, self._bytes = size, np.zeros(size + spare, np.uint8)
         self._words = np.zeros(WORDS, np.uint64)
         for word, value in (
             (LEAVING, NOBODY if leaving is None else leaving),
@@ -172,7 +174,7 @@ class CaptureRing:
         numbers = np.arange(taken, min(made, taken + most)) % self._records.size
         records = self._records[numbers]
         return Packets(
-            records, self._bytes, (records["at"] % np.uint64(self._bytes.size)).astype(np.int64)
+            records, self._bytes, (records["at"] % np.uint64(self._size)).astype(np.int64)
         )
 
     def free(self, packets: Packets) -> None:
