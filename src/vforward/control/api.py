@@ -29,6 +29,7 @@ def make_app(view: View, forwarder: "Forwarder | None" = None) -> FastAPI:
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     api_problems.install(app)
     app.include_router(api_read.router(view, forwarder.publish if forwarder else _nothing))

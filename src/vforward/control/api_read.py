@@ -99,7 +99,7 @@ def _of_forwarder(routes: APIRouter, view: View, publish: Callable[[str], None])
         return Response(drawn, media_type=Svg.media_type)
 
     @routes.get("/routes", response_model=m.Routes)
-    def listed_routes() -> Any:
+    def routes_in_force() -> Any:
         """The routes in force, 2000 of them at most."""
         publish("routes")
         return vars(view.routes())
@@ -135,7 +135,7 @@ def _of_forwarder(routes: APIRouter, view: View, publish: Callable[[str], None])
 
 def _of_metrics(routes: APIRouter, view: View, publish: Callable[[str], None]) -> None:
     @routes.get("/metrics", response_class=Metrics)
-    def metrics_() -> Response:
+    def prometheus() -> Response:
         """All counters for Prometheus, counted since the forwarder began."""
         for part in ("drops", "routes", "neighbors", "bridges", "firewall"):
             publish(part)
