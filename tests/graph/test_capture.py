@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from graph.kernels import LENGTH, Rig, until, working
 from vforward.graph import capture as cap
 from vforward.graph import control as c
-from vforward.graph.capture import NOBODY, CaptureRing
+from vforward.graph.capture import CaptureRing
 from vforward.layout import BUF_ROOM, BUF_STRIDE, CHAINED, HEADROOM, NIL
 from vforward.memory.chain import LONGEST
 from vforward.testing import heap_pool
@@ -44,7 +44,7 @@ def number_of(made, name):
 def test_packets_that_leave_a_node_and_that_come_to_another(vector):
     made = rig()
     made.control[c.VECTOR] = vector
-    ring = CaptureRing(number_of(made, "in"), number_of(made, "right"))
+    ring = CaptureRing([number_of(made, "in")], [number_of(made, "right")])
     ring.begin(made.control)
     made.run()
     ring.end(made.control)
@@ -62,9 +62,23 @@ def test_packets_that_leave_a_node_and_that_come_to_another(vector):
     assert ring.waiting().records.size == 0
 
 
+def test_several_nodes_at_once():
+    made = rig(100)
+    every = [number_of(made, name) for name in ("in", "fork")]
+    ring = CaptureRing(every, [number_of(made, "left"), number_of(made, "right")])
+    ring.begin(made.control)
+    made.run()
+    ring.end(made.control)
+    packets = ring.waiting()
+    found = sorted(zip(numbers(packets), packets.records["node"].tolist()))
+    ends = [number_of(made, name) for name in ("left", "right")]
+    wanted = [(n, node) for n in range(100) for node in (number_of(made, "in"), ends[n % 2])]
+    assert found == sorted(wanted)  # what leaves fork comes to one of them, and is there once
+
+
 def test_without_a_capture_nothing_is_written():
     made = rig()
-    ring = CaptureRing(number_of(made, "in"), None)
+    ring = CaptureRing([number_of(made, "in")], [])
     made.run()
     assert ring.waiting().records.size == 0
     ring.begin(made.control)
@@ -75,7 +89,7 @@ def test_without_a_capture_nothing_is_written():
 
 def test_a_trace_and_a_capture_do_not_see_each_other():
     made = rig(100)
-    ring = CaptureRing(None, number_of(made, "fork"))
+    ring = CaptureRing([], [number_of(made, "fork")])
     c.watch(made.control, c.TRACES, on=True)
     made.control[c.TRACE_WANTED] = 3
     ring.begin(made.control)
@@ -90,7 +104,7 @@ def test_a_trace_and_a_capture_do_not_see_each_other():
 
 def test_a_full_ring_counts_and_the_packets_go_on():
     made = rig(500)
-    ring = CaptureRing(number_of(made, "in"), None, packets=64)
+    ring = CaptureRing([number_of(made, "in")], [], packets=64)
     ring.begin(made.control)
     made.run()
     packets = ring.waiting()
@@ -103,7 +117,7 @@ def test_a_full_ring_counts_and_the_packets_go_on():
 
 def test_while_a_worker_runs():
     made = rig(200_000, per_call=50)
-    ring = CaptureRing(number_of(made, "in"), None, packets=1 << 10)
+    ring = CaptureRing([number_of(made, "in")], [], packets=1 << 10)
     found = []
 
     def taken():
@@ -160,11 +174,11 @@ class Model:
 def test_the_ring_against_two_queues(steps, snap):
     pool = heap_pool(64)
     size = 4096
-    ring = CaptureRing(3, None, snap=snap, packets=8, size=size)
+    ring = CaptureRing([3], [], snap=snap, packets=8, size=size)
     model = Model(8, size, min(snap, size))
     control = np.zeros(c.CONTROL_WORDS, np.uint64)
     ring.begin(control)
-    following, edges = np.full(256, NOBODY, np.uint16), np.zeros(1, np.uint8)
+    following, edges = np.full(256, 9, np.uint16), np.zeros(1, np.uint8)
     for i, (what, n) in enumerate(steps):
         if what == "add":
             content = bytes((i + k) % 251 for k in range(n))
@@ -199,7 +213,7 @@ def chain_of(pool, content):
 
 def test_what_meta_says_wrongly_is_not_believed():
     pool = heap_pool(4)
-    ring = CaptureRing(0, None)
+    ring = CaptureRing([0], [])
     control = np.zeros(c.CONTROL_WORDS, np.uint64)
     ring.begin(control)
     record = pool.meta[1]

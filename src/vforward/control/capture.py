@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -64,15 +64,13 @@ class Captures:
             raise ArenaError(msg)
         try:
             assert self._forwarder.worker is not None, "build comes before a capture"
-            ring = CaptureRing(leaving, coming, snap=snap, spare=HEAD)
-            frames = leaving is not None  # of a port, or of an input: they begin with Ethernet
+            workers = [self._forwarder.worker]
             self._last = Capture(
-                self._forwarder.worker,
-                ring,
+                [(one, CaptureRing(leaving, coming, snap=snap, spare=HEAD)) for one in workers],
                 Progress(at, text),
                 test,
                 count=count,
-                frames=frames,
+                frames=bool(leaving),  # of a port, or of an input: they begin with Ethernet
                 ended=self._one.release,
             )
         except BaseException:
@@ -84,26 +82,26 @@ class Captures:
         """The capture that is running, or the last one; empty when there was none."""
         return [] if self._last is None else [self._last.progress]
 
-    def _nodes(self, at: str) -> tuple[int | None, int | None]:
-        """The node that the packets leave, and the one that they come to."""
+    def _nodes(self, at: str) -> tuple[list[int], list[int]]:
+        """The nodes that the packets leave, and those that they come to."""
         members = self._forwarder.graph.members
         interfaces = self._forwarder.interfaces.by_name
         if at in interfaces:
             name = interfaces[at].parent or at
-            rx, tx = (members.get(f"{name}-{way}") for way in ("rx", "tx"))
-            if rx is None and tx is None:
+            ways = [[f"{name}-rx"], [f"{name}-tx"]]
+            rx, tx = ([members[node].number for node in way if node in members] for way in ways)
+            if not rx and not tx:
                 msg = (
                     f"port {at!r} has no nodes of its own: capture at a node, see `vforward graph`"
                 )
                 raise ConfigError(msg)
-            return rx.number if rx else None, tx.number if tx else None
+            return rx, tx
         if at not in members:
             near = nearest(at, [*interfaces, *members])
             raise ConfigError(f"no port and no node {at!r}{near}; ports: {listed(interfaces)}")
         member = members[at]
-        if member.node.kind is Kind.INPUT:
-            return member.number, None
-        return None, member.number
+        number = [member.number]
+        return (number, []) if member.node.kind is Kind.INPUT else ([], number)
 
     def _test(self, at: str, text: str) -> Test:
         """The filter; of a sub-interface's packets, those of its port's that have its tags."""
@@ -119,8 +117,7 @@ class Capture:
 
     def __init__(
         self,
-        worker: Worker,
-        ring: CaptureRing,
+        workers: Sequence[tuple[Worker, CaptureRing]],
         progress: Progress,
         test: Test,
         *,
@@ -128,15 +125,16 @@ class Capture:
         frames: bool,
         ended: Callable[[], None],
     ) -> None:
-        self._worker, self._ring, self._test = worker, ring, test
+        self._workers, self._test = workers, test
         self._progress, self._count, self._frames, self._ended = progress, count, frames, ended
         self._hz = clock_hz()
-        ring.begin(worker.plan.control)
+        for worker, ring in workers:
+            ring.begin(worker.plan.control)
 
     @property
     def progress(self) -> Progress:
         """How it stands."""
-        return replace(self._progress, missed=self._ring.missed)
+        return replace(self._progress, missed=sum(ring.missed for _, ring in self._workers))
 
     @property
     def done(self) -> bool:
@@ -151,24 +149,29 @@ class Capture:
 
     def take(self) -> bytes:
         """The records of packets that came since, some thousands at most; empty when none is wanted."""
-        packets = self._ring.waiting()
-        if not packets.records.size or self.done:
-            return b""
-        written = self._written(packets)
-        self._ring.free(packets)
-        return written
+        records: list[tuple[int, bytes]] = []
+        for _, ring in self._workers:
+            packets = ring.waiting()
+            if packets.records.size and not self.done:
+                records += self._written(packets)
+                ring.free(packets)
+        if len(self._workers) > 1:
+            records.sort(key=lambda record: record[0])
+        return b"".join(content for _, content in records)
 
     def close(self) -> None:
         """End it; what waits is forgotten. Harmless when repeated."""
         if not self._progress.running:
             return
         self._progress = replace(self._progress, running=False)
-        self._ring.end(self._worker.plan.control)
-        deadline = time.monotonic() + QUIET_S
-        while not (quiet := self._worker.quiesce()) and time.monotonic() < deadline:
-            pass
-        if not quiet:
-            _KEPT.append(self._ring)
+        for worker, ring in self._workers:
+            ring.end(worker.plan.control)
+        for worker, ring in self._workers:
+            deadline = time.monotonic() + QUIET_S
+            while not (quiet := worker.quiesce()) and time.monotonic() < deadline:
+                pass
+            if not quiet:
+                _KEPT.append(ring)
         self._ended()
 
     def __enter__(self) -> Capture:
@@ -177,7 +180,8 @@ class Capture:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _written(self, packets: Packets) -> bytes:
+    def _written(self, packets: Packets) -> list[tuple[int, bytes]]:
+        """Of those that are wanted, when each was, and its record."""
         records = packets.records
         heads = _heads(packets)
         bare = self._bare(records, heads)
@@ -208,8 +212,9 @@ class Capture:
             if bare[i]:
                 packet = heads[i, :_ETHERNET].tobytes() + packet
             seconds, rest = divmod(times[i], 10**9)
-            parts.append(_RECORD.pack(seconds, rest, len(packet), int(lengths[i])) + packet)
-        return b"".join(parts)
+            head = _RECORD.pack(seconds, rest, len(packet), int(lengths[i]))
+            parts.append((times[i], head + packet))
+        return parts
 
     def _bare(self, records: NDArray[Any], heads: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which packets begin with their IP header."""

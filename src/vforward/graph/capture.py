@@ -3,17 +3,19 @@
 
     control word CAPTURE   address of the words below, 0: none
     words                  u64[WORDS]; who writes which is said below
+    wanted                 u8[256 * 256]  by node: LEAVING, COMING; written before the worker is told
     records                RECORD[n]   worker; those from TAKEN to MADE - 1 are the reader's to read
     bytes                  u8[m]       worker; a packet's are never cut in two by the ring's end
 
-What is copied are the packets that leave one node (an input: as received), and those on their way to
-another (as they will be sent, or as the node will find them). The scheduler looks at both behind each
+What is copied are the packets that leave some nodes (inputs: as received), and those on their way to
+others (as they will be sent, or as the node will find them). The scheduler looks at both behind each
 call, in the branch that tracing takes already: without a capture it costs nothing. Where the ring is full a
 packet is counted instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,17 +31,15 @@ from vforward.memory.chain import gather
 
 WORDS = 16
 # written by the reader, before the worker is told
-LEAVING, COMING, SNAP = (
-    0,
-    1,
-    2,
-)  # node numbers, or NOBODY; bytes of a packet that are copied at most
+WANTED, SNAP = 0, 1  # address of wanted; bytes of a packet that are copied at most
 RECORDS, N_RECORDS, BYTES, N_BYTES = 3, 4, 5, 6
 # written by the worker
 MADE, END, MISSED = 8, 9, 10  # records so far; bytes so far, gaps included; packets without room
 # written by the reader
 TAKEN, FREED = 12, 13  # records, bytes that the worker may overwrite
-NOBODY = 0xFFFF
+LEAVING, COMING = 1, 2
+"""Of a node: its packets are wanted as they leave it, or as they come to it."""
+NODES = 1 << 16
 
 RECORD = np.dtype(
     [
@@ -64,13 +64,14 @@ def copy_packets(
     if base == 0:
         return
     words = view(base, WORDS, np.uint64)
-    leaving = i64(words[LEAVING]) == node
-    coming = i64(words[COMING])
+    wanted = view(i64(words[WANTED]), NODES, np.uint8)
+    leaving = i64(wanted[node]) & LEAVING
     for i in range(rows.size):
         edge = i64(edges[i])
-        arrives = edge != EDGE_HELD and i64(following[edge]) == coming
+        to = i64(following[edge])
+        arrives = edge != EDGE_HELD and i64(wanted[to]) & COMING != 0
         if leaving or arrives:
-            _copy(words, data, meta, i64(rows[i]), coming if arrives else node)
+            _copy(words, data, meta, i64(rows[i]), to if arrives else node)
 
 
 @kernel
@@ -123,14 +124,14 @@ class Packets(NamedTuple):
 class CaptureRing:
     """The ring of one worker, as its reader has it. One thread.
 
-    leaving, coming: numbers of nodes, None: none. snap: bytes of a packet that are kept. size: bytes of the
-    ring; spare: behind its end, so that a reader may look that far beyond a packet.
+    leaving, coming: numbers of nodes. snap: bytes of a packet that are kept. size: bytes of the ring;
+    spare: behind its end, so that a reader may look that far beyond a packet.
     """
 
     def __init__(
         self,
-        leaving: int | None,
-        coming: int | None,
+        leaving: Iterable[int],
+        coming: Iterable[int],
         *,
         snap: int = 65549,
         packets: int = 16384,
@@ -140,9 +141,11 @@ class CaptureRing:
         self._records = np.zeros(packets, RECORD)
         self._size, self._bytes = size, np.zeros(size + spare, np.uint8)
         self._words = np.zeros(WORDS, np.uint64)
+        self._wanted = np.zeros(NODES, np.uint8)
+        for nodes, how in ((leaving, LEAVING), (coming, COMING)):
+            self._wanted[list(nodes)] |= how
         for word, value in (
-            (LEAVING, NOBODY if leaving is None else leaving),
-            (COMING, NOBODY if coming is None else coming),
+            (WANTED, self._wanted.ctypes.data),
             (SNAP, min(snap, size)),
             (RECORDS, self._records.ctypes.data),
             (N_RECORDS, packets),
