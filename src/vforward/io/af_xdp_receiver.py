@@ -110,6 +110,7 @@ class XdpReceiver:
             self._program = None
         self._lost += self._losses()
         if self._sockets:
+            self._why = "the interface was gone, and this namespace is not where it is back"
             while not quiesce():
                 log.warning("AF_XDP: the worker does not come to a quiet point")
         if self._sender is not None:
