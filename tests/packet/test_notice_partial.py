@@ -137,7 +137,9 @@ def frames(draw):
     family, protocol = draw(st.sampled_from([4, 6])), draw(st.sampled_from(list(FIELD)))
     message = message_of(family, protocol, draw(st.binary(max_size=40)))
     frame = bytearray(
-        frame_of(family, protocol, message, draw(st.integers(0, 2)), bytes(4 * draw(st.integers(0, 3))))
+        frame_of(
+            family, protocol, message, draw(st.integers(0, 2)), bytes(4 * draw(st.integers(0, 3)))
+        )
     )
     kind = draw(st.sampled_from(["word", "cut", "more", "none"]))
     if kind == "word":

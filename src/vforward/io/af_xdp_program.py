@@ -30,6 +30,12 @@ ADVICE = {
     errno.EBUSY: "another XDP program is on the interface; ip link set dev {} xdp off takes it off",
 }
 ADVICE[errno.EEXIST] = ADVICE[errno.EBUSY]
+REASONS = {
+    errno.EOPNOTSUPP: "its driver has none",
+    errno.ENOSPC: "veth: the other end sends by more queues than this one has; ethtool -L {} rx N",
+    errno.ERANGE: "veth: the MTU of the other end is too long",
+}
+"""Why a driver refuses."""
 FINAL = (errno.EBUSY, errno.EEXIST, errno.ENODEV, errno.EPERM)
 """Errors after which SKB mode would not do either."""
 
@@ -63,7 +69,8 @@ class XdpProgram:
             except OSError as error:
                 if error.errno in FINAL:
                     raise
-                self.why = os.strerror(error.errno or 0)
+                number = error.errno or 0
+                self.why = REASONS.get(number, os.strerror(number)).format(self._interface)
                 self._link(program, native=False)
                 self.native = False
 
@@ -97,8 +104,9 @@ class XdpProgram:
     def _kept(self, made: int, what: str, *, attaching: bool = False) -> int:
         """A new descriptor, to be closed with the others."""
         if made < 0:
-            text = ADVICE.get(-made) if not (attaching and made == -errno.EINVAL) else None
-            text = text or f"{what}: {os.strerror(-made)}"
+            text = f"{what}: {os.strerror(-made)}; {NEEDED}"
+            if not (attaching and made == -errno.EINVAL):  # may be anything
+                text = ADVICE.get(-made, text)
             raise OSError(-made, text.format(self._interface))
         self._fds.append(made)
         return made
