@@ -60,7 +60,7 @@ def attached(program, index, kind, flags=0):
 
 
 def tags_beside(index, vid, ethertype=0x8100):
-    """What leaves by an interface gets a VLAN tag, and leaves it to the hardware to put it into the frame."""
+    """What leaves by an interface gets a VLAN tag beside it, for the hardware to put into the frame."""
     push = move(R2, int.from_bytes(ethertype.to_bytes(2, "big"), "little")), move(R3, vid)
     return attached(load(SCHED_CLS, *push, call(VLAN_PUSH), move(R0, 0), EXIT), index, TCX_EGRESS)
 

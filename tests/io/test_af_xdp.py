@@ -202,11 +202,11 @@ def test_any_vector_goes_round_the_rings(pair, vector):
         assert o.free() == tx.SLOTS
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_frames_of_all_kinds_stay_in_order(pair, seed):
+@pytest.mark.parametrize(("seed", "mode"), [(0, "ring"), (1, "ring"), (2, "ring"), (3, "xdp")])
+def test_frames_of_all_kinds_stay_in_order(pair, seed, mode):
     """Short, long, with a checksum to complete, super-frames: one after the other, at random."""
     dice = random.Random(seed)
-    with out(pair) as o:
+    with out(pair, mode=mode) as o:
         sent, kinds = [], Counter()
         while len(sent) < 1500:
             kind = dice.choice(("short", "short", "partial", "super", "long"))
@@ -426,6 +426,71 @@ def test_an_interface_that_is_back_is_sent_to_by_af_xdp_again(pair, idle):
         assert o.port.peer().endswith(PASSED)
         assert o.counts()["xdp"] == (20 if idle else 40)
         assert o.free() == tx.SLOTS
+
+
+def left_to_the_driver(o):
+    """As if it sent without copies. Returns the ring's flags: 1, it is to be called."""
+    o.xdp[tx.ZERO_COPY] = 1
+    flags = ctypes.c_uint32.from_address(int(o.xdp[tx.WAKE]))
+    assert flags.value == tx.NEED_WAKEUP
+    return flags
+
+
+def test_without_copies_frames_wait_for_the_driver(pair):
+    """It is called only where it asks for that; what finds no slot is dropped, and not sent otherwise."""
+    with out(pair) as o:
+        flags, asked = left_to_the_driver(o), Send(o, iter([]))
+        flags.value = 0
+        for start in range(0, 1280, 256):
+            o.send(*(numbered(60, n) for n in range(start, start + 256)))
+            o.rounds()
+        assert asked.calls == 0
+        assert o.counts() == {"bytes": 1024 * 60, "xdp": 1024, "ring-full": 256}
+        assert o.free() == 0
+        flags.value = tx.NEED_WAKEUP
+        o.send(numbered(70))  # finds no slot either, but the driver is called
+        o.rounds()
+        assert asked.calls == 1
+        assert [o.far.recv(2000) for _ in range(1024)] == [numbered(60, n) for n in range(1024)]
+        for n in range(3):  # frames that are in the ring, and others
+            o.send(*(numbered(60, n) for n in range(40)), *[udp_frame(20)] * 2)
+            o.send(*[udp_frame(20)] * 3, offload=PARTIAL)
+            o.rounds()
+            assert [o.far.recv(2000)[12:14] for _ in range(45)] == [b"\x88\xb5"] * 40 + [
+                b"\x08\x00"
+            ] * 5
+        o.send(numbered(60))
+        o.rounds()
+        assert o.counts() == {
+            "bytes": 1024 * 60 + 3 * (40 * 60 + 5 * len(udp_frame(20))) + 60,
+            "xdp": 1024 + 3 * 42 + 1,
+            "ring-full": 257,
+        }
+        assert o.far.recv(2000) == numbered(60)
+
+
+@pytest.mark.parametrize("error", [AGAIN, BUSY, NO_BUFFERS, NETDOWN])
+def test_without_copies_the_driver_may_come_to_it_later(pair, error):
+    with out(pair) as o:
+        left_to_the_driver(o)
+        asked = Send(o, iter([error] * 2))
+        for start in range(0, 30, 10):
+            o.send(*(numbered(60, n) for n in range(start, start + 10)))
+            o.rounds()
+        assert asked.calls == 3
+        assert [o.far.recv(2000) for _ in range(30)] == [numbered(60, n) for n in range(30)]
+        assert o.counts() == {"bytes": 1800, "xdp": 30}
+
+
+def test_without_copies_an_interface_that_is_gone(pair):
+    with out(pair) as o:
+        left_to_the_driver(o)
+        pair[0].run("ip", "link", "delete", "dev", "out")
+        for _ in range(2):
+            o.send(*(numbered(60, n) for n in range(10)))
+            o.rounds()
+        assert o.counts() == {"bytes": 600, "xdp": 10, "link-down": 10}
+        assert o.port.peer().endswith("; not by AF_XDP: the interface was gone")
 
 
 def sends_by_packet_socket(pair, why, **options):

@@ -82,7 +82,7 @@ def test_no_such_queue_or_interface(place):
 
 def test_what_cannot_be_made_leaves_nothing(place, monkeypatch):
     before = open_fds()
-    with pytest.raises(Refused, match="^memory: Invalid argument"):
+    with pytest.raises(Refused, match=r"^memory: Invalid argument"):
         XdpSocket(receive=64, slot=1000)
     monkeypatch.setattr(xsk, "AF_XDP", 200)
     with pytest.raises(Refused, match=r"^the kernel has no AF_XDP \(CONFIG_XDP_SOCKETS\)"):

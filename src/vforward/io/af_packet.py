@@ -264,14 +264,15 @@ class AfPacketPort(Port):
             fds, self._fds = self._fds, []
             where, self._ring[rx.RING] = int(self._ring[rx.RING]), 0
             if where:
-                slots, size = self.slots
-                shim.lib.vf_munmap(where, slots * size)
+                shim.lib.vf_munmap(where, int(self._ring[rx.SLOTS]) * int(self._ring[rx.SLOT]))
             for fd in fds:
                 os.close(fd)
 
     @property
     def slots(self) -> tuple[int, int]:
-        """The receive ring's slots: how many, and bytes of each."""
+        """The receive ring's slots: how many, and bytes of each. By AF_XDP: of each queue."""
+        if self._receiver is not None:
+            return self._receiver.slots
         return int(self._ring[rx.SLOTS]), int(self._ring[rx.SLOT])
 
     def _where(self) -> str:

@@ -62,6 +62,11 @@ class XdpReceiver:
         """Whether frames come in."""
         return bool(self._sockets)
 
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Of each queue how many, and bytes of each; none while this is closed."""
+        return (self._sockets[0].slots, self._sockets[0].slot) if self._sockets else (0, 0)
+
     def descriptors(self) -> list[int]:
         """What the worker sleeps on: the same as long as this is open, whatever sockets there are."""
         return [] if self._epoll is None else [self._epoll.fileno()]
@@ -79,6 +84,8 @@ class XdpReceiver:
             if isinstance(error, OSError):
                 raise Refused(error.strerror or str(error)) from error
             raise
+        if self._program is not None and not self._program.native:
+            log.warning("af_packet port on interface %r: %s", interface, self.says())
         if self._sender is not None:
             self._sender.share(self._sockets[0], interface, index, mtu)
 
