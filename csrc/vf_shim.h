@@ -3,7 +3,7 @@
  * The system calls that vforward makes, callable by address from compiled Numba code.
  *
  * Every function does one system call's worth of work and returns a result >= 0 or -errno;
- * none looks into a packet. All integers are 64 bits wide, so that a caller which only has an
+ * none looks into a packet (the XDP program of vf_bpf.c does). All integers are 64 bits wide, so that a caller which only has an
  * address needs no C types. This header is the single truth: build_ffi.py gives cffi the lines
  * between the two markers, so they hold plain declarations and no preprocessor directives.
  */

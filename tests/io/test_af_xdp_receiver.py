@@ -50,6 +50,7 @@ NEAR_MAC, FAR_MAC = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x0b"
 NATIVE = "receives by AF_XDP, copied, 1 queue of 16384 slots, native XDP"
 PASSED = "complete frames of one buffer go out by AF_XDP, others by packet socket"
 SOON_S = 20
+UDP_SEGMENT = 103
 
 
 class NoEdges(Labels):
@@ -415,6 +416,22 @@ def test_a_full_queue_does_not_keep_others_out():
         assert words[:2, rx.FRAMES].sum() == 256
 
 
+def test_queues_that_come_later_get_sockets():
+    with queues(1, 1) as pair, opened(pair) as k:
+        f, b = pair
+        f.run("ethtool", "-L", "near", "rx", "2")
+        b.run("ethtool", "-L", "eth0", "tx", "2")
+        with f.inside():
+            k.port.statistics()
+        assert "copied, 2 queues of 8192 slots" in k.port.peer()
+        with raw(b) as far:
+            for port in range(64):
+                far.send(PLAIN + udp_frame(20, 0, port))
+            assert len(k.take(64)) == 64
+        words = k.tables["queues"].reshape(-1, rx.QUEUE_WORDS)
+        assert words[:2, rx.FRAMES].all()
+
+
 def test_more_queues_than_are_taken(monkeypatch):
     monkeypatch.setattr(rx, "QUEUES_MAX", 1)
     with queues(2, 2) as pair:
@@ -436,6 +453,29 @@ def test_in_skb_mode_where_the_driver_refuses(caplog):
         k.rounds()
         assert [far.recv(2000)[10:] for _ in range(200)] == [numbered(60, n) for n in range(200)]
         assert k.counts("tx")["xdp"] == 200
+
+
+def test_in_skb_mode_super_frames_are_lost():
+    """And counted, if they are longer than a slot; shorter ones are one frame. Natively veth has them
+    cut before.
+    """
+    for send, mode in ((1, "native XDP"), (2, "SKB mode")):
+        with queues(1, send) as pair, opened(pair) as k:
+            assert mode in k.port.peer()
+            _, b = pair
+            b.address("eth0", "10.0.0.2/24")
+            neighbor = ("10.0.0.1", "lladdr", "02:00:00:00:00:0b", "dev", "eth0")
+            b.run("ip", "neighbor", "add", *neighbor)
+            with b.inside():
+                far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            with far:
+                far.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+                far.sendto(bytes(10_000), ("10.0.0.1", 9))
+                far.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 500)
+                far.sendto(bytes(1000), ("10.0.0.1", 9))
+            came = [1000] * 10 + [500] * 2 if send == 1 else [1000]
+            assert [len(frame) - 42 for frame in k.take(len(came))] == came
+            assert k.port.statistics()["kernel-too-long"] == send - 1
 
 
 def refused(pair, text, **options):

@@ -156,15 +156,18 @@ class AfPacketPort(Port):
         """
         with self._lock:
             if len(self._fds) == 2:
-                words = np.zeros(2, np.uint64)
-                shim.lib.vf_packet_statistics(self._fds[0], shim.pointer(words))
-                self._ring_full += int(words[1])
+                self._count()
                 life.take_error(self._fds[0])
                 self._look_after()
             if self._receiver is not None:
                 return self._receiver.statistics()
             where = "ring" if self._raw is None else "queue"
             return {f"kernel-{where}-full": self._ring_full}
+
+    def _count(self) -> None:
+        words = np.zeros(2, np.uint64)
+        shim.lib.vf_packet_statistics(self._fds[0], shim.pointer(words))
+        self._ring_full += int(words[1])
 
     def peer(self) -> str:
         """By what frames come in and go out, and why; or that the interface is gone."""
@@ -180,7 +183,7 @@ class AfPacketPort(Port):
     def _look_after(self) -> None:
         """Take an interface again that is back, and do for it what could not be done yet."""
         bound = life.is_bound(self._fds[0])
-        if not bound and self._receiver is not None:
+        if self._receiver is not None and not (bound and self._receiver.is_whole):
             self._receiver.give_up(self._quiesce)
         attached = bound or self._bind_again()
         if attached != self._attached:
@@ -248,7 +251,9 @@ class AfPacketPort(Port):
         self._own_stack.mute()
 
     def close(self) -> None:
-        self.statistics()
+        with self._lock:
+            if len(self._fds) == 2:
+                self._count()
         if self._own_stack is not None:
             self._own_stack.close()
         if self._receiver is not None:

@@ -52,7 +52,8 @@ class XdpReceiver:
         self._epoll: select.epoll | None = None
         self._sockets: list[XdpSocket] = []
         self._program: XdpProgram | None = None
-        self._ethtool: Ethtool | None = None  # where VLAN tags are not taken off, which were before
+        self._ethtool: Ethtool | None = None
+        self._tags_left = False  # which the driver took off before
         self._lost = np.zeros(2, np.int64)  # of sockets that were closed
         self._why = "it is not open"
         self._message = np.zeros(1, linux.MMSGHDR)
@@ -61,6 +62,15 @@ class XdpReceiver:
     def is_open(self) -> bool:
         """Whether frames come in."""
         return bool(self._sockets)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each queue of the interface has its socket: there may be more, or less, by now."""
+        if self._ethtool is None:
+            return True
+        with contextlib.suppress(OSError):  # it was deleted
+            return self._ethtool.channels()[0] in (0, len(self._sockets))
+        return True
 
     @property
     def slots(self) -> tuple[int, int]:
@@ -125,7 +135,12 @@ class XdpReceiver:
         sockets, self._sockets = self._sockets, []
         for each in sockets:
             each.close()
-        self._give_back_tags()
+        ethtool, self._ethtool = self._ethtool, None
+        if ethtool is not None:
+            with contextlib.closing(ethtool), contextlib.suppress(OSError):  # it was deleted
+                if self._tags_left:
+                    ethtool.set_tags_taken(True)
+        self._tags_left = False
 
     def statistics(self) -> dict[str, int]:
         """Frames that the kernel dropped: no slot was free; or longer than a slot."""
@@ -157,10 +172,14 @@ class XdpReceiver:
         slots = max(SLOTS_MIN, _power_of_two((self._ring_mib << 20) // (queues * slot)))
         if self._epoll is None:
             self._epoll = select.epoll()
+        self._ethtool = Ethtool(interface)
         self._program = program = XdpProgram(interface, index, queues)
         program.attach()
-        if not program.tags:
-            self._leave_tags(interface)
+        if not program.tags:  # those that are not in the frame would be lost
+            with contextlib.suppress(
+                OSError
+            ):  # the driver does not take them off, or cannot leave them
+                self._tags_left = self._ethtool.set_tags_taken(False)
         for queue in range(queues):
             sends = queue == 0 and self._sender is not None
             made = XdpSocket(send=sends, receive=slots, slot=slot)
@@ -192,21 +211,6 @@ class XdpReceiver:
             empty = min(told[xsk.RX_FILL_EMPTY], told[xsk.RX_DROPPED])
             lost += told[xsk.RX_RING_FULL] + empty, told[xsk.RX_DROPPED] - empty
         return lost
-
-    def _leave_tags(self, interface: str) -> None:
-        """Have the driver leave VLAN tags where they are, since they would be lost."""
-        ethtool = Ethtool(interface)
-        with contextlib.suppress(OSError):  # it does not take them off, or cannot leave them
-            if ethtool.set_tags_taken(False):
-                self._ethtool = ethtool
-                return
-        ethtool.close()
-
-    def _give_back_tags(self) -> None:
-        ethtool, self._ethtool = self._ethtool, None
-        if ethtool is not None:
-            with contextlib.closing(ethtool), contextlib.suppress(OSError):  # it was deleted
-                ethtool.set_tags_taken(True)
 
 
 def _power_of_two(most: int) -> int:

@@ -26,7 +26,6 @@ import numpy as np
 from vforward.jit.be import load16, load32
 from vforward.jit.kernel import i64, inline, kernel
 from vforward.layout import BUF_STRIDE, CSUM_PARTIAL
-from vforward.memory.buffer import packet_bytes
 from vforward.packet import ethernet, ip4, ip6
 from vforward.packet.checksum import fold, sum_bytes
 from vforward.packet.flow_hash import SCTP, TCP, UDP
@@ -92,7 +91,7 @@ def notice(data: Any, meta: Any, row: Any) -> bool:
     if protocol != TCP and protocol != UDP and protocol != SCTP:
         return False
     least = TCP_CHECKSUM + 2 if protocol == TCP else (12 if protocol == SCTP else LEAST)
-    if l4 + least > end or last != off + packet_bytes(meta, row) or l4 + least > last:
+    if l4 + least > end or l4 + least > last or last != end + i64(meta[row].rest):
         return False
     field = _field(data, row, protocol, l4, last - l4, total)
     if field < 0:
