@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from vforward.jit.be import load16, load32
-from vforward.jit.kernel import i64, inline, kernel
+from vforward.jit.kernel import i64, inline
 from vforward.layout import BUF_STRIDE, CSUM_PARTIAL
 from vforward.packet import ethernet, ip4, ip6
 from vforward.packet.checksum import fold, sum_bytes
@@ -74,7 +74,7 @@ def _field(data: Any, row: Any, protocol: Any, l4: Any, length: Any, total: Any)
     return field if right else i64(-1)
 
 
-@kernel
+@inline
 def notice(data: Any, meta: Any, row: Any) -> bool:
     """Set CSUM_PARTIAL, csum_start and csum_off of a received frame if it needs that; whether it did.
 
