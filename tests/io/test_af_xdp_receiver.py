@@ -675,16 +675,50 @@ def test_gone_and_back_before_anybody_looks(pair):
             assert far.recv(2000)[10:] == numbered(60, 6)
 
 
-def test_back_but_taken_by_another_program(pair):
+@contextlib.contextmanager
+def taken_by_a_socket(index):
+    other = XdpSocket(receive=64)
+    other.bind(index)
+    yield
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("taken", "why"),
+    [
+        (bpf.xdp, "another XDP program is on the interface"),
+        (taken_by_a_socket, "another program has an AF_XDP socket on the interface"),
+    ],
+)
+def test_back_but_taken_by_another_program(pair, caplog, taken, why):
+    """That is told once, however often it is tried."""
     f, b = pair
-    with opened(pair) as k, contextlib.ExitStack() as stack:
+    with opened(pair) as k:
         f.run("ip", "link", "delete", "dev", "near")
         veth(f, "near", b, "eth0")
         with f.inside():
-            with bpf.xdp(socket.if_nametoindex("near")):
-                k.port.statistics()
-                assert k.port.peer().startswith("receives nothing: another XDP program is on")
-                stack.enter_context(raw(b))
+            with taken(socket.if_nametoindex("near")):
+                for _ in range(3):
+                    k.port.statistics()
+                    assert k.port.peer().startswith(f"receives nothing: {why}")
+            assert caplog.text.count(why) == 1
+            k.port.statistics()
+        assert k.port.peer().startswith(NATIVE)
+        with raw(b) as far:
+            far.send(PLAIN + numbered(60))
+            assert k.take(1) == [numbered(60)]
+
+
+def test_back_where_the_port_is_not(pair):
+    f, b = pair
+    with opened(pair) as k:
+        f.run("ip", "link", "delete", "dev", "near")
+        veth(f, "near", b, "eth0")
+        k.port.statistics()
+        assert k.port.peer().startswith(
+            "receives nothing: the interface is back, but in a namespace"
+        )
+        with f.inside():
             k.port.statistics()
         assert k.port.peer().startswith(NATIVE)
 

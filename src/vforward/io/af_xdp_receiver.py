@@ -101,14 +101,15 @@ class XdpReceiver:
 
     def open_again(self, interface: str, number: int) -> None:
         """As open, for an interface that is back; what refuses it, says tells."""
+        before = self._why
         try:
             with contextlib.closing(RtNetlink()) as netlink:
                 link = netlink.link(interface)
             self.open(interface, link.index, link.mtu, number)
         except (OSError, Refused) as why:
-            if str(why) != self._why:
-                log.warning("af_packet port on interface %r: receives nothing: %s", interface, why)
             self._why = str(why)
+            if self._why != before:  # it is asked again and again
+                log.warning("af_packet port on interface %r: receives nothing: %s", interface, why)
 
     def close(self) -> None:
         """Close all, when no worker uses it. Harmless when repeated."""
@@ -127,7 +128,7 @@ class XdpReceiver:
             self._program = None
         self._lost += self._losses()
         if self._sockets:
-            self._why = "the interface was gone, and this namespace is not where it is back"
+            self._why = "the interface is back, but in a namespace that cannot be entered"
             while not quiesce():
                 log.warning("AF_XDP: the worker does not come to a quiet point")
         if self._sender is not None:
