@@ -356,6 +356,22 @@ def test_a_vlan_tag_beside_the_frame_is_put_into_it(pair, ethertype):
         assert k.take(3) == [*wanted, numbered(60)]
 
 
+def test_in_skb_mode_a_tag_beside_the_frame_is_lost_unless_the_other_end_puts_it_in():
+    frame = numbered(60)
+    with (
+        queues(1, 2) as pair,
+        opened(pair) as k,
+        raw(pair[1]) as far,
+        pair[1].inside(),
+        bpf.tags_beside(socket.if_nametoindex("eth0"), 42),
+    ):
+        far.send(PLAIN + frame)
+        assert k.take(1) == [frame]
+        pair[1].run("ethtool", "-K", "eth0", "txvlan", "off")
+        far.send(PLAIN + frame)
+        assert k.take(1) == [frame[:12] + b"\x81\x00\x00\x2a" + frame[12:]]
+
+
 def test_where_tags_cannot_be_asked_for_the_driver_leaves_them(pair, monkeypatch):
     """As long as the port is open."""
     f, _ = pair
@@ -442,7 +458,8 @@ def test_in_skb_mode_where_the_driver_refuses(caplog):
     """A veth does when the other end sends by more queues than it receives by."""
     with queues(1, 2) as pair, opened(pair) as k, raw(pair[1]) as far:
         said = k.port.peer()
-        assert "in SKB mode, where super-frames are lost (native XDP: veth: the other end " in said
+        assert "in SKB mode, where super-frames, and VLAN tags beside frames, are lost (" in said
+        assert "(native XDP: veth: the other end sends by more queues than this one has" in said
         assert "ethtool -L near rx N)" in said
         assert "in SKB mode" in caplog.text
         assert on_interface(pair[0]) == "xdpgeneric"

@@ -157,7 +157,8 @@ class XdpReceiver:
         how = "without copies" if sockets[0].zero_copy else "copied"
         text = f"receives by AF_XDP, {how}, {n} queue{'s' if n > 1 else ''} of {slots} slots"
         if not program.native:
-            return f"{text}, in SKB mode, where super-frames are lost (native XDP: {program.why})"
+            lost = "super-frames, and VLAN tags beside frames, are lost"
+            return f"{text}, in SKB mode, where {lost} (native XDP: {program.why})"
         return f"{text}, native XDP" + ("" if program.tags else ", VLAN tags only if in the frame")
 
     def _open(self, interface: str, index: int, mtu: int) -> None:
@@ -176,10 +177,8 @@ class XdpReceiver:
         self._ethtool = Ethtool(interface)
         self._program = program = XdpProgram(interface, index, queues)
         program.attach()
-        if not program.tags:  # those that are not in the frame would be lost
-            with contextlib.suppress(
-                OSError
-            ):  # the driver does not take them off, or cannot leave them
+        if not program.tags:  # those that the driver takes off would be lost; it may have to
+            with contextlib.suppress(OSError):
                 self._tags_left = self._ethtool.set_tags_taken(False)
         for queue in range(queues):
             sends = queue == 0 and self._sender is not None
