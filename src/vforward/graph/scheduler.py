@@ -8,7 +8,8 @@ When all took the same edge and the next node's frame is empty, the two nodes sw
 is copied; otherwise rows are sorted by edge, without branches on the data.
 
 A frame has room for all that a round can bring: a vector from each input, what the queues hold, and
-what nodes may make besides (graph.emit).
+what nodes may make besides (graph.emit). What a node puts off, since there was no room left for what it
+makes of it, stays in its frame until all that is behind it has run: then there is all the room again.
 A queue is bounded; what it does not take goes to the last node, which drops it (stats[FULL]).
 
 Clocks: one reading of the cycle counter per call, after its packets are handed on. So a node's
@@ -59,7 +60,9 @@ class Plan(NamedTuple):
     control: NDArray[np.uint64]
     nodes: NDArray[Any]  # NODE[n]
     following: NDArray[np.uint16]  # [n * 256] edge -> node
-    pending: NDArray[np.uint64]  # bit set of nodes with rows waiting; then that of the next round
+    pending: NDArray[
+        np.uint64
+    ]  # bit sets: nodes with rows waiting, those of the next round, put off
     edges: NDArray[np.uint64]  # [VECTOR_MAX / 8] the edges that a kernel gives, as bytes
     sorting: NDArray[np.uint32]  # [4 * VECTOR_MAX] room to sort in, and for emitted rows
     stats: NDArray[np.uint64]  # [n * STATS]
@@ -239,6 +242,20 @@ def _hand_on_emitted(g: Any, node: int) -> None:
 
 
 @kernel
+def _hand_on_made(g: Any, node: int, frame: int, n: int, whole: bool) -> Any:
+    """Hand on what a call has done that emitted rows, or put some off. Returns how many it has not."""
+    done = n - i64(g.emitted[emit.PUT_OFF])
+    g.emitted[emit.PUT_OFF] = u64(0)
+    if done > 0:
+        if g.control[c.TRACING]:
+            _record(g, node, view(frame, done, np.uint32))
+        _hand_on(g, node, frame, done, whole and done == n)
+    if g.emitted[emit.EMITTED]:
+        _hand_on_emitted(g, node)
+    return done
+
+
+@kernel
 def _begin_trace(g: Any, rows: Any) -> None:
     """Mark packets that have just come in, as many as are wanted."""
     asked = i64(g.control[c.TRACE_WANTED])  # once: others write it
@@ -277,8 +294,41 @@ def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
 
 
 @inline
+def _call(g: Any, node: int, frame: int, n: int, whole: bool) -> Any:
+    """Call the node with the n rows at frame, and hand on what it is done with: how many that is."""
+    call4(g.nodes[node].entry, g.nodes[node].block, frame, n, address(g.edges))
+    if g.emitted[emit.EMITTED] | g.emitted[emit.PUT_OFF]:
+        return _hand_on_made(g, node, frame, n, whole)
+    if g.control[c.TRACING]:
+        _record(g, node, view(frame, n, np.uint32))
+    _hand_on(g, node, frame, n, whole)
+    return i64(n)
+
+
+@kernel
+def _put_off(g: Any, node: int, rows: int, n: int) -> None:
+    """Leave n rows, the last of a node's frame, for later."""
+    frame, left = view(g.nodes[node].frame, n, np.uint32), view(rows, n, np.uint32)
+    for i in range(n):
+        frame[i] = left[i]
+    g.nodes[node].waiting = n
+    g.pending[2 * (g.pending.size // 3) + (node >> 6)] |= u64(1) << u64(node & 63)
+
+
+@inline
+def _note(g: Any, node: int, calls: int, packets: int, start: Any) -> Any:
+    """Count a node's calls. Returns the clock."""
+    end = cycles()
+    at = node * c.STATS
+    g.stats[at + c.CALLS] += u64(calls)
+    g.stats[at + c.PACKETS] += u64(packets)
+    g.stats[at + c.CLOCKS] += end - start
+    return end
+
+
+@inline
 def _run_node(g: Any, node: int, vector: int, start: Any) -> Any:
-    """Call the node until its frame is empty. Returns the clock."""
+    """Call the node until its frame is empty, or it puts off the rest. Returns the clock."""
     frame = g.nodes[node].frame
     total = g.nodes[node].waiting
     g.nodes[node].waiting = 0
@@ -286,38 +336,63 @@ def _run_node(g: Any, node: int, vector: int, start: Any) -> Any:
     calls = 0
     while done < total:
         n = min(vector, total - done)
-        rows = frame + 4 * done
-        call4(g.nodes[node].entry, g.nodes[node].block, rows, n, address(g.edges))
-        if g.control[c.TRACING]:
-            _record(g, node, view(rows, n, np.uint32))
-        _hand_on(g, node, rows, n, n == total)
-        if g.emitted[emit.EMITTED]:
-            _hand_on_emitted(g, node)
-        done += n
+        taken = _call(g, node, frame + 4 * done, n, n == total)
+        done += taken
         calls += 1
-    end = cycles()
-    at = node * c.STATS
-    g.stats[at + c.CALLS] += u64(calls)
-    g.stats[at + c.PACKETS] += u64(total)
-    g.stats[at + c.CLOCKS] += end - start
-    return end
+        if taken < n:
+            _put_off(g, node, frame + 4 * done, total - done)
+            break
+    return _note(g, node, calls, done, start)
+
+
+@kernel
+def _run_put_off(g: Any, vector: int, start: Any) -> Any:
+    """Call the last of the nodes that put rows off once more, with a vector of them and all the room.
+
+    The last: what it leads to is empty. A vector: so no frame gets more than that, and what is emitted.
+    Returns the clock, or start itself where there is no such node.
+    """
+    words = g.pending.size // 3
+    node = -1
+    for word in range(words):
+        bits = g.pending[2 * words + word]
+        while bits:
+            node = 64 * word + ctz(bits)
+            bits &= bits - u64(1)
+    if node < 0:
+        return start
+    g.pending[2 * words + (node >> 6)] &= ~(u64(1) << u64(node & 63))
+    g.emitted[emit.LEFT] = u64(emit.EMIT_ROOM)
+    frame, total = g.nodes[node].frame, g.nodes[node].waiting
+    g.nodes[node].waiting = 0
+    done = _call(g, node, frame, min(vector, total), False)
+    if done < total:
+        _put_off(g, node, frame + 4 * done, total - done)
+    return _note(g, node, 1, done, start)
 
 
 @inline
 def run_pending(g: Any, vector: int, start: Any) -> Any:
-    """Run nodes until nothing is pending. Returns the clock."""
-    for word in range(g.pending.size >> 1):
-        while g.pending[word]:
-            node = word * 64 + ctz(g.pending[word])
-            g.pending[word] &= g.pending[word] - u64(1)
-            start = _run_node(g, node, vector, start)
-    return start
+    """Run nodes until nothing is pending, nor put off. Returns the clock."""
+    words = g.pending.size // 3
+    while True:
+        for word in range(words):
+            while g.pending[word]:
+                node = word * 64 + ctz(g.pending[word])
+                g.pending[word] &= g.pending[word] - u64(1)
+                start = _run_node(g, node, vector, start)
+        left = u64(0)
+        for word in range(words):
+            left |= g.pending[2 * words + word]
+        if left == u64(0):
+            return start
+        start = _run_put_off(g, vector, start)
 
 
 @inline
 def _take_up_queues(g: Any) -> int:
     """Make pending what queues were given in the last round. Returns how many rows."""
-    words = g.pending.size >> 1
+    words = g.pending.size // 3
     rows = 0
     for word in range(words):
         held = g.pending[words + word]
