@@ -278,6 +278,8 @@ def check_walk(
         row = int(done.rows[i])
         if to == "dropped":
             dropped[name, int(done.pool.meta[row]["reason"])] += 1
+        if (name, to) == ("ip4-fragment", "sent") and i not in done.more:
+            name = "ip4-rewrite"  # went by there behind one that was cut, and was not
         got = _outcome(done.pool, row, name, to)
         behind = (_frame(done.pool, row) for row in done.more.get(i, ()))
         got = replace(got, more=tuple(behind))

@@ -150,15 +150,15 @@ def _fragment(
     header = (i64(data[row, l3]) & 15) * 4
     payload = packet_bytes(meta, row) - link - header
     word = load16(data, row, l3 + ip4.FRAGMENT)
-    if mtu < header + 8:
-        return i64(Count.MTU_TOO_SMALL)
-    if ((word & ip4.OFFSET_MASK) << 3) + payload > LONGEST:
-        return i64(Count.BEYOND_65535)
     if emit.room(emitted) == 0:
         return i64(LATER)
     if payload <= mtu - header:
         emit.emit(emitted, row, arcs.begin(meta, row, features[meta[row].tx_port]))
         return i64(NONE)
+    if mtu < header + 8:
+        return i64(Count.MTU_TOO_SMALL)
+    if ((word & ip4.OFFSET_MASK) << 3) + payload > LONGEST:
+        return i64(Count.BEYOND_65535)
     first = (mtu - header) & ~7
     kept = _copy_options(data, row, l3, i64(NIL), 0)
     room = mtu - ip4.HEADER - kept
