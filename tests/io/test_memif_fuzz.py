@@ -28,7 +28,7 @@ from vforward.rings import guest_memory
 from vforward.rings import memif_ring as ring
 from vforward.testing.run_node import heap_pool
 
-CASES = cases(60_000)
+CASES = cases(1_000_000)  # a second or two
 SLOTS = 8
 REGION, OTHER = 1 << 17, 4096
 RING = 128 + 16 * SLOTS
