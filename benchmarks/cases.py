@@ -12,6 +12,7 @@ from benchmarks import (
     acl_peers,
     dpdk_cases,
     fib_cases,
+    fig79_cases,
     graph_cases,
     l2_cases,
     memory_cases,
@@ -23,6 +24,7 @@ from benchmarks import (
     ring_cases,
     session_cases,
     start_cases,
+    table71_cases,
     table_cases,
     veth_cases,
     vhost_cases,
@@ -31,6 +33,37 @@ from benchmarks import (
 )
 from benchmarks.session import Session
 
+TSC = "time stamp counter"
+WALL = "CLOCK_MONOTONIC"
+
+
+class Load(NamedTuple):
+    """What the packets of a case are like, and the clock that it goes by: stands in each of its rows.
+
+    touches: what is touched of each packet. bytes: on the wire, frame check sequence included.
+    """
+
+    touches: str
+    bytes: int | str
+    flows: int | str
+    clock: str = TSC
+
+
+HEADERS = Load("whole packet written, headers read and changed", 64, "a random destination each")
+SESSIONS = Load("whole packet written, headers read and changed", 64, "random, as many as sessions")
+BRIDGED = Load("whole packet written, header read", 64, "random pairs of stations")
+NOTHING = Load("nothing", "-", "-")
+NUMBERS = Load("pointers", 8, "-")
+KEYS = Load("header fields, no packet", "-", "65536 different")
+CONTROL = Load("no packets", "-", "-", WALL)
+STARTS = Load("whole packet", 64, 1, WALL)
+WIRES = Load("whole packet, copied by the kernel", 64, 256, WALL)
+STREAM = Load("whole packet, copied by the kernel", "64 KB, or 1518 without offloads", 1, WALL)
+GUEST = Load("whole packet, copied once each way", 64, "1; echo: 1024", WALL)
+COPIED = Load("whole packet written and read", 64, 1, WALL)
+WOKEN = Load("8 bytes of each packet", 64, 1)
+PINGS = Load("whole packet", 98, 1, WALL)
+
 
 class Case(NamedTuple):
     """What `vforward bench` can be asked for."""
@@ -38,61 +71,90 @@ class Case(NamedTuple):
     name: str
     help: str
     rows: Callable[[Session], Iterator[dict[str, Any]]]
+    load: Load = HEADERS
+
+    def run(self, session: Session) -> Iterator[dict[str, Any]]:
+        """The rows, with what they are of."""
+        for row in self.rows(session):
+            yield {**self.load._asdict(), **row}
 
 
 CASES = {
     case.name: case
     for case in (
+        Case("fig79", "scalar against vector: sizes, tables, prefetch", fig79_cases.fig79),
+        Case("table71", "the book's cycles per packet, and ours", table71_cases.table71),
         Case("ip4-path", "the IPv4 path, 256 per vector, 16 routes", graph_cases.ip4_path),
         Case("ip4-path-512k", "the same with 512 000 /24 routes", graph_cases.ip4_path_512k),
-        Case("l2-path", "the bridge's path, 256 per vector, 1 000 MACs", l2_cases.l2_path),
-        Case("l2-path-1m", "the same with 1 000 000 MACs at random", l2_cases.l2_path_1m),
+        Case("l2-path", "the bridge's path, 256 per vector, 1 000 MACs", l2_cases.l2_path, BRIDGED),
+        Case("l2-path-1m", "the same with 1 000 000 MACs at random", l2_cases.l2_path_1m, BRIDGED),
         Case("ip4-path-bgp", "the same with 1 M routes as in the Internet", fib_cases.ip4_path_bgp),
         Case("ip6-path-200k", "the IPv6 path with 200 000 such routes", fib_cases.ip6_path_200k),
-        Case("dispatch", "the scheduler's own cost for a node", graph_cases.dispatch),
+        Case("dispatch", "the scheduler's own cost for a node", graph_cases.dispatch, NOTHING),
         Case("vector-sizes", "ip4-path at 1, 2, 4 ... 256, and a plot", graph_cases.vector_sizes),
         Case("python-baseline", "the same work in Python, by packet", python_case.python_baseline),
-        Case("start-warm", "process start to first forwarded packet", start_cases.start_warm),
-        Case("start-cold", "compile everything, nothing cached", start_cases.start_cold),
-        Case("fib4-lookup", "a route lookup, 512 000 routes", table_cases.fib4_lookup),
-        Case("fib4-churn", "insert and delete under look-ups", fib_cases.fib4_churn),
-        Case("fib4-memory", "memory of 1 M IPv4 routes", fib_cases.fib4_memory),
-        Case("fib4-load", "1 M IPv4 routes from a file", fib_cases.fib4_load),
-        Case("session-1k", "what 1 000 sessions add to a path", session_cases.session_1k),
-        Case("session-100k", "the same of 100 000, at random", session_cases.session_100k),
-        Case("session-1m", "the same of 1 000 000, at random", session_cases.session_1m),
-        Case("nat44-100k", "the same of 100 000, with NAT44", session_cases.nat44_100k),
+        Case(
+            "start-warm", "process start to first forwarded packet", start_cases.start_warm, STARTS
+        ),
+        Case("start-cold", "compile everything, nothing cached", start_cases.start_cold, CONTROL),
+        Case("fib4-lookup", "a route lookup, 512 000 routes", table_cases.fib4_lookup, KEYS),
+        Case("fib4-churn", "insert and delete under look-ups", fib_cases.fib4_churn, CONTROL),
+        Case("fib4-memory", "memory of 1 M IPv4 routes", fib_cases.fib4_memory, CONTROL),
+        Case("fib4-load", "1 M IPv4 routes from a file", fib_cases.fib4_load, CONTROL),
+        Case("session-1k", "what 1 000 sessions add to a path", session_cases.session_1k, SESSIONS),
+        Case(
+            "session-100k", "the same of 100 000, at random", session_cases.session_100k, SESSIONS
+        ),
+        Case("session-1m", "the same of 1 000 000, at random", session_cases.session_1m, SESSIONS),
+        Case("nat44-100k", "the same of 100 000, with NAT44", session_cases.nat44_100k, SESSIONS),
         Case("session-new", "new sessions per second", session_cases.session_new),
         Case("reassembly-pass", "what whole packets pay", reassembly_cases.reassembly_pass),
         Case("acl-1k", "what 1 000 rules add to a path", acl_path_cases.acl_1k),
         Case("acl-10k", "the same of 10 000", acl_path_cases.acl_10k),
-        Case("memory", "a random cache line, by size of what it is in", memory_cases.memory),
-        Case("nat-translate", "new endpoints for TCP, checksums patched", nat_cases.nat_translate),
-        Case("bridge-peers", "against the Linux bridge, on veth pairs", peer_cases.bridge_peers),
-        Case("router-peers", "against Linux's IPv4 forwarding", peer_cases.router_peers),
-        Case("fib-peers", "our route tables beside DPDK's, if installed", dpdk_cases.fib_peers),
-        Case("acl-lookup", "the first of 10 to 100 000 rules", acl_cases.acl_lookup),
-        Case("acl-attack", "the costliest packets over random ones", acl_cases.acl_attack),
-        Case("acl-build", "time and memory of a compiled rule list", acl_cases.acl_build),
-        Case("acl-peers", "our rule lists beside DPDK's, if installed", acl_peers.acl_peers),
-        Case("netmap-pipe", "frames through a pipe, both ends touch", netmap_cases.netmap_pipe),
-        Case("vale", "frames copied through a VALE switch", netmap_cases.vale),
-        Case("spsc", "our ring of indices beside DPDK's, if installed", ring_cases.spsc),
-        Case("wakeup", "from a packet to a program that slept", wakeup_case.wakeup),
-        Case("vhost-rx", "from a guest, against DPDK's net_vhost", vhost_cases.vhost_rx),
-        Case("vhost-tx", "to a guest, against DPDK's net_vhost", vhost_cases.vhost_tx),
-        Case("vhost-echo", "from it and back to it, MACs swapped", vhost_cases.vhost_echo),
         Case(
-            "virtio-frontend", "our driver beside DPDK's, on net_vhost", virtio_case.virtio_frontend
+            "memory", "a random cache line, by size of what it is in", memory_cases.memory, NOTHING
         ),
-        Case("veth-pps", "through veth, against DPDK's net_af_packet", veth_cases.veth_pps),
-        Case("veth-pps-xdp", "the same against its net_af_xdp", veth_cases.veth_pps_xdp),
-        Case("veth-pps-bridge", "against the Linux bridge", veth_cases.veth_pps_bridge),
-        Case("veth-pps-raw", "without a ring, against one", veth_cases.veth_pps_raw),
-        Case("veth-tcp", "iperf3 through veth, against the bridge", veth_cases.veth_tcp),
-        Case("veth-tcp-off", "the same without any offload", veth_cases.veth_tcp_off),
-        Case("syscalls", "system calls for each packet, veth to veth", veth_cases.syscalls),
-        Case("veth-rtt", "round trip of a ping through veth", veth_cases.veth_rtt),
-        Case("pool", "take a buffer and put it back", table_cases.pool),
+        Case("nat-translate", "new endpoints for TCP, checksums patched", nat_cases.nat_translate),
+        Case(
+            "bridge-peers",
+            "against the Linux bridge, on veth pairs",
+            peer_cases.bridge_peers,
+            WIRES,
+        ),
+        Case("router-peers", "against Linux's IPv4 forwarding", peer_cases.router_peers, WIRES),
+        Case(
+            "fib-peers", "our route tables beside DPDK's, if installed", dpdk_cases.fib_peers, KEYS
+        ),
+        Case("acl-lookup", "the first of 10 to 100 000 rules", acl_cases.acl_lookup, KEYS),
+        Case("acl-attack", "the costliest packets over random ones", acl_cases.acl_attack, KEYS),
+        Case("acl-build", "time and memory of a compiled rule list", acl_cases.acl_build, CONTROL),
+        Case("acl-peers", "our rule lists beside DPDK's, if installed", acl_peers.acl_peers, KEYS),
+        Case(
+            "netmap-pipe",
+            "frames through a pipe, both ends touch",
+            netmap_cases.netmap_pipe,
+            COPIED,
+        ),
+        Case("vale", "frames copied through a VALE switch", netmap_cases.vale, COPIED),
+        Case("spsc", "our ring of indices beside DPDK's, if installed", ring_cases.spsc, NUMBERS),
+        Case("wakeup", "from a packet to a program that slept", wakeup_case.wakeup, WOKEN),
+        Case("vhost-rx", "from a guest, against DPDK's net_vhost", vhost_cases.vhost_rx, GUEST),
+        Case("vhost-tx", "to a guest, against DPDK's net_vhost", vhost_cases.vhost_tx, GUEST),
+        Case("vhost-echo", "from it and back to it, MACs swapped", vhost_cases.vhost_echo, GUEST),
+        Case(
+            "virtio-frontend",
+            "our driver beside DPDK's, on net_vhost",
+            virtio_case.virtio_frontend,
+            GUEST,
+        ),
+        Case("veth-pps", "through veth, against DPDK's net_af_packet", veth_cases.veth_pps, WIRES),
+        Case("veth-pps-xdp", "the same against its net_af_xdp", veth_cases.veth_pps_xdp, WIRES),
+        Case("veth-pps-bridge", "against the Linux bridge", veth_cases.veth_pps_bridge, WIRES),
+        Case("veth-pps-raw", "without a ring, against one", veth_cases.veth_pps_raw, WIRES),
+        Case("veth-tcp", "iperf3 through veth, against the bridge", veth_cases.veth_tcp, STREAM),
+        Case("veth-tcp-off", "the same without any offload", veth_cases.veth_tcp_off, STREAM),
+        Case("syscalls", "system calls for each packet, veth to veth", veth_cases.syscalls, WIRES),
+        Case("veth-rtt", "round trip of a ping through veth", veth_cases.veth_rtt, PINGS),
+        Case("pool", "take a buffer and put it back", table_cases.pool, NUMBERS),
     )
 }

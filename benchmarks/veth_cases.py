@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from benchmarks import veth_lab, xdp_flood
-from benchmarks.harness import missing, repeat, row, whole
+from benchmarks.harness import LEAST, missing, repeat, row, whole
 from benchmarks.peer_cases import BRIDGE, FOREIGN, ROUTER
 from benchmarks.peer_lab import (
     FLOWS,
@@ -47,7 +47,7 @@ from vforward.io import shim
 from vforward.layout import VECTOR_MAX
 from vforward.testing.namespaces import offloads
 
-ROUNDS = 5
+ROUNDS = LEAST
 TRIES = 4
 SHARE = 20
 """A turn takes this part of a case's time: 1 second."""

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows as people read them: the cells of a table, for a terminal, for Markdown and for HTML.
+
+Ratios come first and absolute values second: of a case whose result is a ratio its last row leads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+REMARKS = (
+    "layout", "cpu_s", "knee", "plot", "what", "mebibytes", "least", "ratio", "pages", "book",
+    "offered", "busy_cpus", "foreign_cpus", "kibibytes", "fits", "routes", "protocol",
+)  # fmt: skip
+"""Keys of what some rows have besides, that a table shows."""
+NOTES = ("missing", "note", "text")
+"""Sentences: they stand below the table."""
+COLUMNS = ("case", "value", "unit", "spread", "runs", "vector", "bytes", "flows", "touched")
+
+Section = tuple[str, list[dict[str, Any]]]
+"""A case's name and its rows."""
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row's cells, in the order of COLUMNS."""
+    value = "-" if row["value"] is None else f"{row['value']:g}"
+    return [
+        row["case"], value, row["unit"], f"{row['spread']:.1%}", str(row["runs"]),
+        str(row["vector"] or "-"), str(row.get("bytes", "-")), str(row.get("flows", "-")),
+        str(row.get("touches", row["touched"])),
+    ]  # fmt: skip
+
+
+def remarks(row: dict[str, Any]) -> str:
+    """What is left to say of a row in a cell; doubts first."""
+    found = list(row.get("doubts", ()))
+    found += [f"{name} {value:g}" for name, value in row.get("nodes", {}).items()]
+    found += [f"{name} {value:g} x" for name, value in row.get("ratios", {}).items()]
+    found += [f"{key} {row[key]}" for key in REMARKS if key in row]
+    return ", ".join(found)
+
+
+def notes(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The sentences of rows."""
+    return [f"{row['case']}: {row[key]}" for row in rows for key in NOTES if key in row]
+
+
+def machine(row: dict[str, Any]) -> str:
+    """What the figures hold for."""
+    return (
+        f"{row['cpu']}, {row['tsc_hz'] / 1e9:.3f} GHz TSC, Linux {row['kernel']}, "
+        f"Python {row['python']}, Numba {row['numba']}, llvmlite {row['llvmlite']}, "
+        f"NumPy {row['numpy']}, commit {row['commit']}"
+    )
+
+
+def ratios_first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with ratios before the others, else in their order."""
+    return sorted(rows, key=lambda row: row["unit"] != "x")
+
+
+def write_markdown(path: Path, sections: Sequence[Section], command: str) -> None:
+    """All rows as a Markdown table, with the machine and the command that made them."""
+    rows = [row for _, found in sections for row in ratios_first(found)]
+    lines = [f"`{command}`: {machine(rows[0])}.", ""]
+    lines += [_line(*COLUMNS, "remarks"), _line(*["---"] * (len(COLUMNS) + 1))]
+    lines += [_line(*cells(row), remarks(row)) for row in rows]
+    lines += ["", *(f"- {note}" for note in notes(rows))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _line(*words: str) -> str:
+    return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
