@@ -96,3 +96,21 @@ def bar_label(row: dict[str, Any]) -> str:
     said += [f"{key} {row[key]}" for key in ("vector",) if row[key] > 1]
     said += [str(row[key]) for key in ("layout", "protocol", "family", "kibibytes") if key in row]
     return ", ".join(said)
+
+
+def plot_chain(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Packets per second by length of a chain, a line for each way."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for way in dict.fromkeys(row["way"] for row in rows):
+        found = [row for row in rows if row["way"] == way]
+        label = f"{way}: {found[-1]['copies']:g} copies at {found[-1]['functions']}"
+        axes.plot([r["functions"] for r in found], [r["value"] for r in found], "o-", label=label)
+    axes.set_yscale("log")
+    axes.set_xlabel("functions in the chain")
+    axes.set_ylabel("packets per second")
+    axes.set_title(f"Service chain, {rows[0]['cpu']}, commit {rows[0]['commit']}")
+    axes.legend()
+    figure.savefig(path, dpi=120)

@@ -13,6 +13,7 @@ from typing import Any
 REMARKS = (
     "layout", "cpu_s", "knee", "plot", "what", "mebibytes", "least", "ratio", "pages", "book",
     "offered", "busy_cpus", "foreign_cpus", "kibibytes", "fits", "routes", "protocol",
+    "copies", "calls", "functions", "trial_s",
 )  # fmt: skip
 """Keys of what some rows have besides, that a table shows."""
 NOTES = ("missing", "note", "text")
@@ -38,6 +39,7 @@ def remarks(row: dict[str, Any]) -> str:
     found = list(row.get("doubts", ()))
     found += [f"{name} {value:g}" for name, value in row.get("nodes", {}).items()]
     found += [f"{name} {value:g} x" for name, value in row.get("ratios", {}).items()]
+    found += [f"{name} {value:g}" for name, value in row.get("percentiles", {}).items()]
     found += [f"{key} {row[key]}" for key in REMARKS if key in row]
     return ", ".join(found)
 

@@ -142,7 +142,9 @@ def syscalls(session: Session) -> Iterator[dict[str, Any]]:
         counted: list[veth_lab.Calls] = []
 
         def turn() -> list[float]:
-            counted.append(veth_lab.calls(where, pid, session.limit_s / SHARE))
+            counted.append(
+                veth_lab.calls(where, [pid], session.limit_s / SHARE, veth_lab.flood_command(where))
+            )
             return [counted[-1].calls / counted[-1].packets]
 
         found = repeat(turn, session.gauge, ROUNDS, _progress(session, "syscalls", ROUNDS))
