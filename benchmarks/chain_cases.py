@@ -32,7 +32,7 @@ from benchmarks.harness import LEAST, Measured, clock, missing, repeat, row, tsc
 from benchmarks.peer_lab import TTL, Lab, frame, lab
 from benchmarks.plot import plot_chain
 from benchmarks.session import Session, arena
-from benchmarks.veth_cases import FLOWS, _impossible
+from benchmarks.veth_cases import FLOWS, impossible
 from vforward.control.demo_world import Failed, end, end_with_parent
 from vforward.io.libc import libc_address
 from vforward.layout import HEADROOM, VECTOR_MAX
@@ -67,7 +67,7 @@ def chain(session: Session) -> Iterator[dict[str, Any]]:
     """Rows of all ways and lengths; the last row: what the longest chain costs outside of one process."""
     rows: list[dict[str, Any]] = []
     for way in WAYS:
-        why = _impossible(flood=False, program="", package="") if way == "wires" else ""
+        why = impossible(flood=False, program="", package="") if way == "wires" else ""
         for n in FUNCTIONS:
             name = f"{CASE}-{way}-{n}"
             if why:
@@ -208,7 +208,7 @@ def _member(command: list[str]) -> Iterator[str]:
 
 def _calls(where: Lab, frames: list[bytes], pids: list[int], seconds: float) -> float | None:
     """System calls of processes for each packet that comes to h2 meanwhile; None without perf."""
-    if _impossible(flood=False, program=PERF, package=""):
+    if impossible(flood=False, program=PERF, package=""):
         return None
     counted = veth_lab.calls(where, pids, seconds, where.udp_command(frames))
     return counted.calls / counted.packets

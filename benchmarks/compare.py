@@ -9,13 +9,11 @@ clocks are compared.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import math
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -123,8 +121,7 @@ def checkout(of: str) -> Iterator[Path]:
     if not commit:
         raise CompareError(f"{of}: neither a checkout with benchmarks nor a commit of this one")
     with tempfile.TemporaryDirectory(prefix="vforward-compare-") as made:
-        with tarfile.open(fileobj=io.BytesIO(_git("archive", commit))) as archive:
-            archive.extractall(made, filter="data")
+        subprocess.run(["tar", "-x", "-C", made], input=_git("archive", commit), check=True)
         yield Path(made)
 
 
@@ -173,27 +170,29 @@ def compare(
     a: Path, b: Path, cases: Sequence[str], progress: Progress = lambda *_: None
 ) -> dict[Measure, gate.Judgement]:
     """What is said of each measurement of the cases; see benchmarks.gate. Raises CompareError."""
-    judged = _judge_all(a, b, cases, progress, "")
-    doubtful = {measure.case for measure, said in judged.items() if said.regression}
-    if not doubtful:
-        return judged
-    again = _judge_all(a, b, [case for case in cases if case in doubtful], progress, "again: ")
+    first = _launches(a, b, cases, progress, "")
+    suspect = {measure.case for measure, launches in first.items() if gate.suspect(launches)}
+    again: dict[Measure, list[gate.Launch | None]] = {}
+    if suspect:
+        again = _launches(a, b, [case for case in cases if case in suspect], progress, "again: ")
     return {
-        measure: gate.confirmed(said, lambda measure=measure: again[measure])
-        for measure, said in judged.items()
+        measure: gate.judge_twice(launches, again[measure])
+        if gate.suspect(launches)
+        else gate.judge(launches)
+        for measure, launches in first.items()
     }
 
 
-def _judge_all(
+def _launches(
     a: Path, b: Path, cases: Sequence[str], progress: Progress, label: str
-) -> dict[Measure, gate.Judgement]:
+) -> dict[Measure, list[gate.Launch | None]]:
     launches: dict[Measure, list[gate.Launch | None]] = {}
     for n in range(gate.LAUNCHES):
         progress(f"{label}starting both", n, gate.LAUNCHES)
         found = one_launch(a, b, cases, lambda m, n=n: progress(label + m.label, n, gate.LAUNCHES))
         for measure, each in found.items():
             launches.setdefault(measure, []).append(each)
-    return {measure: gate.judge(each) for measure, each in launches.items()}
+    return launches
 
 
 def rows(judged: dict[Measure, gate.Judgement]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from benchmarks.peer_lab import LAN, LAN_MAC, WAN, lab
 from benchmarks.rate_search import Trial, search
 from benchmarks.rate_tester import Tester, between
 from benchmarks.session import Session
-from benchmarks.veth_cases import ROUTED, SPIN, THERE, _impossible
+from benchmarks.veth_cases import ROUTED, SPIN, THERE, impossible
 from vforward.layout import VECTOR_MAX
 
 CASE = "rates"
@@ -43,7 +43,7 @@ LIMITED = 0.95
 
 def rates(session: Session) -> Iterator[dict[str, Any]]:
     """Rows of all sizes; the last row: 64 bytes."""
-    if why := _impossible(flood=False, program="", package=""):
+    if why := impossible(flood=False, program="", package=""):
         yield missing(CASE, "packets/s", session.gauge, why)
         return
     mixes: dict[str, Sequence[int]] = {str(size): (size,) for size in SIZES} | {"IMIX": IMIX}

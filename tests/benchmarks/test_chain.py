@@ -126,13 +126,13 @@ def test_the_case_compares_the_ways(session, monkeypatch):
         return measure
 
     monkeypatch.setattr(chain_cases, "MEASURE", {way: made(way) for way in figures})
-    monkeypatch.setattr(chain_cases, "_impossible", lambda **_: "")
+    monkeypatch.setattr(chain_cases, "impossible", lambda **_: "")
     rows = list(chain_cases.chain(session))
     assert len(rows) == 3 * 8 + 1
     assert rows[-1]["ratios"] == {"rings": 4.0, "wires": 80.0}
     assert (rows[-1]["case"], rows[-1]["value"], rows[-1]["unit"]) == ("chain", 80.0, "x")
     assert session.plot.read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr(chain_cases, "_impossible", lambda **_: "needs root")
+    monkeypatch.setattr(chain_cases, "impossible", lambda **_: "needs root")
     rows = list(chain_cases.chain(session))
     assert [row["missing"] for row in rows if row["case"].startswith("chain-wires")] == [
         "needs root"

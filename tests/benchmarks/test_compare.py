@@ -79,7 +79,7 @@ def run(capsys, *arguments):
 
 def test_a_planted_tenth_fails(make, short, capsys):
     status, (row,), _ = run(capsys, make(100.0), make(110.0), "ip4-path")
-    assert (status, row["says"], row["case"], row["launches"]) == (1, "slower", "ip4-path", 6)
+    assert (status, row["says"], row["case"], row["launches"]) == (1, "slower", "ip4-path", 12)
     assert row["change"] == pytest.approx(0.1, abs=0.02)
     assert row["low"] <= row["change"] <= row["high"]
     assert (row["a"], row["b"]) == (pytest.approx(100, rel=0.02), pytest.approx(110, rel=0.02))
@@ -109,7 +109,7 @@ def test_a_table_says_it_too(make, short, capsys):
         ({"name": "l2-path"}, "have none of these cases both: ip4-path"),
         ({"label": "else"}, "A measures ip4-path (ip4-path) where B measures ip4-path (else)"),
         ({"more": "raise ValueError('no routes')"}, "B: ValueError: no routes"),
-        ({"more": "import os; os._exit(3)"}, "B: it has ended, without a word"),
+        ({"more": "import os; os.write(2, b'last words'); os._exit(3)"}, "B: last words"),
         ({"more": "session.measure('more', lambda: [1.0])"}, "where B measures ip4-path (more)"),
     ],
 )

@@ -47,10 +47,10 @@ class Machine:
         return block
 
     def judge(self):
-        def once():
-            return gate.judge([self.launch() for _ in range(gate.LAUNCHES)])
-
-        return gate.confirmed(once(), once)
+        first = [self.launch() for _ in range(gate.LAUNCHES)]
+        if not gate.suspect(first):
+            return gate.judge(first)
+        return gate.judge_twice(first, [self.launch() for _ in range(gate.LAUNCHES)])
 
 
 NOISES = {
@@ -59,8 +59,8 @@ NOISES = {
     "runs differ": {"run": 0.15},
     "the machine drifts": {"drift": 0.03},
     "half of the blocks are lost": {"lost": 0.5},
-    "some processes are odd": {"odd": 0.05},
-    "all at once": {"run": 0.1, "process": 0.02, "drift": 0.01, "lost": 0.3, "odd": 0.05},
+    "some processes are odd": {"odd": 0.03},
+    "all at once": {"run": 0.1, "process": 0.02, "drift": 0.01, "lost": 0.3, "odd": 0.03},
 }
 
 
@@ -112,13 +112,13 @@ def test_a_change_counts_only_when_it_is_more_than_the_noise():
 
 
 def test_what_is_found_once_and_not_again_does_not_count():
-    slower = gate.judge([gate.Launch(0.2, 1.0, 1.2)] * 10)
-    same = gate.judge([gate.Launch(0.0, 1.0, 1.0)] * 10)
-    assert gate.confirmed(slower, lambda: same).says == "same"
-    assert gate.confirmed(slower, lambda: slower).regression
-    asked = []
-    assert gate.confirmed(same, lambda: asked.append(1)) is same
-    assert asked == []
+    slower, same = [gate.Launch(0.2, 1.0, 1.2)] * 10, [gate.Launch(0.0, 1.0, 1.0)] * 10
+    assert gate.suspect(slower)
+    assert not gate.suspect(same)
+    assert not gate.judge_twice(slower, same).regression
+    assert gate.judge_twice(slower, slower).regression
+    assert gate.judge_twice(slower, [gate.Launch(0.04, 1.0, 1.0)] * 10).says == "noisy"
+    assert not gate.suspect([None] * 10)
 
 
 def test_the_two_take_turns_and_each_begins_as_often():

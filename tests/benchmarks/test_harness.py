@@ -192,7 +192,7 @@ def test_cases_are_listed_and_an_unknown_one_is_refused(capsys):
     bench_command.bench([], list_only=True)
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == [name for name, _ in report.listing()]
-    assert listed[:3] == ["fig79", "table71", "ip4-path"]
+    assert listed[:3] == ["fig79", "table71", "chain"]
     with pytest.raises(SystemExit) as stop:
         bench_command.bench(["ip4-path", "nonsense"])
     assert stop.value.code == 2

@@ -254,7 +254,7 @@ def test_the_case_has_rates_and_latencies_of_each_size(monkeypatch):
 
 
 def test_without_root_there_is_no_figure(monkeypatch):
-    monkeypatch.setattr(rate_cases, "_impossible", lambda **_: "needs root")
+    monkeypatch.setattr(rate_cases, "impossible", lambda **_: "needs root")
     (row,) = rate_cases.rates(Session(gauge=Quiet()))
     assert (row["case"], row["value"], row["missing"]) == ("rates", None, "needs root")
     assert veth_lab.percentile([1.0, 2.0, 3.0, 4.0], 50) == 2.0

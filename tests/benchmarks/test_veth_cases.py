@@ -65,7 +65,7 @@ def test_live_frames_arrive_as_they_are_meant():
     frame = veth_lab.frame()
     flows = {flow(frame, n) for n in range(xdp_flood.FLOWS)}
     seen = []
-    with veth_cases._routed_lab() as where:
+    with veth_cases.routed_lab() as where:
         file = where.directory / "frame"
         file.write_bytes(frame)
         command = xdp_flood.command("eth0", file, where.sender_cpu)

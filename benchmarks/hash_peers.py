@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our flow table beside DPDK's rte_hash: what it takes to find one of many entries.
+
+DPDK's figure is that of its own program, dpdk-test with hash_perf_autotest, from Debian's package:
+clocks for a look-up in bulk of a key of 16 bytes, in a table of its own. Ours is a look-up of a packet's
+endpoints, 16 bytes too, among FLOWS sessions, a vector in three passes as the node ip4-session makes
+them: bucket, record, key. The tables are not the same, so the ratio is of two programs that do the
+same for their users, not of one work done twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks import session_cases, session_nodes
+from benchmarks.dpdk_cases import PACKAGE, TIMES, NoFigureError, say
+from benchmarks.frames import SEED
+from benchmarks.harness import Measured, missing, repeat, row
+from benchmarks.session import Session, arena
+from vforward.jit.intrinsics import ctz, cycles, prefetch, prefetch2
+from vforward.jit.kernel import i64, kernel, u64
+from vforward.jit.vector import near16
+from vforward.layout import VECTOR_MAX
+from vforward.tables import session as t
+from vforward.tables import session_index as index
+
+CASE = "hash-peers"
+UNIT = "clocks/lookup"
+PROGRAM = "dpdk-test"
+TYPED = "hash_perf_autotest"
+KEY_BYTES = 16
+FLOWS = 700_000
+"""About as many as DPDK's program has entries: 2**20 times 2/3."""
+VECTORS = 16
+MEBIBYTES = 1024
+
+
+@kernel
+def keys(flows, k0, k1):
+    """The keys of flows' first direction, UDP."""
+    for i in range(flows.size):
+        flow = i64(flows[i])
+        ends = session_nodes.initiator(flow), session_nodes.responder(flow)
+        k0[i], k1[i] = t.key4(ends[0], ends[1], session_cases.UDP, 0)
+
+
+@kernel
+def look_up(sessions, k0, k1, work, found):
+    """Clocks for the keys, u64[n, vector], a vector at a time in three passes. found i64[vector]: of the
+    last vector the sessions' numbers << 1 | direction, or -1 for what is not there or not at once."""
+    s = t.shard(sessions)
+    bits = i64(s.head[t.BITS])
+    spent = u64(0)
+    for k in range(k0.shape[0]):
+        start = cycles()
+        for i in range(k0.shape[1]):
+            mixed = t.hash4(s, k0[k, i], k1[k, i])
+            prefetch2(s.entries, index.bucket(s, mixed))
+            work[i] = mixed
+        for i in range(k0.shape[1]):
+            mixed = work[i]
+            wanted = index.tag(mixed, bits)
+            at = index.bucket(s, mixed)
+            hits = near16(s.entries, at, wanted, i64(1) << bits)
+            entry = i64(s.entries[at + (ctz(u64(hits)) & 15)]) ^ wanted
+            entry = entry if hits else i64(0)
+            prefetch(s.words, (entry >> 1) * 8)
+            found[i] = entry
+        for i in range(k0.shape[1]):
+            entry = found[i]
+            same = index.is4(s, entry >> 1, entry & 1, k0[k, i], k1[k, i])
+            found[i] = entry if same else index.mine4(s, k0[k, i], k1[k, i])
+        spent += cycles() - start
+    return np.float64(spent)
+
+
+def hash_peers(session: Session) -> Iterator[dict[str, Any]]:
+    """Ours, DPDK's, and what part of DPDK's clocks ours takes."""
+    ours = _ours(session)
+    yield ours
+    figures: list[float] = []
+
+    def run() -> list[float]:
+        figures.append(theirs(say(_command(), TYPED)))
+        return figures[-1:]
+
+    name = f"{CASE}-rte-hash"
+    session.progress(name, 0, TIMES)
+    try:
+        found = repeat(run, session.gauge, TIMES, lambda n: session.progress(name, n, TIMES))
+    except NoFigureError as error:
+        why = f"{PROGRAM}: {error} ({PACKAGE})"
+        yield missing(name, UNIT, session.gauge, why)
+        yield missing(CASE, "x", session.gauge, why)
+        return
+    made = row(
+        name, found, UNIT, vector=64, packets=0, touched=0, least=min(figures),
+        what=f"rte_hash, keys of {KEY_BYTES} bytes, in bulk, hash computed",
+    )  # fmt: skip
+    yield made
+    ratio = ours["value"] / min(figures)
+    both = Measured(
+        ratio, [ratio], ours["spread"], TIMES, 0, disturbed=ours["disturbed"] or found.disturbed,
+        gauge=session.gauge.best,
+    )  # fmt: skip
+    yield row(
+        CASE, both, "x", vector=VECTOR_MAX, packets=0, touched=0,
+        what="clocks of ours / least clocks of rte_hash",
+    )  # fmt: skip
+
+
+def _ours(session: Session) -> dict[str, Any]:
+    rng = np.random.default_rng(SEED)
+    work, found = np.zeros(VECTOR_MAX, np.uint64), np.zeros(VECTOR_MAX, np.int64)
+    shape = (VECTORS, VECTOR_MAX)
+    k0, k1 = np.zeros(shape, np.uint64), np.zeros(shape, np.uint64)
+    with arena() as memory:
+        bench = session_cases.Bench(memory, FLOWS, session_cases.UDP)
+
+        def run() -> list[float]:
+            flows = rng.integers(0, FLOWS, VECTORS * VECTOR_MAX)
+            keys(flows, k0.reshape(-1), k1.reshape(-1))
+            clocks = look_up(bench.sessions.array, k0, k1, work, found)
+            numbers = found[-8:]
+            if (numbers < 0).any() or len(set(numbers.tolist())) != len(set(flows[-8:].tolist())):
+                msg = f"of known sessions these were found: {numbers}"
+                raise AssertionError(msg)
+            return [clocks / flows.size]
+
+        measured = session.measure(CASE, run)
+    return row(
+        f"{CASE}-ours", measured, UNIT, vector=VECTOR_MAX, packets=VECTORS * VECTOR_MAX,
+        touched=0, sessions=FLOWS, what="ip4-session's table",
+    )  # fmt: skip
+
+
+def _command() -> list[str]:
+    cpu = max(os.sched_getaffinity(0))
+    return [
+        PROGRAM, "-l", str(cpu), "--no-pci", "--no-huge", "-m", str(MEBIBYTES), "--no-telemetry",
+        "--file-prefix", f"vforward-bench-{os.getpid()}",
+    ]  # fmt: skip
+
+
+def theirs(text: str) -> float:
+    """The figure in what dpdk-test printed: clocks of a look-up in bulk, the least of its tables."""
+    found = []
+    lines = text.splitlines()
+    for line in lines:
+        words = line.split()
+        if len(words) >= 6 and words[0] == str(KEY_BYTES) and all(map(_is_number, words)):
+            found.append(float(words[4]))
+    if not found:
+        last = [line for line in lines if line.strip()]
+        raise NoFigureError(last[-1].strip() if last else "said nothing")
+    return min(found)
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"[\d.]+", word) is not None
