@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import chain_nodes as nodes
+from benchmarks.nodes import DROP
 from benchmarks.session import arena
 from vforward.control.demo_world import end_with_parent
 from vforward.graph.build import Graph
@@ -25,7 +26,6 @@ from vforward.graph.worker import Worker
 from vforward.io import shim
 from vforward.io.af_packet import AfPacketPort
 from vforward.io.libc import libc_address
-from vforward.io.null import NULL_TX
 from vforward.layout import VECTOR_MAX
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool
@@ -78,7 +78,7 @@ def on_wires() -> None:
     with arena(f"-{one}") as memory:
         graph = Graph(memory, Pool(memory, BUFFERS))
         ports = AfPacketPort(one), AfPacketPort(other)
-        graph.add(NULL_TX, "drop")
+        graph.add(DROP, "drop")
         graph.add(nodes.FUNCTION)
         try:
             for number, port in enumerate(ports, 1):

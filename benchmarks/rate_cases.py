@@ -13,6 +13,7 @@ stands in the row. `vforward run` forwards, its worker on the last CPU; benchmar
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -92,7 +93,7 @@ def _size(
 
 def _checked(trial: Trial) -> Trial:
     """Raises AssertionError where packets came that should not have come so."""
-    if trial.duplicated or trial.corrupted or not trial.received:
+    if trial.duplicated or trial.corrupted:
         msg = f"of {trial.sent} packets came {trial.received}, {trial.duplicated} more than once, "
         raise AssertionError(msg + f"{trial.corrupted} corrupted")
     return trial
@@ -110,7 +111,7 @@ def _latency(
         offered.append(found.offered)
         reordered += found.reordered
         for part, figures in parts.items():
-            figures.append(veth_lab.percentile(found.waits, part))
+            figures.append(veth_lab.percentile(found.waits or [math.inf], part))
         return parts[99][-1:]
 
     found = _repeat(session, case, run)

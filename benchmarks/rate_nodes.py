@@ -43,13 +43,14 @@ LEAST = 60
 """Bytes of the shortest frame, without FCS."""
 FRACTION = 16
 """Bits of GAP and NEXT behind the point."""
-LEFT, NEXT, GAP, SENT, START, LAST, GRACE, PLACE = range(8)
+LEFT, NEXT, GAP, SENT, START, LAST, GRACE, PLACE, BASE = range(9)
 """Words of bench-source: packets still to send; clocks from START when the next one is due, and from
 one to the next, both << FRACTION; packets sent; clocks of the test's start and of the last packet sent;
-for how many clocks after that there is more to wait for; its place in the pattern."""
-SOURCE_WORDS = 8
-RECEIVED, DUPLICATED, REORDERED, CORRUPTED, OTHER, HIGHEST = range(6)
-"""Words of bench-check. OTHER: frames that are none of the test's. HIGHEST: number, and 1 more."""
+for how many clocks after that to wait for what has not come; its place in the pattern; the first number."""
+SOURCE_WORDS = 16
+RECEIVED, DUPLICATED, REORDERED, CORRUPTED, OTHER, HIGHEST, FIRST = range(7)
+"""Words of bench-check. OTHER: frames that are none of the test's, or of an earlier one. HIGHEST: number,
+and 1 more; FIRST: the first number."""
 CHECK_WORDS = 8
 
 
@@ -62,14 +63,16 @@ class Out(Labels):
 @kernel
 def source(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64,
-    templates: U8, lengths: U32, sums: U32, pattern: U32, source_words: U64,
+    templates: U8, lengths: U32, sums: U32, pattern: U32, source_words: U64, check_words: U64,
 ) -> int:  # fmt: skip
     """templates u8[n * ROOM], lengths and sums u32[n]: the sum of what the UDP checksum covers, with
-    number, clock and source port 0. pattern: templates one after the other, over and over."""
+    number, clock and source port 0. pattern: templates one after the other, over and over. check_words:
+    bench-check's; when all that was sent has come there is no more to wait for."""
     w = source_words
     now = cycles()
     if w[LEFT] == u64(0):
-        return MORE if now - w[LAST] < w[GRACE] else 0
+        waiting = check_words[RECEIVED] < w[SENT] and now - w[LAST] < w[GRACE]
+        return MORE if waiting else 0
     at = (now - w[START]) << u64(FRACTION)
     if at < w[NEXT]:
         return MORE
@@ -86,7 +89,7 @@ def source(
         size = i64(lengths[which])
         copy(byte_address(address(data), row, HEADROOM), address(templates) + which * ROOM, size)
         begin_packet(meta, row, size, 0)
-        number = w[SENT] + u64(i)
+        number = w[BASE] + w[SENT] + u64(i)
         _stamp(data, row, number, cycles(), i64(sums[which]))
         edge[i] = Out.NEXT
     w[PLACE] = place
@@ -127,9 +130,12 @@ def check(
         if not _is_ours(data, meta, row, off, end):
             w[OTHER] += u64(1)
             continue
-        number = load64(data, row, off + NUMBER)
-        if not _is_whole(data, row, off, end) or number >= u64(64 * seen.size):
+        if not _is_whole(data, row, off, end):
             w[CORRUPTED] += u64(1)
+            continue
+        number = load64(data, row, off + NUMBER) - w[FIRST]
+        if number >= u64(64 * seen.size):
+            w[OTHER] += u64(1)
             continue
         word, bit = i64(number >> u64(6)), u64(1) << (number & u64(63))
         if seen[word] & bit:

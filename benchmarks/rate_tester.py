@@ -17,13 +17,13 @@ import numpy as np
 
 from benchmarks import rate_nodes as r
 from benchmarks.harness import clock, tsc_hz
+from benchmarks.nodes import DROP
 from benchmarks.rate_search import Trial
 from benchmarks.session import arena
 from vforward.graph import control as c
 from vforward.graph import scheduler
 from vforward.graph.build import Graph
 from vforward.io.af_packet import AfPacketPort
-from vforward.io.null import NULL_TX
 from vforward.io.port import Port, Tables
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool
@@ -33,9 +33,8 @@ BUFFERS = 8192
 MOST = 1 << 21
 """Packets of a trial."""
 PATTERN = 12
-GRACE_S = 0.02
-"""After the last packet, for those that are still on their way."""
-FOREVER = 1 << 62
+GRACE_S = 0.2
+"""At most, after the last packet, for those that are still on their way."""
 
 
 class Tester:
@@ -47,6 +46,7 @@ class Tester:
     ) -> None:  # fmt: skip
         self.cpus = cpus
         self.apart = len(memory) > 1
+        self.trials = 0
         self.pattern = np.zeros(PATTERN, np.uint32)
         self.frames = {**frames, "pattern": self.pattern}
         self.words = np.zeros(r.SOURCE_WORDS, np.uint64)
@@ -57,7 +57,6 @@ class Tester:
             AfPacketPort("eth0", netns=host.path, ring_mib=64) for host in hosts
         )
         self._graphs = [Graph(each, Pool(each, BUFFERS)) for each in memory]
-        self._idle = np.zeros(r.SOURCE_WORDS, np.uint64)
         self._plans: list[scheduler.Plan] = []
 
     def open(self, stack: contextlib.ExitStack) -> None:
@@ -66,24 +65,25 @@ class Tester:
         for number, (graph, port) in enumerate(((first, self.sender), (last, self.receiver)), 1):
             port.open(number, graph.pool)
             stack.callback(port.close)
-        for graph in self._graphs:
-            words = self.words if graph is first else self._idle
-            graph.add(r.SOURCE, source_words=words, **self.frames)
-            graph.add(NULL_TX, "unsent")
-            node, tables = self.sender.tx()
-            if graph is first:
-                graph.add(node, "tx", **tables)
-                graph.wire("tx", "drop", "unsent")
-            graph.wire(r.SOURCE.name, "next", "tx" if graph is first else "unsent")
+        self._add_sender(first)
         self._add_receiver(last)
         self._plans = [graph.build() for graph in self._graphs]
+
+    def _add_sender(self, graph: Graph) -> None:
+        words = {"source_words": self.words, "check_words": self.check_words}
+        graph.add(r.SOURCE, **words, **self.frames)
+        node, tables = self.sender.tx()
+        graph.add(node, "tx", **tables)
+        graph.add(DROP, "unsent")
+        graph.wire(r.SOURCE.name, "next", "tx")
+        graph.wire("tx", "drop", "unsent")
 
     def _add_receiver(self, graph: Graph) -> None:
         received = self.receiver.rx()
         graph.add(received[0], "rx", **received[1])
         checks = {"seen": self.seen, "waits": self.waits, "check_words": self.check_words}
         graph.add(r.CHECK, **checks)
-        graph.add(NULL_TX, "sink")
+        graph.add(DROP, "sink")
         graph.wire("rx", "next", r.CHECK.name)
         graph.wire(r.CHECK.name, "next", "sink")
 
@@ -96,6 +96,8 @@ class Tester:
         self.words[[r.LEFT, r.GAP]] = n, max(1, round((hz << r.FRACTION) / rate))
         self.words[r.GRACE] = round(GRACE_S * hz)
         self.seen[:], self.check_words[:] = 0, 0
+        self.trials += 1  # what is late of an earlier trial has other numbers
+        self.words[r.BASE] = self.check_words[r.FIRST] = self.trials * MOST
         before, unsent = self._overrun(), self._unsent()
         self._run()
         waits = np.sort(self.waits[: int(self.check_words[r.RECEIVED])]) * (1e6 / hz)
@@ -116,23 +118,23 @@ class Tester:
         if not self.apart:
             self._run_one(0)
             return
-        self._idle[[r.LAST, r.GRACE]] = 0, FOREVER
         receiver = threading.Thread(target=self._run_one, args=(1,))
-        receiver.start()
         sender = threading.Thread(target=self._run_one, args=(0,))
+        self._plans[1].control[c.COMMAND] = c.RUN
+        receiver.start()
         sender.start()
         sender.join()
         self._plans[1].control[c.COMMAND] = c.STOP
         receiver.join()
-        self._plans[1].control[c.COMMAND] = c.RUN
 
     def _run_one(self, which: int) -> None:
+        """The first until all is sent and come, or not waited for any more; the second until told."""
         usual = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {self.cpus[which]})
         try:
             if which == 0:
                 self.words[[r.START, r.LAST]] = clock()
-            scheduler.run(self._plans[which].words(), True)
+            scheduler.run(self._plans[which].words(), which == 0)
         finally:
             os.sched_setaffinity(0, usual)
 

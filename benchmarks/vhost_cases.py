@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.harness import LEAST, missing, row, whole
+from benchmarks.nodes import DROP
 from benchmarks.session import Session, arena
 from vforward.graph.build import Graph
 from vforward.graph.node import Labels, Node
 from vforward.graph.worker import Worker
 from vforward.io.generator import GeneratorPort
-from vforward.io.null import swallow
-from vforward.io.port import Port, TxCount
+from vforward.io.port import Port
 from vforward.io.vhost import VhostUserPort
 from vforward.jit import be
 from vforward.jit.kernel import i64, kernel, u64
@@ -83,11 +83,6 @@ def swap_macs(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> 
         edge[i] = Swapped.NEXT
 
 
-class Nowhere(Labels):
-    """No way out."""
-
-
-DROP = Node("bench-drop", swallow, Nowhere, TxCount)
 SWAP = Node("bench-swap", swap_macs, Swapped)
 
 
