@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everybody in one run: who is there has a ratio and a rate, who is not is named, and nothing is guessed."""
+
+import shutil
+
+import pytest
+
+from vforward.control import bench_command, config
+from vforward.control.demo_world import Failed, may_use_interfaces
+
+bench_command.report()  # makes `benchmarks` importable
+
+from benchmarks.dpdk_cases import NoFigureError
+from benchmarks.session import Session
+
+from benchmarks import harness, hash_peers, peers_cases, veth_cases, veth_lab, veth_peers, xdp_flood
+
+
+class Quiet:
+    """A gauge that never sees anybody."""
+
+    best = 1.0
+
+    def read(self):
+        return 1.0
+
+    def disturbed(self, _reading):
+        return False
+
+
+@pytest.fixture
+def session():
+    return Session(gauge=Quiet(), limit_s=2)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(veth_cases, "ROUNDS", 1)
+    monkeypatch.setattr(veth_cases, "TRIES", 1)
+    monkeypatch.setattr(peers_cases, "MEMORY", ())
+
+
+def test_the_firewalls_configuration_is_good():
+    wanted = config.parse(peers_cases.FIREWALL, "peers.toml")
+    assert list(wanted.ports) == ["lan", "wan"]
+    assert wanted.firewall is not None
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.skipif(bool(xdp_flood.available()), reason="no XDP here")
+def test_who_is_installed_is_measured_and_who_is_not_is_named(session, short):
+    rows = {row["case"]: row for row in peers_cases.peers(session)}
+    least = None
+    for name, peer in peers_cases.PEERS.items():
+        row = rows[f"peers-{name}"]
+        if peer.absent():
+            assert row["value"] is None
+            assert "not installed" in row["missing"] or "not there" in row["missing"]
+        elif row["value"] is None:
+            assert row["missing"].startswith("does not forward here: ")
+        else:
+            ours, theirs = (rows[f"peers-{who}-pps"]["value"] for who in (peer.ours, name))
+            assert row["value"] == pytest.approx(ours / theirs, rel=0.01)
+            assert row["note"].startswith(f"{peer.ours} / ")
+            least = min(least or row["value"], row["value"])
+    assert rows["peers"]["value"] == least
+    assert rows["peers-bridge"]["value"] > 0
+    assert rows["peers-router"]["value"] > 0
+
+
+@pytest.mark.root
+def test_nftables_remembers_and_leaves_nothing():
+    if not may_use_interfaces() or veth_peers.missing_nftables():
+        pytest.skip("no interfaces, or no nftables")
+    with veth_cases.routed_lab() as where:
+        try:
+            with veth_peers.nftables(where):
+                where.probe(veth_cases.THERE, veth_cases.ROUTED, [])
+                said = where.m.run("nft", "list", "ruleset")
+                assert "policy drop" in said
+                assert "established,related accept" in said
+        except RuntimeError as error:
+            pytest.skip(f"this kernel has no nftables: {error}")
+        assert "vforward_bench" not in where.m.run("nft", "list", "ruleset")
+        with pytest.raises(Failed, match="nothing is forwarded"):
+            where.probe(veth_cases.THERE, veth_cases.ROUTED, [])
+
+
+def test_programs_that_are_not_there_are_named(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    assert veth_peers.missing_nftables() == "nft: not installed (Debian's package nftables)"
+    assert "Debian's package openvswitch-switch" in veth_peers.missing_open_vswitch()
+    assert peers_cases.PEERS["testpmd"].absent()
+
+
+def test_without_root_all_is_missing(session, monkeypatch):
+    monkeypatch.setattr(peers_cases, "impossible", lambda **_: "needs root")
+    memory = harness.missing("spsc", "x", Quiet(), "dpdk-test: not installed")
+    monkeypatch.setattr(peers_cases, "MEMORY", (lambda _session: iter([memory]),))
+    rows = list(peers_cases.peers(session))
+    assert [row["case"] for row in rows] == ["peers-veth", "spsc", "peers"]
+    assert all(row["value"] is None for row in rows)
+    assert veth_lab.PROGRAM
+
+
+TEXT = """\
+Results (in CPU cycles/operation)
+-----------------------------------
+Without hash
+Keysize   Add on Empty   Add Update   Lookup   Lookup_bulk   Delete
+16        100            90           80       70.5          60
+32        101            91           81       12            61
+16        100            90           80       60            60
+"""
+
+
+def test_dpdks_figure_is_the_least_for_our_keys():
+    assert hash_peers.theirs(TEXT) == 60
+    with pytest.raises(NoFigureError, match="EAL: no memory"):
+        hash_peers.theirs("EAL: no memory\n\n")
+    with pytest.raises(NoFigureError, match="said nothing"):
+        hash_peers.theirs("")
+
+
+@pytest.mark.slow
+def test_our_flow_table_is_beside_dpdks(monkeypatch, tmp_path):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(hash_peers, "FLOWS", 5_000)
+    monkeypatch.setattr(hash_peers, "TIMES", 2)
+    monkeypatch.setattr(hash_peers, "say", lambda _command, _typed: TEXT)
+    session = Session(gauge=Quiet(), limit_s=0.1, wanted=3)
+    rows = {row["case"]: row for row in hash_peers.hash_peers(session)}
+    ours, both = rows["hash-peers-ours"], rows["hash-peers"]
+    assert both["value"] == pytest.approx(ours["value"] / 60, rel=0.01)
+
+    def absent(_command, _typed):
+        raise NoFigureError("not installed")
+
+    monkeypatch.setattr(hash_peers, "say", absent)
+    *_, last = hash_peers.hash_peers(session)
+    assert last["value"] is None
+    assert "dpdk-test: not installed" in last["missing"]
