@@ -280,6 +280,8 @@ def ratio_row(
     session: Session, name: str, ours: list[Figure], theirs: list[Figure], what: str, disturbed: bool
 ) -> dict[str, Any]:  # fmt: skip
     """The row of one over the other: the median of the rounds' ratios."""
+    if not all(other.value for other in theirs):
+        return missing(name, "x", session.gauge, f"{what}: nothing came through in a turn")
     ratios = [one.value / other.value for one, other in zip(ours, theirs, strict=True)]
     return row(
         name, whole(ratios, session.gauge, disturbed=disturbed), "x", vector=VECTOR_MAX,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everybody in one run: who is there has a ratio and a rate, who is not is named, and nothing is guessed."""
+"""Everybody in one run: who is there has a ratio and a rate, who is not is named; nothing is guessed."""
 
 import shutil
 
@@ -107,11 +107,26 @@ def test_without_root_all_is_missing(session, monkeypatch):
 TEXT = """\
 Results (in CPU cycles/operation)
 -----------------------------------
-Without hash
-Keysize   Add on Empty   Add Update   Lookup   Lookup_bulk   Delete
-16        100            90           80       70.5          60
-32        101            91           81       12            61
-16        100            90           80       60            60
+
+ Operations without data
+
+Without pre-computed hash values
+
+Keysize           Add               Lookup            Lookup_bulk       Delete
+8                 101               91                12                61
+16                100               90                70                60
+
+With pre-computed hash values
+
+Keysize           Add               Lookup            Lookup_bulk       Delete
+16                100               90                50                60
+
+ Operations with 8-byte data
+
+Without pre-computed hash values
+
+Keysize           Add               Lookup            Lookup_bulk       Delete
+16                100               90                60                60
 """
 
 
@@ -128,13 +143,13 @@ def test_our_flow_table_is_beside_dpdks(monkeypatch, tmp_path):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setattr(hash_peers, "FLOWS", 5_000)
     monkeypatch.setattr(hash_peers, "TIMES", 2)
-    monkeypatch.setattr(hash_peers, "say", lambda _command, _typed: TEXT)
+    monkeypatch.setattr(hash_peers, "say", lambda *_: TEXT)
     session = Session(gauge=Quiet(), limit_s=0.1, wanted=3)
     rows = {row["case"]: row for row in hash_peers.hash_peers(session)}
     ours, both = rows["hash-peers-ours"], rows["hash-peers"]
     assert both["value"] == pytest.approx(ours["value"] / 60, rel=0.01)
 
-    def absent(_command, _typed):
+    def absent(*_):
         raise NoFigureError("not installed")
 
     monkeypatch.setattr(hash_peers, "say", absent)
