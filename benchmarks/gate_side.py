@@ -24,6 +24,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import median
 from typing import Any
 
 from benchmarks.cases import CASES
@@ -40,7 +42,7 @@ class Side(Session):
 
     def measure(self, label: str, run: Callable[[], Sequence[float]], _share: int = 1) -> Any:
         """See the module."""
-        all_figures = []
+        parts = []
         tell(self._out, case=self._case, measure=label)
         for line in sys.stdin:
             told = json.loads(line)
@@ -51,12 +53,13 @@ class Side(Session):
             figures = []
             for _ in range(told["runs"]):
                 before = self.gauge.read()
-                figure = float(sum(run()))
+                parts.append([float(part) for part in run()])
                 if not self.gauge.disturbed(max(before, self.gauge.read())):
-                    figures.append(figure)
-                all_figures.append(figure)
+                    figures.append(sum(parts[-1]))
             tell(self._out, figures=figures)
-        return whole(all_figures or [1.0], self.gauge, disturbed=False)
+        parts = parts or [[float(part) for part in run()]]
+        found = whole([sum(each) for each in parts], self.gauge, disturbed=False)
+        return replace(found, parts=[median(part) for part in zip(*parts, strict=True)])
 
 
 def tell(out: Any, **what: Any) -> None:

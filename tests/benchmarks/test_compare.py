@@ -17,7 +17,15 @@ from benchmarks.harness import CHECKOUT
 from benchmarks import compare, gate, report
 
 FILES = {
-    "harness.py": "def whole(figures, gauge, *, disturbed):\n    return figures\n",
+    "harness.py": """
+        from dataclasses import dataclass
+        @dataclass
+        class Measured:
+            figures: list
+            parts: list
+        def whole(figures, gauge, *, disturbed):
+            return Measured(figures, [])
+    """,
     "session.py": """
         class Gauge:
             def read(self):
@@ -33,7 +41,8 @@ FILES = {
         random.seed({seed})
         def case(session):
             found = session.measure("{label}", lambda: [{value} * random.gauss(0.5, 0.005)] * 2, 2)
-            assert len(found) >= 24
+            assert len(found.figures) >= 24
+            assert len(found.parts) == 2
             print("noise on stdout")
             yield {{}}
             {more}
