@@ -43,7 +43,7 @@ bench: $(READY)
 gate: $(READY)
 	@release=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) || \
 	{ echo "gate: no release (a tag v*) to compare with"; exit 0; }; \
-	$(BIN)/vforward bench compare "$$release" . ip4-path l2-path dispatch
+	$(BIN)/vforward bench compare "$$release" . ip4-path l2-path session-1k
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

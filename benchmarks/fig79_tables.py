@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables for fig79: the IPv4 path over routes whose nodes fit L1, L2, L3, and none of the caches.
 
-Routes are /24s, 64 of the 256 in each of so many /16s side by side, drawn at random, each to another
+Routes are /24s, half of the 256 in each of so many /16s side by side, drawn at random, each to another
 neighbor than the one before it. Destinations are drawn evenly from the routes.
 """
 
@@ -23,7 +23,7 @@ from vforward.nodes.ip4 import rewrite as ip4_rewrite
 from vforward.tables import trie
 from vforward.tables.fib import Fib4
 
-ROUTES = 64
+ROUTES = 128
 """In a /16."""
 BLOCK_BYTES = 1 << 10
 """About what a /16 of them takes."""

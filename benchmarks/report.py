@@ -18,6 +18,8 @@ from benchmarks import compare, html_report, tabulate
 from benchmarks.cases import CASES
 from benchmarks.session import Session
 
+WIDTH = 150
+"""Columns of a table that does not go to a terminal."""
 REGRESSION, CANNOT = 1, 2
 """Exit statuses of compare."""
 
@@ -108,11 +110,12 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     table = Table(title=None, caption=tabulate.machine(rows[0]), caption_justify="left")
     for name in tabulate.COLUMNS[:6]:
         right = name in ("value", "spread", "runs", "vector")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+        whole = name in ("case", "value", "unit")
+        table.add_column(name, justify="right" if right else "left", no_wrap=whole)
     table.add_column("by node, and remarks")
     for row in rows:
         table.add_row(*tabulate.cells(row)[:6], tabulate.remarks(row))
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
     for note in tabulate.notes(rows):
         console.print(note, highlight=False, markup=False)

@@ -20,6 +20,9 @@ from vforward.jit import entries
 from vforward.jit.intrinsics import cycles, view, view2
 from vforward.jit.kernel import kernel, merged
 from vforward.jit.sources import python_function
+from vforward.layout import VECTOR_MAX
+
+NONE = np.int64(0)
 
 
 class ScalarLoop:
@@ -27,9 +30,9 @@ class ScalarLoop:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        members = [bench.graph.members[name] for name in bench.names]
+        members = [bench.graph.members[name] for name in ["bench-rx", *bench.names]]
         self._blocks = np.array([member.block.ctypes.data for member in members], np.int64)
-        self._edge = np.zeros(1, np.uint8)
+        self._edges, self._rows = np.zeros(VECTOR_MAX, np.uint8), np.zeros(VECTOR_MAX, np.uint32)
         self._loop = _compiled([member.node.kernel for member in members])
         self._wanted = np.array(self._learn(), np.int64)
 
@@ -40,20 +43,24 @@ class ScalarLoop:
         self._call("bench-rx", rows, np.zeros(n, np.uint8))
         return rows
 
-    def run(self, rows: NDArray[np.uint32]) -> float:
-        """Take packets through, one after the other. Returns clocks.
+    def run(self, vectors: int) -> float:
+        """Take so many vectors of new packets through, packet by packet. Returns clocks without bench-rx's.
 
         Raises AssertionError when one left by another edge than the first packet ever did.
         """
-        clocks, wrong = self._loop(self._blocks, rows, self._edge, self._wanted)
+        self._bench.state[0] = vectors * VECTOR_MAX
+        clocks, wrong = self._loop(
+            self._blocks, self._rows, self._edges, self._wanted, np.int64(vectors)
+        )
         if wrong:
             msg = f"{wrong} times a packet went another way"
             raise AssertionError(msg)
         return float(clocks)
 
     def one(self, rows: NDArray[np.uint32]) -> int:
-        """The same for one packet, as cheap for the caller as a call of compiled code can be."""
-        return self._loop(self._blocks, rows, self._edge, self._wanted)[1]
+        """The same for one packet, as cheap for the caller as a call of compiled code can be. Returns
+        how often it went another way."""
+        return self._loop(self._blocks, rows, self._edges, self._wanted, NONE)[1]
 
     def _learn(self) -> list[int]:
         """The edges by which a packet leaves; they have to lead where the path goes."""
@@ -78,9 +85,12 @@ class ScalarLoop:
 
 
 def _compiled(kernels: Sequence[Any]) -> Any:
-    """loop(blocks, rows, edge, wanted) -> (clocks, packets that took another edge)."""
+    """loop(blocks, rows, edges, wanted, vectors) -> (clocks, packets that took another edge).
+
+    kernels: bench-rx's first, which is called vectors times; with 0 the rows are packets already.
+    """
     names: dict[str, Any] = {"np": np, "view": view, "view2": view2, "cycles": cycles}
-    begin, body = [], []
+    begin, calls = [], []
     for k, each in enumerate(kernels):
         names[f"kernel{k}"] = merged(python_function(each))
         kinds = entries.parameters(each)
@@ -89,7 +99,8 @@ def _compiled(kernels: Sequence[Any]) -> Any:
         arguments = []
         for name, kind in kinds.items():
             if name in entries.PER_CALL:
-                arguments.append("row" if name == "idx" else "edge")
+                one, several = ("row", "rows") if name == "idx" else ("edge", "edges")
+                arguments.append(one if k else several)
                 continue
             slot, made = 2 * listed.index(name), f"a{k}_{name}"
             names[f"D{k}_{name}"] = np.dtype(kind.dtype)
@@ -97,14 +108,21 @@ def _compiled(kernels: Sequence[Any]) -> Any:
             call = f"view2({where}, {kind.inner}" if kind.inner else f"view({where}"
             begin.append(f"    {made} = {call}, D{k}_{name})")
             arguments.append(made)
-        body.append(f"        kernel{k}({', '.join(arguments)})")
-        body.append(f"        wrong += np.int64(np.int64(edge[0]) != wanted[{k}])")
+        calls.append(f"kernel{k}({', '.join(arguments)})")
+    receive, *path = calls
+    body = [
+        line
+        for k, call in enumerate(path)
+        for line in (call, f"wrong += np.int64(np.int64(edge[0]) != wanted[{k}])")
+    ]
     source = "\n".join(
         [
-            "def loop(blocks, rows, edge, wanted):", *begin,
-            "    wrong = np.int64(0)", "    start = cycles()",
-            "    for i in range(rows.size):", "        row = rows[i : i + 1]", *body,
-            "    return np.int64(cycles() - start), wrong", "",
+            "def loop(blocks, rows, edges, wanted, vectors):", *begin,
+            "    wrong, spent, edge = np.int64(0), np.uint64(0), edges[:1]",
+            "    for _ in range(max(1, vectors)):", "        if vectors:", f"            {receive}",
+            "        start = cycles()", "        for i in range(rows.size):",
+            "            row = rows[i : i + 1]", *(f"            {line}" for line in body),
+            "        spent += cycles() - start", "    return np.int64(spent), wrong", "",
         ]
     )  # fmt: skip
     exec(source, names)

@@ -60,7 +60,7 @@ def test_caches_are_read_from_sysfs(tmp_path):
 
 def test_routes_are_distinct_and_in_their_blocks():
     found = prefixes(300)
-    assert len(np.unique(found)) == len(found) == 300 * 64
+    assert len(np.unique(found)) == len(found) == 300 * 128
     assert not (found & 0xFF).any()
     assert len(np.unique(found >> 16)) == 300
     assert 127 not in found >> 24
@@ -125,18 +125,25 @@ def destinations(bench):
 def test_the_scalar_loop_forwards_as_the_graph_does(table, arena):
     bench = table.bench(arena, prefetch=True)
     loop = ScalarLoop(bench)
+    assert loop.run(2) > 0
+    assert_forwarded(bench, loop._rows)
     rows = loop.fresh(256)
-    assert loop.run(rows[:100]) > 0
-    for row in rows[100:]:
+    for row in rows:
         assert loop.one(np.array([row], np.uint32)) == 0
+    assert_forwarded(bench, rows)
+    assert loop.one(rows[:1]) > 0  # it is for nobody here any more
+    bench.graph.tables["adjacencies"]["edge"] = 1
+    with pytest.raises(AssertionError, match="went another way"):
+        loop.run(1)
+
+
+def assert_forwarded(bench, rows):
+    assert len(set(rows.tolist())) == 256
     for row in rows:
         frame = bytes(bench.graph.pool.data[row][HEADROOM : HEADROOM + 60])
         assert frame[22] == 63
         assert header_sum(frame[14:34]) == 0xFFFF
         assert bench.graph.pool.meta["tx_port"][row] == graphs.OUT_PORT
-    with pytest.raises(AssertionError, match="went another way"):
-        loop.run(rows)  # they are for nobody here any more
-    assert loop.one(rows[:1]) > 0
 
 
 def test_a_scalar_loop_of_a_path_that_leads_astray_is_refused(table, arena):

@@ -196,7 +196,7 @@ def test_cases_are_listed_and_an_unknown_one_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         bench_command.bench(["ip4-path", "nonsense"])
     assert stop.value.code == 2
-    assert "no case named nonsense; there are: ip4-path" in capsys.readouterr().err
+    assert "no case named nonsense; there are: fig79" in capsys.readouterr().err
 
 
 def test_without_a_checkout_the_command_says_what_to_do(tmp_path, capsys):
