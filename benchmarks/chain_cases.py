@@ -46,7 +46,9 @@ WAYS = ("process", "rings", "wires")
 UNIT = "packets/s"
 RUNS = LEAST
 PACKETS = 1 << 16
-"""Of a run with rings, and in one process."""
+"""Of a run with rings."""
+VECTORS = 16
+"""Of a run in one process."""
 BUFFERS = 4096
 UNDER_WAY = 2048
 SLOTS = 4096
@@ -103,14 +105,13 @@ def _row(name: str, way: str, functions: int, found: Figures) -> dict[str, Any]:
 def in_process(session: Session, n: int) -> Figures:
     """Source, functions and end are nodes of one graph."""
     hz = tsc_hz()
-    vectors = PACKETS // VECTOR_MAX
     with arena() as memory:
         bench = graphs.chain(memory, chain_nodes.FUNCTION, n)
 
         def run() -> list[float]:
             start = clock()
-            bench.run(VECTOR_MAX, vectors)
-            return [float(clock() - start) / PACKETS]
+            bench.run(VECTOR_MAX, VECTORS)
+            return [float(clock() - start) / (VECTORS * VECTOR_MAX)]
 
         found = session.measure(f"{CASE}-process-{n}", run, len(FUNCTIONS))
         ttls = bench.graph.pool.data[bench._rows, HEADROOM + chain_nodes.TTL]

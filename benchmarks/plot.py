@@ -57,6 +57,8 @@ def plot_fig79(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         bars[f"{name} at {sizes[-1]}"] = values[-1]
     left.plot([], [], "k:", label="without prefetch")
     left.set_xscale("log", base=2)
+    sizes = sorted({row["vector"] for found in curves.values() for row in found})
+    left.set_xticks(sizes, [str(size) for size in sizes])
     left.set_yscale("log")
     left.set_xlabel("packets per vector")
     left.set_ylabel("TSC clocks per packet")
@@ -65,6 +67,7 @@ def plot_fig79(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     right.barh(names, [bars[name] for name in names])
     right.bar_label(right.containers[0], fmt="%.0f", padding=2)  # type: ignore[arg-type]
     right.set_xscale("log")
+    right.margins(x=0.15)
     right.set_xlabel("TSC clocks per packet")
     figure.suptitle(f"IPv4 path, {rows[0]['cpu']}, commit {rows[0]['commit']}")
     figure.savefig(path, dpi=120)
