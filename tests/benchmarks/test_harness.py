@@ -3,6 +3,7 @@
 
 import json
 import os
+import time
 from functools import partial
 
 import numpy as np
@@ -74,7 +75,12 @@ def arena(tmp_path, monkeypatch):
 
 def test_a_node_of_known_cost_is_measured_right(arena):
     bench = graphs.chain(arena, Node("bench-waste", waste, Out), 3)
-    found = harness.measure(lambda: bench.clocks_per_packet(100, 2), FakeGauge(), wanted=50)
+    deadline = time.monotonic() + 60  # for a moment in which not every run is interrupted
+    while True:
+        found = harness.measure(lambda: bench.clocks_per_packet(100, 2), FakeGauge(), wanted=50)
+        assert found.value > 0.99 * 3 * COST / 100
+        if found.value < 1.1 * 3 * COST / 100 or time.monotonic() > deadline:
+            break
     assert found.parts == pytest.approx([COST / 100] * 3, rel=0.1)
     assert found.value == pytest.approx(3 * COST / 100, rel=0.1)
 
