@@ -96,7 +96,7 @@ def idle(s: Any, record: Any) -> Any:
     return (i64(s.head[t.NOW]) - i64(record.seen)) & 0xFFFF
 
 
-@kernel
+@inline
 def _schedule(s: Any, number: Any) -> None:
     """Put a session, which is in no list, where it is due."""
     record = s.hot[number]
@@ -110,7 +110,7 @@ def _schedule(s: Any, number: Any) -> None:
     _append(s, _head(s, place), number)
 
 
-@kernel
+@inline
 def set_state(s: Any, number: Any, state: Any) -> None:
     """Change a session's state, for a packet of now."""
     record = s.hot[number]
@@ -123,7 +123,7 @@ def set_state(s: Any, number: Any, state: Any) -> None:
     _schedule(s, number)
 
 
-@kernel
+@inline
 def touch(s: Any, number: Any) -> None:
     """A packet of a session was seen in a tick in which none was before."""
     record = s.hot[number]
@@ -183,13 +183,13 @@ def _find_source(s: Any, mixed: Any) -> Any:
     return at
 
 
-@kernel
+@inline
 def source_count(s: Any, mixed: Any) -> Any:
     """How many sessions a source has, by its hash."""
     return i64(s.sources[_find_source(s, mixed)] & u64((1 << t.SOURCE_COUNT) - 1))
 
 
-@kernel
+@inline
 def add_source(s: Any, number: Any) -> None:
     """Count a session for its source."""
     mixed = _source(s, number)
@@ -199,7 +199,7 @@ def add_source(s: Any, number: Any) -> None:
     s.sources[at] += u64(1)
 
 
-@kernel
+@inline
 def drop_source(s: Any, number: Any) -> None:
     """Take a session off its source's count. A source without sessions leaves no trace."""
     at = _find_source(s, _source(s, number))
@@ -217,7 +217,7 @@ def drop_source(s: Any, number: Any) -> None:
         probe = _following(s, probe)
 
 
-@kernel
+@inline
 def close(s: Any, number: Any) -> None:
     """End a session: it is found no more, and its record is free."""
     record = s.hot[number]
@@ -246,7 +246,7 @@ def free(s: Any, number: Any) -> None:
     s.head[t.FREE_FIRST] = u64(number)
 
 
-@kernel
+@inline
 def _evict(s: Any) -> Any:
     """End the session that can best be spared: one that is over, or else the embryonic one that was
     seen the longest ago, or else one in time-wait. Returns whether there was one."""
@@ -267,7 +267,7 @@ def _evict(s: Any) -> Any:
     return True
 
 
-@kernel
+@inline
 def take(s: Any) -> Any:
     """A free record, made free if need be; 0: there is none."""
     if s.head[t.FREE_FIRST] == u64(0):
@@ -281,7 +281,7 @@ def take(s: Any) -> Any:
     return number
 
 
-@kernel
+@inline
 def begin(s: Any, number: Any, state: Any) -> None:
     """A session that has its keys, and a place in the index, begins to live."""
     cold = s.cold[number]
