@@ -35,15 +35,16 @@ def of_one(where: Any) -> None:
 
 def without_prefetch(node: Node) -> Node:
     """The node, its name with "-no-prefetch" behind it. Raises ValueError if it prefetches nothing."""
-    made = _remade(node.kernel, {}, kernel)
+    made = _remade(node.kernel, {})
     if made is node.kernel:
         msg = f"{node.name} prefetches nothing"
         raise ValueError(msg)
     return replace(node, name=f"{node.name}-no-prefetch", kernel=made)
 
 
-def _remade(jitted: Any, seen: dict[int, Any], decorator: Any = inline) -> Any:
-    """The function without prefetches, or the very same if it has none."""
+def _remade(jitted: Any, seen: dict[int, Any]) -> Any:
+    """The function without prefetches, merged into its callers or not as it was; or the very same if it
+    has none."""
     if jitted in ASKERS:
         return of_one if jitted in (intrinsics.ask_read, intrinsics.ask_write) else of_two
     function = python_function(jitted)
@@ -53,6 +54,7 @@ def _remade(jitted: Any, seen: dict[int, Any], decorator: Any = inline) -> Any:
         seen[id(jitted)] = jitted  # while it is looked into: a function may call itself
         changed = _changes(function, seen)
         if changed:
+            decorator = inline if jitted.targetoptions.get("forceinline") else kernel
             seen[id(jitted)] = decorator(_over(function, {**function.__globals__, **changed}))
     return seen[id(jitted)]
 

@@ -100,7 +100,7 @@ def plain(array, i):
 def test_the_compiled_code_has_none():
     numbers = np.arange(4, dtype=np.uint32)
     assert asks(plain, numbers, 2) == 1
-    made = without._remade(plain, {}, kernel)
+    made = without._remade(plain, {})
     assert asks(made, numbers, 2) == 0
     assert made(numbers, 2) == 2
 
