@@ -7,7 +7,8 @@ On one set of veth pairs, in turns, under the load of veth-pps (benchmarks.veth_
     peers-router     our router      over Linux's IPv4 forwarding
     peers-nftables   our firewall    over Linux's with nftables and conntrack, both with 256 sessions
     peers-testpmd    our router      over DPDK's testpmd in io mode with net_af_packet
-    peers-ovs        our bridge      over Open vSwitch in user space
+    peers-ovs        our bridge      over Open vSwitch in user space, with packet sockets
+    peers-ovs-afxdp  our bridge      over the same with AF_XDP
 
 In memory, one after the other: spsc, hash-peers, fib-peers and acl-peers beside dpdk-test's. The ratios
 come first, then what they are made of. Who is not installed has a row that says so, and so has who does not
@@ -76,6 +77,14 @@ class Peer(NamedTuple):
     absent: Callable[[], str] = str
 
 
+def _open_vswitch(kind: str) -> Peer:
+    what = f"Open vSwitch, datapath type netdev, interfaces of type {kind}"
+    forwards = partial(veth_peers.open_vswitch, kind=kind)
+    return Peer(
+        "vforward-bridge", Contender(forwards, THERE, what), veth_peers.missing_open_vswitch
+    )
+
+
 OURS = {
     "vforward-bridge": BRIDGES,
     "vforward-router": ROUTES,
@@ -99,11 +108,8 @@ PEERS = {
         testpmd("net_af_packet", AF_PACKET),
         lambda: impossible(flood=False, program=veth_lab.PROGRAM, package=veth_lab.PACKAGE),
     ),
-    "ovs": Peer(
-        "vforward-bridge",
-        Contender(veth_peers.open_vswitch, THERE, "Open vSwitch, datapath type netdev"),
-        veth_peers.missing_open_vswitch,
-    ),
+    "ovs": _open_vswitch("system"),
+    "ovs-afxdp": _open_vswitch("afxdp"),
 }
 
 

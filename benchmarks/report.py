@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json as text
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from benchmarks import compare, html_report, tabulate
 from benchmarks.cases import CASES
+from benchmarks.harness import missing
 from benchmarks.session import Session
 
 WIDTH = 150
@@ -41,26 +43,28 @@ def run(
     plot: Path | None = None,
     html: Path | None = None,
     markdown: Path | None = None,
-) -> None:
+) -> list[str]:
     """Run the cases, all when none is named, and print their rows on stdout, progress on stderr.
 
-    With json a row is printed when it is measured, and nothing else ever is.
+    With json a row is printed when it is measured, and nothing else ever is. Returns the names of cases
+    that failed: that of one does not end the others, and its row says why.
     """
     sections: list[tabulate.Section] = []
+    failed: list[str] = []
     with _progress() as progress:
         progress("gauge", 0, 0)
         session = Session(plot=plot, progress=progress)
         for name in names or CASES:
             progress(f"{name}: preparing", 0, 0)
             sections.append((name, []))
-            for row in CASES[name].run(session):
+            for row in _rows(name, session, failed):
                 sections[-1][1].append(row)
                 if json:
                     print(text.dumps(row), flush=True)
         session.gauge.remember()
     rows = [row for _, found in sections for row in found]
     if not rows:
-        return
+        return failed
     command = f"vforward bench {' '.join(names)}".rstrip()
     if html:
         html_report.write(html, sections, command, dict(listing()))
@@ -68,6 +72,18 @@ def run(
         tabulate.write_markdown(markdown, sections, command)
     if not json:
         _show(rows)
+    return failed
+
+
+def _rows(name: str, session: Session, failed: list[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a case; should it fail, one that says so, and its name in failed."""
+    try:
+        yield from CASES[name].run(session)
+    except Exception as error:  # whatever it is, the others have their turn
+        failed.append(name)
+        traceback.print_exc()
+        why = f"FAILED: {type(error).__name__}: {error}"
+        yield missing(name, "-", session.gauge, why)
 
 
 def run_compare(a: str, b: str, names: Sequence[str], *, json: bool) -> int:

@@ -46,8 +46,11 @@ def nftables(lab: Lab) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_vswitch(lab: Lab) -> Iterator[None]:
-    """A bridge of lan and wan in Open vSwitch's user space datapath, as it learns by itself (NORMAL)."""
+def open_vswitch(lab: Lab, kind: str) -> Iterator[None]:
+    """A bridge of lan and wan in Open vSwitch's user space datapath, as it learns by itself (NORMAL).
+
+    kind: of its interfaces: "system", packet sockets, or "afxdp".
+    """
     place = lab.directory / "ovs"
     place.mkdir(exist_ok=True)
     database, sock = place / "conf.db", f"unix:{place}/db.sock"
@@ -72,7 +75,17 @@ def open_vswitch(lab: Lab) -> Iterator[None]:
         _say(*control, "add-br", "br0", "--", "set", "Bridge", "br0", "datapath_type=netdev")
         try:
             for name in ("lan", "wan"):
-                _say(*control, "add-port", "br0", name)
+                _say(
+                    *control,
+                    "add-port",
+                    "br0",
+                    name,
+                    "--",
+                    "set",
+                    "Interface",
+                    name,
+                    f"type={kind}",
+                )
             yield
         finally:
             _say(*control, "del-br", "br0")

@@ -13,7 +13,7 @@ bench_command.report()  # makes `benchmarks` importable
 
 from benchmarks.session import Session
 
-from benchmarks import harness, html_report, report, tabulate
+from benchmarks import cases, harness, html_report, report, tabulate
 
 ENDLESS = {"meta", "img"}
 """Elements without an end."""
@@ -107,3 +107,23 @@ def test_the_command_writes_both(tmp_path, monkeypatch, capsys):
     assert "clocks/buffer" in capsys.readouterr().out
     assert "clocks/buffer" in html.read_text()
     assert "clocks/buffer" in markdown.read_text()
+
+
+def test_a_case_that_fails_says_so_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    def broken(_session):
+        yield row("broken-part", [1.0] * 10)
+        msg = "of 256 packets 3 came wrong"
+        raise AssertionError(msg)
+
+    monkeypatch.setattr(report, "Session", partial(Session, wanted=3, limit_s=0.1))
+    monkeypatch.setitem(report.CASES, "broken", cases.Case("broken", "a case that fails", broken))
+    with pytest.raises(SystemExit) as stop:
+        bench_command.bench(["broken", "pool"], html=tmp_path / "r.html")
+    assert stop.value.code == 1
+    said = capsys.readouterr()
+    assert "FAILED: AssertionError: of 256 packets 3 came wrong" in said.out
+    assert "Traceback" in said.err
+    text = (tmp_path / "r.html").read_text()
+    assert "of 256 packets 3 came wrong" in text
+    assert "broken-part" in text
+    assert "clocks/buffer" in text

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-USAGE_STATUS = 2
+FAILED_STATUS, USAGE_STATUS = 1, 2
 COMPARE = "compare"
 
 
@@ -43,7 +43,7 @@ def bench(
     cases: all when empty; or "compare", two checkouts or commits, and cases: is the second slower?
     json: one JSON object per row and nothing else on stdout. plot: the file that a case plots to.
     list_only: name the cases and stop. html, markdown: files for a report and for a table. An unknown
-    case exits with 2, a comparison that finds it slower with 1.
+    case exits with 2; a case that failed, or a comparison that finds it slower, with 1.
     """
     module = report()
     if cases[:1] == [COMPARE]:
@@ -57,7 +57,8 @@ def bench(
         for name, text in module.listing():
             sys.stdout.write(f"{name:18} {text}\n")
         return
-    module.run(cases, json=json, plot=plot, html=html, markdown=markdown)
+    if module.run(cases, json=json, plot=plot, html=html, markdown=markdown):
+        sys.exit(FAILED_STATUS)
 
 
 def _refuse(message: str) -> NoReturn:
