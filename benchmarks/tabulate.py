@@ -6,7 +6,7 @@ Ratios come first and absolute values second: of a case whose result is a ratio 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,51 @@ def ratios_first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_markdown(path: Path, sections: Sequence[Section], command: str) -> None:
-    """All rows as a Markdown table, with the machine and the command that made them."""
-    rows = [row for _, found in sections for row in ratios_first(found)]
-    lines = [f"`{command}`: {machine(rows[0])}.", ""]
-    lines += [_line(*COLUMNS, "remarks"), _line(*["---"] * (len(COLUMNS) + 1))]
-    lines += [_line(*cells(row), remarks(row)) for row in rows]
-    lines += ["", *(f"- {note}" for note in notes(rows))]
+    """All rows as Markdown tables, one for each case, with the machine and the command that made them.
+
+    Rows that differ in the size of the vector only are one line of a table of their own.
+    """
+    lines = [f"`{command}`: {machine(next(row for _, rows in sections for row in rows))}."]
+    for name, rows in sections:
+        curves = by_vector(rows)
+        lines += ["", f"### {name}", "", *_curves(curves)]
+        rest = [row for row in ratios_first(rows) if row["case"] not in curves]
+        if rest:
+            lines += [_line(*COLUMNS, "remarks"), _line(*["---"] * (len(COLUMNS) + 1))]
+            lines += [_line(*cells(row), remarks(row)) for row in rest]
+        if said := notes(rows):
+            lines += ["", *(f"- {note}" for note in said)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
+
+
+def by_vector(rows: Sequence[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
+    """Of each case with rows of three sizes of vector or more: the rows by size."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        if row["value"] is not None:
+            found.setdefault(row["case"], {})[row["vector"]] = row
+    return {case: sizes for case, sizes in found.items() if len(sizes) > 2}
+
+
+def _curves(curves: dict[str, dict[int, dict[str, Any]]]) -> Iterator[str]:
+    """A table with a column for each size; what is doubtful in italics."""
+    if not curves:
+        return
+    sizes = sorted({size for rows in curves.values() for size in rows})
+    unit = next(row["unit"] for rows in curves.values() for row in rows.values())
+    yield _line(f"{unit} at packets per vector", *map(str, sizes), "of")
+    yield _line(*["---"] * (len(sizes) + 2))
+    for case, rows in curves.items():
+        figures = [f"{rows[size]['value']:.3g}" if size in rows else "" for size in sizes]
+        marked = [
+            f"*{figure}*" if size in rows and rows[size].get("doubts") else figure
+            for size, figure in zip(sizes, figures, strict=True)
+        ]
+        last = next(reversed(rows.values()))
+        what = [f"{key} {last[key]}" for key in ("routes", "kibibytes", "fits") if key in last]
+        yield _line(case, *marked, ", ".join(what))
+    yield ""
 
 
 def _line(*words: str) -> str:

@@ -23,10 +23,10 @@ class Gauge:
     best = 1.0
 
 
-def row(case, values, unit="clocks/packet", **more):
+def row(case, values, unit="clocks/packet", vector=256, **more):
     found = harness.whole(values, Gauge(), disturbed=False)
     more = {"touches": "headers", "bytes": 64, "flows": 256, **more}
-    return harness.row(case, found, unit, vector=256, packets=1, touched=60, **more)
+    return harness.row(case, found, unit, vector=vector, packets=1, touched=60, **more)
 
 
 @pytest.fixture
@@ -47,15 +47,30 @@ def test_markdown_has_a_line_for_each_row_ratios_first(sections, tmp_path):
     lines = path.read_text().splitlines()
     assert lines[0].startswith("`vforward bench first second`: ")
     assert harness.machine()["commit"] in lines[0]
-    table = [line for line in lines if line.startswith("|")]
-    assert [line.split("|")[1].strip() for line in table[2:]] == [
-        "first", "first-ours", "peer", "second",
+    assert [line for line in lines if line.startswith("#")] == ["### first", "### second"]
+    table = [line for line in lines if line.startswith("|") and "---" not in line]
+    assert [line.split("|")[1].strip() for line in table] == [
+        "case", "first", "first-ours", "case", "peer", "second",
     ]  # fmt: skip
     columns = {len(re.split(r"(?<!\\)\|", line)) for line in table}
     assert columns == {len(tabulate.COLUMNS) + 3}
     assert "| 3 | s | 66.7% | 3 | 256 | 64 | 256 | headers | NOISY" in table[-1]
     assert "3 runs only" in table[-1]
     assert lines[-1] == "- peer: vpp | <b>: not installed"
+
+
+def test_sizes_of_vectors_are_columns(tmp_path):
+    rows = [row("a", [float(v)] * 10, vector=v, routes=7) for v in (1, 16, 256)]
+    rows += [row("b", [v + 1.0], vector=v) for v in (1, 4, 256)]
+    rows.append(row("c", [5.0] * 10))
+    tabulate.write_markdown(tmp_path / "rows.md", [("all", rows)], "x")
+    lines = (tmp_path / "rows.md").read_text().splitlines()
+    at = lines.index("| clocks/packet at packets per vector | 1 | 4 | 16 | 256 | of |")
+    assert lines[at + 2 : at + 4] == [
+        "| a | 1 |  | 16 | 256 | routes 7 |",
+        "| b | *2* | *5* |  | *257* |  |",
+    ]
+    assert [line.split("|")[1].strip() for line in lines[at + 5 :]] == ["case", "---", "c"]
 
 
 class Checker(HTMLParser):
