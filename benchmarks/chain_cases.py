@@ -29,6 +29,7 @@ import numpy as np
 from benchmarks import chain_member, chain_nodes, graphs, veth_lab
 from benchmarks.frames import FRAME_BYTES, udp_frame
 from benchmarks.harness import LEAST, Measured, clock, missing, repeat, row, tsc_hz
+from benchmarks.loads import PASSED, WIRES
 from benchmarks.peer_lab import TTL, Lab, frame, lab
 from benchmarks.plot import plot_chain
 from benchmarks.session import Session, arena
@@ -96,7 +97,8 @@ def chain(session: Session) -> Iterator[dict[str, Any]]:
 
 def _row(name: str, way: str, functions: int, found: Figures) -> dict[str, Any]:
     calls = None if found.calls is None else float(f"{found.calls:.3g}")
-    return row(
+    load = WIRES if way == "wires" else PASSED
+    return load._asdict() | row(
         name, found.rates, UNIT, vector=VECTOR_MAX, packets=0, touched=FRAME_BYTES, way=way,
         functions=functions, copies=found.copies, calls=calls,
     )  # fmt: skip

@@ -92,8 +92,8 @@ class Side:
         except BrokenPipeError:
             raise CompareError(f"{self.name}: {self._last_words()}") from None
 
-    def block(self) -> list[float]:
-        """A block of runs."""
+    def turn(self) -> list[float]:
+        """A turn of runs."""
         self.tell(runs=gate.RUNS, warm=gate.WARM)
         figures: list[float] = self.hear()["figures"]
         return figures
@@ -157,7 +157,7 @@ def one_launch(
             like = sum((m.case, m.label) == (one["case"], one["measure"]) for m in found)
             measure = Measure(one["case"], one["measure"], like)
             seen(measure)
-            found[measure] = gate.launch(sides[0].block, sides[1].block)
+            found[measure] = gate.launch(sides[0].turn, sides[1].turn)
             for side in sides:
                 side.tell(done=True)
 

@@ -2,8 +2,8 @@
 """Is B slower than A? What is said of two programs that were run by turns, and what is not said.
 
 Two processes of one commit may differ by some percent for as long as they live, by how their memory
-happens to lie. So they are started anew LAUNCHES times. In a launch the two take turns, A B B A ..., a
-*block* of runs each, and the launch's *change* is the median of log(B / A) over pairs of blocks that
+happens to lie. So they are started anew LAUNCHES times. In a launch the two take turns, A B B A ...,
+of some runs each, and the launch's *change* is the median of log(B / A) over pairs of turns that
 are next to each other: what slows the machine for a while slows both. The launches' changes are what is
 judged:
 
@@ -29,11 +29,11 @@ LIMIT = 0.05
 """A change above which B is slower."""
 LAUNCHES = 10
 PAIRS, TRIED = 12, 48
-"""Pairs of blocks in a launch that count, and how many are tried for that."""
+"""Pairs of turns in a launch that count, and how many are tried for that."""
 RUNS, WARM = 24, 4
-"""Timed runs of a block, and runs before them that do not count."""
+"""Timed runs of a turn, and runs before them that do not count."""
 LEAST_RUNS = 6
-"""A block of which fewer runs were undisturbed does not count."""
+"""A turn of which fewer runs were undisturbed does not count."""
 LEAST_PAIRS = 4
 """Nor does a launch with fewer pairs."""
 LEAST_LAUNCHES = 6
@@ -41,8 +41,8 @@ LEAST_LAUNCHES = 6
 TAIL = 0.02
 """How likely the median is to lie below low, or above high."""
 
-Block = Callable[[], Sequence[float]]
-"""Runs a block. Returns its undisturbed figures, all above 0."""
+Turn = Callable[[], Sequence[float]]
+"""Runs a turn. Returns its undisturbed figures, all above 0."""
 
 
 class Launch(NamedTuple):
@@ -80,7 +80,7 @@ def orders() -> Iterator[tuple[bool, bool]]:
         yield (bool(k & 1), not k & 1)
 
 
-def launch(a: Block, b: Block) -> Launch | None:
+def launch(a: Turn, b: Turn) -> Launch | None:
     """Have the two take turns. Returns None when too little was undisturbed."""
     changes, of_a, of_b = [], [], []
     for order in orders():

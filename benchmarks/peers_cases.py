@@ -26,6 +26,7 @@ from benchmarks.acl_peers import acl_peers
 from benchmarks.dpdk_cases import fib_peers
 from benchmarks.harness import missing
 from benchmarks.hash_peers import hash_peers
+from benchmarks.loads import KEYS, NUMBERS, Load
 from benchmarks.peer_cases import ROUTER
 from benchmarks.peer_lab import Lab
 from benchmarks.ring_cases import spsc
@@ -64,9 +65,13 @@ in = "lan"
 out = "wan"
 """
 )
-MEMORY: tuple[Callable[[Session], Iterator[dict[str, Any]]], ...] = (
-    spsc, hash_peers, fib_peers, acl_peers,
-)  # fmt: skip
+Rows = Callable[[Session], Iterator[dict[str, Any]]]
+MEMORY: tuple[tuple[Rows, Load], ...] = (
+    (spsc, NUMBERS),
+    (hash_peers, KEYS),
+    (fib_peers, KEYS),
+    (acl_peers, KEYS),
+)
 
 
 class Peer(NamedTuple):
@@ -120,8 +125,8 @@ def peers(session: Session) -> Iterator[dict[str, Any]]:
         if made["unit"] == "x" and made["value"] is not None:
             last = made if last is None or made["value"] < last["value"] else last
         yield made
-    for case in MEMORY:
-        yield from case(session)
+    for case, load in MEMORY:
+        yield from (load._asdict() | made for made in case(session))
     if last is None:
         yield missing(CASE, "x", session.gauge, "nobody else forwards packets here")
     else:

@@ -20,7 +20,7 @@ class Machine:
     """Two programs whose runs take 100 clocks, B's factor times more, and a machine that disturbs.
 
     run: of single runs, lognormal. process: by how much a process differs for as long as it lives.
-    drift: a random walk of the machine's speed, a step for each block. lost: how many blocks see
+    drift: a random walk of the machine's speed, a step for each turn. lost: how many turns see
     nothing but disturbed runs. odd: how many processes are half as slow again.
     """
 
@@ -37,14 +37,14 @@ class Machine:
         own = factor * math.exp(self.random.normal(0, self.process))
         own *= 1.5 if self.random.random() < self.odd else 1.0
 
-        def block():
+        def turn():
             self.speed += self.random.normal(0, self.drift)
             if self.random.random() < self.lost:
                 return []
             noise = np.exp(self.random.normal(self.speed, self.run, gate.RUNS))
             return (100 * own * noise).tolist()
 
-        return block
+        return turn
 
     def judge(self):
         first = [self.launch() for _ in range(gate.LAUNCHES)]
@@ -58,7 +58,7 @@ NOISES = {
     "processes differ": {"process": 0.03},
     "runs differ": {"run": 0.15},
     "the machine drifts": {"drift": 0.03},
-    "half of the blocks are lost": {"lost": 0.5},
+    "half of the turns are lost": {"lost": 0.5},
     "some processes are odd": {"odd": 0.03},
     "all at once": {"run": 0.1, "process": 0.02, "drift": 0.01, "lost": 0.3, "odd": 0.03},
 }

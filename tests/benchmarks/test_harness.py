@@ -28,7 +28,7 @@ from benchmarks.frames import (
 )  # fmt: skip
 from benchmarks.session import Session
 
-from benchmarks import cases, gauge, graphs, harness, python_router, report
+from benchmarks import cases, gauge, graphs, harness, loads, python_router, report
 
 COST = 20_000
 ROW_KEYS = {
@@ -169,7 +169,7 @@ def test_every_case_says_what_it_touches_and_by_which_clock():
         assert case.load.touches
         assert case.load.bytes
         assert case.load.flows
-        assert case.load.clock in (cases.TSC, cases.WALL)
+        assert case.load.clock in (loads.TSC, loads.WALL)
 
 
 def test_json_prints_one_object_per_line_and_nothing_else(capsys, monkeypatch):

@@ -11,6 +11,7 @@ from vforward.control.demo_world import Failed, may_use_interfaces
 bench_command.report()  # makes `benchmarks` importable
 
 from benchmarks.dpdk_cases import NoFigureError
+from benchmarks.loads import KEYS
 from benchmarks.session import Session
 
 from benchmarks import harness, hash_peers, peers_cases, veth_cases, veth_lab, veth_peers, xdp_flood
@@ -97,7 +98,7 @@ def test_programs_that_are_not_there_are_named(monkeypatch):
 def test_without_root_all_is_missing(session, monkeypatch):
     monkeypatch.setattr(peers_cases, "impossible", lambda **_: "needs root")
     memory = harness.missing("spsc", "x", Quiet(), "dpdk-test: not installed")
-    monkeypatch.setattr(peers_cases, "MEMORY", (lambda _session: iter([memory]),))
+    monkeypatch.setattr(peers_cases, "MEMORY", ((lambda _session: iter([memory]), KEYS),))
     rows = list(peers_cases.peers(session))
     assert [row["case"] for row in rows] == ["peers-veth", "spsc", "peers"]
     assert all(row["value"] is None for row in rows)
