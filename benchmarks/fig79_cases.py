@@ -153,4 +153,7 @@ def _parser(session: Session, name: str) -> dict[str, Any]:
         return [spent / PARSED]
 
     found = session.measure(case, run)
-    return row(case, found, UNIT, vector=1, packets=PARSED, touched=0, what="parsed, not forwarded")
+    return row(
+        case, found, UNIT, vector=1, packets=PARSED, touched=0, what="parsed, not forwarded",
+        touches="headers read, by a parser",
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 REMARKS = (
-    "layout", "cpu_s", "knee", "plot", "what", "mebibytes", "least", "ratio", "pages", "book",
+    "layout", "cpu_s", "knee", "plot", "mebibytes", "least", "ratio", "pages", "book",
     "offered", "busy_cpus", "foreign_cpus", "kibibytes", "fits", "routes", "protocol",
     "copies", "calls", "functions", "trial_s",
 )  # fmt: skip
@@ -26,12 +26,20 @@ Section = tuple[str, list[dict[str, Any]]]
 
 def cells(row: dict[str, Any]) -> list[str]:
     """A row's cells, in the order of COLUMNS."""
-    value = "-" if row["value"] is None else f"{row['value']:g}"
+    value = "-" if row["value"] is None else number(row["value"])
+    spread, runs = (
+        ("-", "-") if row["value"] is None else (f"{row['spread']:.1%}", str(row["runs"]))
+    )
     return [
-        row["case"], value, row["unit"], f"{row['spread']:.1%}", str(row["runs"]),
+        row["case"], value, row["unit"], spread, runs,
         str(row["vector"] or "-"), str(row.get("bytes", "-")), str(row.get("flows", "-")),
         str(row.get("touches", row["touched"])),
     ]  # fmt: skip
+
+
+def number(value: float) -> str:
+    """A figure with four digits or more, and no exponent."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def remarks(row: dict[str, Any]) -> str:
@@ -41,6 +49,7 @@ def remarks(row: dict[str, Any]) -> str:
     found += [f"{name} {value:g} x" for name, value in row.get("ratios", {}).items()]
     found += [f"{name} {value:g}" for name, value in row.get("percentiles", {}).items()]
     found += [f"{key} {row[key]}" for key in REMARKS if key in row]
+    found += [row["what"]] if "what" in row else []
     return ", ".join(found)
 
 
@@ -100,7 +109,7 @@ def _curves(curves: dict[str, dict[int, dict[str, Any]]]) -> Iterator[str]:
     yield _line(f"{unit} at packets per vector", *map(str, sizes), "of")
     yield _line(*["---"] * (len(sizes) + 2))
     for case, rows in curves.items():
-        figures = [f"{rows[size]['value']:.3g}" if size in rows else "" for size in sizes]
+        figures = [number(rows[size]["value"]) if size in rows else "" for size in sizes]
         marked = [
             f"*{figure}*" if size in rows and rows[size].get("doubts") else figure
             for size, figure in zip(sizes, figures, strict=True)
