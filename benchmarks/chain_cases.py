@@ -20,8 +20,9 @@ member's buffer (by AF_XDP there is one more between).
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,7 +101,7 @@ def _row(name: str, way: str, functions: int, found: Figures) -> dict[str, Any]:
     load = WIRES if way == "wires" else PASSED
     return load._asdict() | row(
         name, found.rates, UNIT, vector=VECTOR_MAX, packets=0, touched=FRAME_BYTES, way=way,
-        functions=functions, copies=found.copies, calls=calls,
+        functions=functions, copies=found.copies, calls=calls, cpus=len(os.sched_getaffinity(0)),
     )  # fmt: skip
 
 
@@ -132,8 +133,8 @@ def on_rings(session: Session, n: int) -> Figures:
         words = memory.make("words", 8, np.uint64)
         own = memory.make("own", (n + 1, 8), np.uint64)
         stack.callback(words.__setitem__, chain_nodes.STOP, 1)
-        for k in range(n):
-            stack.enter_context(_member(chain_member.ring_command(memory.name, k)))
+        commands = [chain_member.ring_command(memory.name, k) for k in range(n)]
+        stack.enter_context(_members(commands))
         given = (
             pool.data, pool.meta, rings[0], rings[n], own[0], libc_address("sched_yield"),
             pool.take(UNDER_WAY), np.zeros(VECTOR_MAX, np.uint32),
@@ -167,10 +168,11 @@ def on_wires(session: Session, n: int) -> Figures:
             veth(where.m, f"out{k}", where.m, f"in{k}")
             ends += [f"out{k}", f"in{k}"]
         ends.append("wan")
-        said = [
-            stack.enter_context(_member(where.m.command(*chain_member.wire_command(one, other))))
+        commands = [
+            where.m.command(*chain_member.wire_command(one, other))
             for one, other in zip(ends[::2], ends[1::2], strict=True)
         ]
+        said = stack.enter_context(_members(commands))
         where.probe(there, wanted, [])
 
         def run() -> list[float]:
@@ -190,19 +192,28 @@ MEASURE: dict[str, Callable[[Session, int], Figures]] = {
 
 
 @contextlib.contextmanager
-def _member(command: list[str]) -> Iterator[str]:
-    """A process of the chain; the line that it has said when it was ready."""
+def _members(commands: Sequence[list[str]]) -> Iterator[list[str]]:
+    """Processes of the chain, started together; the lines that they have said when they were ready."""
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(_member(command)) for command in commands]
+        said = []
+        for process in processes:
+            assert process.stdout is not None
+            said.append(process.stdout.readline().strip())
+            if not said[-1].startswith(chain_member.READY):
+                msg = f"a member of the chain does not begin, exit status {process.wait()}"
+                raise Failed(msg)
+        yield said
+
+
+@contextlib.contextmanager
+def _member(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
         preexec_fn=end_with_parent,
     )  # fmt: skip
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line.startswith(chain_member.READY):
-            msg = f"a member of the chain does not begin, exit status {process.wait()}"
-            raise Failed(msg)
-        yield line.strip()
+        yield process
     finally:
         end(process)
         assert process.stdout is not None

@@ -13,7 +13,7 @@ from typing import Any
 REMARKS = (
     "layout", "cpu_s", "knee", "plot", "mebibytes", "least", "ratio", "pages", "book",
     "offered", "busy_cpus", "foreign_cpus", "kibibytes", "fits", "routes", "protocol",
-    "copies", "calls", "functions", "trial_s",
+    "copies", "calls", "functions", "cpus", "trial_s",
 )  # fmt: skip
 """Keys of what some rows have besides, that a table shows."""
 NOTES = ("missing", "note", "text")
