@@ -145,6 +145,7 @@ CASES = {
         Case("veth-pps-xdp", "the same against its net_af_xdp", veth_cases.veth_pps_xdp, WIRES),
         Case("veth-pps-bridge", "against the Linux bridge", veth_cases.veth_pps_bridge, WIRES),
         Case("veth-pps-raw", "without a ring, against one", veth_cases.veth_pps_raw, WIRES),
+        Case("veth-pps-xdp-rx", "by AF_XDP, against a ring", veth_cases.veth_pps_xdp_rx, WIRES),
         Case("veth-tcp", "iperf3 through veth, against the bridge", veth_cases.veth_tcp, STREAM),
         Case("veth-tcp-off", "the same without any offload", veth_cases.veth_tcp_off, STREAM),
         Case("syscalls", "system calls for each packet, veth to veth", veth_cases.syscalls, WIRES),

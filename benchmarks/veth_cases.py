@@ -5,6 +5,7 @@
     veth-pps-xdp      the same                                   over testpmd io, net_af_xdp
     veth-pps-bridge   the same                                   over the Linux bridge
     veth-pps-raw      the same, received by recvmmsg             over ours with a ring
+    veth-pps-xdp-rx   the same, received by AF_XDP               over ours with a ring
     veth-tcp          one TCP connection of iperf3               over the Linux bridge
     veth-tcp-off      the same, all offloads off everywhere      over the Linux bridge
     syscalls          system calls of the daemon for each packet, under the load of veth-pps
@@ -94,11 +95,13 @@ def testpmd(driver: str, options: str) -> Contender:
 
 
 ROUTES = Contender(_ours(ROUTER), ROUTED, "vforward run as a router, 16 routes, one worker")
-RAW = Contender(
-    _ours(ROUTER.replace('type = "af_packet"', 'type = "af_packet"\nmode = "raw"')),
-    ROUTED,
-    'the same with mode = "raw"',
-)
+
+
+def _by(mode: str) -> Contender:
+    config = ROUTER.replace('type = "af_packet"', f'type = "af_packet"\nmode = "{mode}"')
+    return Contender(_ours(config), ROUTED, f'the same with mode = "{mode}"')
+
+
 BRIDGES = Contender(_ours(BRIDGE), THERE, "vforward run as a bridge, one worker")
 LINUX = Contender(lambda where: where.bridge(), THERE, "the Linux bridge")
 
@@ -120,7 +123,12 @@ def veth_pps_bridge(session: Session) -> Iterator[dict[str, Any]]:
 
 def veth_pps_raw(session: Session) -> Iterator[dict[str, Any]]:
     """Received without a ring, over the same with one."""
-    yield from _packets(session, "veth-pps-raw", "ring", ROUTES, RAW)
+    yield from _packets(session, "veth-pps-raw", "ring", ROUTES, _by("raw"))
+
+
+def veth_pps_xdp_rx(session: Session) -> Iterator[dict[str, Any]]:
+    """Received by AF_XDP, over the same with a ring."""
+    yield from _packets(session, "veth-pps-xdp-rx", "ring", ROUTES, _by("xdp"))
 
 
 def veth_tcp(session: Session) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
  * The system calls that vforward makes, callable by address from compiled Numba code.
  *
  * Every function does one system call's worth of work and returns a result >= 0 or -errno;
- * none looks into a packet. All integers are 64 bits wide, so that a caller which only has an
+ * none looks into a packet (the XDP program of vf_bpf.c does). All integers are 64 bits wide, so that a caller which only has an
  * address needs no C types. This header is the single truth: build_ffi.py gives cffi the lines
  * between the two markers, so they hold plain declarations and no preprocessor directives.
  */
@@ -71,6 +71,27 @@ int64_t vf_packet_promisc(int64_t fd, int64_t ifindex);
 /* Stores two words: frames since the last call, the dropped ones included, and frames dropped
  * since the last call. Reading them resets both in the kernel. */
 int64_t vf_packet_statistics(int64_t fd, uint64_t *packets_drops_out);
+
+/* AF_XDP (csrc/vf_bpf.c). Needs CAP_NET_ADMIN and CAP_BPF of the host, not of a user namespace; Linux 5.9.
+ * What is returned is a descriptor: the program is on the interface until that of vf_xdp_attach is
+ * closed, and so no longer than the process lives. */
+
+/* A map from an interface's queues, as many, to AF_XDP sockets. */
+int64_t vf_xsk_map(uint64_t queues);
+
+/* The frames of a queue go to that socket, which is bound to it, until it is closed. */
+int64_t vf_xsk_map_set(int64_t map, uint64_t queue, int64_t socket);
+
+/* The program: a frame goes to its queue's socket, and where there is none passes on. frags: it may lie in
+ * several pieces (Linux 5.18). */
+int64_t vf_xdp_program(int64_t map, int64_t frags);
+
+/* The same for one interface, with VLAN tags put back that lie beside the frame. function: what BTF
+ * knows the kernel's bpf_xdp_metadata_rx_vlan_tag by (Linux 6.8). */
+int64_t vf_xdp_program_tags(int64_t map, int64_t ifindex, int64_t function);
+
+/* Puts a program on an interface: natively, in its driver, or where Linux takes frames up. */
+int64_t vf_xdp_attach(int64_t program, int64_t ifindex, int64_t native);
 
 /* Memory. */
 

@@ -59,6 +59,7 @@ UNTESTED = {
     "io/af_packet_rx.py": "test_af_packet.py runs it behind its port",
     "io/af_packet_tx.py": "test_af_packet.py runs it behind its port",
     "io/af_xdp_tx.py": "test_af_xdp.py runs it behind its port",
+    "io/af_xdp_rx.py": "test_af_xdp_receiver.py runs it behind its port",
     "io/memif_link.py": "test_memif.py and test_memif_hostile.py run it behind its port",
     "io/memif_nodes.py": "test_memif.py runs it behind its port",
     "io/memring_nodes.py": "test_memring.py runs it behind its port",

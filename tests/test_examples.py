@@ -194,6 +194,7 @@ DO = {
         ("red", ip4_to(FAR), {"trunk": ["vlan 10 ARP who-has 192.0.2.1"]}),
         ("blue", ip4_to(FAR), {"trunk": ["vlan 20 ARP who-has 192.0.2.1"]}),
     ],
+    "xdp": [("lan", ip4_to(FAR), {"wan": ["ARP who-has 10.0.2.2"]})],
 }  # fmt: skip
 """For each configuration: by which port a frame comes in, and what then goes out where."""
 

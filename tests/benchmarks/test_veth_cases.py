@@ -85,6 +85,7 @@ def test_live_frames_arrive_as_they_are_meant():
     [
         ("veth-pps-bridge", veth_cases.veth_pps_bridge, "bridge"),
         ("veth-pps-raw", veth_cases.veth_pps_raw, "ring"),
+        ("veth-pps-xdp-rx", veth_cases.veth_pps_xdp_rx, "ring"),
     ],
 )
 def test_the_ratio_is_of_what_was_forwarded(session, short, case, cases, peer):

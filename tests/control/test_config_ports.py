@@ -229,7 +229,7 @@ WRONG = [
         "1: ports.a.mode",
         "is not one of the choices",
         '"rings"',
-        '"auto", "ring" or "raw"',
+        '"auto", "ring", "raw" or "xdp"',
     ),
     (
         port("a", 'interface = "eth0", set_up = 1', "af_packet"),

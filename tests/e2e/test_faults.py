@@ -23,15 +23,19 @@ HOST_LAWS = [
 """Laws that do not hold: an interface takes what it counted, and what was under way, with it."""
 
 
-@pytest.fixture
-def net():
-    with lab() as place, routed(place, {"lan": f"{LAN}/24", "wan": f"{WAN}/24"}) as made:
-        place.address(f"{H1}/24", f"{H2}/24")
-        place.default_routes(LAN, WAN)
-        made.start()
-        made.but = HOST_LAWS
-        assert "1 received" in ping(place.h1, H2, "-c1")
-        yield made
+@pytest.fixture(params=["ring", "xdp"])
+def net(request):
+    """By what the ports receive; they are looked after in the router's namespace."""
+    with lab() as place:
+        more = {"mode": request.param, "netns": place.router.path}
+        ports = {"lan": (f"{LAN}/24", more), "wan": (f"{WAN}/24", more)}
+        with routed(place, ports) as made:
+            place.address(f"{H1}/24", f"{H2}/24")
+            place.default_routes(LAN, WAN)
+            made.start()
+            made.but = HOST_LAWS
+            assert "1 received" in ping(place.h1, H2, "-c1")
+            yield made
 
 
 SENDER = """

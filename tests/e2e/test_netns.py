@@ -29,6 +29,7 @@ type = "af_packet"
 interface = "lan"
 netns = "{path}"
 set_up = true
+mode = "{mode}"
 address = "10.1.0.1/24"
 [ports.wan]
 type = "af_packet"
@@ -46,7 +47,14 @@ host_of = "wan"
 """
 
 
-def test_ports_in_a_namespace_that_the_forwarder_is_not_in(place, tmp_path):
+@pytest.mark.parametrize(
+    ("mode", "receives"),
+    [
+        ("auto", "by a ring of 16384 slots"),
+        ("xdp", "by AF_XDP, copied, 1 queue of 16384 slots, native XDP"),
+    ],
+)
+def test_ports_in_a_namespace_that_the_forwarder_is_not_in(place, tmp_path, mode, receives):
     """Their interfaces are down at first, and afterwards; the host's programs are in there, too."""
     place.address(f"{H1}/24", f"{H2}/24")
     place.default_routes(LAN, WAN)
@@ -54,14 +62,14 @@ def test_ports_in_a_namespace_that_the_forwarder_is_not_in(place, tmp_path):
         place.router.run("ip", "link", "set", "dev", port, "down")
     before = place.router.run("ip", "-br", "link")
     place.file = tmp_path / "e2e.toml"
-    place.file.write_text(CONFIG.format(path=place.router.path))
+    place.file.write_text(CONFIG.format(path=place.router.path, mode=mode))
     with daemon(place, inside=contextlib.nullcontext()) as process:
         until(lambda: "LOWER_UP" in place.h2.run("ip", "link", "show", "dev", "eth0"), "no carrier")
         assert "5 received" in ping(place.h1, H2, "-c5", "-i0.2")
         assert "5 received" in ping(place.h2, WAN, "-c5", "-i0.2")
         transfer(place.h1, place.h2, H2, 5_000_000)
         said = show("show", "ports", "-n", "e2e")
-        assert "lan: receives by a ring of 16384 slots" in said
+        assert f"lan: receives {receives}" in said
         assert 'wan: receives by recvmmsg (mode = "raw")' in said
         assert "host: frames from the host by queue: " in said
         assert "inet 10.2.0.1/24" in place.router.run("ip", "address", "show", "dev", "vf-wan")

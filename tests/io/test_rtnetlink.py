@@ -98,10 +98,10 @@ def test_queueing_is_what_ip_shows(place):
     host, netlink, index = place
     netlink.set_link(index, mac=MAC, mtu=1500, up=True)
     shown = host.run("ip", "-d", "link", "show", "dev", "d0").split()
-    queues = int(shown[shown.index("numtxqueues") + 1])
-    assert netlink.queueing(index) == ("noqueue", queues)
+    queues = [int(shown[shown.index(f"num{way}queues") + 1]) for way in ("rx", "tx")]
+    assert netlink.queueing(index) == ("noqueue", *queues)
     host.run("tc", "qdisc", "add", "dev", "d0", "root", "pfifo")
-    assert netlink.queueing(index) == ("pfifo", queues)
+    assert netlink.queueing(index) == ("pfifo", *queues)
 
 
 def test_what_the_kernel_refuses_is_an_error(place):

@@ -4,7 +4,7 @@ virtio-net's csum_start and csum_offset (VIRTIO 1.3 section 5.1.6.2) say where t
 after the packet was judged. Offsets are from the network header's start.
 """
 
-from oracles import fields
+from oracles import checksum, fields
 
 OWN = {6: 16, 17: 6, 33: 6, 136: 6}
 """RFC 9293 section 3.1, RFC 768, RFC 4340 section 5.1, RFC 3828 section 3.1."""
@@ -32,3 +32,37 @@ def _read(packet: bytes, family: int):
     except fields.Truncated:  # no rule lets it through
         seen = None
     return packet[:header], seen
+
+
+def left(frame: bytes) -> tuple[int, int] | None:
+    """What a stack left to be completed of an Ethernet frame: (csum_start, csum_offset), from its start.
+
+    The field is the pseudo-header's sum: RFC 9293 section 3.1, RFC 768, RFC 8200 section 8.1; of SCTP the
+    CRC is 0. Whole packets that end with the frame, directly behind their IP header.
+    """
+    at, tags = 12, 0
+    while frame[at : at + 2] in (b"\x81\x00", b"\x88\xa8"):
+        at, tags = at + 4, tags + 1
+    packet = frame[at + 2 :]
+    if tags > 2 or len(packet) < 20:
+        return None
+    if frame[at : at + 2] == b"\x08\x00" and packet[0] >> 4 == 4:
+        header, protocol, ends = 4 * (packet[0] & 15), packet[9], packet[12:20]
+        fragment = int.from_bytes(packet[6:8], "big") & 0x3FFF
+        whole = header >= 20 and not fragment and int.from_bytes(packet[2:4], "big") == len(packet)
+    elif frame[at : at + 2] == b"\x86\xdd" and packet[0] >> 4 == 6 and len(packet) >= 40:
+        header, protocol, ends = 40, packet[6], packet[8:40]
+        whole = int.from_bytes(packet[4:6], "big") + 40 == len(packet)
+    else:
+        return None
+    message = packet[header:]
+    field, size, least = {6: (16, 2, 18), 17: (6, 2, 8), 132: (8, 4, 12)}.get(protocol, (0, 0, 0))
+    if not whole or not size or len(message) < least:
+        return None
+    if protocol == 17 and int.from_bytes(message[4:6], "big") != len(message):
+        return None
+    pseudo = ends + len(message).to_bytes(4, "big") + protocol.to_bytes(4, "big")
+    wanted = 0 if protocol == 132 else checksum.ones_sum(pseudo)
+    if int.from_bytes(message[field : field + size], "big") != wanted:
+        return None
+    return at + 2 + header, field

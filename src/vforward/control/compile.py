@@ -28,6 +28,7 @@ from vforward.io import (
     af_packet_raw,
     af_packet_rx,
     af_packet_tx,
+    af_xdp_rx,
     af_xdp_tx,
     netmap_nodes,
     shim,
@@ -55,7 +56,8 @@ OURS, THEIRS = "10.0.1.1", "10.0.1.2"
 OURS6, THEIRS6 = "2001:db8::1", "2001:db8::2"
 THEIR_MAC = "02:00:00:00:00:02"
 ELSEWHERE = (
-    *(af_packet_rx.NODE, af_packet_raw.NODE, af_packet_tx.NODE, af_xdp_tx.NODE),
+    *(af_packet_rx.NODE, af_packet_raw.NODE, af_packet_tx.NODE),
+    *(af_xdp_rx.NODE, af_xdp_tx.NODE),
     *(tap_rx.NODE, tap_tx.NODE),
     *(netmap_nodes.NETMAP_RX, netmap_nodes.NETMAP_TX, vhost_rx.NODE, vhost_tx.NODE),
     *(virtio_rx.NODE, virtio_tx.NODE),

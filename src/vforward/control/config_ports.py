@@ -54,7 +54,9 @@ class AfPacketPort(AnyPort):
     interface: _Interface
     netns: _Netns = None
     set_up: Annotated[bool, _YES_NO] = False
-    mode: Annotated[Literal["auto", "ring", "raw"], says('"auto", "ring" or "raw"')] = "auto"
+    mode: Annotated[
+        Literal["auto", "ring", "raw", "xdp"], says('"auto", "ring", "raw" or "xdp"')
+    ] = "auto"
     mac: OptionalMac = None
     ring_mib: Annotated[int, whole(1, 1024)] = 32
     promiscuous: Annotated[bool, _YES_NO] = True

@@ -2,10 +2,11 @@
 """af_packet: a Linux interface as a port, through packet sockets.
 
 Sources: packet_mmap.rst, packet(7), netdevice(7). Receiving: a mapped ring (io.af_packet_rx) or, where
-Linux refuses that, recvmmsg (io.af_packet_raw). Sending: io.af_packet_tx, and io.af_xdp_tx for complete
-short frames where Linux lets us. Measurements behind the choices: V2 ring and sendmmsg are the fastest pair
-of a packet socket's on veth; virtio_net_hdr on both sockets, or TCP between hosts with offloads on does not
-get through.
+Linux refuses that, recvmmsg (io.af_packet_raw); if so wished by AF_XDP (io.af_xdp_receiver), and then the
+packet socket receives nothing. Sending: io.af_packet_tx, and io.af_xdp_tx for complete short frames where
+Linux lets us. Measurements behind the choices: V2 ring and sendmmsg are the fastest pair of a packet
+socket's on veth; virtio_net_hdr on both sockets, or TCP between hosts with offloads on does not get
+through.
 
 The interface should have no IP address: the host's own stack sees the same frames, would answer
 them as well, and costs the sender time. It must be up, or is set up (io.link_setup) where that is asked
@@ -38,8 +39,10 @@ from vforward.io import af_packet_raw as raw
 from vforward.io import af_packet_ring as ring
 from vforward.io import af_packet_rx as rx
 from vforward.io import af_packet_tx as tx
-from vforward.io import af_xdp_tx, linux, netns, shim
+from vforward.io import af_xdp_rx, af_xdp_tx, linux, netns, shim
 from vforward.io.af_xdp import XdpSender
+from vforward.io.af_xdp_receiver import XdpReceiver
+from vforward.io.af_xdp_socket import Refused
 from vforward.io.link_setup import LinkSetup
 from vforward.io.own_stack import OwnStack
 from vforward.io.port import Port, Tables
@@ -59,8 +62,8 @@ class AfPacketPort(Port):
     promiscuous: receive frames to all addresses. netns: the interface's network namespace, a name or a
     path (io.netns); "": that in which open is called. set_up: set the interface up, with this mtu and, if
     given, mac, until the port is closed. mode: receive by a ring, by a raw socket's queue of ring_mib
-    without one, or ("auto") by what Linux allows. xdp: send short frames by AF_XDP if
-    that is possible.
+    without one, by what Linux allows of these ("auto"), or by AF_XDP and nothing else. xdp: send short
+    frames by AF_XDP if that is possible.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class AfPacketPort(Port):
         *,
         netns: str = "",
         set_up: bool = False,
-        mode: Literal["auto", "ring", "raw"] = "auto",
+        mode: Literal["auto", "ring", "raw", "xdp"] = "auto",
         xdp: bool = True,
     ) -> None:
         self.interface = interface
@@ -96,6 +99,9 @@ class AfPacketPort(Port):
         self._unsettled = ""  # why not, as was said last
         self._own_stack: OwnStack | None = None
         self._xdp = XdpSender() if xdp else None
+        self._receiver = XdpReceiver(ring_mib, self._xdp) if mode == "xdp" else None
+        self._number = 0
+        self._quiesce: Callable[[], bool] = lambda: True
         self._keep: list[NDArray[np.generic]] = []  # arrays that are known by address only
 
     def open(self, number: int, pool: Pool) -> None:
@@ -109,15 +115,26 @@ class AfPacketPort(Port):
             raise
 
     def _open(self, number: int) -> None:
+        self._number = number
         index, interface_mtu = self._look_up()
         self._open_rx(number, index, interface_mtu)
         self._open_tx(index)
-        if self._xdp is not None:
+        if self._receiver is not None:
+            try:
+                self._receiver.open(self.interface, index, interface_mtu, number)
+            except Refused as why:
+                raise self._error(f'mode = "xdp": {why}') from why
+        elif self._xdp is not None:
             self._xdp.open(self.interface, index, interface_mtu)
         self._fit_mtu(interface_mtu)
         self._own_stack = OwnStack(self.interface)
 
+    def attach(self, quiesce: Callable[[], bool]) -> None:
+        self._quiesce = quiesce
+
     def rx(self) -> tuple[Node, Tables]:
+        if self._receiver is not None:
+            return af_xdp_rx.NODE, {"queues": self._receiver.words}
         if self._raw is not None:
             return raw.NODE, {"raw": self._raw}
         return rx.NODE, {"ring": self._ring}
@@ -128,7 +145,7 @@ class AfPacketPort(Port):
         return af_xdp_tx.NODE, {"socket": self._socket, "xdp": self._xdp.words}
 
     def descriptors(self) -> list[int]:
-        return self._fds[:1]
+        return self._fds[:1] if self._receiver is None else self._receiver.descriptors()
 
     def statistics(self) -> dict[str, int]:
         """Frames that the kernel dropped because the ring, or the socket's queue, was full.
@@ -139,32 +156,43 @@ class AfPacketPort(Port):
         """
         with self._lock:
             if len(self._fds) == 2:
-                words = np.zeros(2, np.uint64)
-                shim.lib.vf_packet_statistics(self._fds[0], shim.pointer(words))
-                self._ring_full += int(words[1])
+                self._count()
                 life.take_error(self._fds[0])
                 self._look_after()
+            if self._receiver is not None:
+                return self._receiver.statistics()
             where = "ring" if self._raw is None else "queue"
             return {f"kernel-{where}-full": self._ring_full}
+
+    def _count(self) -> None:
+        words = np.zeros(2, np.uint64)
+        shim.lib.vf_packet_statistics(self._fds[0], shim.pointer(words))
+        self._ring_full += int(words[1])
 
     def peer(self) -> str:
         """By what frames come in and go out, and why; or that the interface is gone."""
         if not self._attached:
             return f"no interface {self.interface!r} now; it is waited for"
         out = self._xdp.says() if self._xdp else 'frames go out by packet socket (xdp = "off")'
-        return f"{self._receives}; {out}" if self._receives else out
+        receives = self._receiver.says() if self._receiver is not None else self._receives
+        return f"{receives}; {out}" if receives else out
 
     def carrier(self) -> bool:
         return self._attached
 
     def _look_after(self) -> None:
         """Take an interface again that is back, and do for it what could not be done yet."""
-        attached = life.is_bound(self._fds[0]) or self._bind_again()
+        bound = life.is_bound(self._fds[0])
+        if self._receiver is not None and not (bound and self._receiver.is_whole):
+            self._receiver.give_up(self._quiesce)
+        attached = bound or self._bind_again()
         if attached != self._attached:
             log.warning("%s: %s", self._where(), "it is back" if attached else "it is gone")
             self._attached, self._settled = attached, not attached
         if attached and not self._settled:
             self._settled = self._settle()
+        if attached and self._receiver is not None and not self._receiver.is_open:
+            self._in_namespace(partial(self._receiver.open_again, self.interface, self._number))
         if attached and self._xdp is not None:
             self._follow_mtu(self._xdp)
             if self._xdp.given_up:
@@ -183,7 +211,8 @@ class AfPacketPort(Port):
         try:
             self._link.again()
             index = self._link.link.index
-            life.bind_again(receive, send, index, promiscuous=self.promiscuous)
+            protocol = linux.ETH_P_ALL if self._receiver is None else 0
+            life.bind_again(receive, send, index, protocol, promiscuous=self.promiscuous)
         except OSError:  # not there yet, or gone again
             return False
         self._in_namespace(self._renew_own_stack)
@@ -222,9 +251,13 @@ class AfPacketPort(Port):
         self._own_stack.mute()
 
     def close(self) -> None:
-        self.statistics()
+        with self._lock:
+            if len(self._fds) == 2:
+                self._count()
         if self._own_stack is not None:
             self._own_stack.close()
+        if self._receiver is not None:
+            self._receiver.close()
         if self._xdp is not None:
             self._xdp.close()
         if self._link is not None:
@@ -236,14 +269,15 @@ class AfPacketPort(Port):
             fds, self._fds = self._fds, []
             where, self._ring[rx.RING] = int(self._ring[rx.RING]), 0
             if where:
-                slots, size = self.slots
-                shim.lib.vf_munmap(where, slots * size)
+                shim.lib.vf_munmap(where, int(self._ring[rx.SLOTS]) * int(self._ring[rx.SLOT]))
             for fd in fds:
                 os.close(fd)
 
     @property
     def slots(self) -> tuple[int, int]:
-        """The receive ring's slots: how many, and bytes of each."""
+        """The receive ring's slots: how many, and bytes of each. By AF_XDP: of each queue."""
+        if self._receiver is not None:
+            return self._receiver.slots
         return int(self._ring[rx.SLOTS]), int(self._ring[rx.SLOT])
 
     def _where(self) -> str:
@@ -302,7 +336,9 @@ class AfPacketPort(Port):
 
     def _open_rx(self, number: int, index: int, interface_mtu: int) -> None:
         fd, why = self._new_receiver(), 'mode = "raw"'
-        if self.mode != "raw":
+        if self._receiver is not None:  # this socket only knows whether the interface is there
+            why = ""
+        elif self.mode != "raw":
             try:
                 self._make_ring(fd, number, interface_mtu)
                 why = ""
@@ -315,7 +351,8 @@ class AfPacketPort(Port):
             self._make_raw(fd, number, why)
         if self.promiscuous:
             shim.check(shim.lib.vf_packet_promisc(fd, index), "promiscuous mode")
-        shim.check(shim.lib.vf_packet_bind(fd, index, linux.ETH_P_ALL), "bind")
+        protocol = linux.ETH_P_ALL if self._receiver is None else 0
+        shim.check(shim.lib.vf_packet_bind(fd, index, protocol), "bind")
 
     def _new_receiver(self) -> int:
         fd = self._new_socket()

@@ -14,7 +14,7 @@ import os
 import socket as sockets
 from collections.abc import Iterator
 
-from vforward.io import linux, shim
+from vforward.io import shim
 
 SO_NETNS_COOKIE = 71  # Linux 5.14
 
@@ -31,12 +31,15 @@ def is_bound(fd: int) -> bool:
         return bool(packet.getsockname()[0])
 
 
-def bind_again(receive: int, send: int, index: int, *, promiscuous: bool) -> None:
-    """Bind both sockets to an interface of their namespace, up or down. Raises OSError."""
+def bind_again(receive: int, send: int, index: int, protocol: int, *, promiscuous: bool) -> None:
+    """Bind both sockets to an interface of their namespace, up or down. Raises OSError.
+
+    protocol: what receive is to receive; 0: nothing.
+    """
     if promiscuous:  # it was left with the interface
         shim.check(shim.lib.vf_packet_promisc(receive, index), "promiscuous mode")
     shim.check(shim.lib.vf_packet_bind(send, index, 0), "bind")
-    shim.check(shim.lib.vf_packet_bind(receive, index, linux.ETH_P_ALL), "bind")
+    shim.check(shim.lib.vf_packet_bind(receive, index, protocol), "bind")
 
 
 def is_in_our_namespace(fd: int) -> bool:

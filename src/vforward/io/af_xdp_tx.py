@@ -10,11 +10,15 @@ still much cheaper than a message for each frame. Why: docs/adr/0026.
     ring   XDP_DESC[SLOTS], producer: we         slots to send
     done   u64[SLOTS],      producer: the kernel addresses of slots that have been sent
 
-The kernel reads the ring inside of our call and at no other time (copy mode). A call ends when the
+In copy mode the kernel reads the ring inside of our call and at no other time. A call ends when the
 ring is empty: what it did not take after TRIES is made invalid, which the kernel skips, and dropped.
 So nothing waits here for the next vector, and a flow's frames stay in order when the packet socket
 sends the next ones. Linux before 6.17 says late what it has taken: then a frame that is counted as
 dropped here may have been sent.
+
+Without copies the driver reads the ring when it comes to it (io.af_xdp_receiver has such sockets). Then
+frames stay in the ring, counted as sent, and it is called only where it asks for that; what finds no slot
+is dropped. Between such frames and the packet socket's there is no order.
 
 A socket whose interface was deleted is good for nothing any more (ENXIO): every frame goes by the packet
 socket, until control has put another one in its place.
@@ -36,6 +40,7 @@ from vforward.io.af_packet_tx import EAGAIN, EINTR, ENOBUFS, ENXIO, SEND, reason
 from vforward.io.linux import MSG_DONTWAIT
 from vforward.io.port import TxEdge, drop
 from vforward.jit.atomics import (
+    fence,
     load_acquire32,
     load_acquire64,
     store_release32,
@@ -65,7 +70,8 @@ FD, MESSAGE, LONGEST, MEMORY, STACK, BUSY, FREE = range(7)
 RING, PRODUCER, CONSUMER, HEAD = range(7, 11)
 DONE, DONE_PRODUCER, DONE_CONSUMER, TAIL = range(11, 15)
 LIMIT = 15  # control's: the longest frame that the interface's MTU allows now
-XDP_WORDS = 16
+ZERO_COPY, WAKE = 16, 17  # whether the driver sends; the address of the ring's flags
+XDP_WORDS = 24
 
 SLOTS = 1024
 SLOT_SHIFT = 11
@@ -77,6 +83,7 @@ TRIES = 64  # calls for one vector; Linux before 6.17 takes 32 frames in each
 EBUSY = 16
 LOW32 = 0xFFFFFFFF
 INVALID = 0xFFFFFFFFFFFFFFFF
+NEED_WAKEUP = 1  # XDP_RING_NEED_WAKEUP
 
 # linux/if_xdp.h: struct xdp_desc
 XDP_DESC = np.dtype([("addr", np.uint64), ("len", np.uint32), ("options", np.uint32)])
@@ -254,6 +261,26 @@ def _send(
 
 
 @inline
+def _send_later(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, socket: Any, xdp: Any
+) -> None:
+    """Leave frames, of which each is complete and fits a slot, to a driver that sends without copies."""
+    n = min(i64(idx.size), i64(xdp[FREE]))
+    _post(data, meta, idx[:n], xdp)
+    for k in range(idx.size):
+        if k >= n:
+            drop(meta, idx[k], edge, k, count, TxCount.RING_FULL.value)
+            continue
+        count[TxCount.BYTES] += u64(buffer_bytes(meta, idx[k]))
+        count[TxCount.XDP] += u64(1)
+        edge[k] = EDGE_HELD
+        put_one(pool, i64(idx[k]))
+    fence()
+    if i64(load_acquire32(i64(xdp[WAKE]))) & NEED_WAKEUP and _call(socket, xdp) == ENXIO:
+        hand_over(xdp, u64(0))
+
+
+@inline
 def _fits(meta: Any, row: Any, longest: Any) -> bool:
     """Whether a packet is one frame, complete, that fits a slot."""
     if meta[row].flags & (CHAINED | CSUM_PARTIAL | GSO):
@@ -277,14 +304,18 @@ def tx(
     size, longest = i64(idx.size), _longest(xdp)
     if longest:
         _reap(xdp)
-    if longest == 0 or i64(xdp[FREE]) < size:  # or the interface is slow to give them back
+    later = xdp[ZERO_COPY] != u64(0)
+    if longest == 0 or not (later or i64(xdp[FREE]) >= size):  # or it is slow to give them back
         af_packet_tx.tx(data, meta, idx, edge, count, pool, socket)
         return
     i = 0
     while i < size:
         n = _run(meta, idx, i, size, longest)
         if n >= RUN_MIN or n == size:
-            _send(data, meta, idx[i : i + n], edge[i : i + n], count, pool, socket, xdp)
+            if later:
+                _send_later(data, meta, idx[i : i + n], edge[i : i + n], count, pool, socket, xdp)
+            else:
+                _send(data, meta, idx[i : i + n], edge[i : i + n], count, pool, socket, xdp)
             i += n
             longest = _longest(xdp)
             continue

@@ -87,11 +87,14 @@ class RtNetlink:
         told = self._told(index)[1].get(linux.IFLA_STATS64)
         return int(struct.unpack_from("=Q", told, 8 * TX_DROPPED)[0]) if told else 0
 
-    def queueing(self, index: int) -> tuple[str, int]:
-        """An interface's queueing discipline ("noqueue": none), and how many queues it may send by."""
+    def queueing(self, index: int) -> tuple[str, int, int]:
+        """An interface's queueing discipline ("noqueue": none), and how many queues it may receive and
+        send by.
+        """
         told = self._told(index)[1]
-        queues = struct.unpack("=I", told.get(linux.IFLA_NUM_TX_QUEUES, _u32(1)))[0]
-        return told.get(linux.IFLA_QDISC, b"").rstrip(b"\0").decode(), queues
+        counts = linux.IFLA_NUM_RX_QUEUES, linux.IFLA_NUM_TX_QUEUES
+        receive, send = (struct.unpack("=I", told.get(count, _u32(1)))[0] for count in counts)
+        return told.get(linux.IFLA_QDISC, b"").rstrip(b"\0").decode(), receive, send
 
     def _told(
         self, index: int, by: dict[int, bytes] | None = None
