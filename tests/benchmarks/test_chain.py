@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from gauges import Quiet
 from oracles import checksum
 from vforward.control import bench_command
 from vforward.control.demo_world import may_use_interfaces
@@ -17,18 +18,6 @@ from benchmarks.frames import udp_frame
 from benchmarks.session import Session
 
 from benchmarks import chain_cases, chain_nodes, peer_lab
-
-
-class Quiet:
-    """A gauge that never sees anybody."""
-
-    best = 1.0
-
-    def read(self):
-        return 1.0
-
-    def disturbed(self, _reading):
-        return False
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from gauges import Quiet
 from vforward.control import bench_command, config
 from vforward.control.demo_world import Failed, may_use_interfaces
 
@@ -15,18 +16,6 @@ from benchmarks.loads import KEYS
 from benchmarks.session import Session
 
 from benchmarks import harness, hash_peers, peers_cases, veth_cases, veth_lab, veth_peers, xdp_flood
-
-
-class Quiet:
-    """A gauge that never sees anybody."""
-
-    best = 1.0
-
-    def read(self):
-        return 1.0
-
-    def disturbed(self, _reading):
-        return False
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gauges import Quiet
 from oracles import checksum
 from vforward.control import bench_command
 from vforward.testing import packets, run_node
@@ -228,16 +229,6 @@ def test_what_is_not_forwarded_is_lost():
     ):
         found = test.trial([0], 10_000, 0.05)
     assert (found.sent, found.received, found.loss, found.waits) == (500, 0, 1.0, [])
-
-
-class Quiet:
-    best = 1.0
-
-    def read(self):
-        return 1.0
-
-    def disturbed(self, _reading):
-        return False
 
 
 @pytest.mark.root
