@@ -298,17 +298,17 @@ def command(peer: Peer, directory: Path, huge: bool) -> list[str]:
     return [*said, "--", *six, *files, "-g", str(TBL8[peer.family]), *peer.options]
 
 
-def say(said: Sequence[str], typed: str, limit_s: float = LIMIT_S) -> str:
+def say(said: Sequence[str], typed: str) -> str:
     """Run a program, type one line and quit. Returns what it prints."""
     if shutil.which(said[0]) is None:
         raise NoFigureError(f"not installed (Debian's package {PACKAGE})")
     try:
         done = subprocess.run(
-            said, input=f"{typed}\nquit\n", capture_output=True, text=True, timeout=limit_s,
+            said, input=f"{typed}\nquit\n", capture_output=True, text=True, timeout=LIMIT_S,
             check=False, errors="replace",
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise NoFigureError(f"not done after {limit_s:g} s") from None
+        raise NoFigureError(f"not done after {LIMIT_S:g} s") from None
     return done.stderr + done.stdout
 
 

@@ -128,12 +128,33 @@ def test_dpdks_figure_is_the_least_for_our_keys():
         hash_peers.theirs("")
 
 
+def test_the_program_is_ended_when_it_has_said_enough(tmp_path, monkeypatch):
+    whole = TEXT + "\nWith pre-computed hash values\n16 100 90 40 60\n"
+    program = tmp_path / "program"
+    program.write_text(
+        f"#!/bin/sh\nread typed\necho $typed\ncat <<'EOF'\n{whole}EOF\nexec sleep 600\n"
+    )
+    program.chmod(0o755)
+    text = hash_peers.said([str(program)])
+    assert text.startswith("hash_perf_autotest\n")
+    assert hash_peers.theirs(text) == 60
+    program.write_text("#!/bin/sh\necho EAL: no memory\n")
+    with pytest.raises(NoFigureError, match="EAL: no memory"):
+        hash_peers.theirs(hash_peers.said([str(program)]))
+    monkeypatch.setattr(hash_peers, "LIMIT_S", 0.2)
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    with pytest.raises(NoFigureError, match=r"not done after 0\.2 s"):
+        hash_peers.said([str(program)])
+    with pytest.raises(NoFigureError, match="not installed"):
+        hash_peers.said(["no-such-program"])
+
+
 @pytest.mark.slow
 def test_our_flow_table_is_beside_dpdks(monkeypatch, tmp_path):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setattr(hash_peers, "FLOWS", 5_000)
     monkeypatch.setattr(hash_peers, "TIMES", 2)
-    monkeypatch.setattr(hash_peers, "say", lambda *_: TEXT)
+    monkeypatch.setattr(hash_peers, "said", lambda *_: TEXT)
     session = Session(gauge=Quiet(), limit_s=0.1, wanted=3)
     rows = {row["case"]: row for row in hash_peers.hash_peers(session)}
     ours, both = rows["hash-peers-ours"], rows["hash-peers"]
@@ -142,7 +163,7 @@ def test_our_flow_table_is_beside_dpdks(monkeypatch, tmp_path):
     def absent(*_):
         raise NoFigureError("not installed")
 
-    monkeypatch.setattr(hash_peers, "say", absent)
+    monkeypatch.setattr(hash_peers, "said", absent)
     *_, last = hash_peers.hash_peers(session)
     assert last["value"] is None
     assert "dpdk-test: not installed" in last["missing"]
