@@ -265,7 +265,7 @@ class Graph:
             control=control,
             nodes=nodes,
             following=following.reshape(-1),
-            pending=np.zeros(2 * words, np.uint64),
+            pending=np.zeros(3 * words, np.uint64),
             edges=_lines(VECTOR_MAX // 8, np.uint64),
             sorting=np.zeros(4 * VECTOR_MAX, np.uint32),
             stats=self.arena.make("stats", (n, c.STATS), np.uint64).reshape(-1),

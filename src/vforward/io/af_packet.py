@@ -51,6 +51,11 @@ from vforward.memory.pool import Pool
 log = logging.getLogger(__name__)
 
 ARPHRD_ETHER = 1
+NOT_RENEWED = (
+    "AF_XDP, and what keeps Linux's own stack out, are not renewed for the interface that is back"
+)
+ELSEWHERE = "what is found as its namespace is another one"
+UNKNOWN = "Linux before 5.14 does not say in which namespace it is"
 
 
 class AfPacketPort(Port):
@@ -96,7 +101,7 @@ class AfPacketPort(Port):
         self._ring_full = 0
         self._lock = threading.Lock()
         self._attached = self._settled = True
-        self._unsettled = ""  # why not, as was said last
+        self._unsettled = self._not_renewed = ""  # why not, as was said last
         self._own_stack: OwnStack | None = None
         self._xdp = XdpSender() if xdp else None
         self._receiver = XdpReceiver(ring_mib, self._xdp) if mode == "xdp" else None
@@ -175,7 +180,7 @@ class AfPacketPort(Port):
             return f"no interface {self.interface!r} now; it is waited for"
         out = self._xdp.says() if self._xdp else 'frames go out by packet socket (xdp = "off")'
         receives = self._receiver.says() if self._receiver is not None else self._receives
-        return f"{receives}; {out}" if receives else out
+        return "; ".join(said for said in (receives, out, self._not_renewed) if said)
 
     def carrier(self) -> bool:
         return self._attached
@@ -237,14 +242,23 @@ class AfPacketPort(Port):
             self._own_stack = self._own_stack.again()
 
     def _in_namespace(self, what: Callable[[], None]) -> None:
-        """Call it where the sockets are, if that can be entered."""
+        """Call it where the sockets are, if that is to be found; peer says if not."""
 
-        def there() -> None:
-            if life.is_in_our_namespace(self._fds[0]):
+        def there() -> str:
+            here = life.is_in_our_namespace(self._fds[0])
+            if here:
                 what()
+                return ""
+            return ELSEWHERE if here is False else UNKNOWN
 
-        with contextlib.suppress(OSError):  # the namespace has no name any more
-            netns.call(self.netns, there)
+        try:
+            why = netns.call(self.netns, there)
+        except OSError as error:
+            why = str(error.strerror or error)
+        said = f"{NOT_RENEWED}: {why}" if why else ""
+        if said and said != self._not_renewed:
+            log.warning("%s: %s", self._where(), said)
+        self._not_renewed = said
 
     def mute(self) -> None:
         assert self._own_stack is not None, "not open"
