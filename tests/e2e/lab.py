@@ -150,7 +150,7 @@ class Routed:
     def close(self):
         """Take it down."""
         try:
-            if self.forwarder.worker is not None:
+            if self.forwarder.workers is not None:
                 self.settle(self.but)
                 self.forwarder.stop()
                 self.forwarder.neighbors.close()

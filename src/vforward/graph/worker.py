@@ -19,6 +19,8 @@ from vforward.jit.kernel import kernel
 PATIENCE_ROUNDS = 20_000
 """Empty rounds before a worker that may sleep does: a few milliseconds of polling."""
 POLLIN = 1
+NOBODY = 0xFFFFFFFF
+"""In place of a descriptor: ppoll passes over it."""
 
 
 @kernel
@@ -54,8 +56,8 @@ class Worker:
         core: int | None = None,
     ) -> None:
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        fds = [self.event, *descriptors]
-        polled = np.array([fd | POLLIN << 32 for fd in fds], np.uint64)
+        self._fds = [self.event, *descriptors]
+        polled = np.array([fd | POLLIN << 32 for fd in self._fds], np.uint64)
         self.plan = plan._replace(polled=polled)
         self._words = self.plan.words()
         self._control = plan.control
@@ -99,6 +101,11 @@ class Worker:
         self._control[c.COMMAND] = c.RUN
         with self._inline:
             scheduler.run(self._words, True)
+
+    def watch(self, descriptor: int, on: bool) -> None:
+        """Whether one of the descriptors wakes it. A store: the thread may live, and may be asleep."""
+        at = self._fds.index(descriptor)
+        self.plan.polled[at] = (descriptor if on else NOBODY) | POLLIN << 32
 
     def wake(self) -> None:
         """Make a sleeping worker look around. Any thread. Harmless when closed."""

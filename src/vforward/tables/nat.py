@@ -40,13 +40,15 @@ port at both ends does not keep it, lest replies look like its packets. What is 
 source NAT alone cannot be reached from inside by its mapping, nor from outside: filtering is by address
 and port (RFC 4787 section 5).
 
-Owner       control: first, last, low, high. Worker: allocated, exhausted.
+Owner       control: first, last, low, high. Worker: allocated, exhausted. Each worker has a table, all
+            alike but for these.
 Complexity  TRIES look-ups at the most.
-Limits      64 pools; with several workers each has its own sessions, so ports would have to be divided.
+Limits      64 pools.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -189,12 +191,18 @@ class PoolStatistics(NamedTuple):
 
 
 class NatPools:
-    """All pools. ``table`` is what kernels get as nat_pools. Number MASQUERADE is there from the start."""
+    """All pools. ``tables`` is, by worker, what kernels get as nat_pools; table is the first one's.
 
-    def __init__(self, arena: Arena, name: str = "nat_pools") -> None:
-        self.name = name
-        self.table: NDArray[Any] = arena.make(name, POOLS_MAX, NAT_POOL)
-        self._cleared = arena.make(f"{name}-cleared", POOLS_MAX, NAT_POOL)  # readers subtract it
+    names: of their segments. Number MASQUERADE is there from the start.
+    """
+
+    def __init__(self, arena: Arena, names: Sequence[str] = ("nat_pools",)) -> None:
+        self.name = names[0]
+        self.tables: list[NDArray[Any]] = [arena.make(name, POOLS_MAX, NAT_POOL) for name in names]
+        self.table = self.tables[0]
+        self._cleared = [  # readers subtract it
+            arena.make(f"{name}-cleared", POOLS_MAX, NAT_POOL) for name in names
+        ]
         self._write(MASQUERADE, 0, 0, LOW, HIGH)
 
     def add(self, first: int = 0, last: int = 0, low: int = LOW, high: int = HIGH) -> int:
@@ -223,13 +231,18 @@ class NatPools:
 
     def statistics(self) -> list[PoolStatistics]:
         """All pools, by number."""
-        fields = PoolStatistics._fields[1:]
+        says, counts = PoolStatistics._fields[1:5], PoolStatistics._fields[5:]
         return [
-            PoolStatistics(int(number), *(int(self.table[field][number]) for field in fields))
+            PoolStatistics(
+                int(number),
+                *(int(self.table[field][number]) for field in says),
+                *(sum(int(table[field][number]) for table in self.tables) for field in counts),
+            )
             for number in np.flatnonzero(self.table["high"])
         ]
 
     def _write(self, number: int, first: int, last: int, low: int, high: int) -> None:
-        self.table[number] = self._cleared[number] = np.zeros((), NAT_POOL)
-        self.table["first"][number], self.table["last"][number] = first, last
-        self.table["low"][number], self.table["high"][number] = low, high
+        for table, cleared in zip(self.tables, self._cleared, strict=True):
+            table[number] = cleared[number] = np.zeros((), NAT_POOL)
+            table["first"][number], table["last"][number] = first, last
+            table["low"][number], table["high"][number] = low, high
