@@ -7,6 +7,7 @@ NAT and policers are checked as in a file (rule_checks), compiled aside, and put
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -31,7 +32,7 @@ from vforward.errors import ConfigError
 from vforward.graph.arcs import Arc
 from vforward.graph.control import segment
 from vforward.memory.arena import Arena
-from vforward.tables import acl, policer, policy, reassembly, session, treatment
+from vforward.tables import acl, policer, policy, reassembly, session, strays, treatment
 from vforward.tables.nat import HIGH, LOW, MASQUERADE, NatPools
 from vforward.tables.policer import Policers
 from vforward.tables.ports import BVI, ROUTED
@@ -41,6 +42,8 @@ from vforward.tables.treatment import Treatments
 
 FEATURES = ("reassembly", "session", "acl", "police")
 """Of each family's arc, "ip4-session" and so on."""
+HAND_OFF = ("hand-off", "piece-hand-off")
+"""Where there are several workers, besides."""
 REMEDIES = {PASS: policer.PASS, DROP: policer.DROP}
 
 
@@ -131,12 +134,19 @@ class Firewall:
         self._hits_cleared = [arena.make(f"{name}-cleared", 2 * places, np.uint64) for name in hits]
         self.pools = NatPools(arena, [segment("nat_pools", k) for k in range(self._workers)])
         self._left_pools: list[int] = []
-        self.policers = Policers(arena, self._hz, policer.POLICERS_MAX if settings else 2)
+        self.policers = Policers(
+            arena, self._hz, policer.POLICERS_MAX if settings else 2, shared=self._workers > 1
+        )
         self.treatments = Treatments(arena, treatment.TREATMENTS_MAX if settings else 1)
         each = -(-(settings.sessions if settings else 1) // self._workers)
         self.shards = [Sessions(arena, each, worker=worker) for worker in range(self._workers)]
         for shard in self.shards:
             shard.set_clock(self._hz)
+        if self._workers > 1:
+            seed, all_sessions = os.urandom(16), sum(shard.capacity for shard in self.shards)
+            self.strays = astray = strays.make(arena, all_sessions)
+            for worker, shard in enumerate(self.shards):
+                shard.share(worker, self._workers, seed, astray)
         datagrams = reassembly.DATAGRAMS if settings else 1
         self.pieces = [
             Reassembly(arena, self._hz, datagrams, self._may_wait, suffix=segment("", worker))
@@ -200,7 +210,7 @@ class Firewall:
         for family in ("ip4", "ip6"):
             arc = arcs[f"{family}-input"]
             for interface in self.ports():
-                for feature in FEATURES:
+                for feature in FEATURES + (HAND_OFF if self._workers > 1 else ()):
                     arc.enable(f"{family}-{feature}", interface.number)
 
     def document(self) -> dict[str, Any]:

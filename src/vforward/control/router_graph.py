@@ -28,8 +28,8 @@ from vforward.nodes.arp import input as arp_input
 from vforward.nodes.arp import resolve as arp_resolve
 from vforward.nodes.control import inject
 from vforward.nodes.ethernet import input as ethernet_input
+from vforward.nodes.handoff import flow4, flow6, pieces, resume, take_up
 from vforward.nodes.handoff import output as output_hand_off
-from vforward.nodes.handoff import take_up
 from vforward.nodes.host import input as host_input
 from vforward.nodes.host import punt as host_punt
 from vforward.nodes.icmp import echo as icmp4_echo
@@ -147,6 +147,11 @@ WIRING = {
 
 FEATURES = ("urpf", "reassembly", "session", "acl", "police")
 """Of the arcs ip4-input and ip6-input, in this order."""
+SHARED_FEATURES = (
+    *("urpf", "hand-off", "reassembly", "piece-hand-off"),
+    *("session", "acl", "police"),
+)
+"""The same where there are several workers."""
 
 NODES = (
     ethernet_input, cross_connect, forward, flood, bvi_input, bvi_output, host_input, host_punt,
@@ -219,11 +224,15 @@ def lay_out(
     for name, member in graph.members.items():
         if "drop" in member.edges and name != "interface-output":
             graph.wire(name, "drop", "drop")
+    features = SHARED_FEATURES if hand_off else FEATURES
     for family, again_too in (("ip4", AGAIN), ("ip6", AGAIN6)):
         start, end = f"{family}-input", f"{family}-lookup"
-        names = [f"{family}-{feature}" for feature in FEATURES]
-        graph.arc(start, starts=[start, again_too], features=names, end=end)
-        acl, police = (np.uint64(1 << FEATURES.index(name)) for name in ("acl", "police"))
+        names = [f"{family}-{feature}" for feature in features]
+        starts = [start, again_too]
+        if hand_off:
+            starts.append(_add_flow_hand_off(graph, hand_off, family))
+        graph.arc(start, starts=starts, features=names, end=end)
+        acl, police = (np.uint64(1 << features.index(name)) for name in ("acl", "police"))
         for feature in ("session", "acl"):  # a known flow goes past the rules
             member = graph.members[f"{family}-{feature}"]
             member.tables["skips"] = np.array([acl | police, acl], np.uint64)
@@ -238,3 +247,13 @@ def _lay_output_hand_off(graph: Graph, hand_off: HandOff) -> None:
     graph.add(take_up.NODE, TAKE_UP, own=hand_off.taking(kinds.OUTPUT))
     graph.wire(OUTPUT, WORKER_LABEL, HAND_OFF)
     graph.wire(TAKE_UP, "next", OUTPUT)
+
+
+def _add_flow_hand_off(graph: Graph, hand_off: HandOff, family: str) -> str:
+    """Returns the node that takes up."""
+    giving = hand_off.giving(family)
+    first = {kinds.IP4: flow4.NODE, kinds.IP6: flow6.NODE}[family]
+    for node, name in ((first, f"{family}-hand-off"), (pieces.NODE, f"{family}-piece-hand-off")):
+        graph.add(node, name, handoff=giving)
+        graph.wire(name, "drop", "drop")
+    return graph.add(resume.NODE, f"{family}-take-up", own=hand_off.taking(family))

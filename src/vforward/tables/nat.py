@@ -20,6 +20,10 @@ Port      The source's own, if it is in the pool's range and free (RFC 4787 sect
           ICMP: the identifier, likewise (RFC 5508 section 3.1). Protocols whose ports do not change
           (SCTP) or that have none: their own, or none.
 
+With several workers only such an endpoint is taken whose replies go to the worker that chooses
+(tables.flow_home), so that two workers never choose the same one towards a responder: each has its part of
+the ports, and tries so many times more often.
+
 So two sources may have one port, towards different responders: RFC 7857 section 4 allows it, RFC 4787
 (REQ-1 for every destination, REQ-3) and RFC 5382 (REQ-1, REQ-7) to the letter do not.
 
@@ -61,6 +65,8 @@ from vforward.memory.arena import Arena
 from vforward.packet import ip4
 from vforward.packet.translate import ports_change
 from vforward.tables import TableFull
+from vforward.tables.flow_home import at_home4
+from vforward.tables.session import WORKERS
 from vforward.tables.session_index import find4
 
 POOLS_MAX = 64
@@ -118,16 +124,17 @@ def _search(
         for k in range(n):
             there = start + k if start + k < n else start + k - n
             end = address << 16 | low + there
-            if find4(s, dst, end, protocol, zone) < 0:
+            if at_home4(s, dst, end, protocol, zone) and find4(s, dst, end, protocol, zone) < 0:
                 return end
         return i64(NONE)
     first, step = low + ((src ^ low) & 1), i64(2)
-    for k in range(TRIES):
-        if k == TRIES // 2:
+    tries = TRIES * i64(s.head[WORKERS])
+    for k in range(tries):
+        if k == tries // 2:
             first, step = low, i64(1)
         there = _below(mixed, (i64(pool.high) - first) // step + 1)
         end = address << 16 | first + step * there
-        if find4(s, dst, end, protocol, zone) < 0:
+        if at_home4(s, dst, end, protocol, zone) and find4(s, dst, end, protocol, zone) < 0:
             return end
         mixed = fold_multiply(mixed ^ seed, _FIRST) + _SECOND
     return i64(NONE)
@@ -151,7 +158,8 @@ def choose4(
         port = src & 0xFFFF
         movable = ports_change(protocol) | (protocol == ip4.ICMP)
         in_range = (port >= i64(record.low)) & (port <= i64(record.high))
-        kept = not movable or (in_range and src != dst)
+        mine = at_home4(s, dst, address << 16 | port, protocol, zone)
+        kept = not movable or (in_range and src != dst and mine)
         if kept and find4(s, dst, address << 16 | port, protocol, zone) < 0:
             found = address << 16 | port
         elif movable and record.high != 0:

@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from vforward.graph import arcs
 from vforward.graph.node import INFO, Labels
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import EDGE_HELD, VECTOR_MAX
+from vforward.tables import flow_home, strays
 from vforward.tables import handoff as table
+from vforward.tables import session as t
 
 STAYS = 0xFFFFFFFFFFFFFFFF
 """In place of a worker: the packet is this one's own."""
+NO_FLOW = 0
+"""In place of a hash: the packet is of no flow, and stays where it is."""
 
 
 class Edge(Labels):
@@ -55,3 +60,32 @@ def hand_off(meta: Any, idx: Any, edge: Any, count: Any, handoff: Any, work: Any
             left -= 1
         count[Count.HANDED_OFF] += u64(done)
         count[Count.RING_FULL] += u64(n - done)
+
+
+@kernel
+def sort(meta: Any, idx: Any, edge: Any, count: Any, s: Any, handoff: Any, work: Any) -> None:
+    """Hand off the packets whose flows others have; send the rest on along the arc.
+
+    work[2 * VECTOR_MAX + i]: the hash of packet i's flow, or NO_FLOW.
+    """
+    mixed = work[2 * VECTOR_MAX :]
+    me = i64(s.head[t.WORKER])
+    others = flow_home.table(s)
+    astray = not strays.is_empty(others)
+    if astray:
+        for i in range(idx.size):
+            strays.ask_for(others, mixed[i])
+    given = 0
+    for i in range(idx.size):
+        worker = flow_home.home(s, mixed[i])
+        if astray:
+            found = strays.find(others, mixed[i])
+            worker = found if found >= 0 else worker
+        if mixed[i] == u64(NO_FLOW) or worker == me:
+            work[i] = u64(STAYS)
+            edge[i] = arcs.proceed(meta, i64(idx[i]))
+        else:
+            work[i] = u64(worker)
+            given += 1
+    if given:
+        hand_off(meta, idx, edge, count, handoff, work)

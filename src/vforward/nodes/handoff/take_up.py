@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""take-up: packets that other workers have handed to this one, to be sent.
+"""output-take-up: packets that other workers have handed to this one, to be sent.
 
 Reads   the worker's ring
 Writes  nothing
