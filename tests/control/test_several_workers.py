@@ -124,7 +124,7 @@ def outcome(n, packets, replies, **options):
         back = world.exchange(world.wan, replies(out))[0]
         by_flow = [defaultdict(list), defaultdict(list)]
         for found, side in ((out, by_flow[0]), (back, by_flow[1])):
-            for packet in found:
+            for packet in udps(found):  # and no ARP
                 side[flow_of(packet)].append(packet)
         return by_flow, world.drops()
 
@@ -132,7 +132,10 @@ def outcome(n, packets, replies, **options):
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_packets_have_the_same_outcome_as_with_one(seed):
     """Without chosen ports, so that outcomes can be compared byte by byte."""
-    rules = (*OPEN, Rule(name="in", action="permit", in_="wan", protocol="udp", to_ports="2000-2020"))
+    rules = (
+        *OPEN,
+        Rule(name="in", action="permit", in_="wan", protocol="udp", to_ports="2000-2020"),
+    )
     options = {"firewall": True, "rules": rules}
     draw = random.Random(seed)
     packets = mix(seed)
@@ -170,7 +173,7 @@ def test_pieces_meet_and_follow_their_flow():
         for first in firsts:
             sport = int.from_bytes(first[20:22], "big")
             dst = ".".join(map(str, first[16:20]))
-            back += pieces(udp(dst, "10.0.2.1", 53, sport, bytes(48)), 500 + sport)
+            back += pieces(udp(dst, "10.0.2.1", 53, sport, bytes(48)), sport)
         assert len(world.exchange(world.wan, back)[0]) == len(back)
         assert not world.drops()
 
@@ -213,9 +216,7 @@ def test_a_packet_that_waits_for_its_neighbor_is_released_by_its_worker():
         world.settle()
         got = []
         world.wait(lambda: got.extend(world.take(world.wan)) or len(udps(got)) == 8)
-        requests = [p for p in got if p[9:10] != b"\x11"]
-        world.sent += len(requests)  # the router's own
 
 
 def udps(packets):
-    return [p for p in packets if len(p) > 28 and p[0] == 0x45 and p[9] == UDP]
+    return [p for p in packets if len(p) >= 28 and p[0] == 0x45 and p[9] == UDP]

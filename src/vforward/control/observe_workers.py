@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look at the workers of a running forwarder one by one, as rows.
 
-read     documents workers, forwarder; segments control and stats of each worker, and what they held
+read     documents workers, forwarder; segments control, stats and counts of each worker, and what they held
          when they were last cleared
 """
 
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vforward.control.observe import STATES, View
 from vforward.graph import control as c
 
-HAND_OFF, TAKE_UP = "hand-off", "take-up"
-"""What names of nodes end with that move packets between workers."""
+HANDED_OFF, TAKEN_UP = "handed-off", "taken-up"
+"""Counters of the nodes that move packets between workers (nodes.handoff)."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,8 @@ def workers(view: View) -> list[WorkerRow]:
     for number, control in enumerate(view.controls):
         stats = view.since(c.segment("stats", number))
         packets = int(stats[view.received(), c.PACKETS].sum())
-        given, taken = (
-            sum(
-                int(row[c.PACKETS])
-                for node, row in zip(view.nodes, stats, strict=True)
-                if node["name"].endswith(end)
-            )
-            for end in (HAND_OFF, TAKE_UP)
-        )
+        counts = view.since(c.segment("counts", number))
+        given, taken = (_counted(view, counts, label) for label in (HANDED_OFF, TAKEN_UP))
         busy, clocks = int(stats[:, c.CLOCKS].sum()), view.clocks(number, since)
         rows.append(
             WorkerRow(
@@ -68,3 +65,14 @@ def workers(view: View) -> list[WorkerRow]:
             )
         )
     return rows
+
+
+def _counted(view: View, counts: NDArray[np.uint64], label: str) -> int:
+    """What all counters of a label have counted."""
+    places = [
+        node["counts_at"] + k
+        for node in view.nodes
+        for k, counter in enumerate(node["counters"])
+        if counter["label"] == label
+    ]
+    return int(counts[places].sum())

@@ -24,6 +24,7 @@ TRACING = 3  # not 0: record marked packets
 SPIN_ROUNDS = 4  # empty rounds before the worker sleeps; 0: it never sleeps
 POLL = 5  # address of ppoll-like int64_t f(fds, n, timeout_ns)
 READ = 6  # address of read-like int64_t f(fd, buffer, n), to empty the wake eventfd
+ONCE = 7  # not 0: a run in the caller's thread ends after one round
 # written by the worker
 STATE = 8
 ROUNDS = 9  # rounds done: a change is a quiet point

@@ -33,7 +33,6 @@ from vforward.layout import BUF_STRIDE, EDGE_HELD, META, TRACED, VECTOR_MAX
 POLL_NS = 20_000_000
 """Longest sleep: what is not a file descriptor's (a changed command) is seen after that at the latest."""
 
-
 NODE = np.dtype(
     [
         ("entry", np.int64),  # address of the C entry
@@ -396,4 +395,6 @@ def run(words: Any, until_idle: bool) -> None:
             if until_idle and not more:
                 break
             _rest(g, empty)
+        if until_idle and g.control[c.ONCE]:
+            break
     store_release64(base + 8 * c.STATE, u64(c.STOPPED))

@@ -97,10 +97,11 @@ class Worker:
 
         Raises VforwardError while the thread lives: two threads on one plan would free buffers twice.
         """
-        self._alone("run_until_idle")
-        self._control[c.COMMAND] = c.RUN
-        with self._inline:
-            scheduler.run(self._words, True)
+        self._run_here("run_until_idle", once=False)
+
+    def run_round(self) -> None:
+        """Run one round in the calling thread. Raises VforwardError while the thread lives."""
+        self._run_here("run_round", once=True)
 
     def watch(self, descriptor: int, on: bool) -> None:
         """Whether one of the descriptors wakes it. A store: the thread may live, and may be asleep."""
@@ -160,6 +161,13 @@ class Worker:
         if self.running:
             msg = f"worker: {what} while its thread is running; stop it first"
             raise VforwardError(msg)
+
+    def _run_here(self, what: str, *, once: bool) -> None:
+        self._alone(what)
+        self._control[c.COMMAND] = c.RUN
+        with self._inline:
+            self._control[c.ONCE] = once
+            scheduler.run(self._words, True)
 
     def _live(self) -> None:
         if self._core is not None:

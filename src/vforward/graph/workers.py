@@ -83,14 +83,23 @@ class Workers:
             undo.pop_all()
 
     def run_until_idle(self) -> None:
-        """Run rounds of all, one after the other, in the calling thread, until none moves a packet.
+        """Run rounds of all in the calling thread, in turns, until none moves a packet.
 
         Raises VforwardError while a thread lives.
         """
         busy = -1
         while busy != (busy := self.busy_rounds()):
+            while len(self._all) > 1 and self._one_turn():
+                pass  # each takes up what another has handed it before there is more
             for worker in self._all:
                 worker.run_until_idle()
+
+    def _one_turn(self) -> bool:
+        """A round of each. Returns whether packets were moved."""
+        before = self.busy_rounds()
+        for worker in self._all:
+            worker.run_round()
+        return self.busy_rounds() != before
 
     def busy_rounds(self) -> int:
         """Rounds in which a worker moved packets, of all of them."""

@@ -66,14 +66,14 @@ def home(s: Any, mixed: Any) -> Any:
 
 @inline
 def table(s: Any) -> Any:
-    """The strays of all workers."""
-    return view(i64(s.head[t.STRAYS_AT]), i64(s.head[t.STRAYS_WORDS]), np.uint64)
+    """The strays of all workers, alone in a tuple: Numba returns no view by itself."""
+    return (view(i64(s.head[t.STRAYS_AT]), i64(s.head[t.STRAYS_WORDS]), np.uint64),)
 
 
 @kernel
 def worker_of(s: Any, mixed: Any) -> Any:
     """The worker that has a direction."""
-    others = table(s)
+    others = table(s)[0]
     if not strays.is_empty(others):
         found = strays.find(others, mixed)
         if found >= 0:
@@ -113,7 +113,7 @@ def settle4(s: Any, number: Any) -> bool:
     second = other != one and home(s, other) != me
     if not first and not second:
         return True
-    others = table(s)
+    others = table(s)[0]
     if first and not strays.enter(others, one, me):
         return False
     if second and not strays.enter(others, other, me):
@@ -130,6 +130,6 @@ def forget4(s: Any, number: Any) -> None:
     one, other = _directions(s, number)
     me = i64(s.head[t.WORKER])
     if home(s, one) != me:
-        strays.leave(table(s), one, me)
+        strays.leave(table(s)[0], one, me)
     if other != one and home(s, other) != me:
-        strays.leave(table(s), other, me)
+        strays.leave(table(s)[0], other, me)

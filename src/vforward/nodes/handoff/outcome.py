@@ -70,7 +70,7 @@ def sort(meta: Any, idx: Any, edge: Any, count: Any, s: Any, handoff: Any, work:
     """
     mixed = work[2 * VECTOR_MAX :]
     me = i64(s.head[t.WORKER])
-    others = flow_home.table(s)
+    others = flow_home.table(s)[0]
     astray = not strays.is_empty(others)
     if astray:
         for i in range(idx.size):
