@@ -1,6 +1,8 @@
 """Forwarders of several workers between memory ports, and what must hold in each."""
 
+import random
 import time
+from collections import defaultdict
 
 from vforward import FirewallSettings, Forwarder, MemoryPort
 from vforward.graph.node import Kind
@@ -10,6 +12,7 @@ from vforward.testing import packets as pk
 LAN_MAC, WAN_MAC = "02:00:00:00:01:09", "02:00:00:00:02:09"
 LAN, WAN = "10.0.1.", "10.0.2."
 UDP, TCP, ICMP = 17, 6, 1
+PER_FLOW = 30
 BATCH = 500
 """Packets sent at once: what one worker hands to another fits its ring, however late that looks."""
 
@@ -154,3 +157,31 @@ def udp(src, dst, sport, dport, payload=b""):
 def flow_of(packet):
     """Addresses, protocol and ports of a packet of IPv4 without options."""
     return packet[12:20], packet[9], packet[20:24]
+
+
+def mix(seed, flows=60, per_flow=PER_FLOW):
+    """Packets of flows from lan to wan, each numbered in its payload, the flows mixed."""
+    draw = random.Random(seed)
+    left = {
+        (f"{LAN}{draw.randrange(9, 49)}", f"{WAN}{draw.randrange(9, 49)}", 2000 + k, 53): 0
+        for k in range(flows)
+    }
+    packets = []
+    while left:
+        flow = draw.choice(list(left))
+        packets.append(udp(*flow, left[flow].to_bytes(4, "big") + bytes(draw.randrange(40))))
+        left[flow] += 1
+        if left[flow] == per_flow:
+            del left[flow]
+    return packets
+
+
+def in_order(packets):
+    """Whether the numbers in each flow's payloads grow."""
+    last = defaultdict(lambda: -1)
+    for packet in packets:
+        number = int.from_bytes(packet[28:32], "big")
+        if number <= last[flow_of(packet)]:
+            return False
+        last[flow_of(packet)] = number
+    return True

@@ -9,10 +9,9 @@ from vforward import Masquerade, Rule
 from vforward.control.observe import attach
 from vforward.control.observe_workers import workers as rows_of
 from vforward.testing import packets as pk
-from worker_worlds import LAN, UDP, WAN, World, flow_of, udp
+from worker_worlds import LAN, PER_FLOW, UDP, WAN, World, flow_of, in_order, mix, udp
 
 OPEN = (Rule(name="out", action="permit", in_="lan"),)
-PER_FLOW = 30
 
 
 @pytest.fixture(autouse=True)
@@ -20,39 +19,11 @@ def runtime(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
 
 
-def mix(seed, flows=60, per_flow=PER_FLOW):
-    """Packets of flows from lan to wan, each numbered in its payload, the flows mixed."""
-    draw = random.Random(seed)
-    left = {
-        (f"{LAN}{draw.randrange(9, 49)}", f"{WAN}{draw.randrange(9, 49)}", 2000 + k, 53): 0
-        for k in range(flows)
-    }
-    packets = []
-    while left:
-        flow = draw.choice(list(left))
-        packets.append(udp(*flow, left[flow].to_bytes(4, "big") + bytes(draw.randrange(40))))
-        left[flow] += 1
-        if left[flow] == per_flow:
-            del left[flow]
-    return packets
-
-
 def turned(packet):
     """What a responder answers: endpoints exchanged, the same payload."""
     src, dst = ".".join(map(str, packet[12:16])), ".".join(map(str, packet[16:20]))
     sport, dport = (int.from_bytes(packet[at : at + 2], "big") for at in (20, 22))
     return udp(dst, src, dport, sport, packet[28:])
-
-
-def in_order(packets):
-    """Whether the numbers in each flow's payloads grow."""
-    last = defaultdict(lambda: -1)
-    for packet in packets:
-        number = int.from_bytes(packet[28:32], "big")
-        if number <= last[flow_of(packet)]:
-            return False
-        last[flow_of(packet)] = number
-    return True
 
 
 @pytest.mark.parametrize("live", [False, True])
