@@ -1,5 +1,7 @@
 """Several workers of one graph: together, and none does what another does."""
 
+from threading import Event, Thread
+
 import numpy as np
 import pytest
 
@@ -76,9 +78,19 @@ def test_they_live_side_by_side(two):
 def test_a_quiet_point_waits_for_the_last_of_them(two):
     two.workers.start()
     until(lambda: all(int(w.plan.control[c.STATE]) == c.RUNNING for w in two.workers))
-    held = two.workers[1]._inline
-    with held:  # as if the second were in a round
-        assert not two.workers.quiesce(0.05)
+    held, leave = Event(), Event()
+
+    def hold():  # as if the second were in a round of a caller's
+        with two.workers[1]._inline:
+            held.set()
+            leave.wait(60)
+
+    thread = Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    assert not two.workers.quiesce(0.05)
+    leave.set()
+    thread.join()
     assert two.workers.quiesce(20)
     two.workers.stop()
 

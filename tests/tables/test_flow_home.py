@@ -70,8 +70,8 @@ def test_flows_spread_over_the_workers(n):
     world = shared(n)
     homes = np.zeros(n, int)
     for k in range(200 * n):  # neighbors differ in a bit or two
-        mixed = _mixed4(world.array, endpoint(0x0A000001 + k // 50, 1024 + k % 50), 1 << 47, 6, 0)
-        homes[_worker(world.array, mixed)] += 1
+        src = endpoint(0x0A000001 + k // 50, 1024 + k % 50)
+        homes[_worker(world.array, np.uint64(_mixed4(world.array, src, 1 << 47, 6, 0)))] += 1
     assert homes.min() > 100
     assert homes.max() < 320
 
@@ -109,12 +109,12 @@ def test_a_reply_from_elsewhere_is_a_stray_as_long_as_its_session_lives(stray):
     number = world.open(src, dst, 17, 0, reply=(dst, new))
     assert number > 0
     assert int(world.strays[0]) == stray
-    assert _worker(world.array, _mixed4(world.array, dst, new, 17, 0)) == 1
+    assert _worker(world.array, np.uint64(_mixed4(world.array, dst, new, 17, 0))) == 1
     world.sessions.check()
     world.close(number)
     assert int(world.strays[0]) == 0
     if stray:
-        assert _worker(world.array, _mixed4(world.array, dst, new, 17, 0)) != 1
+        assert _worker(world.array, np.uint64(_mixed4(world.array, dst, new, 17, 0))) != 1
 
 
 def test_a_reply_key_that_another_worker_has_begins_no_session():

@@ -87,7 +87,8 @@ def leave(strays: Any, mixed: Any, worker: Any) -> None:
 def enter(strays: Any, mixed: Any, worker: Any) -> bool:
     """Say that a worker has a direction. False: somebody has it already, or there is no room.
 
-    Of two who enter one at once, both see the other's and at most one stays.
+    Of two who enter one at once, both see the other's and at most one stays; who looks for it meanwhile
+    may find the other.
     """
     mine = mixed & ~_WORKER | u64(worker + 1)
     if _place(strays, mixed, -1) >= 0:
