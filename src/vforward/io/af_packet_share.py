@@ -28,10 +28,11 @@ ETHERNET, IP4, IP6 = 14, 0x0800, 0x86DD
 WITH_PORTS = (6, 17, 33, 132, 136)
 
 # Classic BPF: class | size | mode, or class | operation | source.
-LD_W, LD_H, LD_B, LD_LEN, LD_MEM = 0x20, 0x28, 0x30, 0x80, 0x60
-LDX_HEADER, LD_IND_H, ST, TAX, TXA = 0xB1, 0x48, 0x02, 0x07, 0x87
-ADD_K, ADD_X, SUB_X, MUL_K, RSH_K, MOD_K = 0x04, 0x0C, 0x1C, 0x24, 0x74, 0x94
-JEQ, JGE, JSET, JA, RET_K = 0x15, 0x35, 0x45, 0x05, 0x06
+LD_K, LD_W, LD_H, LD_B, LD_LEN, LD_MEM = 0x00, 0x20, 0x28, 0x30, 0x80, 0x60
+LDX_HEADER, LDX_MEM, LDX_K, LD_IND_H, ST, TAX, TXA = 0xB1, 0x61, 0x01, 0x48, 0x02, 0x07, 0x87
+ADD_K, ADD_X, MUL_K, RSH_K, MOD_K = 0x04, 0x0C, 0x24, 0x74, 0x94
+JEQ, JGE, JGE_X, JSET, JA, RET_K = 0x15, 0x35, 0x3D, 0x45, 0x05, 0x06
+TAKE = 0xFFFFFFFF
 SUM, PORTS = 0, 1
 """Places in the filter's memory."""
 
@@ -59,10 +60,10 @@ def program(number: int, n: int) -> list[tuple[int, int, int, int]]:
         add(LD_IND_H, first)
         add(ST, PORTS)
         add(LD_IND_H, first + 2)
-        add(0x61, PORTS)  # X = ports
+        add(LDX_MEM, PORTS)
         add(ADD_X)
         add(MUL_K, PORTS_MIX)
-        add(ST, PORTS, label="")
+        add(ST, PORTS)
 
     add(LD_H, 12)
     add(JEQ, IP4, "ip4", "")
@@ -84,9 +85,12 @@ def program(number: int, n: int) -> list[tuple[int, int, int, int]]:
         last = k == len(WITH_PORTS) - 1
         add(JEQ, protocol, "ip4-ports", "mix" if last else "")
     add(LDX_HEADER, ETHERNET, label="ip4-ports")
+    add(TXA)
+    add(ADD_K, ETHERNET + 4)
+    add(TAX)
     add(LD_LEN)
-    add(SUB_X)
-    add(JGE, ETHERNET + 4, "", "mix")
+    add(JGE_X, 0, "", "mix")
+    add(LDX_HEADER, ETHERNET)
     sum_ports(ETHERNET)
     add(JA, 0, "mix")
 
@@ -99,7 +103,7 @@ def program(number: int, n: int) -> list[tuple[int, int, int, int]]:
         add(JEQ, protocol, "ip6-ports", "mix" if last else "")
     add(LD_LEN, label="ip6-ports")
     add(JGE, ETHERNET + 44, "", "mix")
-    add(0x01, 0)  # X = 0
+    add(LDX_K, 0)
     sum_ports(ETHERNET + 40)
 
     add(LD_MEM, PORTS, label="mix")
@@ -110,15 +114,15 @@ def program(number: int, n: int) -> list[tuple[int, int, int, int]]:
     add(RSH_K, 16)
     add(MOD_K, n)
     add(JEQ, number, "take", "leave")
-    add(JEQ, number, "take", "leave", label="first")
-    add(RET_K, 0xFFFFFFFF, label="take")
+    add(RET_K, 0 if number else TAKE, label="first")
+    add(RET_K, TAKE, label="take")
     add(RET_K, 0, label="leave")
     return _resolved(_cleared(steps))
 
 
 def _cleared(steps: list[tuple[str, Step]]) -> list[tuple[str, Step]]:
     """Linux refuses a filter that might read memory before it was written."""
-    return [("", (0x00, 0, "", "")), ("", (ST, PORTS, "", "")), *steps]
+    return [("", (LD_K, 0, "", "")), ("", (ST, PORTS, "", "")), *steps]
 
 
 def _resolved(steps: list[tuple[str, Step]]) -> list[tuple[int, int, int, int]]:
