@@ -16,6 +16,8 @@ pytestmark = pytest.mark.root
 LAN, WAN, H1, H2 = "10.1.0.1", "10.2.0.1", "10.1.0.2", "10.2.0.2"
 PORTS = {"lan": f"{LAN}/24", "wan": f"{WAN}/24"}
 MODES = [{}, {"mode": "raw"}]
+LATE = {("ip4-session", "outside")}
+"""What iperf3 resets may be answered by segments that were on their way: with one worker too."""
 OUT = Rule(name="out", action="permit", in_="lan")
 WEB = Rule(name="web", action="permit", in_="wan", protocol="tcp", to_ports="8000-8100")
 
@@ -86,7 +88,7 @@ def test_through_firewall_and_nat(place, tmp_path):
         assert net.forwarder.count_sessions(port=IPERF) > 5
         assert all(shard.statistics()["opened"] for shard in net.forwarder.firewall.shards)
         assert int(net.forwarder.firewall.strays[0]) == 0
-        assert net.drops() == {}
+        assert set(net.drops()) <= LATE
 
 
 def test_forwarded_ports_have_strays(place):

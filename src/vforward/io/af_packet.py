@@ -106,6 +106,7 @@ class AfPacketPort(Port):
 
     def _open(self, number: int) -> None:
         index, interface_mtu = self._look_up()
+        self._queues, self._sockets = [], []
         for queue in range(self.workers):
             self._open_rx(number, index, interface_mtu, queue)
             self._open_tx(index)
@@ -132,7 +133,7 @@ class AfPacketPort(Port):
         return node, [tables | {"socket": socket} for socket in self._sockets]
 
     def descriptors(self) -> list[int]:
-        return [queue.fd for queue in self._queues]
+        return [queue.fd for queue in self._queues if queue.fd >= 0]
 
     def statistics(self) -> dict[str, int]:
         """Frames that the kernel dropped because the ring, or the socket's queue, was full.

@@ -65,7 +65,9 @@ class PacketQueue:
 
     @property
     def slots(self) -> tuple[int, int]:
-        """The ring's slots: how many, and bytes of each."""
+        """The ring's slots: how many, and bytes of each; none without a ring."""
+        if not self.has_ring:
+            return 0, 0
         return int(self._words[rx.SLOTS]), int(self._words[rx.SLOT])
 
     def dropped(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from vforward.graph.node import Node
 from vforward.jit.be import load32
-from vforward.jit.kernel import i64, kernel, u64
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import U64, VECTOR_MAX, Counts, Data, Edges, Meta, Rows
 from vforward.nodes.handoff.outcome import NO_FLOW, Count, Edge, sort
 from vforward.packet import fragment6, icmp6, ip6
@@ -37,7 +37,7 @@ def _of_quote(data: Any, meta: Any, row: Any, s: Any, l4: Any, zone: Any) -> Any
     return flow_home.mixed6(s, src_high, src_low, dst_high, dst_low, both, protocol, zone)
 
 
-@kernel
+@inline
 def _of_packet(data: Any, meta: Any, row: Any, s: Any, zone: Any) -> Any:
     """The hash of a packet's flow, of its datagram if it is a piece."""
     l3, end = i64(meta[row].l3), i64(meta[row].end)
