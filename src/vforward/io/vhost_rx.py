@@ -7,10 +7,10 @@ who fills the vector is last in the next one. Two passes over a queue's buffers:
 buffers and ask for their cache lines; then copy. What the guest can still change is never looked at
 twice: headers are parsed in our own buffers, after the copy.
 
-While packets come a queue is polled and the driver told not to kick. It is asked to at the start, and after
-virtqueue.IDLE_POLLS polls that found nothing, long before the worker would sleep; its eventfd then lies
-in an epoll that the worker sleeps on. That is edge-triggered, so that nobody reads the guest's descriptor, and is
-emptied now and then so that a needless kick wakes the worker once only.
+While packets come a queue is polled and the driver told not to kick. It is asked to at the start, and
+after virtqueue.IDLE_POLLS polls that found nothing, long before the worker would sleep; its eventfd then
+lies in an epoll that the worker sleeps on. That is edge-triggered, so that nobody reads the guest's
+descriptor, and is emptied now and then so that a needless kick wakes the worker once only.
 
 Reads   the transmit queues, the guest's memory
 Writes  data, meta (as every receive node); flags CHAINED, CSUM_PARTIAL, GSO; the used ring

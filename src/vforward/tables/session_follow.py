@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from vforward.jit.be import load16
-from vforward.jit.kernel import i64, inline, kernel
+from vforward.jit.kernel import i64, inline
 from vforward.packet import ip4
 from vforward.packet.translate import translate4
 from vforward.tables import session as t
@@ -30,7 +30,7 @@ def new_ends4(s: Any, found: Any) -> Any:
     return responder, initiator
 
 
-@kernel
+@inline
 def follow(
     s: Any, data: Any, meta: Any, row: Any, l4: Any, whole: Any, number: Any, direction: Any
 ) -> Any:
@@ -61,7 +61,7 @@ def translated4(s: Any, number: Any, direction: Any) -> Any:
     return t.destination4(k0, k1), t.source4(k0, k1)
 
 
-@kernel
+@inline
 def follow4(s: Any, data: Any, meta: Any, row: Any, l3: Any, l4: Any, mine: Any) -> Any:
     """follow, for an IPv4 packet and what mine4 found for it; translates what passes."""
     number, direction = mine >> 1, mine & 1

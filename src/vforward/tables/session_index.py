@@ -63,7 +63,7 @@ def is6(
     return (same == u64(0)) & what & (record.flags & t.SIX != 0)
 
 
-@kernel
+@inline
 def mine4(s: Any, k0: Any, k1: Any) -> Any:
     """The session that an IPv4 packet is of: number << 1 | direction, or -1."""
     mixed = t.hash4(s, k0, k1)
@@ -81,7 +81,7 @@ def mine4(s: Any, k0: Any, k1: Any) -> Any:
     return i64(-1)
 
 
-@kernel
+@inline
 def mine6(
     s: Any,
     src_high: Any,
@@ -119,7 +119,7 @@ def mine6(
     return i64(-1)
 
 
-@kernel
+@inline
 def find4(s: Any, src: Any, dst: Any, protocol: Any, zone: Any) -> Any:
     """The session that has these IPv4 endpoints: number << 2 | reply_key << 1 | from_initiator, or -1.
 
@@ -140,7 +140,7 @@ def find4(s: Any, src: Any, dst: Any, protocol: Any, zone: Any) -> Any:
     return entry >> 1 << 2 | (direction & nat) << 1 | (1 - (direction ^ turned))
 
 
-@kernel
+@inline
 def find6(
     s: Any, src_high: Any, src_low: Any, sport: Any, dst_high: Any, dst_low: Any, dport: Any,
     protocol: Any, zone: Any,
@@ -161,7 +161,7 @@ def ends4(s: Any, number: Any, reply_key: Any) -> Any:
     return source, destination
 
 
-@kernel
+@inline
 def remove(s: Any, mixed: Any, what: Any) -> None:
     """Take the entry of number << 1 | direction under a hash away."""
     wanted = tag(mixed, i64(s.head[t.BITS])) | what
@@ -209,7 +209,7 @@ def _make_room(s: Any, at: Any) -> Any:
     return i64(-1)
 
 
-@kernel
+@inline
 def insert(s: Any, mixed: Any, what: Any) -> Any:
     """Enter number << 1 | direction under a hash. Returns whether there was room."""
     wanted = tag(mixed, i64(s.head[t.BITS])) | what
@@ -231,7 +231,7 @@ def insert(s: Any, mixed: Any, what: Any) -> Any:
     return True
 
 
-@kernel
+@inline
 def enter(s: Any, number: Any) -> Any:
     """Enter both directions of a session, or none. Returns whether there was room."""
     if not insert(s, hash_of(s, number, 0), number << 1):
@@ -242,7 +242,7 @@ def enter(s: Any, number: Any) -> Any:
     return True
 
 
-@kernel
+@inline
 def leave(s: Any, number: Any) -> None:
     """Take both entries of a session away."""
     remove(s, hash_of(s, number, 0), number << 1)

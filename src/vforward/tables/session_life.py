@@ -97,7 +97,7 @@ def idle(s: Any, record: Any) -> Any:
     return (i64(s.head[t.NOW]) - i64(record.seen)) & 0xFFFF
 
 
-@kernel
+@inline
 def _schedule(s: Any, number: Any) -> None:
     """Put a session, which is in no list, where it is due."""
     record = s.hot[number]
@@ -111,7 +111,7 @@ def _schedule(s: Any, number: Any) -> None:
     _append(s, _head(s, place), number)
 
 
-@kernel
+@inline
 def set_state(s: Any, number: Any, state: Any) -> None:
     """Change a session's state, for a packet of now."""
     record = s.hot[number]
@@ -124,7 +124,7 @@ def set_state(s: Any, number: Any, state: Any) -> None:
     _schedule(s, number)
 
 
-@kernel
+@inline
 def touch(s: Any, number: Any) -> None:
     """A packet of a session was seen in a tick in which none was before."""
     record = s.hot[number]
@@ -184,13 +184,13 @@ def _find_source(s: Any, mixed: Any) -> Any:
     return at
 
 
-@kernel
+@inline
 def source_count(s: Any, mixed: Any) -> Any:
     """How many sessions a source has, by its hash."""
     return i64(s.sources[_find_source(s, mixed)] & u64((1 << t.SOURCE_COUNT) - 1))
 
 
-@kernel
+@inline
 def add_source(s: Any, number: Any) -> None:
     """Count a session for its source."""
     mixed = _source(s, number)
@@ -200,7 +200,7 @@ def add_source(s: Any, number: Any) -> None:
     s.sources[at] += u64(1)
 
 
-@kernel
+@inline
 def drop_source(s: Any, number: Any) -> None:
     """Take a session off its source's count. A source without sessions leaves no trace."""
     at = _find_source(s, _source(s, number))
@@ -218,7 +218,7 @@ def drop_source(s: Any, number: Any) -> None:
         probe = _following(s, probe)
 
 
-@kernel
+@inline
 def close(s: Any, number: Any) -> None:
     """End a session: it is found no more, and its record is free."""
     record = s.hot[number]
@@ -249,7 +249,7 @@ def free(s: Any, number: Any) -> None:
     s.head[t.FREE_FIRST] = u64(number)
 
 
-@kernel
+@inline
 def _evict(s: Any) -> Any:
     """End the session that can best be spared: one that is over, or else the embryonic one that was
     seen the longest ago, or else one in time-wait. Returns whether there was one."""
@@ -270,7 +270,7 @@ def _evict(s: Any) -> Any:
     return True
 
 
-@kernel
+@inline
 def take(s: Any) -> Any:
     """A free record, made free if need be; 0: there is none."""
     if s.head[t.FREE_FIRST] == u64(0):
@@ -284,7 +284,7 @@ def take(s: Any) -> Any:
     return number
 
 
-@kernel
+@inline
 def begin(s: Any, number: Any, state: Any) -> None:
     """A session that has its keys, and a place in the index, begins to live."""
     cold = s.cold[number]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.jit.kernel import i64, inline, u64
 from vforward.packet import icmp4, icmp6
 from vforward.tables import flow_home
 from vforward.tables import session as t
@@ -16,7 +16,7 @@ from vforward.tables import session_life as life
 from vforward.tables import session_tcp as tcp
 
 
-@kernel
+@inline
 def _first_state(s: Any, data: Any, meta: Any, row: Any, l4: Any, protocol: Any) -> Any:
     """The state in which a packet opens a session, FREE if it cannot."""
     if protocol == t.TCP:
@@ -28,7 +28,7 @@ def _first_state(s: Any, data: Any, meta: Any, row: Any, l4: Any, protocol: Any)
     return i64(t.UNREPLIED)
 
 
-@kernel
+@inline
 def _open(
     s: Any, data: Any, meta: Any, row: Any, l4: Any, number: Any, state: Any, grant: Any
 ) -> Any:
@@ -72,7 +72,7 @@ def _share(s: Any, most: Any) -> Any:
     return most if workers == 1 else (most + workers - 1) // workers
 
 
-@kernel
+@inline
 def _admit(s: Any, state: Any, taken: Any, source: Any, grant: Any) -> Any:
     """A record for a session, or ~reason. source: see life.source_of."""
     limit, most, per_source = grant[2], _share(s, grant[3]), _share(s, grant[4])
@@ -93,7 +93,7 @@ def _admit(s: Any, state: Any, taken: Any, source: Any, grant: Any) -> Any:
     return ~reason
 
 
-@kernel
+@inline
 def open4(
     s: Any, data: Any, meta: Any, row: Any, l4: Any, src: Any, dst: Any, reply_src: Any,
     reply_dst: Any, protocol: Any, zone: Any, grant: Any,
@@ -130,7 +130,7 @@ def open4(
     return _open(s, data, meta, row, l4, number, state, grant)
 
 
-@kernel
+@inline
 def open6(
     s: Any, data: Any, meta: Any, row: Any, l4: Any, src_high: Any, src_low: Any, sport: Any,
     dst_high: Any, dst_low: Any, dport: Any, protocol: Any, zone: Any, grant: Any,

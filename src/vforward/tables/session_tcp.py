@@ -183,7 +183,7 @@ def length_of(data: Any, meta: Any, row: Any, l4: Any) -> Any:
     return payload + (flags & tcp.FIN) + (flags >> 1 & 1)
 
 
-@kernel
+@inline
 def malformed(data: Any, meta: Any, row: Any, l4: Any) -> Any:
     """SHORT or BAD_FLAGS if the segment at l4 is nobody's, whatever its session; otherwise PASS."""
     if length_of(data, meta, row, l4) < 0:
@@ -192,7 +192,7 @@ def malformed(data: Any, meta: Any, row: Any, l4: Any) -> Any:
     return i64(BAD_FLAGS if bad else PASS)
 
 
-@kernel
+@inline
 def opens(data: Any, meta: Any, row: Any, l4: Any, loose: Any) -> Any:
     """The state in which a segment opens a session, FREE if it does not."""
     if length_of(data, meta, row, l4) < 0:
@@ -203,7 +203,7 @@ def opens(data: Any, meta: Any, row: Any, l4: Any, loose: Any) -> Any:
     return i64(t.PICKED_UP if loose and kind == PLAIN else t.FREE)
 
 
-@kernel
+@inline
 def begin(s: Any, number: Any, data: Any, meta: Any, row: Any, l4: Any, state: Any) -> None:
     """Take note of the segment that opens a session, in the state that opens gave."""
     record = s.hot[number]
@@ -249,7 +249,7 @@ def _syn(data: Any, record: Any, d: Any, row: Any, l4: Any, seq: Any, length: An
     return _in_handshake(record, d, seq, length, ack)
 
 
-@kernel
+@inline
 def advance(
     s: Any, number: Any, d: Any, data: Any, meta: Any, row: Any, l4: Any, whole: Any
 ) -> Any:

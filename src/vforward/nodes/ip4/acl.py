@@ -109,7 +109,7 @@ def _redirect(
             fields[at + f.COMMON4] = asked & ~0xFFFF | end & 0xFFFF
 
 
-@kernel
+@inline
 def _look_out(data: Any, meta: Any, idx: Any, fields: Any, ports: Any, routes: Any) -> None:
     """Note the port that each packet will leave by."""
     for i in range(idx.size):
@@ -121,7 +121,7 @@ def _look_out(data: Any, meta: Any, idx: Any, fields: Any, ports: Any, routes: A
         fields[at + f.COMMON4 + f.PLACE] = place & ~0xFFFF | out
 
 
-@kernel
+@inline
 def _source_rule(bundle: Any, fields: Any, tables: Any) -> Any:
     """The source NAT rule for a packet: its place in policy.REWRITES, or NIL."""
     found, room = tables[3], tables[4]
@@ -132,7 +132,7 @@ def _source_rule(bundle: Any, fields: Any, tables: Any) -> Any:
     return i64(found[0])
 
 
-@kernel
+@inline
 def _new_source(
     meta: Any, row: Any, bundle: Any, fields: Any, src: Any, dst: Any, end: Any, tables: Any
 ) -> Any:
@@ -173,7 +173,7 @@ def _ends(data: Any, meta: Any, row: Any, flow: Any, ports: Any) -> Any:
     return src, dst, i64(data[row, l3 + ip4.PROTOCOL]), i64(ports[meta[row].rx_port].vrf)
 
 
-@kernel
+@inline
 def _begin(
     data: Any, meta: Any, row: Any, bundle: Any, fields: Any, flow: Any, end: Any, grant: Any, tables: Any
 ) -> Any:  # fmt: skip

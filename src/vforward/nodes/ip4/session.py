@@ -107,7 +107,7 @@ def _look_closer(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, 
     return conclude(meta, row, count, s, skips, mine, verdict)
 
 
-@kernel
+@inline
 def _missed(s: Any, data: Any, meta: Any, row: Any, k0: Any, k1: Any, sure: Any) -> Any:
     """Whether a packet that was not found is really none of a session, and may go on to the rules."""
     if k0 == u64(NO_KEY) or t.source4(k0, k1) == t.destination4(k0, k1):
@@ -196,7 +196,7 @@ def _treat(data: Any, meta: Any, row: Any, s: Any, entry: Any) -> Any:
     return i64(0)
 
 
-@kernel
+@inline
 def _last_pass(
     data: Any, meta: Any, idx: Any, edge: Any, count: Any, s: Any, ports: Any, skips: Any, work: Any
 ) -> None:

@@ -76,7 +76,7 @@ def _is_discovery(data: Any, meta: Any, row: Any, kind: Any) -> Any:
     )
 
 
-@kernel
+@inline
 def _look_out(data: Any, meta: Any, idx: Any, fields: Any, ports: Any, routes: Any) -> None:
     """Note the port that each packet will leave by."""
     for i in range(idx.size):
@@ -89,7 +89,7 @@ def _look_out(data: Any, meta: Any, idx: Any, fields: Any, ports: Any, routes: A
         fields[at + f.COMMON6 + f.PLACE] = place & ~0xFFFF | out
 
 
-@kernel
+@inline
 def _begin(
     data: Any, meta: Any, row: Any, kind: Any, flow: Any, zone: Any, grant: Any, s: Any
 ) -> Any:

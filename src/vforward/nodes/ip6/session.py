@@ -21,7 +21,7 @@ from vforward.graph import arcs
 from vforward.graph.node import Node
 from vforward.jit.be import load32
 from vforward.jit.intrinsics import ctz, prefetch2
-from vforward.jit.kernel import i64, kernel, u64
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.jit.vector import near16
 from vforward.layout import PORTS_KNOWN, U64, Counts, Data, Edges, Meta, Rows
 from vforward.nodes.session.outcome import Count, Edge, after_error, conclude, drop
@@ -58,7 +58,7 @@ def _without_ports(
     return arcs.proceed(meta, row)
 
 
-@kernel
+@inline
 def _decide(data: Any, meta: Any, row: Any, count: Any, s: Any, zone: Any, skips: Any) -> Any:
     """The edge of a packet."""
     l3, end = i64(meta[row].l3), i64(meta[row].end)

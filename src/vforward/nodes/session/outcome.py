@@ -7,7 +7,7 @@ from typing import Any
 
 from vforward.graph import arcs
 from vforward.graph.node import INFO, Labels
-from vforward.jit.kernel import i64, kernel, u64
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import SELF_MADE
 from vforward.tables import related
 from vforward.tables import session as t
@@ -52,7 +52,7 @@ def drop(meta: Any, row: Any, count: Any, reason: Any) -> Any:
     return i64(Edge.DROP)
 
 
-@kernel
+@inline
 def conclude(meta: Any, row: Any, count: Any, s: Any, skips: Any, mine: Any, verdict: Any) -> Any:
     """The edge of a packet of a session (as mine4 says it), by what follow has said.
 
