@@ -1,11 +1,12 @@
 """Two workers do what one does: nothing lost, nothing out of order, every session found both ways."""
 
 import random
+import time
 from collections import Counter, defaultdict
 
 import pytest
 
-from vforward import Masquerade, Rule
+from vforward import Forwarder, Masquerade, MemoryPort, Rule
 from vforward.control.observe import attach
 from vforward.control.observe_workers import workers as rows_of
 from vforward.testing import packets as pk
@@ -191,3 +192,38 @@ def test_a_packet_that_waits_for_its_neighbor_is_released_by_its_worker():
 
 def udps(packets):
     return [p for p in packets if len(p) >= 28 and p[0] == 0x45 and p[9] == UDP]
+
+
+def test_a_bridge_learns_whoever_hears():
+    """Three stations behind three ports of two workers: floods until they are known, then to one port."""
+    with Forwarder("bridged", workers=2, buffers=4096) as router:
+        ports = [router.add_port(name, MemoryPort()) for name in "abc"]
+        router.add_bridge("br")
+        for name in "abc":
+            router.add_to_bridge("br", name)
+        router.build()
+        router.start()
+        macs = [f"02:00:00:00:0a:{k:02x}" for k in range(3)]
+        hello = [pk.eth(pk.BROADCAST, mac, 0x88B5, b"hello") for mac in macs]
+        for k, port in enumerate(ports):
+            port.send([hello[k]])
+            others = [other for other in ports if other is not port]
+            arrived(others, [1, 1])
+        for k, port in enumerate(ports):
+            to = (k + 1) % 3
+            port.send([pk.eth(macs[to], macs[k], 0x88B5, n.to_bytes(4, "big")) for n in range(300)])
+            got = arrived([ports[to]], [300])[0]
+            assert [int.from_bytes(frame[14:18], "big") for frame in got] == list(range(300))
+        router.stop()
+        assert [port.received() for port in ports] == [[], [], []]
+        router.pool.check()
+
+
+def arrived(ports, wanted, seconds=60):
+    """What comes out of the ports, when there is so much."""
+    got, end = [[] for _ in ports], time.monotonic() + seconds
+    while [len(some) for some in got] != wanted:
+        assert time.monotonic() < end, [len(some) for some in got]
+        for some, port in zip(got, ports, strict=True):
+            some += port.received()
+    return got

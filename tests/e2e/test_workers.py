@@ -131,6 +131,22 @@ def through(net, port):
             assert client.recv(9) == b"back"
 
 
+@pytest.mark.parametrize("queues", [1, 2])
+def test_the_host_at_the_routers_side(place, queues):
+    with routed(place, PORTS, workers=2) as net:
+        with place.router.inside():
+            net.forwarder.add_host("lan-host", "host0", "lan", queues=queues)
+        assert len(net.forwarder.interfaces.find("lan-host").port.receivers()) == queues
+        net.start()
+        assert "1 received" in ping(net.h1, LAN, "-c1")
+        for k in range(4):
+            transfer(net.h1, place.router, LAN, 500_000, 6000 + k)
+            transfer(place.router, net.h1, H1, 500_000, 7000 + k)
+        if queues == 2:
+            at = [net.packets(name) for name in ("lan-host-rx", "lan-host-rx-1")]
+            assert all(at), at
+
+
 def test_queues_move_under_tcp(place):
     with routed(place, PORTS, workers=2) as net:
         net.start()

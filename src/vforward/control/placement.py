@@ -85,17 +85,14 @@ class Placement:
             raise VforwardError(
                 f"port {port}: a worker did not answer; its queue stays where it was"
             )
-        for each in self._workers:
-            each.pause()
+        self._workers.pause()
         try:
             if number == 0 and not self._move_sender(port, worker):
                 raise VforwardError(f"port {port}: too much waits to be sent by it now; try again")
             queue.worker = worker
         finally:
             self._poll(queue, queue.worker, True)
-            for each in self._workers:
-                each.resume()
-        self._workers.wake()
+            self._workers.resume()
 
     def _settle(self) -> bool:
         """Wait until what the workers had in hand, and had handed off by then, is through."""

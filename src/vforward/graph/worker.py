@@ -116,11 +116,23 @@ class Worker:
 
     def pause(self) -> None:
         """Make the thread wait between two rounds; returns when it does."""
-        self._command(c.PAUSE, c.PAUSED)
+        self.tell(c.PAUSE)
+        self.reach(c.PAUSED)
 
     def resume(self) -> None:
         """Let a paused thread go on."""
-        self._command(c.RUN, c.RUNNING)
+        self.tell(c.RUN)
+        self.reach(c.RUNNING)
+
+    def tell(self, command: int) -> None:
+        """Give the thread a command of graph.control; returns at once."""
+        self._control[c.COMMAND] = command
+        self.wake()
+
+    def reach(self, state: int) -> None:
+        """Wait until the thread, if it lives, is in a state of graph.control."""
+        while self.running and int(self._control[c.STATE]) != state:
+            time.sleep(0.0001)
 
     def quiesce(self, timeout: float = 1.0) -> bool:
         """Wait until a round has begun and ended since: nothing read before is still in use.
@@ -173,9 +185,3 @@ class Worker:
         if self._core is not None:
             os.sched_setaffinity(0, {self._core})
         scheduler.run(self._words, False)
-
-    def _command(self, command: int, state: int) -> None:
-        self._control[c.COMMAND] = command
-        self.wake()
-        while self.running and int(self._control[c.STATE]) != state:
-            time.sleep(0.0001)

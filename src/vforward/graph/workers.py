@@ -110,6 +110,20 @@ class Workers:
         for worker in self._all:
             worker.wake()
 
+    def pause(self) -> None:
+        """Make all threads wait between two rounds, at once: none hands much to one that waits already."""
+        self._command(c.PAUSE, c.PAUSED)
+
+    def resume(self) -> None:
+        """Let paused threads go on."""
+        self._command(c.RUN, c.RUNNING)
+
+    def _command(self, command: int, state: int) -> None:
+        for worker in self._all:
+            worker.tell(command)
+        for worker in self._all:
+            worker.reach(state)
+
     def quiesce(self, timeout: float = 1.0) -> bool:
         """Wait for a quiet point of each: nobody uses anymore what was read before.
 
