@@ -62,7 +62,7 @@ from a to b: came out of b
 """,
     "trace_a_packet": "icmp4-echo",
     "two_workers": """\
-100 flows went out
+N flows went out
 100 replies came back
 100 sessions; each worker has some: True
 100 more, when lan is the other worker's; 100 sessions

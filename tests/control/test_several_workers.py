@@ -127,7 +127,7 @@ def test_an_error_about_a_translated_packet_goes_to_who_has_its_session():
         errors = [pk.ip4(f"{WAN}9", "10.0.2.1", 1, unreachable(packet[:28])) for packet in out]
         back = world.exchange(world.wan, errors)[0]
         assert len(back) == 40
-        assert {packet[48:52] + packet[56:58] for packet in back} == {
+        assert {packet[40:44] + packet[48:50] for packet in back} == {
             packet[12:16] + packet[20:22] for packet in packets
         }
 
@@ -196,7 +196,7 @@ def udps(packets):
 
 def test_a_bridge_learns_whoever_hears():
     """Three stations behind three ports of two workers: floods until they are known, then to one port."""
-    with Forwarder("bridged", workers=2, buffers=4096) as router:
+    with Forwarder("bridged", workers=2) as router:
         ports = [router.add_port(name, MemoryPort()) for name in "abc"]
         router.add_bridge("br")
         for name in "abc":

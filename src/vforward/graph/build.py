@@ -337,9 +337,9 @@ class Graph:
             control=control,
             nodes=nodes,
             following=following.reshape(-1),
-            pending=np.zeros(2 * words, np.uint64),
+            pending=_lines(2 * words, np.uint64),
             edges=_lines(VECTOR_MAX // 8, np.uint64),
-            sorting=np.zeros(4 * VECTOR_MAX, np.uint32),
+            sorting=_lines(4 * VECTOR_MAX, np.uint32),
             stats=self._make("stats", worker, (n, c.STATS)).reshape(-1),
             taken=self._make("taken", worker, (n, 256)).reshape(-1),
             data=self.pool.data,
@@ -358,9 +358,11 @@ class Graph:
 
 
 def _lines(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Zeros that begin at a cache line, so that a node's record is in one line and not in two."""
+    """Zeros in cache lines of their own: a record is in one line and not in two, and what one worker writes
+    in none that another reads.
+    """
     kind = np.dtype(dtype)
     size = int(np.prod(shape)) * kind.itemsize
-    room = np.zeros(size + LINE, np.uint8)
+    room = np.zeros(-(-size // LINE) * LINE + LINE, np.uint8)
     first = -room.ctypes.data % LINE
     return room[first : first + size].view(kind).reshape(shape)
