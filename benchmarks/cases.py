@@ -26,6 +26,7 @@ from benchmarks import (
     rate_cases,
     reassembly_cases,
     ring_cases,
+    scaling_case,
     session_cases,
     start_cases,
     table71_cases,
@@ -150,6 +151,7 @@ CASES = {
         Case("veth-tcp-off", "the same without any offload", veth_cases.veth_tcp_off, STREAM),
         Case("syscalls", "system calls for each packet, veth to veth", veth_cases.syscalls, WIRES),
         Case("veth-rtt", "round trip of a ping through veth", veth_cases.veth_rtt, PINGS),
+        Case("scaling", "two workers against one, graph work", scaling_case.scaling),
         Case("pool", "take a buffer and put it back", table_cases.pool, NUMBERS),
     )
 }

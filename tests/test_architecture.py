@@ -59,6 +59,7 @@ UNTESTED = {
     "graph/watch.py": "test_control.py and test_capture.py run it behind the scheduler",
     "io/port.py": "an interface; each port's test is its test",
     "io/af_packet_life.py": "e2e/test_faults.py takes interfaces away and brings them back",
+    "io/af_packet_queue.py": "test_af_packet.py runs one behind its port, e2e/test_workers.py several",
     "io/af_packet_raw.py": "test_af_packet.py runs it behind its port",
     "io/af_packet_ring.py": "test_af_packet.py runs it behind its port",
     "io/af_packet_rx.py": "test_af_packet.py runs it behind its port",

@@ -109,5 +109,5 @@ def works(router):
         if any(frame[:6] == pk.mac_bytes(NEXT) for frame in frames):
             return
         router.neighbors.wake()
-        router.worker.quiesce()
+        router.workers.quiesce()
     pytest.fail("no packet came through")

@@ -112,7 +112,7 @@ def test_nothing_is_left_of_it(world, client):
     with client.capture("lan", count=1) as pieces:
         list(pieces)
     quiet(client)
-    control = world.worker.plan.control
+    control = world.workers[0].plan.control
     from vforward.graph import control as c
 
     assert (int(control[c.TRACING]), int(control[c.CAPTURE])) == (0, 0)

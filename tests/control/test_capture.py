@@ -174,3 +174,24 @@ def test_wrong_wishes(router, at, text, what):
         router.captures.begin(at, text)
     assert what in str(caught.value)
     assert captured(router, "lan", [udp(router)])[1].packets == 1  # nothing is held
+
+
+def test_of_several_workers(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with Forwarder("two", buffers=4096, workers=2) as router:
+        router.lan = router.add_port("lan", MemoryPort(), "10.0.1.1/24")
+        router.wan = router.add_port("wan", MemoryPort(), "10.0.2.1/24")
+        router.add_neighbor("10.0.2.9", pk.mac_bytes(NEXT), "wan")
+        router.build()
+        captures = Captures(router)
+        sent = [udp(router, n) for n in range(300)]
+        for at in ("wan", "lan", "interface-output"):
+            with captures.begin(at) as capture:
+                router.lan.send(sent)
+                router.run_until_idle()
+                found = list(records([capture.header(), capture.take(), capture.take()]))
+            left = router.wan.received()
+            if at != "interface-output":  # to it they come twice: it hands on to who sends by wan
+                assert sorted(p.frame for p in found) == sorted(sent if at == "lan" else left)
+            assert [p.time_ns for p in found] == sorted(p.time_ns for p in found)
+            assert len(left) == 300

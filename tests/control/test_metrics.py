@@ -55,9 +55,9 @@ WANTED = {
     f"vforward_info{{name=fake,version={__version__}}}": 1,
     "vforward_start_time_seconds": 1.0e9,
     "vforward_clocks_per_second": fake.HZ,
-    "vforward_worker_running": 1,
-    "vforward_rounds_total": 40,
-    "vforward_sleeps_total": 7,
+    "vforward_worker_running{worker=0}": 1,
+    "vforward_rounds_total{worker=0}": 40,
+    "vforward_sleeps_total{worker=0}": 7,
     "vforward_port_received_packets_total{port=lan}": 100,
     "vforward_port_received_bytes_total{port=lan}": 6400,
     "vforward_port_received_drops_total{port=lan}": 11,
@@ -118,11 +118,11 @@ def test_the_latency_of_the_loop(arena):
     control[c.ROUND_TIMES + c.ROUND_BUCKETS - 1] = 1
     control[c.ROUND_CLOCKS] = fake.HZ // 2
     found = read()
-    assert found["vforward_round_seconds_count"] == 6
-    assert found["vforward_round_seconds_sum"] == 0.5
-    assert found["vforward_round_seconds_bucket{le=5.12e-07}"] == 3
-    assert found["vforward_round_seconds_bucket{le=8.19e-06}"] == 5
-    assert found["vforward_round_seconds_bucket{le=+Inf}"] == 6
+    assert found["vforward_round_seconds_count{worker=0}"] == 6
+    assert found["vforward_round_seconds_sum{worker=0}"] == 0.5
+    assert found["vforward_round_seconds_bucket{le=5.12e-07,worker=0}"] == 3
+    assert found["vforward_round_seconds_bucket{le=8.19e-06,worker=0}"] == 5
+    assert found["vforward_round_seconds_bucket{le=+Inf,worker=0}"] == 6
 
 
 def test_served():

@@ -126,8 +126,8 @@ def test_a_sleeping_worker_and_a_sleeping_program_wake_each_other(lab):
     with attach("lab") as app:
         for n in range(5):
             until(lambda: app._empty.used_slots())
-            sleeps = int(lab.worker.plan.control[11])
-            until(lambda s=sleeps: int(lab.worker.plan.control[11]) > s)
+            sleeps = int(lab.workers[0].plan.control[11])
+            until(lambda s=sleeps: int(lab.workers[0].plan.control[11]) > s)
             mine = app.new([60])
             mine[0][:] = n
             app.send(mine)

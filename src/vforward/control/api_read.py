@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Query, Response
 
 import vforward
 from vforward.control import api_models as m
-from vforward.control import graph_drawing, metrics, observe_firewall, packet_trace
+from vforward.control import graph_drawing, metrics, observe_firewall, observe_workers, packet_trace
 from vforward.control.api_problems import may_answer
 from vforward.control.observe import ErrorRow, PortRow, Runtime, View, WaysRow
+from vforward.control.observe_workers import WorkerRow
 from vforward.control.packet_trace import TracedPacket
 from vforward.control.session_list import Filter
 from vforward.errors import ConfigError
@@ -73,6 +74,12 @@ def _of_forwarder(routes: APIRouter, view: View, publish: Callable[[str], None])
     def runtime() -> Runtime:
         """What the worker and its nodes have done since the last clear."""
         return view.runtime()
+
+    @routes.get("/workers")
+    def workers() -> list[WorkerRow]:
+        """The workers one by one; all else is of all of them together."""
+        publish("workers")
+        return observe_workers.workers(view)
 
     @routes.get("/ports")
     def ports() -> list[PortRow]:

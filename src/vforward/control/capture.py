@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from vforward.control.capture_filter import ARP, HEAD, IP4, IP6, TAGS, Heads, Test, compiled
 from vforward.control.capture_progress import Progress
+from vforward.control.router_graph import rx_name, tx_name
 from vforward.control.wording import listed, nearest
 from vforward.errors import ArenaError, ConfigError
 from vforward.graph.capture import CaptureRing, Packets
@@ -63,8 +64,8 @@ class Captures:
             msg = f"forwarder {self._forwarder.name!r} is captured from already; end that first"
             raise ArenaError(msg)
         try:
-            assert self._forwarder.worker is not None, "build comes before a capture"
-            workers = [self._forwarder.worker]
+            workers = self._forwarder.workers
+            assert workers is not None, "build comes before a capture"
             self._last = Capture(
                 [(one, CaptureRing(leaving, coming, snap=snap, spare=HEAD)) for one in workers],
                 Progress(at, text),
@@ -88,7 +89,8 @@ class Captures:
         interfaces = self._forwarder.interfaces.by_name
         if at in interfaces:
             name = interfaces[at].parent or at
-            ways = [[f"{name}-rx"], [f"{name}-tx"]]
+            queues = [q.number for q in self._forwarder.placement.queues.values() if q.port == name]
+            ways = [[rx_name(name, queue) for queue in queues], [tx_name(name)]]
             rx, tx = ([members[node].number for node in way if node in members] for way in ways)
             if not rx and not tx:
                 msg = (

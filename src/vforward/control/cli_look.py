@@ -21,6 +21,7 @@ class What(StrEnum):
     """What `vforward show` shows."""
 
     RUNTIME = "runtime"
+    WORKERS = "workers"
     PORTS = "ports"
     ERRORS = "errors"
     ROUTES = "routes"

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from vforward.control.capture_progress import Progress
 from vforward.control.observe import ErrorRow, Listing, PortRow, Runtime, WaysRow, choose
+from vforward.control.observe_workers import WorkerRow
 from vforward.control.packet_trace import TracedPacket
 from vforward.errors import ApiError, ArenaError, ConfigError
 from vforward.io import unix
@@ -58,6 +59,10 @@ class Client:
     def runtime(self) -> Runtime:
         """What the worker and its nodes have done since the last clear."""
         return _built(Runtime, self._get("/runtime"))
+
+    def workers(self) -> list[WorkerRow]:
+        """The workers one by one; all else is of all of them together."""
+        return _built(list[WorkerRow], self._get("/workers"))
 
     def ports(self) -> list[PortRow]:
         """The ports by number, and what went through them."""

@@ -63,26 +63,39 @@ class _Collector:
         yield _gauge("clocks_per_second", "of the time stamp counter", about["tsc_hz"])
 
     def _worker(self) -> Iterator[Metric]:
-        now, control = self._view.runtime(), self._view.control
-        running = float(now.state == "running")
-        yield _gauge("worker_running", "1 while the worker forwards", running)
-        yield _counter("rounds", "rounds of the worker's loop", int(control[c.ROUNDS]))
-        yield _counter("sleeps", "times that the worker slept", int(control[c.SLEEPS]))
+        view = self._view
+        running = GaugeMetricFamily(
+            "vforward_worker_running", "1 while the worker forwards", labels=["worker"]
+        )
+        for worker, state in enumerate(view.words(c.STATE)):
+            running.add_metric([str(worker)], float(state == c.RUNNING))
+        yield running
+        for name, meaning, word in (
+            ("rounds", "rounds of the worker's loop", c.ROUNDS),
+            ("sleeps", "times that the worker slept", c.SLEEPS),
+        ):
+            made = _counters(name, meaning, "worker")
+            for worker, n in enumerate(view.words(word)):
+                made.add_metric([str(worker)], n)
+            yield made
         yield self._rounds()
 
     def _rounds(self) -> Metric:
         """How long rounds with packets took, by powers of two."""
         hz = self._view.about["tsc_hz"]
-        counts = self._view.control[c.ROUND_TIMES :][: c.ROUND_BUCKETS].tolist()
-        total, buckets = 0, []
-        for bucket, count in enumerate(counts):
-            total += count
-            upto = "+Inf" if bucket == c.ROUND_BUCKETS - 1 else f"{c.round_clocks(bucket) / hz:.3g}"
-            buckets.append((upto, float(total)))
         made = HistogramMetricFamily(
-            "vforward_round_seconds", "how long a round with packets took: what one adds to latency"
+            "vforward_round_seconds",
+            "how long a round with packets took: what one adds to latency",
+            labels=["worker"],
         )
-        made.add_metric([], buckets, int(self._view.control[c.ROUND_CLOCKS]) / hz)
+        for worker, control in enumerate(self._view.controls):
+            total, buckets = 0, []
+            for bucket, count in enumerate(control[c.ROUND_TIMES :][: c.ROUND_BUCKETS].tolist()):
+                total += count
+                last = bucket == c.ROUND_BUCKETS - 1
+                upto = "+Inf" if last else f"{c.round_clocks(bucket) / hz:.3g}"
+                buckets.append((upto, float(total)))
+            made.add_metric([str(worker)], buckets, int(control[c.ROUND_CLOCKS]) / hz)
         return made
 
     def _ports(self) -> Iterator[Metric]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control block: words by which a worker and others talk, and the records it leaves for readers.
 
-    control  u64[CONTROL_WORDS]     owner of each word below
+    control  u64[CONTROL_WORDS]     owner of each word below; each worker has all five, see segment
     stats    u64[n_nodes, STATS]    worker
     taken    u64[n_nodes, 256]      worker: packets that left by each edge
     counts   u64[n_counters]        worker: all nodes' counters, one after the other
@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+WORKERS_MAX = 32
 CONTROL_WORDS = 64
 # written by the control plane
 COMMAND = 0
@@ -24,6 +25,7 @@ TRACING = 3  # eight bytes, of which two are used: see watch
 SPIN_ROUNDS = 4  # empty rounds before the worker sleeps; 0: it never sleeps
 POLL = 5  # address of ppoll-like int64_t f(fds, n, timeout_ns)
 READ = 6  # address of read-like int64_t f(fd, buffer, n), to empty the wake eventfd
+ONCE = 7  # not 0: a run in the caller's thread ends after one round
 CAPTURE = 24  # address of a capture's words (graph.capture), or 0
 # written by the worker
 STATE = 8
@@ -34,6 +36,7 @@ TRACED_ROWS = 12  # records in the trace
 TRACE_NEXT = 13  # number of the next traced packet
 STARTED = 14  # TSC when run was entered
 NOW = 15  # TSC of the last round
+ASLEEP = 16  # 1: about to sleep, or asleep; who gives it work takes that back and rings its eventfd
 ROUND_CLOCKS = 17  # clocks of all rounds that had packets
 ROUND_TIMES = 32  # and ROUND_BUCKETS - 1 words behind: how many took less than round_clocks(i)
 
@@ -45,6 +48,12 @@ TRACES_MASK, CAPTURES_MASK = 0xFF, 0xFF00
 RUN, PAUSE, STOP = 0, 1, 2
 # states
 IDLE, RUNNING, PAUSED, STOPPED = 0, 1, 2, 3
+
+
+def segment(name: str, worker: int) -> str:
+    """The name of a worker's own segment: the first one's has none added."""
+    return f"{name}-{worker}" if worker else name
+
 
 STATS = 8  # words per node
 CALLS, PACKETS, CLOCKS, EMPTY_CALLS, EMPTY_CLOCKS, FULL, EMITTED = 0, 1, 2, 3, 4, 5, 6
