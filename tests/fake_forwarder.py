@@ -64,7 +64,7 @@ PORTS = [
         "parent": None,
         "vlan": None,
         "peer": None,
-        "rx": "lan-rx",
+        "rx": ["lan-rx"],
         "tx": "lan-tx",
         "statistics": ["kernel-ring-full"],
     },
@@ -78,7 +78,7 @@ PORTS = [
         "parent": "lan",
         "vlan": 7,
         "peer": None,
-        "rx": None,
+        "rx": [],
         "tx": None,
         "statistics": [],
     },
@@ -125,10 +125,11 @@ def arena(name="fake"):
         work(made)
         made.write_document("routes", {"count": 1, "routes": ROUTES})
         made.write_document("bridges", BRIDGES)
+        made.write_document("workers", [{"core": None, "queues": ["lan 0"]}])
         made.write_document("peers", {"lan": "nobody there"})
         made.write_document("neighbors", {"count": 1, "neighbors": NEIGHBORS})
         about = {"name": name, "pid": os.getpid(), "started": 1.0e9, "tsc_hz": HZ, "vector": 256}
-        about["vrfs"] = ["default"]
+        about |= {"vrfs": ["default"], "workers": 1}
         made.write_document("forwarder", {**about, "config": None, "nodes": NODES, "ports": PORTS})
         yield made
 

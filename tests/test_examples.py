@@ -61,6 +61,12 @@ from a to b: came out of b
 02000000000b is at b
 """,
     "trace_a_packet": "icmp4-echo",
+    "two_workers": """\
+N flows went out
+100 replies came back
+100 sessions; each worker has some: True
+100 more, when lan is the other worker's; 100 sessions
+""",
     "two_processes": "b is there\na got: yes, here I am!!!\n",
 }
 """What each prints, or a part of it."""

@@ -35,7 +35,7 @@ class Siege:
         router.set_rules(rules)
         router.set_nat(nat)
         router.build()
-        self.table = router.firewall.table
+        self.table = router.firewall.shards[0]
         self.sent = self.got = 0
 
     def __enter__(self):

@@ -245,7 +245,7 @@ class Bench:
         moved = int(self.moves[2 * MOVING + 1]) + 1
         self.moves[2 * MOVING + 1] = moved
         self.neighbor(MOVING, moved)
-        assert self.forwarder.worker.quiesce(10)
+        assert self.forwarder.workers.quiesce(10)
         self.moves[2 * MOVING] = moved
 
     def cover_with(self, hops: dict[int, int]) -> None:
@@ -283,8 +283,8 @@ class Bench:
 
     def settle(self) -> None:
         """What is right now is all that is right, when what was looked up before has left."""
-        worker = self.forwarder.worker
-        assert worker is None or worker.quiesce(10)
+        workers = self.forwarder.workers
+        assert workers is None or workers.quiesce(10)
         self.allowed[:] = self.right()
 
     def drawn(self, hops: dict[int, int]) -> dict[int, int]:
@@ -365,7 +365,7 @@ def test_nothing_is_lost_or_misrouted(tmp_path, monkeypatch, version, changes):
         while bench.judged() < seen + 10 * SENT and time.monotonic() < deadline:
             time.sleep(0.01)  # some more, of the last routes
         bench.source.words[STOP] = 1
-        assert bench.forwarder.worker.quiesce(10)
+        assert bench.forwarder.workers.quiesce(10)
         while bench.judged() < bench.source.words[MADE] and time.monotonic() < deadline:
             time.sleep(0.01)  # what waits for the neighbor that moved
         bench.forwarder.stop()

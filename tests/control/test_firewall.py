@@ -58,7 +58,8 @@ def test_off_it_is_small_and_nowhere(firewall):
     assert not firewall.on
     assert firewall.ports() == []
     assert firewall.document() == {}
-    assert sum(table.nbytes for table in firewall.tables.values()) < 150_000
+    tables = firewall.tables | firewall.own[0]
+    assert sum(table.nbytes for table in tables.values()) < 150_000
     assert firewall.tables["policy_in_force"][0] == 0
 
 
@@ -120,10 +121,10 @@ def test_what_is_wrong_changes_nothing(firewall):
 def test_a_counter_that_is_used_anew_begins_at_zero(firewall):
     on(firewall, rules=[r.Rule(action="deny")])
     firewall._places.hits._n = 2  # so that a place must be used again
-    firewall.hits[2:4] = 7, 700
+    firewall.hits[0][2:4] = 7, 700
     firewall.change(rules=[])
     firewall.change(rules=[r.Rule(action="permit")])
-    assert (firewall.hits[2:4] - firewall._hits_cleared[2:4]).tolist() == [0, 0]
+    assert (firewall.hits[0][2:4] - firewall._hits_cleared[0][2:4]).tolist() == [0, 0]
 
 
 def test_policers(firewall):
@@ -184,7 +185,7 @@ def test_a_number_that_is_given_up_is_not_taken_in_the_same_change(firewall):
 def test_a_policers_number_rests_while_sessions_are_policed_by_it(firewall):
     """They keep their treatment: another policer of that number would be theirs."""
     few_policers(firewall)
-    parts, array = firewall.table.parts, firewall.table.array
+    parts, array = firewall.shards[0].parts, firewall.shards[0].array
     array[session.UNUSED] = 3
     parts.hot["state"][1:3] = session.UNREPLIED, session.FREE
     parts.cold["treatment"][1:3] = [firewall.treatments.number(policer=n) for n in (1, 2)]
@@ -216,7 +217,7 @@ def test_pools(firewall):
 
 def test_settings(firewall):
     on(firewall, r.FirewallSettings(default="deny", loose=True, timeouts={"udp": 9}))
-    head = firewall.table.array
+    head = firewall.shards[0].array
     assert head[session.SETTINGS_LOOSE] == 1
     assert head[session.TIMEOUTS + session.KINDS.index("udp")] == 9
     firewall.set(r.FirewallSettings(default="permit"))

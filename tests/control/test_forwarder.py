@@ -133,7 +133,7 @@ def test_a_port_that_does_not_open_is_not_there():
 def test_stop_ends_everything_also_when_a_port_fails(router, monkeypatch):
     router.build()
     began = []
-    for service in ("neighbors", "worker"):
+    for service in ("neighbors", "workers"):
         start = getattr(router, service).start
         monkeypatch.setattr(
             getattr(router, service),
@@ -141,7 +141,7 @@ def test_stop_ends_everything_also_when_a_port_fails(router, monkeypatch):
             lambda service=service, start=start: (began.append(service), start()),
         )
     router.start()
-    assert began == ["neighbors", "worker"]  # its bell is set before it is rung
+    assert began == ["neighbors", "workers"]  # its bell is set before it is rung
     router._maintenance.start()  # a second thread there is not
     router._publisher.start()
     names = ("worker", "neighbors", "maintenance", "publisher")

@@ -90,7 +90,12 @@ class Bench:
         self.service.add_address(VLAN, IPv4Interface("10.0.10.1/24"))
         self.service.add_address(LAN, IPv6Interface("2001:db8::1/64"))
         self.service.add_address(LAN, IPv6Interface("fe80::1/64"))
-        self.tables = {"ports": ports, "adjacencies": self.adjacencies, **self.service.tables}
+        self.tables = {
+            "ports": ports,
+            "adjacencies": self.adjacencies,
+            **self.service.tables,
+            **self.service.own[0],
+        }
 
     def step(self, after=0.0):
         self.now += after

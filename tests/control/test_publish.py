@@ -40,9 +40,9 @@ def test_ports_and_what_they_touch(router):
     with observe.attach("test") as view:
         lan, gen, seven = view.about["ports"]
         assert (lan["type"], lan["mac"]) == ("MemoryPort", router.lan.mac.hex(":"))
-        assert (lan["rx"], lan["tx"], lan["addresses"]) == ("lan-rx", "lan-tx", ["10.0.1.1/24"])
+        assert (lan["rx"], lan["tx"], lan["addresses"]) == (["lan-rx"], "lan-tx", ["10.0.1.1/24"])
         assert (seven["type"], seven["parent"], seven["vlan"]) == ("vlan", "lan", 7)
-        assert (seven["rx"], seven["tx"]) == (None, None)
+        assert (seven["rx"], seven["tx"]) == ([], None)
         assert gen["touched"].startswith("the first ")
         assert "touched" not in lan
         assert "touched" not in seven

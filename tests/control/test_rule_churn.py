@@ -176,7 +176,7 @@ def test_each_packet_meets_one_set(tmp_path, monkeypatch):
         router.set_firewall(FirewallSettings(default="reject", ports="in"))
         router.set_rules(sets[0])
         router.build()
-        control = router.worker.plan.control
+        control = router.workers[0].plan.control
         router.start()
         until_more(source.words, MADE, 10 * RULES)
         rounds = moved = 0
@@ -194,7 +194,7 @@ def test_each_packet_meets_one_set(tmp_path, monkeypatch):
         assert moved > 10 * CHANGES
         assert router.firewall.changes >= CHANGES + 2
         source.words[STOP] = 1
-        assert router.worker.quiesce(30)
+        assert router.workers.quiesce(30)
         router.stop()
         made, judged = int(source.words[MADE]), int(judge.verdict[JUDGED])
         print(f"{CHANGES / spent:,.1f} changes/s of {RULES} rules, {made / spent:,.0f} packets/s")
@@ -208,7 +208,7 @@ def test_each_packet_meets_one_set(tmp_path, monkeypatch):
         assert drops == {}
         assert counted(router, "ip4-acl")["rejected"] == 0, "there was always a rule"
         assert judged + denied == made
-        hits = router.firewall.hits[::2]
+        hits = router.firewall.hits[0][::2]
         assert hits[router.firewall.document()["default_hits"]] == 0
         assert int(hits.sum()) == made, "each packet was counted once, by a rule"
         assert np.count_nonzero(hits) == RULES

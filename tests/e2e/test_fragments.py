@@ -134,7 +134,7 @@ def test_overlapping_pieces_are_refused_and_counted(net, raw):
 
 
 def test_pieces_without_a_first_one_are_dropped_in_the_end(net, raw):
-    pieces = net.forwarder.firewall.pieces
+    pieces = net.forwarder.firewall.pieces[0]
     for n in range(20):
         raw.send(20 + n, 1000, True, bytes(1000))
     node = f"{raw.family}-lookup"

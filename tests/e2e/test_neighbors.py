@@ -70,7 +70,12 @@ class Link:
         self.service = NeighborService(Heap(), self.pool, ports, Routing())
         self.service.add_address(1, IPv4Interface("10.0.0.1/24"))
         self.service.add_address(1, IPv6Interface("2001:db8::1/64"))
-        self.tables = {"ports": ports, "adjacencies": self.adjacencies, **self.service.tables}
+        self.tables = {
+            "ports": ports,
+            "adjacencies": self.adjacencies,
+            **self.service.tables,
+            **self.service.own[0],
+        }
         for node in (arp_input.NODE, nd_input.NODE):  # compiled before the kernel waits for it
             self.pool.put(self.run(node, [bytes(14)], l3=14).rows)
 

@@ -50,11 +50,11 @@ def test_pause_and_resume(place):
     with routed(place, PORTS) as net:
         net.start()
         assert "1 received" in ping(net.h1, H2, "-c1")
-        net.forwarder.worker.pause()
+        net.forwarder.workers[0].pause()
         before = net.view.runtime().packets
         assert "0 received" in ping(net.h1, H2, "-c3", "-i0.01", "-W1")
         assert net.view.runtime().packets == before
-        net.forwarder.worker.resume()
+        net.forwarder.workers[0].resume()
         net.settle()
         assert net.view.runtime().packets >= before + 3
         assert "1 received" in ping(net.h1, H2, "-c1")

@@ -189,7 +189,7 @@ def _check_step(forwarder: Forwarder, step: Step, where: str) -> None:
         more, want = after[key] - before[key], step.counters.get(key, 0)
         if more != want:
             faults.append(f"{where}: counter {' '.join(key)} went up by {more}, not {want}")
-    forwarder.pool.check(held=held.held_rows(forwarder.neighbors.tables["held"]))
+    forwarder.pool.check(held=held.held_rows(forwarder.neighbors.own[0]["held"]))
     assert not faults, "\n".join(["", *faults])
 
 

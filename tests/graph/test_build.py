@@ -106,7 +106,7 @@ def test_tables_of_the_graph_are_shared_and_a_nodes_own_come_first(rig):
     rig.add(BRANCH, "a", ["b"], ways=WAYS)
     rig.add(BRANCH, "b", ["sink"], ways=WAYS, step=own)
     rig.build()
-    blocks = [rig.graph.members[name].block[-2:].tolist() for name in "ab"]
+    blocks = [rig.graph.members[name].blocks[0][-2:].tolist() for name in "ab"]
     assert blocks == [[shared.ctypes.data, 1], [own.ctypes.data, 1]]
 
 
@@ -170,10 +170,10 @@ def test_counters_of_all_nodes_lie_in_one_segment(rig):
     rig.source(0, ["a"])
     rig.add(SAME, "a", ["sink"])
     rig.build()
-    sizes = {m.name: m.counts.size for m in rig.graph.order}
+    sizes = {m.name: m.shares[0].size for m in rig.graph.order}
     assert sizes == {"source": 1, "a": 0, "sink": 1}
-    base = rig.graph.members["source"].counts.ctypes.data
-    assert rig.graph.members["sink"].counts.ctypes.data == base + 8
+    base = rig.graph.members["source"].shares[0].ctypes.data
+    assert rig.graph.members["sink"].shares[0].ctypes.data == base + 8
 
 
 def test_progress_names_every_node(rig):

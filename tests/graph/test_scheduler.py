@@ -212,7 +212,7 @@ def test_two_full_queues_and_their_surplus_fit():
     rig.branch("b", ["q", "p", "sink"], [0, 1, 0, 1, 2])
     rig.sink()
     rig.build()
-    room = rig.graph.frames.shape[1]
+    room = rig.graph._frames[0].shape[1]
     guard = np.full((len(rig.graph.order), room + 64), 0xDEADBEEF, np.uint32)
     words = rig.plan.nodes
     for k in range(len(words)):

@@ -30,7 +30,7 @@ from vforward.tables.nat import (
     static4,
 )
 from vforward.tables.policy import REWRITE
-from vforward.tables.session import shard
+from vforward.tables.session import HOME_SEED, WORKER, WORKERS, shard
 from vforward.tables.session_follow import belongs, new_ends4
 from vforward.tables.session_index import find4
 from vforward.tables.session_open import open4
@@ -329,10 +329,10 @@ def test_pools_come_and_go():
     assert numbers == list(range(1, POOLS_MAX))
     with pytest.raises(TableFull, match="63 pools"):
         nat.add(FIRST, LAST)
-    nat._cleared[7]["allocated"] = 5  # as `vforward clear` does
+    nat._cleared[0][7]["allocated"] = 5  # as `vforward clear` does
     nat.delete(7)
     assert nat.add(1, 2, 3, 4) == 7
-    assert nat._cleared[7]["allocated"] == 0
+    assert nat._cleared[0][7]["allocated"] == 0
     assert nat.statistics()[7] == (7, 1, 2, 3, 4, 0, 0)
 
 
@@ -352,3 +352,33 @@ def test_what_cannot_be_deleted(number):
 
 def test_a_pool_is_a_cache_line():
     assert NAT_POOL.itemsize == 64
+
+
+def test_several_workers_never_choose_the_same_and_count_apart():
+    """Each takes what its own flows' replies come to, and so nobody looks into another's sessions."""
+    tables = [table() for _ in range(3)]
+    for worker, sessions in enumerate(tables):
+        sessions[[WORKERS, WORKER]] = 3, worker
+        sessions[HOME_SEED : HOME_SEED + 2] = 12345, 67890
+    nat = NatPools(cast("Arena", Heap()), ["a", "b", "c"])
+    pool = nat.add(FIRST, FIRST, 2000, 2299)
+    got = [[], [], []]
+    for worker, sessions in enumerate(tables):
+        nat.table = nat.tables[worker]
+        for k in range(60):
+            end = choose(sessions, nat, pool, src=(CLIENT[0] + k, 2000 + k))
+            assert end is not None
+            taken(sessions, end)
+            got[worker].append(end)
+    ends = [end for some in got for end in some]
+    assert len(set(ends)) == len(ends) == 180
+    nat.table = nat.tables[0]
+    assert nat.statistics()[1][5:] == (180, 0)
+
+
+def test_a_range_of_few_ports_may_have_none_for_a_worker():
+    sessions, nat = table(), pools()
+    sessions[[WORKERS, WORKER]] = 2, 0
+    pool = nat.add(FIRST, FIRST, 2000, 2000)
+    got = [choose(sessions, nat, pool, dst=(SERVER[0], port)) for port in range(100)]
+    assert 20 < got.count(None) < 80

@@ -58,6 +58,7 @@ class Assembly(FirewallApi):
     """Interfaces, bridges, routes, neighbors, a firewall. A Forwarder is one, with a graph and a worker."""
 
     pool: Pool
+    n_workers: int
     interfaces: Interfaces
     routing: Routing
     bridging: Bridging
@@ -81,6 +82,7 @@ class Assembly(FirewallApi):
             undo.callback(self.interfaces.forget, interface)
             self._refuse_addresses(interface)
             undo.callback(port.close)
+            port.workers = self.n_workers
             port.open(interface.number, self.pool)
             interface.port = port
             self._up(interface, port.mac, port.mtu)

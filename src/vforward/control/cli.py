@@ -39,6 +39,7 @@ class What(StrEnum):
     """What `vforward show` shows."""
 
     RUNTIME = "runtime"
+    WORKERS = "workers"
     PORTS = "ports"
     ERRORS = "errors"
     ROUTES = "routes"
@@ -165,7 +166,7 @@ def show(
     ] = False,
 ) -> None:
     """Look into a running forwarder, without stopping it."""
-    from vforward.control import observe
+    from vforward.control import observe, observe_workers
     from vforward.control import show as tables
 
     if what is What.SESSIONS:
@@ -175,7 +176,8 @@ def show(
         _show_firewall(name, what.value, json)
         return
     with observe.attach(name) as view:
-        rows = getattr(view, what.value)()
+        ask = getattr(view, what.value, None) if what is not What.WORKERS else None
+        rows: Any = ask() if ask else observe_workers.workers(view)
     if what is What.ERRORS and not everything:
         rows = [row for row in rows if row.drop]
     if json:

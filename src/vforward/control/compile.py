@@ -82,7 +82,11 @@ def compile_all(progress: Callable[[int, int, str], None] = lambda *_: None) -> 
     def total() -> int:
         return len(forwarder.graph.members) + len(CATALOG) + len(ELSEWHERE) + 2
 
-    with _helper(), _aside() as directory, Forwarder("compile", buffers=1024) as forwarder:
+    with (
+        _helper(),
+        _aside() as directory,
+        Forwarder("compile", buffers=2048, workers=2) as forwarder,
+    ):
         memory, switched = _add_ports(forwarder, directory)
         _add_firewall(forwarder)
         forwarder.build(step)

@@ -52,7 +52,16 @@ from vforward.control.config_ports import (
 )
 from vforward.control.config_routes import Neighbor, Route, RouteFile
 from vforward.control.config_sets import address_sets, port_sets
-from vforward.control.config_types import NAME, NAME_SAYS, Mac, Model, matching, says, whole
+from vforward.control.config_types import (
+    NAME,
+    NAME_SAYS,
+    Mac,
+    Model,
+    Workers,
+    matching,
+    says,
+    whole,
+)
 from vforward.control.flow_words import Range, Span
 from vforward.errors import ConfigError
 
@@ -87,7 +96,7 @@ Table = dict[str, Any]
 
 
 class Forwarder(Model):
-    """The process: its name, its memory and its worker."""
+    """The process: its name, its memory and its workers."""
 
     name: Annotated[
         str, matching(r"[a-z0-9][a-z0-9_-]{0,31}"), says("1 to 32 of a-z 0-9 _ -, not first _ -")
@@ -95,6 +104,7 @@ class Forwarder(Model):
     vector: Annotated[int, whole(1, 256)] = 256
     buffers: Annotated[int, whole(1024, 4194304)] = 16384
     idle: Annotated[Literal["poll", "spin"], says('"poll" or "spin"')] = "poll"
+    workers: Workers = 1
     core: Annotated[int | None, whole(0, 1023)] = None
     icmp_errors_per_second: Annotated[int, whole(1, 1000000)] = 1000
     mac_table: Annotated[int, whole(8192, 2097152)] = 65536

@@ -28,10 +28,12 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    PlainValidator,
     ValidationInfo,
 )
 from pydantic_core import CoreSchema, core_schema
 
+from vforward.graph.control import WORKERS_MAX
 from vforward.packet import ethernet as eth
 
 _BROADCAST = IPv4Address("255.255.255.255")
@@ -296,4 +298,16 @@ Prefix = Annotated[
 Tag = Annotated[int, BeforeValidator(_tag)]
 """EtherType << 16 | VLAN id, as in tables/ports.py."""
 Many = BeforeValidator(_many)
+
+
+def _workers(value: object) -> int | str:
+    if value == "auto" or (type(value) is int and 1 <= value <= WORKERS_MAX):
+        return value
+    msg = "is no number of workers"
+    raise ValueError(msg)
+
+
+Workers = Annotated[
+    int | str, PlainValidator(_workers), says(f'"auto", or a whole number from 1 to {WORKERS_MAX}')
+]
 PortPair = Annotated[tuple[str, str], BeforeValidator(_pair), says("two names of ports")]

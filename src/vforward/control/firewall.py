@@ -7,6 +7,7 @@ NAT and policers are checked as in a file (rule_checks), compiled aside, and put
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -29,8 +30,9 @@ from vforward.control.slots import Slots
 from vforward.control.wording import KeyPath, Problem, dotted, listed, nearest
 from vforward.errors import ConfigError
 from vforward.graph.arcs import Arc
+from vforward.graph.control import segment
 from vforward.memory.arena import Arena
-from vforward.tables import acl, policer, policy, reassembly, session, treatment
+from vforward.tables import acl, policer, policy, reassembly, session, strays, treatment
 from vforward.tables.nat import HIGH, LOW, MASQUERADE, NatPools
 from vforward.tables.policer import Policers
 from vforward.tables.ports import BVI, ROUTED
@@ -40,15 +42,20 @@ from vforward.tables.treatment import Treatments
 
 FEATURES = ("reassembly", "session", "acl", "police")
 """Of each family's arc, "ip4-session" and so on."""
+HAND_OFF = ("hand-off", "piece-hand-off")
+"""Where there are several workers, besides."""
 REMEDIES = {PASS: policer.PASS, DROP: policer.DROP}
 
 
 class Firewall:
     """See the module. hz: clocks per second. buffers: the pool's, an eighth of which may wait."""
 
-    def __init__(self, arena: Arena, interfaces: Interfaces, hz: int, buffers: int) -> None:
+    def __init__(
+        self, arena: Arena, interfaces: Interfaces, hz: int, buffers: int, workers: int = 1
+    ) -> None:
         self._arena, self._interfaces = arena, interfaces
-        self._may_wait = min(reassembly.HELD_MAX, max(1, buffers // 16))
+        self._workers = workers
+        self._may_wait = min(reassembly.HELD_MAX, max(1, buffers // 16 // workers))
         self._lock = threading.Lock()
         self._wanted: Wanted | None = None
         self._policy = Policy()
@@ -122,20 +129,35 @@ class Firewall:
         """Make the tables, once all settings before build are known. Raises ArenaError, ConfigError."""
         arena, settings = self._arena, self._wanted.settings if self._wanted else None
         places = policy.HITS_MAX if settings else 1
-        self.hits: NDArray[np.uint64] = arena.make("rule-hits", 2 * places, np.uint64)
-        self._hits_cleared = arena.make("rule-hits-cleared", 2 * places, np.uint64)
-        self.pools = NatPools(arena)
+        hits = [segment("rule-hits", worker) for worker in range(self._workers)]
+        self.hits = [arena.make(name, 2 * places, np.uint64) for name in hits]
+        self._hits_cleared = [arena.make(f"{name}-cleared", 2 * places, np.uint64) for name in hits]
+        self.pools = NatPools(arena, [segment("nat_pools", k) for k in range(self._workers)])
         self._left_pools: list[int] = []
-        self.policers = Policers(arena, self._hz, policer.POLICERS_MAX if settings else 2)
+        self.policers = Policers(
+            arena, self._hz, policer.POLICERS_MAX if settings else 2, shared=self._workers > 1
+        )
         self.treatments = Treatments(arena, treatment.TREATMENTS_MAX if settings else 1)
-        self.table = Sessions(arena, settings.sessions if settings else 1)
-        self.table.set_clock(self._hz)
+        each = -(-(settings.sessions if settings else 1) // self._workers)
+        self.shards = [Sessions(arena, each, worker=worker) for worker in range(self._workers)]
+        for shard in self.shards:
+            shard.set_clock(self._hz)
+        if self._workers > 1:
+            seed, all_sessions = os.urandom(16), sum(shard.capacity for shard in self.shards)
+            self.strays = astray = strays.make(arena, all_sessions)
+            for worker, shard in enumerate(self.shards):
+                shard.share(worker, self._workers, seed, astray)
         datagrams = reassembly.DATAGRAMS if settings else 1
-        self.pieces = Reassembly(arena, self._hz, datagrams, self._may_wait)
-        limits = self.table.parts.limits
+        self.pieces = [
+            Reassembly(arena, self._hz, datagrams, self._may_wait, suffix=segment("", worker))
+            for worker in range(self._workers)
+        ]
+        limits = [shard.parts.limits for shard in self.shards]
         self._places = Places(
             Slots(places, "rules and rules of NAT"),
-            Slots(session.LIMITS_MAX, "rules with sessions", lambda n: not limits[n]),
+            Slots(
+                session.LIMITS_MAX, "rules with sessions", lambda n: not any(of[n] for of in limits)
+            ),
             self.pools.add,
             {(0, 0, LOW, HIGH): MASQUERADE},
         )
@@ -151,16 +173,21 @@ class Firewall:
 
     @property
     def tables(self) -> dict[str, NDArray[Any]]:
-        """What nodes take of it, by parameter name, once it is prepared."""
+        """What nodes take of it, by parameter name, once it is prepared. Besides: own."""
         return {
-            **self.table.tables,
-            **self.pieces.tables,
             **self.policers.tables,
             **self.treatments.tables,
             "policy_in_force": self._policy.words,
-            "rule_hits": self.hits,
-            "nat_pools": self.pools.table,
         }
+
+    @property
+    def own(self) -> list[dict[str, NDArray[Any]]]:
+        """By worker, what its nodes take besides."""
+        parts = zip(self.shards, self.pieces, self.hits, self.pools.tables, strict=True)
+        return [
+            {**shard.tables, **pieces.tables, "rule_hits": hits, "nat_pools": pools}
+            for shard, pieces, hits, pools in parts
+        ]
 
     @property
     def quiesce(self) -> Callable[[], bool]:
@@ -183,7 +210,7 @@ class Firewall:
         for family in ("ip4", "ip6"):
             arc = arcs[f"{family}-input"]
             for interface in self.ports():
-                for feature in FEATURES:
+                for feature in FEATURES + (HAND_OFF if self._workers > 1 else ()):
                     arc.enable(f"{family}-{feature}", interface.number)
 
     def document(self) -> dict[str, Any]:
@@ -206,13 +233,15 @@ class Firewall:
         }
         ports = {i.number: i.name for i in self._interfaces}
         vrfs = {number: name for name, number in self._interfaces.vrfs.items()}
-        return SessionList(self.table.array, Names(ports, vrfs, rules))
+        return SessionList([shard.array for shard in self.shards], Names(ports, vrfs, rules))
 
     def kill(self, wanted: Filter) -> int:
-        """Have the worker end sessions. Returns how many. Raises ConfigError, ArenaError."""
-        keys = self.sessions().keys(wanted)
-        ring = self.table.tables["session_kills"]
-        return end_sessions(ring, self._arena.path / KILLS, keys)
+        """Have the workers end sessions. Returns how many. Raises ConfigError, ArenaError."""
+        ended = 0
+        for worker, keys in enumerate(self.sessions().keys(wanted)):
+            ring = self.shards[worker].tables["session_kills"]
+            ended += end_sessions(ring, self._arena.path / KILLS.format(worker), keys)
+        return ended
 
     def _is_routed(self, interface: Interface) -> bool:
         return int(self._interfaces.record(interface)["mode"]) in (ROUTED, BVI)
@@ -237,7 +266,8 @@ class Firewall:
                 words_of = slice(
                     2 * place, 2 * place + 2
                 )  # a worker may be counting for whoever was
-                self._hits_cleared[words_of] = self.hits[words_of]  # there before
+                for hits, cleared in zip(self.hits, self._hits_cleared, strict=True):
+                    cleared[words_of] = hits[words_of]  # there before
             numbers = {i.name: i.number for i in self._interfaces}
             quiet = self._policy.publish(self._compiler.parts(wanted, numbers))
             self._left_pools += self._places.unused_pools(wanted)
@@ -246,10 +276,11 @@ class Firewall:
                 while self._left_pools:
                     self.pools.delete(self._left_pools.pop())
             settings = wanted.settings
-            self.table.set_loose(settings.loose)
-            for kind, seconds in zip(session.KINDS, session.DEFAULTS, strict=True):
-                key = kind.replace("-", "_")
-                self.table.set_timeout(kind, settings.timeouts.get(key, seconds))
+            for shard in self.shards:
+                shard.set_loose(settings.loose)
+                for kind, seconds in zip(session.KINDS, session.DEFAULTS, strict=True):
+                    key = kind.replace("-", "_")
+                    shard.set_timeout(kind, settings.timeouts.get(key, seconds))
         self._wanted = wanted
         self.changes += 1
 
@@ -280,8 +311,8 @@ class Firewall:
         Sessions keep their treatment, so until then the number's next policer would police them.
         """
         if self._held_policers is None:  # once for each change: there may be a million sessions
-            held = self.table.parts.cold["treatment"][self.table.numbers()]
-            self._held_policers = self.treatments.policers_of(held)
+            held = [s.parts.cold["treatment"][s.numbers()] for s in self.shards]
+            self._held_policers = self.treatments.policers_of(np.concatenate(held))
         return number not in self._left_policers | self._held_policers
 
     def _treatment(self, mark: int | None, police: str) -> int:

@@ -14,6 +14,7 @@ What it holds lies in an arena of its name, where ``vforward show`` reads it wit
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,17 +23,20 @@ from typing import Any
 from vforward.control.assembly import Assembly
 from vforward.control.bridging import Bridging
 from vforward.control.firewall import Firewall
+from vforward.control.hand_off import HandOff
 from vforward.control.interfaces import PORTS_MAX, Interfaces
 from vforward.control.maintenance import Maintenance
 from vforward.control.neighbor_machine import Limits
 from vforward.control.neighbors import NeighborService
+from vforward.control.placement import Placement
 from vforward.control.publish import Publisher
 from vforward.control.router_graph import lay_out
 from vforward.control.routing import Routing
 from vforward.errors import ConfigError
 from vforward.graph import control as c
 from vforward.graph.build import Graph
-from vforward.graph.worker import Worker, clock_hz
+from vforward.graph.worker import clock_hz
+from vforward.graph.workers import Workers, cores
 from vforward.io import shim
 from vforward.io.libc import libc_address
 from vforward.layout import VECTOR_MAX
@@ -41,7 +45,7 @@ from vforward.memory.pool import Pool
 from vforward.tables import rate_limit
 
 BUFFERS_MIN = 1024
-"""With fewer, the worker's cache could hold all of them, and nobody could ask for a neighbor."""
+"""With fewer, a worker's cache could hold all of them, and nobody could ask for a neighbor."""
 
 NEXT_HOPS = 49152
 """Adjacencies for next hops and groups of them, besides one for each neighbor."""
@@ -51,8 +55,9 @@ NEIGHBORS_MAX = 1 << 20
 class Forwarder(Assembly):
     """See the module. Ports and wiring are given first, then build, then packets.
 
-    vector: packets per call of a node, 1 to 256. buffers: of the pool. idle: "poll" lets the worker
-    sleep when nothing comes in, "spin" does not. core: CPU to pin the worker to. icmp_errors: ICMP
+    vector: packets per call of a node, 1 to 256. buffers: of the pool. idle: "poll" lets a worker
+    sleep when nothing comes in, "spin" does not. workers: how many threads forward, 1 to WORKERS_MAX.
+    core: CPU to pin the first to, the others to those that follow (graph.workers.cores). icmp_errors: ICMP
     errors per second in all. mac_table: MACs that all bridges together may know; mac_age_s: for how
     long after a station was last heard. neighbors: how many may be known. Raises ArenaError
     when a forwarder of that name is running or there is no room for the buffers.
@@ -66,6 +71,7 @@ class Forwarder(Assembly):
         buffers: int = 16384,
         idle: str = "poll",
         core: int | None = None,
+        workers: int = 1,
         icmp_errors: int = 1000,
         mac_table: int = 65536,
         mac_age_s: float = 300.0,
@@ -74,11 +80,14 @@ class Forwarder(Assembly):
         if not 1 <= vector <= VECTOR_MAX:
             msg = f"vector is {vector}; allowed: 1 to {VECTOR_MAX}"
             raise ConfigError(msg)
-        if buffers < BUFFERS_MIN:
-            msg = f"buffers is {buffers}; at least {BUFFERS_MIN}"
-            raise ConfigError(msg)
         if not 1 <= neighbors <= NEIGHBORS_MAX:
             msg = f"neighbors is {neighbors}; allowed: 1 to {NEIGHBORS_MAX}"
+            raise ConfigError(msg)
+        if not 1 <= workers <= c.WORKERS_MAX:
+            msg = f"workers is {workers}; allowed: 1 to {c.WORKERS_MAX}"
+            raise ConfigError(msg)
+        if buffers < BUFFERS_MIN * workers:
+            msg = f"buffers is {buffers}; at least {BUFFERS_MIN} for each worker"
             raise ConfigError(msg)
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"
         with ExitStack() as stack:  # closed here if there is no room for all of it
@@ -91,21 +100,35 @@ class Forwarder(Assembly):
             )
             self.interfaces.on_vrf = self.routing.add_vrf
             self.bridging = Bridging(self.arena, ports, entries=mac_table, age_s=mac_age_s)
-            self.graph = Graph(self.arena, self.pool, PORTS_MAX)
+            self.graph = Graph(self.arena, self.pool, PORTS_MAX, workers)
             self.neighbors = NeighborService(
-                self.arena, self.pool, ports, self.routing, limits=Limits(neighbors)
+                self.arena,
+                self.pool,
+                ports,
+                self.routing,
+                limits=Limits(neighbors),
+                workers=workers,
             )
             stack.callback(self.neighbors.close)
             limits = self.arena.make("icmp-limits", rate_limit.items_for(), "u8")
             hz = int(clock_hz())
             self.icmp_limits = rate_limit.prepare(limits, hz, rate=icmp_errors)
-            self.firewall = Firewall(self.arena, self.interfaces, hz, self.pool.size)
+            self.firewall = Firewall(self.arena, self.interfaces, hz, self.pool.size, workers)
+            self._hand_off = None
+            if workers > 1:
+                self._hand_off = HandOff(self.arena, self.pool, ports, workers)
+                stack.callback(self._hand_off.close)
             self._stack = stack.pop_all()
-        self.worker: Worker | None = None
+        self.workers: Workers | None = None
+        self.n_workers = workers
+        self.cores = cores(workers, core)
+        """The CPU that each worker is pinned to."""
+        self.placement: Placement
         self.vector = vector
-        self._idle, self._core = idle, core
+        self._idle = idle
         self._bridges: dict[str, int] = {}
         self._without_carrier: set[str] = set()
+        self._moving = threading.Lock()
         self._maintenance = Maintenance([self.bridging.step, self._follow_carriers])
         self._publisher: Publisher | None = None
 
@@ -126,8 +149,13 @@ class Forwarder(Assembly):
             | self.bridging.tables
             | {"icmp_limits": self.icmp_limits}
         )
+        parts = zip(self.graph.own, self.firewall.own, self.neighbors.own, strict=True)
+        for own, firewall, neighbors in parts:
+            own |= firewall | neighbors
         real = self.interfaces.real()
-        lay_out(self.graph, real)
+        self.placement = Placement(real, self.n_workers)
+        self.graph.tables["senders"] = self.placement.senders
+        lay_out(self.graph, real, self._hand_off)
         if self.interfaces.ports["host"].any():
             for _, port in real:  # the addresses are Linux's too, on all of its interfaces
                 port.mute()
@@ -137,32 +165,38 @@ class Forwarder(Assembly):
                     arc = self.graph.arcs[f"{family}-input"]
                     arc.enable(f"{family}-urpf", interface.number)
         self.firewall.enable(self.graph.arcs)
-        plan = self.graph.build(progress)
+        self.graph.build(progress)
         self._built = True
-        plan.control[c.VECTOR] = self.vector
-        self.worker = Worker(
-            plan,
-            descriptors=[fd for _, port in real for fd in port.descriptors()],
+        for plan in self.graph.plans:
+            plan.control[c.VECTOR] = self.vector
+        self.workers = workers = Workers(
+            self.graph.plans,
+            descriptors=[
+                fd for queue in self.placement.queues.values() for fd in queue.descriptors
+            ],
             poll=shim.address("vf_ppoll") if self._idle == "poll" and shim.built() else 0,
             read=libc_address("read"),
-            core=self._core,
+            cores=self.cores,
         )
-        self._stack.callback(self.worker.close)
+        self._stack.callback(workers.close)
         progress("scheduler")
-        self.worker.prepare()
-        self.routing.quiesce = self.firewall.quiesce = self.worker.quiesce
-        self.neighbors.wake = self.worker.wake
+        workers.prepare()
+        if self._hand_off is not None:
+            self._hand_off.connect(workers)
+            self.placement.begin(self.graph, workers, self._hand_off)
+        self.routing.quiesce = self.firewall.quiesce = workers.quiesce
+        self.neighbors.wake = workers.wake
         for _, port in real:
-            port.attach(self.worker.quiesce)
+            port.attach(workers.quiesce)
         self._publisher = Publisher(self, config)
 
     def start(self) -> None:
-        """Start the worker and the services. Raises VforwardError when they run already."""
-        assert self.worker is not None, "build comes before start"
+        """Start the workers and the services. Raises VforwardError when they run already."""
+        assert self.workers is not None, "build comes before start"
         assert self._publisher is not None
         self._stack.callback(self.stop)
-        self.neighbors.start()  # first: the worker reads where to ring without a lock
-        self.worker.start()
+        self.neighbors.start()  # first: workers read where to ring without a lock
+        self.workers.start()
         self._maintenance.start()
         self._publisher.start()
 
@@ -171,16 +205,16 @@ class Forwarder(Assembly):
 
         Raises VforwardError between start and stop.
         """
-        assert self.worker is not None, "build comes before packets"
-        self.worker.run_until_idle()
+        assert self.workers is not None, "build comes before packets"
+        self.workers.run_until_idle()
         while self.neighbors.step(time.monotonic()).moved:
-            self.worker.run_until_idle()
+            self.workers.run_until_idle()
         self._maintenance.step(time.monotonic())
         for _, port in self.interfaces.real():
             port.flush()
 
     def stop(self) -> None:
-        """Stop the worker and the services; ports flush. Harmless when repeated."""
+        """Stop the workers and the services; ports flush. Harmless when repeated."""
         with ExitStack() as rest:  # the last one first; none is left out when another fails
             if self._publisher is not None:
                 rest.callback(self._publisher.stop)
@@ -188,8 +222,18 @@ class Forwarder(Assembly):
                 rest.callback(port.flush)
             rest.callback(self._maintenance.stop)
             rest.callback(self.neighbors.stop)
-            if self.worker is not None:
-                rest.callback(self.worker.stop)
+            if self.workers is not None:
+                rest.callback(self.workers.stop)
+
+    def move_queue(self, port: str, worker: int, queue: int = 0) -> None:
+        """Let another worker poll a port's receive queue, while they run or not.
+
+        No packet is lost by it, and none overtakes another of its flow. Raises ConfigError where there is
+        no such queue or worker, VforwardError when a worker does not answer: then it is as before.
+        """
+        assert self.workers is not None, "build comes before packets"
+        with self._moving:
+            self.placement.move(port, queue, worker)
 
     def _follow_carriers(self, _now: float) -> None:
         """Forget what is known of neighbors where a port's other end went, or came."""

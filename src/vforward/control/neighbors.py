@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from vforward.control import neighbor_frames as frames
 from vforward.control.neighbor_machine import Limits, Machine, Routing, State, Times
+from vforward.graph.control import segment
 from vforward.io.libc import libc_address
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool
@@ -68,31 +69,42 @@ class Step:
     due: float | None
 
 
-def make_tables(arena: Arena, pool: Pool, slots: int = held_table.SLOTS) -> dict[str, NDArray[Any]]:
-    """The arrays shared with the nodes of ARP, ND and neighbors and control-inject, by parameter name.
+def make_tables(
+    arena: Arena, pool: Pool, worker: int, workers: int, slots: int = held_table.SLOTS
+) -> dict[str, NDArray[Any]]:
+    """The arrays shared with one worker's nodes of ARP, ND, neighbors and control-inject, by parameter.
 
-    At most an eighth of the pool may be held, and a sixteenth may wait to be injected.
+    On all workers together at most an eighth of the pool may be held, and a sixteenth may wait to be
+    injected: the first worker does that.
     """
     n_held = held_table.items_for(slots)
-    held = arena.make("held", n_held, held_table.HELD)
-    n_injected = max(8, min(INJECTED, pool.size // 16))
+    held = arena.make(segment("held", worker), n_held, held_table.HELD)
+    n_injected = 8 if worker else max(8, min(INJECTED, pool.size // 16))
+    n_released = items_for(2 * ev.RELEASE_WORDS * n_held, np.uint64)
     return {
-        "addresses": arena.make("addresses", address_table.ADDRESSES_MAX, address_table.ADDRESS),
-        "held": held_table.prepare(held, max(1, pool.size // 8)),
-        "events": arena.make("events", ev.items_for(EVENTS), np.uint64),
-        "releases": arena.make(
-            "releases", items_for(2 * ev.RELEASE_WORDS * n_held, np.uint64), np.uint64
-        ),
-        "inject": arena.make("inject", items_for(n_injected), np.uint32),
+        "held": held_table.prepare(held, max(1, pool.size // 8 // workers)),
+        "events": arena.make(segment("events", worker), ev.items_for(EVENTS), np.uint64),
+        "releases": arena.make(segment("releases", worker), n_released, np.uint64),
+        "inject": arena.make(segment("inject", worker), items_for(n_injected), np.uint32),
     }
 
 
+@dataclass
+class _Line:
+    """To one worker and back: its events, and the releases that did not fit yet."""
+
+    events: NDArray[np.uint64]
+    releases: Ring
+    unreleased: deque[tuple[int, int, int]]
+
+
 class NeighborService:
-    """All neighbors of one forwarder with one worker. Any thread may call any method.
+    """All neighbors of one forwarder. Any thread may call any method.
 
     Either call step after events and by the time it returns, or start a thread that does. tables
-    go to the graph. ``wake`` is called after something was pushed for the worker; routing too is
-    called with the service's lock held, and must not wait for a thread that calls the service.
+    go to the graph, and own to its workers. ``wake`` is called after something was pushed for a
+    worker; routing too is called with the service's lock held, and must not wait for a thread that
+    calls the service.
     """
 
     def __init__(
@@ -107,19 +119,22 @@ class NeighborService:
         clock: Callable[[], float] = time.monotonic,
         limits: Limits | None = None,
         seed: int | None = None,
+        workers: int = 1,
     ) -> None:
         """limits: what goes beyond is not learned, and counts as unreachable.
         seed: of REACHABLE's random lengths, for tests.
         """
-        self.tables = make_tables(arena, pool)
+        self._addresses = arena.make(
+            "addresses", address_table.ADDRESSES_MAX, address_table.ADDRESS
+        )
+        self.tables = {"addresses": self._addresses}
+        self.own = [make_tables(arena, pool, worker, workers) for worker in range(workers)]
         self.wake = wake
         self._ports, self._clock = ports, clock
-        self._addresses, self._events = self.tables["addresses"], self.tables["events"]
-        self._releases = Ring(self.tables["releases"])
-        self._injector = Injector(pool, self.tables["inject"])
+        self._lines = [_Line(own["events"], Ring(own["releases"]), deque()) for own in self.own]
+        self._injector = Injector(pool, self.own[0]["inject"])
         chance = random.Random(seed).random
         self._machine = Machine(routing, self, times or Times(), limits or Limits(), chance)
-        self._unreleased: deque[tuple[int, int, int]] = deque()
         self._injected = False
         self._lock = threading.RLock()
         self._event = -1
@@ -215,7 +230,8 @@ class NeighborService:
             return
         if self._event < 0:
             self._event = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            ev.set_bell(self._events, libc_address("write"), self._event)
+            for line in self._lines:
+                ev.set_bell(line.events, libc_address("write"), self._event)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="neighbors", daemon=True)
         self._thread.start()
@@ -234,7 +250,8 @@ class NeighborService:
         self.stop()
         self._injector.close()
         if self._event >= 0:
-            ev.set_bell(self._events, 0, 0)
+            for line in self._lines:
+                ev.set_bell(line.events, 0, 0)
             os.close(self._event)
             self._event = -1
 
@@ -260,18 +277,20 @@ class NeighborService:
         with self._lock:
             moved = False
             try:
-                for event in ev.drain(self._events, BATCH):
-                    try:
-                        self._on_event(event, now)
-                    except Exception:  # a fault of the routing's: the other events must not suffer
-                        log.exception("neighbors: %s", event)
+                for line in self._lines:
+                    for event in ev.drain(line.events, BATCH):
+                        try:
+                            self._on_event(event, now)
+                        except Exception:  # a fault of the routing's: the others must not suffer
+                            log.exception("neighbors: %s", event)
                 self._machine.advance(now)
             finally:
                 moved = self._flush()
             due = self._machine.due()
-            if self._unreleased:
+            if any(line.unreleased for line in self._lines):
                 due = now + RETRY_S if due is None else min(due, now + RETRY_S)
-            return Step(moved, now if ev.waiting(self._events) else due)
+            waiting = any(ev.waiting(line.events) for line in self._lines)
+            return Step(moved, now if waiting else due)
 
     def _on_event(self, event: ev.Event, now: float) -> None:
         if event.kind == ev.RESOLVE:
@@ -291,9 +310,10 @@ class NeighborService:
         return True
 
     def release(self, port: int, ip: int, forward: bool) -> None:
-        """Queue a release (for the machine)."""
+        """Queue a release (for the machine), for all workers: any of them may hold packets for it."""
         outcome = ev.FORWARD if forward else ev.UNREACHABLE
-        self._unreleased.append(ev.release_words(port, ip, outcome))
+        for line in self._lines:
+            line.unreleased.append(ev.release_words(port, ip, outcome))
 
     def _inject(self, port: int, frame: bytes) -> None:
         self._injected |= self._injector.send(port, frame)
@@ -303,11 +323,12 @@ class NeighborService:
 
     def _flush(self) -> bool:
         """Push the releases that fit, in order; wake the worker if there is anything for it."""
-        n = min(len(self._unreleased), self._releases.free_slots() // ev.RELEASE_WORDS)
-        if n:
-            self._releases.push([w for _ in range(n) for w in self._unreleased.popleft()])
-        moved = bool(n) or self._injected
-        self._injected = False
+        moved, self._injected = self._injected, False
+        for line in self._lines:
+            n = min(len(line.unreleased), line.releases.free_slots() // ev.RELEASE_WORDS)
+            if n:
+                line.releases.push([w for _ in range(n) for w in line.unreleased.popleft()])
+                moved = True
         if moved:
             self.wake()
         if self._thread is not None and threading.current_thread() is not self._thread:

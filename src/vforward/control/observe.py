@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look into a running forwarder: what `vforward show` shows, as rows. Reads shared memory only.
 
-    read     documents forwarder, routes, neighbors, cleared; segments control, stats, taken,
-             counts, drops, and what they held when they were last cleared
+    read     documents forwarder, routes, neighbors, cleared; segment drops and, of each worker, control,
+             stats, taken and counts, and what they held when they were last cleared
     written  by clear: the segments NAME-cleared, the firewall's too, and the document "cleared"
 
 Nobody is stopped or waited for, and nothing here imports Numba. A counter is shown as what it has
-counted since the last clear.
+counted since the last clear, on all workers together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from vforward.memory.arena import Arena
 from vforward.memory.place import running, runtime_directory
 
 STATES = {c.IDLE: "idle", c.RUNNING: "running", c.PAUSED: "paused", c.STOPPED: "stopped"}
-COUNTED = ("stats", "taken", "counts", "drops")
+COUNTED = ("stats", "taken", "counts")
+"""Of each worker. Besides there are the ports' drops."""
 HITS, POLICERS, POOLS = "rule-hits", "policers", "nat_pools"
 """What the firewall counts in; a forwarder that is only a graph has none."""
 OUTSIDE = "counted by the port, outside of the graph"
@@ -49,17 +50,17 @@ class NodeRow:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What the worker has done."""
+    """What the workers have done."""
 
     name: str
     pid: int
-    state: str
+    state: str  # of the worker that is not running, if there is one
     vector: int
-    seconds: float  # since the last clear, or since the worker started
+    seconds: float  # since the last clear, or since the workers started
     packets: int  # that came in by ports
     packets_per_second: float
     clocks_per_packet: float  # of all nodes, per packet that came in
-    load: float  # part of the time spent on packets
+    load: float  # part of the workers' time spent on packets
     sleeps: int
     rounds: int
     nodes: list[NodeRow]
@@ -165,7 +166,8 @@ class View:
             msg = f"forwarder {arena.name!r} is still starting; try again when it forwards"
             raise ArenaError(msg)
         self.about: dict[str, Any] = arena.read_document("forwarder")
-        self.control = arena.open("control")
+        self.workers: int = self.about["workers"]
+        self.controls = [arena.open(name) for name in self.segments("control")]
         self.nodes: list[dict[str, Any]] = self.about["nodes"]
         self._number = {node["name"]: number for number, node in enumerate(self.nodes)}
 
@@ -179,26 +181,30 @@ class View:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def segments(self, name: str) -> list[str]:
+        """By worker, the name of its own segment."""
+        return [c.segment(name, worker) for worker in range(self.workers)]
+
     def runtime(self) -> Runtime:
-        """What the worker and its nodes have done."""
-        stats, since = self._since("stats"), self._cleared()
-        received = [self._number[port["rx"]] for port in self.about["ports"] if port["rx"]]
-        packets = int(stats[received, c.PACKETS].sum())
+        """What the workers and their nodes have done."""
+        stats, since = self._since("stats"), self.cleared()
+        packets = int(stats[self.received(), c.PACKETS].sum())
         busy = int(stats[:, c.CLOCKS].sum())
-        clocks = max(0, int(self.control[c.NOW]) - since["clock"])
-        seconds = clocks / self.about["tsc_hz"]
+        clocks = [self.clocks(worker, since) for worker in range(self.workers)]
+        seconds = max(clocks) / self.about["tsc_hz"]
+        states = {int(control[c.STATE]) for control in self.controls}
         return Runtime(
             name=self.about["name"],
             pid=self.about["pid"],
-            state=STATES.get(int(self.control[c.STATE]), "unknown"),
-            vector=int(self.control[c.VECTOR]),
+            state=STATES.get(min(states - {c.RUNNING}, default=c.RUNNING), "unknown"),
+            vector=int(self.controls[0][c.VECTOR]),
             seconds=seconds,
             packets=packets,
             packets_per_second=_ratio(packets, seconds),
             clocks_per_packet=_ratio(busy, packets),
-            load=min(1.0, _ratio(busy, clocks)),
-            sleeps=int(self.control[c.SLEEPS]) - since["sleeps"],
-            rounds=int(self.control[c.ROUNDS]) - since["rounds"],
+            load=min(1.0, _ratio(busy, sum(clocks))),
+            sleeps=sum(self.words(c.SLEEPS)) - sum(since["sleeps"]),
+            rounds=sum(self.words(c.ROUNDS)) - sum(since["rounds"]),
             nodes=[_node_row(node, row, busy) for node, row in zip(self.nodes, stats, strict=True)],
         )
 
@@ -209,12 +215,13 @@ class View:
         peers = self.arena.read_document("peers")
         rows = []
         for port in self.about["ports"]:
-            rx, tx = self._number.get(port["rx"]), self._number.get(port["tx"])
+            rx, tx = [self._number[name] for name in port["rx"]], self._number.get(port["tx"])
             outside = int(drops[port["number"], : len(port["statistics"])].sum())
             received = sent = None
-            if rx is not None:
-                lost = outside + self._drops(counts, rx)
-                received = Moved(int(stats[rx, c.PACKETS]), self._bytes(counts, rx), lost)
+            if rx:
+                lost = outside + sum(self._drops(counts, node) for node in rx)
+                length = sum(self._bytes(counts, node) for node in rx)
+                received = Moved(int(stats[rx, c.PACKETS].sum()), length, lost)
             if tx is not None:
                 packets, lost = int(taken[tx, EDGE_HELD]), self._drops(counts, tx)
                 sent = Moved(packets, self._bytes(counts, tx), lost)
@@ -285,27 +292,47 @@ class View:
 
     def clear(self) -> None:
         """Count from zero from now on. The worker's own counters are left alone."""
+        each = [*COUNTED, *filter(self.has, (HITS, POOLS))]
+        shared = ["drops", *filter(self.has, (POLICERS,))]
         with Arena.attach(self.arena.name) as writer:
-            for name in (*COUNTED, *filter(self.has, (HITS, POLICERS, POOLS))):
+            for name in [*shared, *(one for names in map(self.segments, each) for one in names)]:
                 writer.open(f"{name}-cleared", writable=True)[:] = self.arena.open(name)
         words = {"clock": c.NOW, "sleeps": c.SLEEPS, "rounds": c.ROUNDS}
-        content = {name: int(self.control[word]) for name, word in words.items()}
+        content = {name: self.words(word) for name, word in words.items()}
         self.arena.write_document("cleared", content)
 
-    def _cleared(self) -> dict[str, int]:
-        if (self.arena.path / "cleared.json").exists():
-            return dict(self.arena.read_document("cleared"))
-        return {"clock": int(self.control[c.STARTED]), "sleeps": 0, "rounds": 0}
-
-    def _since(self, name: str) -> NDArray[np.uint64]:
-        """What the segment has counted since it was cleared, row by row as the documents say."""
+    def since(self, name: str) -> NDArray[np.uint64]:
+        """What a segment has counted since it was cleared, row by row as the documents say."""
         live, cleared = self.arena.open(name), self.arena.open(f"{name}-cleared")
-        if name in ("stats", "taken") and live.shape[0] != len(self.nodes):
+        if name.startswith(("stats", "taken")) and live.shape[0] != len(self.nodes):
             shape = f"{live.shape[0]} rows of {name} for {len(self.nodes)} nodes"
             msg = f"arena {self.arena.name!r}: {shape}"
             raise ArenaError(msg)
         before = cleared.copy()  # before live: a counter only grows
         return np.asarray(live - before, np.uint64)
+
+    def _since(self, name: str) -> NDArray[np.uint64]:
+        """The same of all workers' segments of a name, and of one that they share."""
+        names = self.segments(name) if name in COUNTED else [name]
+        return np.sum([self.since(one) for one in names], axis=0, dtype=np.uint64)
+
+    def received(self) -> list[int]:
+        """The receive nodes of all ports."""
+        return [self._number[name] for port in self.about["ports"] for name in port["rx"]]
+
+    def words(self, word: int) -> list[int]:
+        """A control word of each worker's."""
+        return [int(control[word]) for control in self.controls]
+
+    def clocks(self, worker: int, since: dict[str, list[int]]) -> int:
+        """How long a worker has been at it since the last clear, or since it started."""
+        return max(0, int(self.controls[worker][c.NOW]) - since["clock"][worker])
+
+    def cleared(self) -> dict[str, list[int]]:
+        if (self.arena.path / "cleared.json").exists():
+            return dict(self.arena.read_document("cleared"))
+        nothing = [0] * self.workers
+        return {"clock": self.words(c.STARTED), "sleeps": nothing, "rounds": nothing}
 
     def _counts(self, counts: NDArray[np.uint64], number: int) -> NDArray[np.uint64]:
         node = self.nodes[number]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look at the firewall of a running forwarder: its rules, NAT, policers and sessions, as rows.
 
-    read     documents firewall, forwarder; segments sessions-0, rule-hits, nat_pools, policers, and of
-             the last three what they held when they were last cleared
-    written  by kill: the ring session-kills-0, under a lock on its file
+    read     documents firewall, forwarder; segments policers and, of each worker, sessions, rule-hits
+             and nat_pools, and but for sessions what they held when they were last cleared
+    written  by kill: each worker's ring session-kills, under a lock on its file
 
 Layouts of the segments are those of tables, which load Numba: they are imported when asked for.
 """
@@ -55,7 +55,7 @@ def rules(view: View) -> list[dict[str, Any]]:
 def nat(view: View) -> list[dict[str, Any]]:
     """The rules of NAT: number, name, type, match, new, packets; allocated and exhausted of its pool."""
     found, hits = about(view), _Hits(view)
-    pools = _Since(view, POOLS)
+    pools = _Since(view, view.segments(POOLS))
     rows = []
     for i, one in enumerate(found["nat"]):
         row = {"number": i, **{key: one[key] for key in ("name", "type", "match", "new")}}
@@ -69,7 +69,7 @@ def nat(view: View) -> list[dict[str, Any]]:
 def policers(view: View) -> list[dict[str, Any]]:
     """The policers: name, what they are set to, packets and bytes by colour."""
     listed = about(view)["policers"]
-    counts = _Since(view, POLICERS)
+    counts = _Since(view, [POLICERS])
     rows = []
     for one in listed:
         row = {"name": one["name"], "what": one["what"]}
@@ -90,29 +90,37 @@ def sessions(view: View) -> SessionList:
         dict(enumerate(view.about.get("vrfs", []))),
         {rule["hits"]: rule["name"] for rule in found["rules"] if rule["name"]},
     )
-    return SessionList(view.arena.open(SESSIONS), names)
+    arrays = [view.arena.open(SESSIONS.format(worker)) for worker in range(view.workers)]
+    return SessionList(arrays, names)
 
 
 def kill(view: View, wanted: Filter) -> int:
-    """Have the worker end sessions. Returns how many. Raises ArenaError, ConfigError."""
+    """Have the workers end sessions. Returns how many. Raises ArenaError, ConfigError."""
     from vforward.control.session_list import KILLS, end_sessions
     from vforward.memory.arena import Arena
 
     keys = sessions(view).keys(wanted)
+    ended = 0
     with Arena.attach(view.arena.name) as writer:
-        return end_sessions(writer.open(KILLS, writable=True), writer.path / KILLS, keys)
+        for name, its in zip(map(KILLS.format, range(len(keys))), keys, strict=True):
+            ended += end_sessions(writer.open(name, writable=True), writer.path / name, its)
+    return ended
 
 
 class _Since:
-    """What the records of a segment have counted since the last clear."""
+    """What the records of segments have counted since the last clear, all of them together."""
 
-    def __init__(self, view: View, name: str) -> None:
-        self._before = view.arena.open(f"{name}-cleared").copy()  # first: counters only grow
-        self._now = view.arena.open(name)
+    def __init__(self, view: View, names: list[str]) -> None:
+        arena = view.arena
+        self._before = [
+            arena.open(f"{name}-cleared").copy() for name in names
+        ]  # first: counters only
+        self._now = [arena.open(name) for name in names]  # grow
 
     def of(self, number: int, field: str) -> list[int]:
         """The counters of a record's field."""
-        counted = self._now[field][number] - self._before[field][number]
+        pairs = zip(self._now, self._before, strict=True)
+        counted = sum(np.atleast_1d(now[field][number] - was[field][number]) for now, was in pairs)
         return [int(n) for n in np.atleast_1d(counted)]
 
 
@@ -120,8 +128,8 @@ class _Hits:
     """Packets and bytes that rules were found for, since the last clear."""
 
     def __init__(self, view: View) -> None:
-        before = view.arena.open(f"{HITS}-cleared").copy()  # before the others, which only grow
-        self._counts = np.asarray(view.arena.open(HITS) - before, np.uint64)
+        counts = [view.since(name) for name in view.segments(HITS)]
+        self._counts = np.asarray(np.sum(counts, axis=0), np.uint64)
 
     def of(self, place: int) -> dict[str, int]:
         """The counters of a place."""

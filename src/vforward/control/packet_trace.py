@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follow packets through a running forwarder: ask its worker to mark some, read what it records.
+"""Follow packets through a running forwarder: ask its workers to mark some, read what they record.
 
     written  control words TRACING and TRACE_WANTED, and TRACED_ROWS while the worker does not trace
-    read     segment trace, up to TRACED_ROWS
+    read     each worker's segment trace, up to TRACED_ROWS
 
 One process at a time does that: it holds a lock on the file of the segment trace.
 """
@@ -72,16 +72,16 @@ def collect(view: View, count: int, node: str = "", timeout_s: float = 10.0) -> 
         raise ConfigError(msg)
     deadline = time.monotonic() + timeout_s
     found: list[TracedPacket] = []
-    with _alone(view) as control:
+    with _alone(view) as controls:
         while len(found) < count:
             wanted = count - len(found)
             # Inputs share what is marked, so enough for a vector from each of them.
             marked = VECTOR_MAX * len(inputs) if node else wanted
             wish = _Wish(min(BATCH, marked), node, wanted)
             try:
-                records = _batch(view, control, wish, deadline)
+                records = _batch(view, controls, wish, deadline)
             finally:
-                _rewind(control)
+                _rewind(controls)
             found += [p for p in _packets(view, records) if not node or p.steps[0].node == node]
             if time.monotonic() >= deadline:
                 break
@@ -89,8 +89,8 @@ def collect(view: View, count: int, node: str = "", timeout_s: float = 10.0) -> 
 
 
 @contextmanager
-def _alone(view: View) -> Iterator[NDArray[np.uint64]]:
-    """The control words, to be written by nobody else who traces."""
+def _alone(view: View) -> Iterator[list[NDArray[np.uint64]]]:
+    """The workers' control words, to be written by nobody else who traces."""
     descriptor = os.open(view.arena.path / "trace", os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
@@ -99,7 +99,7 @@ def _alone(view: View) -> Iterator[NDArray[np.uint64]]:
             msg = f"forwarder {view.arena.name!r} is traced by another process already"
             raise ArenaError(msg) from None
         with Arena.attach(view.arena.name) as writer:
-            yield writer.open("control", writable=True)
+            yield [writer.open(name, writable=True) for name in view.segments("control")]
     finally:
         os.close(descriptor)
 
@@ -113,43 +113,60 @@ class _Wish:
     count: int
 
 
-def _batch(view: View, control: NDArray[np.uint64], wish: _Wish, deadline: float) -> NDArray[Any]:
+def _batch(
+    view: View, controls: list[NDArray[np.uint64]], wish: _Wish, deadline: float
+) -> NDArray[Any]:
     """Have packets marked; their records when enough of them are through, or time is up."""
-    _rewind(control)
-    trace = view.arena.open("trace")
-    first = int(control[c.TRACE_NEXT])
-    control[c.TRACE_WANTED] = wish.marked
-    control[c.TRACING] = 1
+    _rewind(controls)
+    traces = [view.arena.open(name) for name in view.segments("trace")]
+    first = [int(control[c.TRACE_NEXT]) for control in controls]
+    for word, value in ((c.TRACING, 1), (c.TRACE_WANTED, wish.marked)):
+        for control in controls:  # a packet that one marks another may be given
+            control[word] = value
     through: float | None = None  # since when
     while True:
-        rows = int(control[c.TRACED_ROWS])
-        records = _marked_since(trace[:rows], first, int(control[c.TRACE_NEXT]) - first)
+        rows = [int(control[c.TRACED_ROWS]) for control in controls]
+        marked = [
+            (n, int(control[c.TRACE_NEXT]) - n) for n, control in zip(first, controls, strict=True)
+        ]
+        found = [trace[:n] for trace, n in zip(traces, rows, strict=True)]
+        records = _marked_since(found, marked)
         now = time.monotonic()
         through = (through or now) if _enough(view, records, wish) else None
         settled = through is not None and now - through >= SETTLE_S
-        if settled or now >= deadline or rows >= trace.size:
+        if settled or now >= deadline or max(rows) >= c.TRACE_ROOM:
             return records
         time.sleep(LOOK_S)
 
 
-def _rewind(control: NDArray[np.uint64]) -> None:
-    """Switch tracing off and, when the worker has seen it, empty the trace. Raises ArenaError."""
-    control[c.TRACING] = 0
-    before = int(control[c.ROUNDS])
+def _rewind(controls: list[NDArray[np.uint64]]) -> None:
+    """Switch tracing off and, when the workers have seen it, empty the traces. Raises ArenaError."""
+    for control in controls:
+        control[c.TRACING] = 0
+    before = [int(control[c.ROUNDS]) for control in controls]
     deadline = time.monotonic() + PATIENCE_S
-    while int(control[c.STATE]) in (c.RUNNING, c.PAUSED) and int(control[c.ROUNDS]) < before + 2:
-        if time.monotonic() > deadline:
-            msg = f"the worker has done no round for {PATIENCE_S:.0f} s; tracing is switched off"
-            raise ArenaError(msg)
-        time.sleep(LOOK_S)
-    control[c.TRACE_WANTED] = 0
-    control[c.TRACED_ROWS] = 0
+    for control, rounds in zip(controls, before, strict=True):
+        while int(control[c.STATE]) in (c.RUNNING, c.PAUSED) and control[c.ROUNDS] < rounds + 2:
+            if time.monotonic() > deadline:
+                msg = (
+                    f"the worker has done no round for {PATIENCE_S:.0f} s; tracing is switched off"
+                )
+                raise ArenaError(msg)
+            time.sleep(LOOK_S)
+        control[c.TRACE_WANTED] = 0
+        control[c.TRACED_ROWS] = 0
 
 
-def _marked_since(records: NDArray[Any], first: int, n: int) -> NDArray[Any]:
-    """A copy of the records of n packets from that number on: an earlier trace marked others."""
-    age = (records["packet"].astype(np.int64) - first) & 0xFFFF
-    return records[age < n].copy()
+def _marked_since(traces: list[NDArray[Any]], marked: list[tuple[int, int]]) -> NDArray[Any]:
+    """A copy of the records of packets that were marked now (an earlier trace marked others), by time.
+
+    marked: by worker, the first one's number and how many there are.
+    """
+    records = np.concatenate(traces)
+    numbers = records["packet"].astype(np.int64)
+    wanted = [(numbers - first) & 0xFFFF < n for first, n in marked]
+    records = records[np.logical_or.reduce(wanted)]
+    return records[np.argsort(records["clock"], kind="stable")] if len(traces) > 1 else records
 
 
 def _enough(view: View, records: NDArray[Any], wish: _Wish) -> bool:

@@ -3,6 +3,7 @@
 
 forwarder   once: nodes, edges, counters, ports (see describe)
 peers       when they change: of ports with peers that come and go, how that stands
+workers     when they change: each one's core, and the queues that it polls
 routes      when they change: how many there are, and the first ROUTES_SHOWN
 neighbors   when they change: how many there are, and the first NEIGHBORS_SHOWN
 firewall    when it changes: rules, NAT and policers in force, and where their counters are
@@ -23,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vforward.control.router_graph import rx_name, tx_name
 from vforward.graph.build import Graph, Member
+from vforward.graph.control import segment
 from vforward.graph.worker import clock_hz
 
 if TYPE_CHECKING:
@@ -53,14 +56,11 @@ class Publisher:
         self._firewall_changes = 0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        n = len(graph.order)
-        for name, shape in (
-            ("stats", (n, graph.plan.stats.size // n)),
-            ("taken", (n, 256)),
-            ("counts", graph.counts.size),
-            ("drops", self._drops.shape),
-        ):
-            arena.make(f"{name}-cleared", shape, np.uint64)
+        for name in ("stats", "taken", "counts"):
+            for worker in range(graph.workers):
+                one = segment(name, worker)
+                arena.make(f"{one}-cleared", arena.open(one).shape, np.uint64)
+        arena.make("drops-cleared", self._drops.shape, np.uint64)
         arena.write_document("forwarder", describe(forwarder, config))
         self.refresh()
 
@@ -77,6 +77,7 @@ class Publisher:
         self._document("neighbors", {"count": count, "neighbors": neighbors})
         self._document("bridges", bridges(forwarder))
         self._document("peers", peers(forwarder))
+        self._document("workers", workers(forwarder))
         self._firewall()
 
     def start(self) -> None:
@@ -143,6 +144,7 @@ def describe(forwarder: Forwarder, config: str | None) -> dict[str, Any]:
         "pid": os.getpid(),
         "started": time.time(),
         "tsc_hz": clock_hz(),
+        "workers": graph.workers,
         "vector": forwarder.vector,
         "config": config,
         "nodes": nodes,
@@ -182,6 +184,15 @@ def peers(forwarder: Forwarder) -> dict[str, str]:
     return {name: text for name, text in said.items() if text}
 
 
+def workers(forwarder: Forwarder) -> list[dict[str, Any]]:
+    """The document "workers", in the order of their numbers."""
+    queues = forwarder.placement.queues.values()
+    return [
+        {"core": core, "queues": [f"{q.port} {q.number}" for q in queues if q.worker == number]}
+        for number, core in enumerate(forwarder.cores)
+    ]
+
+
 def _node(graph: Graph, member: Member) -> dict[str, Any]:
     counters = sorted(member.node.counters) if member.node.counters else []
     return {
@@ -198,7 +209,8 @@ def _node(graph: Graph, member: Member) -> dict[str, Any]:
 def _port(forwarder: Forwarder, interface: Interface) -> dict[str, Any]:
     record = forwarder.interfaces.record(interface)
     members = forwarder.graph.members
-    rx, tx = (f"{interface.name}-{way}" for way in ("rx", "tx"))
+    tx = tx_name(interface.name)
+    queues = [q for q in forwarder.placement.queues.values() if q.port == interface.name]
     touched = getattr(interface.port, "touched", "")
     return {
         "number": interface.number,
@@ -214,7 +226,7 @@ def _port(forwarder: Forwarder, interface: Interface) -> dict[str, Any]:
         "bridge": interface.bridge,
         "vrf": interface.vrf,
         "urpf": interface.urpf,
-        "rx": rx if rx in members else None,
+        "rx": [rx_name(queue.port, queue.number) for queue in queues],
         "tx": tx if tx in members else None,
         "statistics": list(interface.port.statistics())[:DROPS] if interface.port else [],
         **({"touched": touched} if touched else {}),

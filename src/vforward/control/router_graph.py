@@ -20,12 +20,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from vforward.control import hand_off as kinds
+from vforward.control.hand_off import HandOff
 from vforward.graph.build import Graph
 from vforward.io.port import Port
 from vforward.nodes.arp import input as arp_input
 from vforward.nodes.arp import resolve as arp_resolve
 from vforward.nodes.control import inject
 from vforward.nodes.ethernet import input as ethernet_input
+from vforward.nodes.handoff import flow4, flow6, pieces, resume, take_up
+from vforward.nodes.handoff import output as output_hand_off
 from vforward.nodes.host import input as host_input
 from vforward.nodes.host import punt as host_punt
 from vforward.nodes.icmp import echo as icmp4_echo
@@ -67,6 +71,10 @@ SEGMENT4 = "ip4-segment"
 BVI_EDGE = 0
 """interface-output's edge to what leaves by a BVI; the ports' edges follow."""
 BVI_LABEL = "(bvi)"  # which no port is named
+OUTPUT, HAND_OFF, TAKE_UP = "interface-output", "output-hand-off", "output-take-up"
+WORKER_LABEL = "(worker)"
+"""Of interface-output's last edge where there are several workers; ports' edges lead there as well, on
+workers that do not send by them."""
 
 WIRING = {
     "ethernet-input": {
@@ -139,6 +147,11 @@ WIRING = {
 
 FEATURES = ("urpf", "reassembly", "session", "acl", "police")
 """Of the arcs ip4-input and ip6-input, in this order."""
+SHARED_FEATURES = (
+    *("urpf", "hand-off", "reassembly", "piece-hand-off"),
+    *("session", "acl", "police"),
+)
+"""The same where there are several workers."""
 
 NODES = (
     ethernet_input, cross_connect, forward, flood, bvi_input, bvi_output, host_input, host_punt,
@@ -150,9 +163,9 @@ NODES = (
 )  # fmt: skip
 
 
-def rx_name(port: str) -> str:
+def rx_name(port: str, queue: int = 0) -> str:
     """The name of a port's receive node."""
-    return f"{port}-rx"
+    return f"{port}-rx-{queue}" if queue else f"{port}-rx"
 
 
 def tx_name(port: str) -> str:
@@ -165,17 +178,25 @@ def segment_name(port: str) -> str:
     return f"{port}-segment"
 
 
-def lay_out(graph: Graph, ports: Iterable[tuple[str, Port]]) -> None:
+def before_tx(graph: Graph, port: str) -> str:
+    """The node to which interface-output's edge of a port leads, on a worker that sends by it."""
+    return graph.members[OUTPUT].wired[port]
+
+
+def lay_out(
+    graph: Graph, ports: Iterable[tuple[str, Port]], hand_off: HandOff | None = None
+) -> None:
     """Add and wire all nodes; the given ports, in this order, are interface-output's edges.
 
-    graph.tables has the tables that nodes share. Raises WiringError.
+    graph.tables has the tables that nodes share. hand_off: where there are several workers. Raises
+    WiringError.
     """
     ports = list(ports)
     for name, port in ports:
-        if received := port.rx():
-            node, tables = received
-            graph.add(node, rx_name(name), **tables)
-            graph.wire(rx_name(name), "next", "ethernet-input")
+        for number, queue in enumerate(port.receivers()):
+            own = [queue.tables] * graph.workers
+            rx = graph.add(queue.node, rx_name(name, number), own=own)
+            graph.wire(rx, "next", "ethernet-input")
     for module in NODES:
         graph.add(module.NODE)
     for name in (NOTIFY4, NOTIFY6):
@@ -183,11 +204,14 @@ def lay_out(graph: Graph, ports: Iterable[tuple[str, Port]]) -> None:
     for name in (AGAIN, AGAIN6):
         graph.add(again.NODE, name)
     graph.add(segment.NODE, SEGMENT4, whole=np.zeros(1, np.uint64))
-    graph.add(output.NODE, edges=[BVI_LABEL, *(name for name, _ in ports)])
+    last = [WORKER_LABEL] if hand_off else []
+    graph.add(output.NODE, edges=[BVI_LABEL, *(name for name, _ in ports), *last])
     graph.wire("interface-output", BVI_LABEL, "bvi-output")
+    if hand_off:
+        _lay_output_hand_off(graph, hand_off)
     for name, port in ports:
-        node, tables = port.tx()
-        graph.add(node, tx_name(name), **tables)
+        node, tables = port.senders()
+        graph.add(node, tx_name(name), own=tables if len(tables) > 1 else tables * graph.workers)
         if port.whole is None:
             graph.wire("interface-output", name, tx_name(name))
         else:
@@ -200,11 +224,15 @@ def lay_out(graph: Graph, ports: Iterable[tuple[str, Port]]) -> None:
     for name, member in graph.members.items():
         if "drop" in member.edges and name != "interface-output":
             graph.wire(name, "drop", "drop")
-    for family, queue in (("ip4", AGAIN), ("ip6", AGAIN6)):
+    features = SHARED_FEATURES if hand_off else FEATURES
+    for family, again_too in (("ip4", AGAIN), ("ip6", AGAIN6)):
         start, end = f"{family}-input", f"{family}-lookup"
-        names = [f"{family}-{feature}" for feature in FEATURES]
-        graph.arc(start, starts=[start, queue], features=names, end=end)
-        acl, police = (np.uint64(1 << FEATURES.index(name)) for name in ("acl", "police"))
+        names = [f"{family}-{feature}" for feature in features]
+        starts = [start, again_too]
+        if hand_off:
+            starts.append(_add_flow_hand_off(graph, hand_off, family))
+        graph.arc(start, starts=starts, features=names, end=end)
+        acl, police = (np.uint64(1 << features.index(name)) for name in ("acl", "police"))
         for feature in ("session", "acl"):  # a known flow goes past the rules
             member = graph.members[f"{family}-{feature}"]
             member.tables["skips"] = np.array([acl | police, acl], np.uint64)
@@ -212,3 +240,20 @@ def lay_out(graph: Graph, ports: Iterable[tuple[str, Port]]) -> None:
         "ip4-output", starts=["ip4-rewrite", "ip4-fragment"], features=[], end="interface-output"
     )
     graph.arc("ip6-output", starts=["ip6-rewrite"], features=[], end="interface-output")
+
+
+def _lay_output_hand_off(graph: Graph, hand_off: HandOff) -> None:
+    graph.add(output_hand_off.NODE, HAND_OFF, handoff=hand_off.giving(kinds.OUTPUT))
+    graph.add(take_up.NODE, TAKE_UP, own=hand_off.taking(kinds.OUTPUT))
+    graph.wire(OUTPUT, WORKER_LABEL, HAND_OFF)
+    graph.wire(TAKE_UP, "next", OUTPUT)
+
+
+def _add_flow_hand_off(graph: Graph, hand_off: HandOff, family: str) -> str:
+    """Returns the node that takes up."""
+    giving = hand_off.giving(family)
+    first = {kinds.IP4: flow4.NODE, kinds.IP6: flow6.NODE}[family]
+    for node, name in ((first, f"{family}-hand-off"), (pieces.NODE, f"{family}-piece-hand-off")):
+        graph.add(node, name, handoff=giving)
+        graph.wire(name, "drop", "drop")
+    return graph.add(resume.NODE, f"{family}-take-up", own=hand_off.taking(family))

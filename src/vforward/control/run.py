@@ -6,7 +6,6 @@ Signals set an event and nothing else, so none of them comes between a resource 
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -22,6 +21,7 @@ from vforward.control.config_firewall import as_object, as_settings
 from vforward.control.forwarder import Forwarder
 from vforward.errors import ConfigError, KernelError
 from vforward.graph import control as c
+from vforward.graph import workers
 from vforward.io.af_packet import AfPacketPort
 from vforward.io.generator import GeneratorPort
 from vforward.io.memif import MemifPort
@@ -50,13 +50,15 @@ def from_config(
     left behind.
     """
     settings = config.forwarder
-    _check_core(settings.core)
+    n_workers = workers.number(settings.workers)
+    _check_core(settings.core, n_workers)
     forwarder = Forwarder(
         settings.name,
         vector=settings.vector,
         buffers=settings.buffers,
         idle=settings.idle,
         core=settings.core,
+        workers=n_workers,
         icmp_errors=settings.icmp_errors_per_second,
         mac_table=settings.mac_table,
         mac_age_s=settings.mac_age_s,
@@ -128,11 +130,19 @@ def _signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _check_core(core: int | None) -> None:
-    allowed = sorted(os.sched_getaffinity(0))
-    if core is not None and core not in allowed:
-        listed = ", ".join(map(str, allowed))
+def _check_core(core: int | None, n_workers: int) -> None:
+    if core is None:
+        return
+    allowed = workers.available()
+    listed = ", ".join(map(str, allowed))
+    if core not in allowed:
         msg = f"forwarder.core: CPU {core} is not one that this process may use: {listed}"
+        raise ConfigError(msg)
+    if len([cpu for cpu in allowed if cpu >= core]) < n_workers:
+        msg = (
+            f"forwarder.core: {n_workers} workers from CPU {core} on have no CPU each; this process may "
+            f"use: {listed}"
+        )
         raise ConfigError(msg)
 
 
@@ -320,25 +330,25 @@ def _build(
 
 
 def _await_start(forwarder: Forwarder) -> None:
-    """Return when the worker polls its inputs, or has failed to."""
-    worker = forwarder.worker
-    assert worker is not None
-    while worker.running and int(worker.plan.control[c.STATE]) != c.RUNNING:
-        time.sleep(0.001)
+    """Return when the workers poll their inputs, or have failed to."""
+    assert forwarder.workers is not None
+    for worker in forwarder.workers:
+        while worker.running and int(worker.plan.control[c.STATE]) != c.RUNNING:
+            time.sleep(0.001)
 
 
 def _wait(forwarder: Forwarder, stop: threading.Event, *, exit_when_idle: bool) -> None:
     """Return when a signal has come or, if so wished, packets have ceased. Raises KernelError."""
-    assert forwarder.worker is not None
-    control = forwarder.worker.plan.control
-    busy, rounds, since = -1, 0, time.monotonic()
+    assert forwarder.workers is not None
+    busy, rounds, since = -1, [0] * len(forwarder.workers), time.monotonic()
     while not stop.wait(LOOK_S):
-        if not forwarder.worker.running:
-            msg = "the worker has ended by itself; its error is above"
+        if not forwarder.workers.running:
+            msg = "a worker has ended by itself; its error is above"
             raise KernelError(msg)
-        if int(control[c.BUSY_ROUNDS]) != busy:
-            busy, rounds = int(control[c.BUSY_ROUNDS]), int(control[c.ROUNDS])
-            since = time.monotonic()
+        done = [int(worker.plan.control[c.ROUNDS]) for worker in forwarder.workers]
+        if forwarder.workers.busy_rounds() != busy:
+            busy, rounds, since = forwarder.workers.busy_rounds(), done, time.monotonic()
         quiet = time.monotonic() - since >= IDLE_S
-        if exit_when_idle and quiet and int(control[c.ROUNDS]) >= rounds + IDLE_ROUNDS:
+        enough = all(n >= m + IDLE_ROUNDS for n, m in zip(done, rounds, strict=True))
+        if exit_when_idle and quiet and enough:
             return

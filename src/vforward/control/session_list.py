@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -28,8 +28,8 @@ from vforward.rings.spsc import Ring
 from vforward.tables import session as t
 from vforward.tables.session_table import Ends, ends
 
-SESSIONS, KILLS = "sessions-0", "session-kills-0"
-"""Segments of the arena."""
+SESSIONS, KILLS = "sessions-{}", "session-kills-{}"
+"""Segments of the arena, by worker."""
 CHUNK = 1 << 15
 """Records that are copied at a time."""
 PATIENCE_S = 5.0
@@ -108,43 +108,55 @@ class Names:
 
 
 class SessionList:
-    """The sessions in an array of tables.session."""
+    """The sessions in arrays of tables.session, one for each worker."""
 
-    def __init__(self, array: NDArray[np.uint64], names: Names | None = None) -> None:
-        self._shard = t.arrays(array)
+    def __init__(self, arrays: Sequence[NDArray[np.uint64]], names: Names | None = None) -> None:
+        self._shards = [t.arrays(array) for array in arrays]
         self._names = names or Names()
 
     def count(self, wanted: Filter | None = None) -> int:
         """How many there are that a filter lets through."""
-        return sum(chunk.numbers.size for chunk in self._chunks(wanted or Filter()))
+        return sum(chunk.numbers.size for _, chunk in self._all(wanted or Filter()))
 
     def by_state(self, wanted: Filter | None = None) -> dict[str, int]:
         """How many of them are in each state, without those that none is in."""
         counts = np.zeros(len(t.STATES), np.int64)
-        for chunk in self._chunks(wanted or Filter()):
+        for _, chunk in self._all(wanted or Filter()):
             counts += np.bincount(chunk.hot["state"], minlength=counts.size)[: counts.size]
         return {t.STATES[i]: int(n) for i, n in enumerate(counts) if n}
 
     def rows(self, wanted: Filter | None = None, most: int | None = None) -> list[dict[str, Any]]:
         """The sessions that a filter lets through, in no order, at most so many."""
         found: list[dict[str, Any]] = []
-        for chunk in self._chunks(wanted or Filter()):
+        for shard, chunk in self._all(wanted or Filter()):
             left = chunk.numbers.size if most is None else most - len(found)
-            found += self._described(_Chunk(*(part[:left] for part in chunk)))
+            found += self._described(shard, _Chunk(*(part[:left] for part in chunk)))
             if most is not None and len(found) >= most:
                 break
         return found
 
-    def keys(self, wanted: Filter | None = None) -> NDArray[np.uint64]:
-        """What names each of them to the worker: generation << 32 | number."""
-        found = [
-            chunk.cold["generation"].astype(np.uint64) << np.uint64(32)
-            | chunk.numbers.astype(np.uint64)
-            for chunk in self._chunks(wanted or Filter())
+    def keys(self, wanted: Filter | None = None) -> list[NDArray[np.uint64]]:
+        """By worker, what names each of them to it: generation << 32 | number."""
+        return [
+            np.concatenate(
+                [
+                    np.zeros(0, np.uint64),
+                    *(
+                        chunk.cold["generation"].astype(np.uint64) << np.uint64(32)
+                        | chunk.numbers.astype(np.uint64)
+                        for chunk in self._chunks(shard, wanted or Filter())
+                    ),
+                ]
+            )
+            for shard in self._shards
         ]
-        return np.concatenate([np.zeros(0, np.uint64), *found])
 
-    def _chunks(self, wanted: Filter) -> Iterator[_Chunk]:
+    def _all(self, wanted: Filter) -> Iterator[tuple[t.Shard, _Chunk]]:
+        for shard in self._shards:
+            for chunk in self._chunks(shard, wanted):
+                yield shard, chunk
+
+    def _chunks(self, shard: t.Shard, wanted: Filter) -> Iterator[_Chunk]:
         parsed = wanted.parsed()
         zone = None
         if wanted.vrf:
@@ -155,8 +167,8 @@ class SessionList:
                 raise ConfigError(
                     f"sessions: no VRF {wanted.vrf!r}{near}; there are: {listed(known)}"
                 )
-        hot, cold = self._shard.hot, self._shard.cold
-        used = min(int(self._shard.head[t.UNUSED]), hot.size)
+        hot, cold = shard.hot, shard.cold
+        used = min(int(shard.head[t.UNUSED]), hot.size)
         for first in range(1, used, CHUNK):
             last = min(first + CHUNK, used)
             before = cold["generation"][first:last].copy()
@@ -167,8 +179,8 @@ class SessionList:
             if keep.size:
                 yield _Chunk(*(part[keep] for part in copy))
 
-    def _described(self, chunk: _Chunk) -> Iterator[dict[str, Any]]:
-        now = int(self._shard.head[t.NOW])
+    def _described(self, shard: t.Shard, chunk: _Chunk) -> Iterator[dict[str, Any]]:
+        now = int(shard.head[t.NOW])
         original, reply = ends(chunk.hot), ends(chunk.hot, reply=True)
         names = self._names
         for i, (hot, cold) in enumerate(zip(chunk.hot, chunk.cold, strict=True)):

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vforward.control.observe import ErrorRow, Moved, PortRow, Runtime, WaysRow
+from vforward.control.observe_workers import WorkerRow
 from vforward.control.packet_trace import TracedPacket
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def as_json(rows: Any) -> None:
 
 
 def runtime(what: Runtime) -> None:
-    """Print what the worker and its nodes have done."""
+    """Print what the workers and their nodes have done."""
     out = console()
     out.print(
         f"{what.name}: {what.state}, pid {what.pid}, vector {what.vector}, {what.seconds:.1f} s: "
@@ -76,6 +77,18 @@ def runtime(what: Runtime) -> None:
             polls.add_row(node.name, f"{node.empty_polls:,}", clocks)
     if polls.row_count:
         out.print(polls)
+
+
+def workers(rows: list[WorkerRow]) -> None:
+    """Print the workers: what each has done, and the queues that it polls."""
+    heads = (">#", ">Core", "State", ">Packets", ">Handed off", ">Taken up", ">Clocks/packet")
+    table = table_of(*heads, ">Load", ">Sleeps", "Queues")
+    for row in rows:
+        numbers = (f"{n:,}" for n in (row.packets, row.handed_off, row.taken_up))
+        clocks, load, sleeps = f"{row.clocks_per_packet:.1f}", f"{row.load:.1%}", f"{row.sleeps:,}"
+        core, queues = _text(row.core), ", ".join(row.queues)
+        table.add_row(str(row.number), core, row.state, *numbers, clocks, load, sleeps, queues)
+    console().print(table)
 
 
 def ports(rows: list[PortRow]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import graphlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,18 @@ from vforward.graph.arcs import END, Arc
 from vforward.graph.node import Kind, Node
 from vforward.graph.scheduler import NODE, Plan
 from vforward.jit import entries
-from vforward.layout import ARC_BITS, EDGE_ARC, EDGE_MAX, VECTOR_MAX
+from vforward.jit.kernel import kernel
+from vforward.layout import (
+    ARC_BITS,
+    EDGE_ARC,
+    EDGE_MAX,
+    VECTOR_MAX,
+    Counts,
+    Data,
+    Edges,
+    Meta,
+    Rows,
+)
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool
 
@@ -28,53 +39,84 @@ QUEUE_ROOM = 1024
 """Rows that may wait in a queue from one round to the next; at least a vector."""
 WORK = 32 * VECTOR_MAX
 """Words of the table ``work``: room for what a kernel notes of a vector's packets between its passes.
-All nodes share it, and nothing in it outlives a call."""
+Each worker has one for all nodes, and nothing in it outlives a call."""
+Tables = dict[str, NDArray[Any]]
+
+
+@kernel
+def receive_nothing(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> int:
+    """What a worker calls in an input's place that another worker polls."""
+    return 0
 
 
 @dataclass
 class Member:
-    """A node in a graph: the declaration under a name of its own, its edges, tables and wiring."""
+    """A node in a graph: the declaration under a name of its own, its edges, tables and wiring.
+
+    own: by worker, tables that it has besides, if any.
+    """
 
     name: str
     node: Node
     edges: list[str]
-    tables: dict[str, NDArray[Any]]
+    tables: Tables
+    own: Sequence[Tables] = ()
     wired: dict[str, str] = field(default_factory=dict)
     number: int = -1
     entry: Any = None
-    block: NDArray[np.int64] | None = None
-    counts: NDArray[np.uint64] | None = None
+    blocks: list[NDArray[np.int64]] = field(default_factory=list)
+    shares: list[NDArray[np.uint64]] = field(default_factory=list)
+    """By worker: its arguments, and what it counts."""
+
+    @property
+    def counts(self) -> NDArray[np.uint64]:
+        """What the node has counted, on all workers."""
+        return np.sum(self.shares, axis=0, dtype=np.uint64)
 
 
 class Graph:
-    """A graph under construction, then built.
+    """A graph under construction, then built: once declared, with a plan for each worker.
 
     Layout and lifetime: its arrays are segments of the arena; the pool's buffers are its packets.
-    Tables that several nodes share are given once, in ``tables``.
+    Tables that several nodes share are given once, in ``tables``; those of them that each worker has
+    for itself in ``own``, by worker.
     """
 
-    def __init__(self, arena: Arena, pool: Pool, n_ports: int = 64) -> None:
+    def __init__(self, arena: Arena, pool: Pool, n_ports: int = 64, workers: int = 1) -> None:
         self.arena = arena
         self.pool = pool
         self.n_ports = n_ports
-        self.cache = pool.cache()
-        self.tables: dict[str, NDArray[Any]] = {
-            "pool": self.cache,
-            "emitted": emit.new(),
-            "work": _lines(WORK, np.uint64),
-        }
+        self.workers = workers
+        self.tables: Tables = {}
+        self.own: list[Tables] = [
+            {"pool": pool.cache(), "emitted": emit.new(), "work": _lines(WORK, np.uint64)}
+            for _ in range(workers)
+        ]
         self.members: dict[str, Member] = {}
         self.arcs: dict[str, Arc] = {}
         self.order: list[Member] = []
-        self.plan: Plan
-        self.counts: NDArray[np.uint64]
+        self.plans: list[Plan] = []
+        self._frames: list[NDArray[np.uint32]] = []
+        self._nothing: Any = None
+
+    @property
+    def plan(self) -> Plan:
+        """The first worker's, once it is built."""
+        return self.plans[0]
 
     def add(
-        self, node: Node, name: str = "", *, edges: Iterable[str] = (), **tables: NDArray[Any]
+        self,
+        node: Node,
+        name: str = "",
+        *,
+        edges: Iterable[str] = (),
+        own: Sequence[Tables] = (),
+        **tables: NDArray[Any],
     ) -> str:
         """Add a node, under a name of its own if given, with tables of its own. Returns the name.
 
-        edges: names of the edges, for a node declared without. Raises WiringError.
+        edges: names of the edges, for a node declared without. own: by worker, tables that each has for
+        itself. Raises WiringError.
         """
         name = name or node.name
         if name in self.members:
@@ -82,7 +124,7 @@ class Graph:
         chosen = node.edge_labels if node.edges is not None else list(edges)
         if len(chosen) > EDGE_MAX:
             raise WiringError(f"node {name}: {len(chosen)} edges, at most {EDGE_MAX}")
-        self.members[name] = Member(name, node, chosen, dict(tables))
+        self.members[name] = Member(name, node, chosen, dict(tables), own)
         return name
 
     def wire(self, name: str, edge: str, to: str) -> None:
@@ -116,8 +158,8 @@ class Graph:
     def build(self, progress: Callable[[str], None] = lambda _: None) -> Plan:
         """Check the wiring, compile every node's entry, lay out the scheduler's arrays.
 
-        progress is called with each node's name before it is compiled. Raises WiringError, which
-        names node and edge, and KernelError.
+        Returns the first worker's plan; ``plans`` has all. progress is called with each node's name
+        before it is compiled. Raises WiringError, which names node and edge, and KernelError.
         """
         self._check()
         self.order = self._sorted()
@@ -127,20 +169,42 @@ class Graph:
                 raise WiringError(
                     "a graph with a queue needs a node without edges, which drops its surplus"
                 )
-        counters = [member.node.counter_labels for member in self.order]
-        counts = self.arena.make("counts", max(1, sum(map(len, counters))), np.uint64)
-        self.counts = counts
-        at = 0
-        for number, (member, labels) in enumerate(zip(self.order, counters, strict=True)):
+        for number, member in enumerate(self.order):
             member.number = number
-            member.counts = counts[at : at + len(labels)]
-            at += len(labels)
+        for worker in range(self.workers):
+            self._lay_counters(worker)
+        if self.workers > 1:
+            self._nothing = entries.build("receive-nothing", receive_nothing)
         for member in self.order:
             progress(member.name)
             member.entry = entries.build(member.node.name, member.node.kernel)
-            member.block = self._block(member)
-        self.plan = self._plan()
+            member.blocks = [self._block(member, worker) for worker in range(self.workers)]
+        self.plans = [self._plan(worker) for worker in range(self.workers)]
         return self.plan
+
+    def poll(self, worker: int, name: str, on: bool) -> None:
+        """Let a worker poll an input, or not. A store: it may be running. Of a graph of several workers."""
+        member = self._member(name)
+        entry = member.entry if on else self._nothing
+        self.plans[worker].nodes[member.number]["entry"] = entry.address
+
+    def lead(self, worker: int, name: str, edge: str, to: str) -> None:
+        """Let an edge of a node lead elsewhere on one worker. A store: it may be running.
+
+        to: a node that is behind this one in the order.
+        """
+        member, target = self._member(name), self._member(to)
+        assert target.number > member.number, "a round would not end"
+        at = member.number * 256 + member.edges.index(edge)
+        self.plans[worker].following[at] = target.number
+
+    def _lay_counters(self, worker: int) -> None:
+        lengths = [len(member.node.counter_labels) for member in self.order]
+        counts = self._make("counts", worker, max(1, sum(lengths)))
+        at = 0
+        for member, length in zip(self.order, lengths, strict=True):
+            member.shares.append(counts[at : at + length])
+            at += length
 
     def _member(self, name: str) -> Member:
         if name not in self.members:
@@ -163,8 +227,9 @@ class Graph:
                     raise WiringError(
                         f"node {member.name}: edge {edge!r} leads to {to!r}, an input"
                     )
+            given = [self._tables(member, worker) for worker in range(self.workers)]
             for table in member.node.tables:
-                if table not in member.tables and table not in self.tables:
+                if any(table not in tables for tables in given):
                     raise WiringError(f"node {member.name}: table {table!r} is not given")
         places: dict[str, str] = {}
         for arc in self.arcs.values():
@@ -217,9 +282,14 @@ class Graph:
             "put a queue node on one of these edges"
         )
 
-    def _block(self, member: Member) -> NDArray[np.int64]:
-        given = {"data": self.pool.data, "meta": self.pool.meta, "count": member.counts}
-        tables = {**self.tables, **member.tables, **given}
+    def _tables(self, member: Member, worker: int) -> Tables:
+        """All that the node may take on a worker: what is nearer to it comes first."""
+        mine = member.own[worker] if member.own else {}
+        return {**self.tables, **self.own[worker], **member.tables, **mine}
+
+    def _block(self, member: Member, worker: int) -> NDArray[np.int64]:
+        given = {"data": self.pool.data, "meta": self.pool.meta, "count": member.shares[worker]}
+        tables = self._tables(member, worker) | given
         kinds = entries.parameters(member.node.kernel)
         words = []
         for name in entries.block_names(member.node.kernel):
@@ -240,49 +310,59 @@ class Graph:
                 f"{np.dtype(kind.dtype)} with inner dimension {kind.inner or 'none'}, contiguous"
             )
 
-    def _plan(self) -> Plan:
+    def _plan(self, worker: int) -> Plan:
         n = len(self.order)
         n_inputs = sum(m.node.kind is Kind.INPUT for m in self.order)
         queues = sum(m.node.kind is Kind.QUEUE for m in self.order)
         room = VECTOR_MAX * max(1, n_inputs) + QUEUE_ROOM * queues + emit.EMIT_ROOM
         words = -(-n // 64)
-        self.frames = _lines((n, room), np.uint32)
+        frames = _lines((n, room), np.uint32)
+        self._frames.append(frames)
         nodes = _lines(n, NODE)
         following = np.full((n, 256), n - 1, np.uint16)
         for member in self.order:
             at = member.number
-            assert member.block is not None
-            nodes[at]["entry"], nodes[at]["block"] = member.entry.address, member.block.ctypes.data
-            nodes[at]["frame"] = self.frames[at].ctypes.data
+            nodes[at]["entry"] = member.entry.address
+            nodes[at]["block"] = member.blocks[worker].ctypes.data
+            nodes[at]["frame"] = frames[at].ctypes.data
             later = words if member.node.kind is Kind.QUEUE else 0
             nodes[at]["word"], nodes[at]["bit"] = later + at // 64, 1 << at % 64
             nodes[at]["limit"] = QUEUE_ROOM if member.node.kind is Kind.QUEUE else room
             for edge, (_, to) in self.ways(member).items():
                 following[at, edge] = self.members[to].number
-        control = self.arena.make("control", c.CONTROL_WORDS, np.uint64)
+        control = self._make("control", worker, c.CONTROL_WORDS)
         control[c.VECTOR] = VECTOR_MAX
+        control[c.TRACE_NEXT] = worker * (1 << 16) // self.workers
         return Plan(
             control=control,
             nodes=nodes,
             following=following.reshape(-1),
-            pending=np.zeros(2 * words, np.uint64),
+            pending=_lines(2 * words, np.uint64),
             edges=_lines(VECTOR_MAX // 8, np.uint64),
-            sorting=np.zeros(4 * VECTOR_MAX, np.uint32),
-            stats=self.arena.make("stats", (n, c.STATS), np.uint64).reshape(-1),
-            taken=self.arena.make("taken", (n, 256), np.uint64).reshape(-1),
+            sorting=_lines(4 * VECTOR_MAX, np.uint32),
+            stats=self._make("stats", worker, (n, c.STATS)).reshape(-1),
+            taken=self._make("taken", worker, (n, 256)).reshape(-1),
             data=self.pool.data,
             meta=self.pool.meta,
-            trace=self.arena.make("trace", c.TRACE_ROOM, c.TRACE),
+            trace=self._make("trace", worker, c.TRACE_ROOM, c.TRACE),
             polled=np.zeros(1, np.uint64),
-            emitted=self.tables["emitted"],
+            emitted=self.own[worker]["emitted"],
             n_inputs=n_inputs,
         )
 
+    def _make(
+        self, name: str, worker: int, shape: int | tuple[int, ...], dtype: Any = np.uint64
+    ) -> NDArray[Any]:
+        """A segment of the worker's."""
+        return self.arena.make(c.segment(name, worker), shape, dtype)
+
 
 def _lines(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Zeros that begin at a cache line, so that a node's record is in one line and not in two."""
+    """Zeros in cache lines of their own: a record is in one line and not in two, and what one worker writes
+    in none that another reads.
+    """
     kind = np.dtype(dtype)
     size = int(np.prod(shape)) * kind.itemsize
-    room = np.zeros(size + LINE, np.uint8)
+    room = np.zeros(-(-size // LINE) * LINE + LINE, np.uint8)
     first = -room.ctypes.data % LINE
     return room[first : first + size].view(kind).reshape(shape)

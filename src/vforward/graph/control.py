@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control block: words by which a worker and others talk, and the records it leaves for readers.
 
-    control  u64[CONTROL_WORDS]     owner of each word below
+    control  u64[CONTROL_WORDS]     owner of each word below; each worker has all five, see segment
     stats    u64[n_nodes, STATS]    worker
     taken    u64[n_nodes, 256]      worker: packets that left by each edge
     counts   u64[n_counters]        worker: all nodes' counters, one after the other
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+WORKERS_MAX = 32
 CONTROL_WORDS = 64
 # written by the control plane
 COMMAND = 0
@@ -23,6 +24,7 @@ TRACING = 3  # not 0: record marked packets
 SPIN_ROUNDS = 4  # empty rounds before the worker sleeps; 0: it never sleeps
 POLL = 5  # address of ppoll-like int64_t f(fds, n, timeout_ns)
 READ = 6  # address of read-like int64_t f(fd, buffer, n), to empty the wake eventfd
+ONCE = 7  # not 0: a run in the caller's thread ends after one round
 # written by the worker
 STATE = 8
 ROUNDS = 9  # rounds done: a change is a quiet point
@@ -32,11 +34,18 @@ TRACED_ROWS = 12  # records in the trace
 TRACE_NEXT = 13  # number of the next traced packet
 STARTED = 14  # TSC when run was entered
 NOW = 15  # TSC of the last round
+ASLEEP = 16  # 1: about to sleep, or asleep; who gives it work takes that back and rings its eventfd
 
 # commands
 RUN, PAUSE, STOP = 0, 1, 2
 # states
 IDLE, RUNNING, PAUSED, STOPPED = 0, 1, 2, 3
+
+
+def segment(name: str, worker: int) -> str:
+    """The name of a worker's own segment: the first one's has none added."""
+    return f"{name}-{worker}" if worker else name
+
 
 STATS = 8  # words per node
 CALLS, PACKETS, CLOCKS, EMPTY_CALLS, EMPTY_CLOCKS, FULL, EMITTED = 0, 1, 2, 3, 4, 5, 6

@@ -25,14 +25,13 @@ from numpy.typing import NDArray
 from vforward.graph import control as c
 from vforward.graph import emit
 from vforward.graph.node import MORE
-from vforward.jit.atomics import load_acquire64, store_release64
+from vforward.jit.atomics import fence, load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_STRIDE, EDGE_HELD, META, TRACED, VECTOR_MAX
 
 POLL_NS = 20_000_000
 """Longest sleep: what is not a file descriptor's (a changed command) is seen after that at the latest."""
-
 
 NODE = np.dtype(
     [
@@ -240,15 +239,18 @@ def _hand_on_emitted(g: Any, node: int) -> None:
 
 @kernel
 def _begin_trace(g: Any, rows: Any) -> None:
-    """Mark packets that have just come in, as many as are wanted."""
+    """Mark packets that have just come in, as many as are wanted, but those that another worker has."""
     asked = i64(g.control[c.TRACE_WANTED])  # once: others write it
-    wanted = max(0, min(asked, rows.size))
-    for i in range(wanted):
+    left = max(0, asked)
+    for i in range(rows.size):
         row = i64(rows[i])
+        if left == 0 or g.meta[row].flags & TRACED:
+            continue
         g.meta[row].flags = g.meta[row].flags | np.uint32(TRACED)
         g.meta[row].trace = g.control[c.TRACE_NEXT]
         g.control[c.TRACE_NEXT] += u64(1)
-    g.control[c.TRACE_WANTED] = u64(asked - wanted)
+        left -= 1
+    g.control[c.TRACE_WANTED] = u64(left)
 
 
 @inline
@@ -331,12 +333,21 @@ def _take_up_queues(g: Any) -> int:
 
 @kernel
 def _sleep(g: Any) -> None:
-    """Wait until a descriptor is ready, the wake eventfd among them, or POLL_NS have passed."""
+    """Wait until a descriptor is ready, the wake eventfd among them, or POLL_NS have passed.
+
+    Said first, and slept only when the next round was empty too: who hands a worker something looks
+    at that word after a fence, so one of the two sees what the other has stored.
+    """
+    asleep = address(g.control) + 8 * c.ASLEEP
+    if load_acquire64(asleep) == u64(0):
+        store_release64(asleep, u64(1))
+        fence()
+        return
     ready = call3(i64(g.control[c.POLL]), address(g.polled), g.polled.size, POLL_NS)
     g.control[c.SLEEPS] += u64(1)
     if ready > 0 and g.polled[0] >> u64(48):
-        wake = i64(g.polled[0] & u64(0xFFFFFFFF))
-        call3(i64(g.control[c.READ]), wake, address(g.sorting), 8)
+        call3(i64(g.control[c.READ]), i64(g.polled[0]) & 0xFFFFFFFF, address(g.sorting), 8)
+    store_release64(asleep, u64(0))
 
 
 @inline
@@ -377,10 +388,13 @@ def run(words: Any, until_idle: bool) -> None:
         store_release64(base + 8 * c.ROUNDS, g.control[c.ROUNDS] + u64(1))
         if packets:
             g.control[c.BUSY_ROUNDS] += u64(1)
+            g.control[c.ASLEEP] = u64(0)
             empty = 0
         else:
             empty = 0 if more else empty + 1
             if until_idle and not more:
                 break
             _rest(g, empty)
+        if until_idle and g.control[c.ONCE]:
+            break
     store_release64(base + 8 * c.STATE, u64(c.STOPPED))

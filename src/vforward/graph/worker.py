@@ -19,6 +19,8 @@ from vforward.jit.kernel import kernel
 PATIENCE_ROUNDS = 20_000
 """Empty rounds before a worker that may sleep does: a few milliseconds of polling."""
 POLLIN = 1
+NOBODY = 0xFFFFFFFF
+"""In place of a descriptor: ppoll passes over it."""
 
 
 @kernel
@@ -54,8 +56,8 @@ class Worker:
         core: int | None = None,
     ) -> None:
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        fds = [self.event, *descriptors]
-        polled = np.array([fd | POLLIN << 32 for fd in fds], np.uint64)
+        self._fds = [self.event, *descriptors]
+        polled = np.array([fd | POLLIN << 32 for fd in self._fds], np.uint64)
         self.plan = plan._replace(polled=polled)
         self._words = self.plan.words()
         self._control = plan.control
@@ -95,10 +97,16 @@ class Worker:
 
         Raises VforwardError while the thread lives: two threads on one plan would free buffers twice.
         """
-        self._alone("run_until_idle")
-        self._control[c.COMMAND] = c.RUN
-        with self._inline:
-            scheduler.run(self._words, True)
+        self._run_here("run_until_idle", once=False)
+
+    def run_round(self) -> None:
+        """Run one round in the calling thread. Raises VforwardError while the thread lives."""
+        self._run_here("run_round", once=True)
+
+    def watch(self, descriptor: int, on: bool) -> None:
+        """Whether one of the descriptors wakes it. A store: the thread may live, and may be asleep."""
+        at = self._fds.index(descriptor)
+        self.plan.polled[at] = (descriptor if on else NOBODY) | POLLIN << 32
 
     def wake(self) -> None:
         """Make a sleeping worker look around. Any thread. Harmless when closed."""
@@ -108,11 +116,23 @@ class Worker:
 
     def pause(self) -> None:
         """Make the thread wait between two rounds; returns when it does."""
-        self._command(c.PAUSE, c.PAUSED)
+        self.tell(c.PAUSE)
+        self.reach(c.PAUSED)
 
     def resume(self) -> None:
         """Let a paused thread go on."""
-        self._command(c.RUN, c.RUNNING)
+        self.tell(c.RUN)
+        self.reach(c.RUNNING)
+
+    def tell(self, command: int) -> None:
+        """Give the thread a command of graph.control; returns at once."""
+        self._control[c.COMMAND] = command
+        self.wake()
+
+    def reach(self, state: int) -> None:
+        """Wait until the thread, if it lives, is in a state of graph.control."""
+        while self.running and int(self._control[c.STATE]) != state:
+            time.sleep(0.0001)
 
     def quiesce(self, timeout: float = 1.0) -> bool:
         """Wait until a round has begun and ended since: nothing read before is still in use.
@@ -154,13 +174,14 @@ class Worker:
             msg = f"worker: {what} while its thread is running; stop it first"
             raise VforwardError(msg)
 
+    def _run_here(self, what: str, *, once: bool) -> None:
+        self._alone(what)
+        self._control[c.COMMAND] = c.RUN
+        with self._inline:
+            self._control[c.ONCE] = once
+            scheduler.run(self._words, True)
+
     def _live(self) -> None:
         if self._core is not None:
             os.sched_setaffinity(0, {self._core})
         scheduler.run(self._words, False)
-
-    def _command(self, command: int, state: int) -> None:
-        self._control[c.COMMAND] = command
-        self.wake()
-        while self.running and int(self._control[c.STATE]) != state:
-            time.sleep(0.0001)

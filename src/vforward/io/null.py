@@ -45,5 +45,9 @@ class NullPort(Port):
         """The node that swallows."""
         return NULL_TX, {}
 
+    def senders(self) -> tuple[Node, list[Tables]]:
+        """Every worker swallows for itself."""
+        return NULL_TX, [{}] * self.workers
+
     def close(self) -> None:
         """Nothing to close."""

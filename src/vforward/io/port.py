@@ -5,13 +5,16 @@ A port's receive node is an input: its kernel takes buffers from the pool, fills
 meta record (memory.buffer.begin_packet); its one edge is NEXT. The send node's kernel sends, gives
 the buffers back (memory.pool.put) and answers EDGE_HELD; what could not be sent leaves by DROP with
 its reason counted. Both move up to a vector per call and nothing of Python is in their way.
+
+A port of several receive queues has a receive node for each (``receivers``), which different workers may
+poll at a time; one by which each worker may send has tables of each for its send node (``senders``).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +60,14 @@ def drop(meta: Any, row: Any, edge: Any, i: Any, count: Any, reason: Any) -> Non
 Tables = dict[str, NDArray[Any]]
 
 
+class Receiver(NamedTuple):
+    """A receive queue: its node, that one's tables (``pool`` excepted), and what wakes a worker for it."""
+
+    node: Node
+    tables: Tables
+    descriptors: list[int]
+
+
 def default_mac(number: int) -> bytes:
     """The Ethernet address of a port that is given none: local, and unlike other ports'."""
     return b"\x02vf" + number.to_bytes(3, "big")
@@ -70,6 +81,9 @@ class Port(ABC):
 
     mtu: int = 1500
     """Longest IP packet, bytes."""
+
+    workers = 1
+    """How many the forwarder has: told before open."""
 
     whole: NDArray[np.uint64] | None = None
     """u64[1]: types of super-frames (bit n is virtio's gso_type n, bit 7 ECN) that it sends whole; the
@@ -86,6 +100,16 @@ class Port(ABC):
     @abstractmethod
     def tx(self) -> tuple[Node, Tables]:
         """The send node and its tables (``pool`` excepted)."""
+
+    def receivers(self) -> list[Receiver]:
+        """Its receive queues, each of which one worker polls. Of most ports: one, what rx says."""
+        received = self.rx()
+        return [] if received is None else [Receiver(*received, self.descriptors())]
+
+    def senders(self) -> tuple[Node, list[Tables]]:
+        """The send node, and by worker its tables; one of them only: one worker sends for all."""
+        node, tables = self.tx()
+        return node, [tables]
 
     def descriptors(self) -> list[int]:
         """File descriptors that become readable when packets wait, for a worker about to sleep."""

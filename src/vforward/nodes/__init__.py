@@ -8,6 +8,12 @@ from vforward.nodes.arp import input as arp_input
 from vforward.nodes.arp import resolve as arp_resolve
 from vforward.nodes.control import inject
 from vforward.nodes.ethernet import input as ethernet_input
+from vforward.nodes.handoff import flow4 as ip4_hand_off
+from vforward.nodes.handoff import flow6 as ip6_hand_off
+from vforward.nodes.handoff import output as output_hand_off
+from vforward.nodes.handoff import pieces as piece_hand_off
+from vforward.nodes.handoff import resume as flow_take_up
+from vforward.nodes.handoff import take_up as output_take_up
 from vforward.nodes.host import input as host_input
 from vforward.nodes.host import punt as host_punt
 from vforward.nodes.icmp import echo as icmp4_echo
@@ -49,6 +55,12 @@ CATALOG: tuple[Node, ...] = (
     arp_resolve.NODE,
     inject.NODE,
     ethernet_input.NODE,
+    ip4_hand_off.NODE,
+    ip6_hand_off.NODE,
+    piece_hand_off.NODE,
+    flow_take_up.NODE,
+    output_hand_off.NODE,
+    output_take_up.NODE,
     host_input.NODE,
     host_punt.NODE,
     icmp4_echo.NODE,

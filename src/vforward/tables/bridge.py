@@ -14,7 +14,7 @@ members[domain * MEMBERS_MAX : ... + domains[domain].n] are the ports that a flo
 gap that a port has left. Who leaves is replaced by 0, who comes fills a gap or is written behind the
 others before n says so: each store leaves a right list, so a flood meanwhile needs no lock.
 
-Owner   The control plane writes; the worker writes ``moves``; both add to ``count``, atomically.
+Owner   The control plane writes; workers add to ``moves``, and both to ``count``, atomically.
 """
 
 from __future__ import annotations
@@ -70,6 +70,12 @@ Relay = Annotated[NDArray[np.uint32], ArrayOf(np.uint32)]
 def count_address(domains: Any, domain: Any) -> Any:
     """Where the count of a domain lies, for atomic additions: it is the record's first word."""
     return address(domains) + 64 * domain
+
+
+@inline
+def moves_address(domains: Any, domain: Any) -> Any:
+    """The same of its moves, the second word."""
+    return count_address(domains, domain) + 8
 
 
 @inline

@@ -40,7 +40,7 @@ from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.jit.vector import any_near, near
 from vforward.memory.arena import Arena
 from vforward.tables import TableFull
-from vforward.tables.bridge import LEARN, count_address
+from vforward.tables.bridge import LEARN, count_address, moves_address
 
 WAYS = 8
 PROBES = 4
@@ -218,7 +218,8 @@ def learn(table: Any, domains: Any, domain: Any, x: Any, port: Any, now: Any) ->
                 return i64(SAME if port_of(entry) == port else FIXED)
             moved = port_of(entry) != port
             if entry == new or _swap(table, at, entry, new):
-                record.moves += u64(moved)
+                if moved:
+                    fetch_add64(moves_address(domains, domain), u64(1))
                 return i64(MOVED if moved else SAME)
             continue
         if load_acquire64(count_address(domains, domain)) >= u64(record.limit):

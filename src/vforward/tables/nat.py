@@ -20,6 +20,10 @@ Port      The source's own, if it is in the pool's range and free (RFC 4787 sect
           ICMP: the identifier, likewise (RFC 5508 section 3.1). Protocols whose ports do not change
           (SCTP) or that have none: their own, or none.
 
+With several workers only such an endpoint is taken whose replies go to the worker that chooses
+(tables.flow_home), so that two workers never choose the same one towards a responder: each has its part of
+the ports, and tries so many times more often.
+
 So two sources may have one port, towards different responders: RFC 7857 section 4 allows it, RFC 4787
 (REQ-1 for every destination, REQ-3) and RFC 5382 (REQ-1, REQ-7) to the letter do not.
 
@@ -40,13 +44,15 @@ port at both ends does not keep it, lest replies look like its packets. What is 
 source NAT alone cannot be reached from inside by its mapping, nor from outside: filtering is by address
 and port (RFC 4787 section 5).
 
-Owner       control: first, last, low, high. Worker: allocated, exhausted.
+Owner       control: first, last, low, high. Worker: allocated, exhausted. Each worker has a table, all
+            alike but for these.
 Complexity  TRIES look-ups at the most.
-Limits      64 pools; with several workers each has its own sessions, so ports would have to be divided.
+Limits      64 pools.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -59,6 +65,8 @@ from vforward.memory.arena import Arena
 from vforward.packet import ip4
 from vforward.packet.translate import ports_change
 from vforward.tables import TableFull
+from vforward.tables.flow_home import at_home4
+from vforward.tables.session import WORKERS
 from vforward.tables.session_index import find4
 
 POOLS_MAX = 64
@@ -116,16 +124,17 @@ def _search(
         for k in range(n):
             there = start + k if start + k < n else start + k - n
             end = address << 16 | low + there
-            if find4(s, dst, end, protocol, zone) < 0:
+            if at_home4(s, dst, end, protocol, zone) and find4(s, dst, end, protocol, zone) < 0:
                 return end
         return i64(NONE)
     first, step = low + ((src ^ low) & 1), i64(2)
-    for k in range(TRIES):
-        if k == TRIES // 2:
+    tries = TRIES * i64(s.head[WORKERS])
+    for k in range(tries):
+        if k == tries // 2:
             first, step = low, i64(1)
         there = _below(mixed, (i64(pool.high) - first) // step + 1)
         end = address << 16 | first + step * there
-        if find4(s, dst, end, protocol, zone) < 0:
+        if at_home4(s, dst, end, protocol, zone) and find4(s, dst, end, protocol, zone) < 0:
             return end
         mixed = fold_multiply(mixed ^ seed, _FIRST) + _SECOND
     return i64(NONE)
@@ -149,7 +158,8 @@ def choose4(
         port = src & 0xFFFF
         movable = ports_change(protocol) | (protocol == ip4.ICMP)
         in_range = (port >= i64(record.low)) & (port <= i64(record.high))
-        kept = not movable or (in_range and src != dst)
+        mine = at_home4(s, dst, address << 16 | port, protocol, zone)
+        kept = not movable or (in_range and src != dst and mine)
         if kept and find4(s, dst, address << 16 | port, protocol, zone) < 0:
             found = address << 16 | port
         elif movable and record.high != 0:
@@ -189,12 +199,18 @@ class PoolStatistics(NamedTuple):
 
 
 class NatPools:
-    """All pools. ``table`` is what kernels get as nat_pools. Number MASQUERADE is there from the start."""
+    """All pools. ``tables`` is, by worker, what kernels get as nat_pools; table is the first one's.
 
-    def __init__(self, arena: Arena, name: str = "nat_pools") -> None:
-        self.name = name
-        self.table: NDArray[Any] = arena.make(name, POOLS_MAX, NAT_POOL)
-        self._cleared = arena.make(f"{name}-cleared", POOLS_MAX, NAT_POOL)  # readers subtract it
+    names: of their segments. Number MASQUERADE is there from the start.
+    """
+
+    def __init__(self, arena: Arena, names: Sequence[str] = ("nat_pools",)) -> None:
+        self.name = names[0]
+        self.tables: list[NDArray[Any]] = [arena.make(name, POOLS_MAX, NAT_POOL) for name in names]
+        self.table = self.tables[0]
+        self._cleared = [  # readers subtract it
+            arena.make(f"{name}-cleared", POOLS_MAX, NAT_POOL) for name in names
+        ]
         self._write(MASQUERADE, 0, 0, LOW, HIGH)
 
     def add(self, first: int = 0, last: int = 0, low: int = LOW, high: int = HIGH) -> int:
@@ -223,13 +239,18 @@ class NatPools:
 
     def statistics(self) -> list[PoolStatistics]:
         """All pools, by number."""
-        fields = PoolStatistics._fields[1:]
+        says, counts = PoolStatistics._fields[1:5], PoolStatistics._fields[5:]
         return [
-            PoolStatistics(int(number), *(int(self.table[field][number]) for field in fields))
+            PoolStatistics(
+                int(number),
+                *(int(self.table[field][number]) for field in says),
+                *(sum(int(table[field][number]) for table in self.tables) for field in counts),
+            )
             for number in np.flatnonzero(self.table["high"])
         ]
 
     def _write(self, number: int, first: int, last: int, low: int, high: int) -> None:
-        self.table[number] = self._cleared[number] = np.zeros((), NAT_POOL)
-        self.table["first"][number], self.table["last"][number] = first, last
-        self.table["low"][number], self.table["high"][number] = low, high
+        for table, cleared in zip(self.tables, self._cleared, strict=True):
+            table[number] = cleared[number] = np.zeros((), NAT_POOL)
+            table["first"][number], table["last"][number] = first, last
+            table["low"][number], table["high"][number] = low, high

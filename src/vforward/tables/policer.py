@@ -14,12 +14,16 @@ excess burst it has two colours), RFC 2698 section 3 (trTCM: two rates with a bu
                       burst    bytes that it holds
             kind, shifts, actions (by colour)
     line 2  packets, bytes by colour                                                          (worker)
+            lock      1: a worker is deciding; in record 0, 1: there are several workers
 
 Each bucket has the finest unit in which both its burst and its rate have room: rates are right to
 WORST at least, most to 2**-20. Time that passes is multiplied, nothing is divided; a clock that goes
 back is one that stands still.
 
-Owner       One worker, as marked. The control plane writes the rest with kind OFF, kind last.
+Owner       A worker, as marked; where there are several, whoever has the record's lock, for the
+            time of one packet. Who does not get it in SPINS tries goes on without: a packet's tokens
+            may be lost then, and nobody waits for a thread that is off its CPU. The control plane
+            writes the rest with kind OFF, kind last.
 Complexity  one cache line to decide, one to count.
 Limits      POLICERS_MAX; bursts below 2**32 bytes.
 """
@@ -34,6 +38,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.errors import ConfigError
+from vforward.jit.atomics import compare_swap64, load_acquire64, store_release64
+from vforward.jit.intrinsics import address, relax
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import ArrayOf
 from vforward.memory.arena import Arena
@@ -66,11 +72,16 @@ POLICER = np.dtype(
         ("spare", np.uint8, 2),
         ("packets", np.uint64, 3),
         ("bytes", np.uint64, 3),
-        ("spare2", np.uint64, 2),
+        ("lock", np.uint64),
+        ("spare2", np.uint64),
     ]
 )
 assert BUCKET.itemsize == 24
-assert POLICER.itemsize == 128, "two cache lines"
+POLICER_BYTES, LOCK_AT = 128, 112
+assert POLICER.itemsize == POLICER_BYTES, "two cache lines"
+assert POLICER.fields is not None
+assert POLICER.fields["lock"][1] == LOCK_AT
+SPINS = 1000
 
 PolicerTable = Annotated[NDArray[Any], ArrayOf(POLICER)]
 
@@ -130,6 +141,15 @@ def _colour(record: Any, n: Any, now: Any) -> Any:
 
 
 @kernel
+def _enter(lock: Any) -> None:
+    """Take a lock, or give up."""
+    for _ in range(SPINS):
+        if load_acquire64(lock) == u64(0) and compare_swap64(lock, u64(0), u64(1)):
+            return
+        relax()
+
+
+@kernel
 def police(policers: Any, number: Any, n: Any, now: Any) -> Any:
     """What is to become of a packet of n bytes (below 2**18) at a time (u64, clocks): its action, i64.
 
@@ -138,17 +158,25 @@ def police(policers: Any, number: Any, n: Any, now: Any) -> Any:
     if number >= policers.size or policers[number].kind == OFF:
         return i64(PASS)
     record = policers[number]
+    shared, lock = policers[0].lock != 0, address(policers) + POLICER_BYTES * number + LOCK_AT
+    if shared:
+        _enter(lock)
     colour = _colour(record, n, now)
     record.packets[colour] += u64(1)
     record.bytes[colour] += u64(n)
+    if shared:
+        store_release64(lock, u64(0))
     return i64(record.actions[colour])
 
 
 class Policers:
-    """The policers of a forwarder, numbered from 1. hz: clocks per second."""
+    """The policers of a forwarder, numbered from 1. hz: clocks per second. shared: by several workers."""
 
-    def __init__(self, arena: Arena, hz: int, n: int = POLICERS_MAX) -> None:
+    def __init__(
+        self, arena: Arena, hz: int, n: int = POLICERS_MAX, *, shared: bool = False
+    ) -> None:
         self.table: NDArray[Any] = arena.make("policers", n, POLICER)
+        self.table[0]["lock"] = shared
         self._cleared = arena.make("policers-cleared", n, POLICER)  # readers subtract it
         self.hz = hz
 

@@ -251,14 +251,24 @@ def held_rows(table: NDArray[Any]) -> list[int]:
 
 
 class Reassembly:
-    """The tables of both families. hz: clocks per second; limit: buffers that may wait in each."""
+    """One worker's tables of both families. hz: clocks per second; limit: buffers that may wait in each.
+
+    suffix: what its segments' names end with.
+    """
 
     def __init__(
-        self, arena: Arena, hz: int, datagrams: int = DATAGRAMS, limit: int = HELD_MAX
+        self,
+        arena: Arena,
+        hz: int,
+        datagrams: int = DATAGRAMS,
+        limit: int = HELD_MAX,
+        *,
+        suffix: str = "",
     ) -> None:
         n = items_for(datagrams)
-        self.ip4 = prepare(arena.make("reassembly4", n, DATAGRAM), hz * SECONDS4, limit)
-        self.ip6 = prepare(arena.make("reassembly6", n, DATAGRAM), hz * SECONDS6, limit)
+        four, six = (arena.make(f"reassembly{k}{suffix}", n, DATAGRAM) for k in (4, 6))
+        self.ip4 = prepare(four, hz * SECONDS4, limit)
+        self.ip6 = prepare(six, hz * SECONDS6, limit)
 
     @property
     def tables(self) -> dict[str, NDArray[Any]]:

@@ -79,8 +79,8 @@ COLD = np.dtype(
 assert COLD.itemsize == 32
 
 # SESSION.flags
-SIX, NAT, TREATED, SOURCED, LOOSE = (1 << k for k in range(5))
-"""SOURCED: counted in sources. LOOSE: picked up in its middle."""
+SIX, NAT, TREATED, SOURCED, LOOSE, STRAY = (1 << k for k in range(6))
+"""SOURCED: counted in sources. LOOSE: picked up in its middle. STRAY: a direction of it is in strays."""
 
 # SESSION.state. Of what is not TCP: UNREPLIED, REPLIED.
 (
@@ -110,6 +110,9 @@ SEED = 24  # 6 words
 COUNTERS = 32
 OPENED, EXPIRED, EVICTED, KILLED, REOPENED, REFUSED = range(COUNTERS, COUNTERS + 6)
 """Sessions opened; how they ended; what found no room."""
+WORKERS, WORKER, HOME_SEED, STRAYS_AT, STRAYS_WORDS = 40, 41, 42, 44, 45
+"""How many workers there are, and whose shard it is; 2 words by which a flow's home is found; address
+and words of tables.strays, in its owner's process (c, before the workers start)."""
 TIMEOUTS = 48
 """Ticks, by what KINDS says (c)."""
 SCRATCH = 60
@@ -250,7 +253,7 @@ def prepare(sessions: NDArray[np.uint64], capacity: int, seed: bytes) -> None:
     head[[CAPACITY, BITS]] = capacity, capacity.bit_length() + 1
     head[[BUCKET_MASK, N_SOURCES]] = entries // WAYS - 1, sources
     head[[HOT_AT, COLD_AT, INDEX_AT, SOURCES_AT, LIMITS_AT]] = starts[:5]
-    head[UNUSED] = 1
+    head[UNUSED] = head[WORKERS] = 1
     head[SEED : SEED + 6] = np.frombuffer(seed, np.uint64)
     head[TIMEOUTS : TIMEOUTS + len(DEFAULTS)] = DEFAULTS
     parts = arrays(sessions)

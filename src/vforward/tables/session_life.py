@@ -20,6 +20,7 @@ import numpy as np
 
 from vforward.jit.intrinsics import fold_multiply
 from vforward.jit.kernel import i64, inline, kernel, u64
+from vforward.tables import flow_home
 from vforward.tables import session as t
 from vforward.tables import session_index as index
 
@@ -223,6 +224,8 @@ def close(s: Any, number: Any) -> None:
     record = s.hot[number]
     cold = s.cold[number]
     index.leave(s, number)
+    if record.flags & t.STRAY:
+        flow_home.forget4(s, number)
     if record.flags & t.SOURCED:
         drop_source(s, number)
     if cold.limit:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vforward.jit.kernel import i64, inline, u64
 from vforward.packet import icmp4, icmp6
+from vforward.tables import flow_home
 from vforward.tables import session as t
 from vforward.tables import session_index as index
 from vforward.tables import session_life as life
@@ -36,6 +37,8 @@ def _open(
     record = s.hot[number]
     cold = s.cold[number]
     if not index.enter(s, number):
+        if record.flags & t.STRAY:
+            flow_home.forget4(s, number)
         life.free(s, number)
         s.head[t.REFUSED] += u64(1)
         return ~i64(t.FULL)
@@ -63,9 +66,16 @@ def _open(
 
 
 @inline
+def _share(s: Any, most: Any) -> Any:
+    """This worker's part of a limit, rounded up."""
+    workers = i64(s.head[t.WORKERS])
+    return most if workers == 1 else (most + workers - 1) // workers
+
+
+@inline
 def _admit(s: Any, state: Any, taken: Any, source: Any, grant: Any) -> Any:
     """A record for a session, or ~reason. source: see life.source_of."""
-    limit, most, per_source = grant[2], grant[3], grant[4]
+    limit, most, per_source = grant[2], _share(s, grant[3]), _share(s, grant[4])
     if state == t.FREE:
         return ~i64(t.NOT_A_BEGINNING)
     if taken:
@@ -113,6 +123,10 @@ def open4(
     record.protocol = protocol
     record.zone = zone
     record.flags = t.NAT if nat else 0
+    if not flow_home.alone(s) and not flow_home.settle4(s, number):
+        life.free(s, number)
+        s.head[t.REFUSED] += u64(1)
+        return ~i64(t.TAKEN)
     return _open(s, data, meta, row, l4, number, state, grant)
 
 

@@ -59,6 +59,12 @@ class Sessions:
         """Cycles that a second has; 0: somebody else sets the time."""
         self.array[t.HZ] = round(hz)
 
+    def share(self, worker: int, workers: int, seed: bytes, strays: NDArray[np.uint64]) -> None:
+        """Be the shard of one of several workers, who all have the seed (16 bytes) and the strays."""
+        self.array[[t.WORKERS, t.WORKER]] = workers, worker
+        self.array[t.HOME_SEED : t.HOME_SEED + 2] = np.frombuffer(seed, np.uint64)
+        self.array[[t.STRAYS_AT, t.STRAYS_WORDS]] = strays.ctypes.data, strays.size
+
     def kill(self, numbers: Any) -> int:
         """Tell the worker to end sessions, those that are open now. Returns how many it was told of.
 
@@ -90,6 +96,7 @@ class Sessions:
         """End all sessions, while no worker runs. Settings stay."""
         settings = self.array[: t.HEADER].copy()
         keep = [t.NOW, t.SWEPT, t.NEXT_AT, t.HZ, t.SETTINGS_LOOSE, *range(t.TIMEOUTS, t.SCRATCH)]
+        keep += range(t.WORKERS, t.STRAYS_WORDS + 1)
         self.array[:] = 0
         t.prepare(self.array, self.capacity, os.urandom(48))
         self.array[keep] = settings[keep]

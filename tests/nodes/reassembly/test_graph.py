@@ -50,7 +50,7 @@ class Lab:
 
     def expire(self):
         """Let all datagrams' time be over."""
-        for table in (self.router.firewall.pieces.ip4, self.router.firewall.pieces.ip6):
+        for table in (self.router.firewall.pieces[0].ip4, self.router.firewall.pieces[0].ip6):
             before, table[0]["started"] = int(table[0]["started"]), 0
             self.router.run_until_idle()
             table[0]["started"] = before
@@ -70,7 +70,7 @@ def lab(router):
     router.expire()
     router.router.set_rules([])
     router.router.pool.check()
-    assert router.router.firewall.pieces.held_rows() == []
+    assert router.router.firewall.pieces[0].held_rows() == []
 
 
 def pieces4(src, dst, protocol, message, ident, step=24):
@@ -151,10 +151,10 @@ def test_long_pings_whose_rule_says_echo_request(lab):
 def test_pieces_of_an_unknown_datagram_wait_and_are_dropped_by_the_timer(lab, make):
     before = lab.counted("reassembly-timer")["expired"]
     assert lab.send(lab.wan, make()) == [[], []]
-    assert len(lab.router.firewall.pieces.held_rows()) == 2
+    assert len(lab.router.firewall.pieces[0].held_rows()) == 2
     lab.expire()
     assert lab.counted("reassembly-timer")["expired"] == before + 2
-    assert lab.router.firewall.pieces.held_rows() == []
+    assert lab.router.firewall.pieces[0].held_rows() == []
 
 
 def test_what_is_not_let_in_has_no_later_pieces_either(lab):
