@@ -54,6 +54,7 @@ UNTESTED = {
     "layout.py": "asserts itself on import; every test of a buffer reads it",
     "io/port.py": "an interface; each port's test is its test",
     "io/af_packet_life.py": "e2e/test_faults.py takes interfaces away and brings them back",
+    "io/af_packet_queue.py": "test_af_packet.py runs one behind its port, e2e/test_workers.py several",
     "io/af_packet_raw.py": "test_af_packet.py runs it behind its port",
     "io/af_packet_ring.py": "test_af_packet.py runs it behind its port",
     "io/af_packet_rx.py": "test_af_packet.py runs it behind its port",

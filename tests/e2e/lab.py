@@ -150,7 +150,7 @@ class Routed:
     def close(self):
         """Take it down."""
         try:
-            if self.forwarder.worker is not None:
+            if self.forwarder.workers is not None:
                 self.settle(self.but)
                 self.forwarder.stop()
                 self.forwarder.neighbors.close()
@@ -185,6 +185,7 @@ class Routed:
         """What does not add up, by law."""
         rows = {row.name: row for row in self.view.graph()}
         errors = self.view.errors()
+        queues = {port["name"]: port["rx"] for port in self.view.about["ports"]}
         nodes = [row for row in errors if row.drop and row.node in rows]
         made_place = sum(self.count(*counter) for counter in ENDED_INSIDE)
         came = sum(row.packets for row in rows.values() if row.kind == "input")
@@ -204,7 +205,8 @@ class Routed:
                 continue
             lost = sum(r.count for r in errors if r.node == port)
             sent, received = (now - then for now, then in zip(moved(host), before, strict=True))
-            laws[f"{port}: sent by the host = received"] = sent - lost - rows[f"{port}-rx"].packets
+            came = sum(rows[name].packets for name in queues[port])
+            laws[f"{port}: sent by the host = received"] = sent - lost - came
             laws[f"{port}: sent = received by the host"] = rows[f"{port}-tx"].ended - received
         return {law: n for law, n in laws.items() if n}
 

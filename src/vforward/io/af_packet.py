@@ -4,9 +4,10 @@
 Sources: packet_mmap.rst, packet(7), netdevice(7). Receiving: a mapped ring (io.af_packet_rx) or, where
 Linux refuses that, recvmmsg (io.af_packet_raw); if so wished by AF_XDP (io.af_xdp_receiver), and then the
 packet socket receives nothing. Sending: io.af_packet_tx, and io.af_xdp_tx for complete short frames where
-Linux lets us. Measurements behind the choices: V2 ring and sendmmsg are the fastest pair of a packet
-socket's on veth; virtio_net_hdr on both sockets, or TCP between hosts with offloads on does not get
-through.
+Linux lets us. With several workers each has a socket to receive and one to send by, and there is no AF_XDP:
+an interface's queue is one such socket's; where AF_XDP is wished the port is one worker's. Measurements
+behind the choices: V2 ring and sendmmsg are the fastest pair of a packet socket's on veth; virtio_net_hdr
+on both sockets, or TCP between hosts with offloads on does not get through.
 
 The interface should have no IP address: the host's own stack sees the same frames, would answer
 them as well, and costs the sender time. It must be up, or is set up (io.link_setup) where that is asked
@@ -23,11 +24,9 @@ import contextlib
 import errno
 import logging
 import os
-import socket as sockets
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +34,16 @@ from numpy.typing import NDArray
 from vforward.errors import PortError
 from vforward.graph.node import Node
 from vforward.io import af_packet_life as life
-from vforward.io import af_packet_raw as raw
 from vforward.io import af_packet_ring as ring
-from vforward.io import af_packet_rx as rx
 from vforward.io import af_packet_tx as tx
 from vforward.io import af_xdp_rx, af_xdp_tx, linux, netns, shim
+from vforward.io.af_packet_queue import Mode, PacketQueue
 from vforward.io.af_xdp import XdpSender
 from vforward.io.af_xdp_receiver import XdpReceiver
 from vforward.io.af_xdp_socket import Refused
 from vforward.io.link_setup import LinkSetup
 from vforward.io.own_stack import OwnStack
-from vforward.io.port import Port, Tables
+from vforward.io.port import Port, Receiver, Tables
 from vforward.memory.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -76,7 +74,7 @@ class AfPacketPort(Port):
         *,
         netns: str = "",
         set_up: bool = False,
-        mode: Literal["auto", "ring", "raw", "xdp"] = "auto",
+        mode: Mode = "auto",
         xdp: bool = True,
     ) -> None:
         self.interface = interface
@@ -87,12 +85,10 @@ class AfPacketPort(Port):
         self.set_up = set_up
         self.mode = mode
         self._given_mac = mac
-        self._fds: list[int] = []  # receive, send
-        self._ring = np.zeros(rx.RING_WORDS, np.uint64)
-        self._raw: NDArray[np.uint64] | None = None  # in the ring's place
-        self._receives = ""
+        self._queues: list[PacketQueue] = []
+        self._sending: list[int] = []
+        self._sockets: list[NDArray[np.uint64]] = []
         self._link: LinkSetup | None = None
-        self._socket = np.zeros(tx.SOCKET_WORDS, np.uint64)
         self._ring_full = 0
         self._lock = threading.Lock()
         self._attached = self._settled = True
@@ -117,8 +113,12 @@ class AfPacketPort(Port):
     def _open(self, number: int) -> None:
         self._number = number
         index, interface_mtu = self._look_up()
-        self._open_rx(number, index, interface_mtu)
-        self._open_tx(index)
+        self._queues, self._sockets = [], []
+        for queue in range(self._pairs):
+            self._open_rx(number, index, interface_mtu, queue)
+            self._open_tx(index)
+        if self._pairs > 1:
+            self._xdp = None
         if self._receiver is not None:
             try:
                 self._receiver.open(self.interface, index, interface_mtu, number)
@@ -129,23 +129,37 @@ class AfPacketPort(Port):
         self._fit_mtu(interface_mtu)
         self._own_stack = OwnStack(self.interface)
 
+    @property
+    def _pairs(self) -> int:
+        """How many sockets there are to receive and as many to send by: each worker's, or the owner's."""
+        return self.workers if self._receiver is None else 1
+
     def attach(self, quiesce: Callable[[], bool]) -> None:
         self._quiesce = quiesce
 
     def rx(self) -> tuple[Node, Tables]:
         if self._receiver is not None:
             return af_xdp_rx.NODE, {"queues": self._receiver.words}
-        if self._raw is not None:
-            return raw.NODE, {"raw": self._raw}
-        return rx.NODE, {"ring": self._ring}
+        return self._queues[0].node()
+
+    def receivers(self) -> list[Receiver]:
+        if self._receiver is not None:
+            return super().receivers()
+        return [Receiver(*queue.node(), [queue.fd]) for queue in self._queues]
 
     def tx(self) -> tuple[Node, Tables]:
         if self._xdp is None:
-            return tx.NODE, {"socket": self._socket}
-        return af_xdp_tx.NODE, {"socket": self._socket, "xdp": self._xdp.words}
+            return tx.NODE, {"socket": self._sockets[0]}
+        return af_xdp_tx.NODE, {"socket": self._sockets[0], "xdp": self._xdp.words}
+
+    def senders(self) -> tuple[Node, list[Tables]]:
+        node, tables = self.tx()
+        return node, [tables | {"socket": socket} for socket in self._sockets]
 
     def descriptors(self) -> list[int]:
-        return self._fds[:1] if self._receiver is None else self._receiver.descriptors()
+        if self._receiver is not None:
+            return self._receiver.descriptors()
+        return [queue.fd for queue in self._queues if queue.fd >= 0]
 
     def statistics(self) -> dict[str, int]:
         """Frames that the kernel dropped because the ring, or the socket's queue, was full.
@@ -155,34 +169,36 @@ class AfPacketPort(Port):
         was gone.
         """
         with self._lock:
-            if len(self._fds) == 2:
+            if len(self._sending) == self._pairs:
                 self._count()
-                life.take_error(self._fds[0])
+                for queue in self._queues:
+                    life.take_error(queue.fd)
                 self._look_after()
             if self._receiver is not None:
                 return self._receiver.statistics()
-            where = "ring" if self._raw is None else "queue"
+            where = "ring" if all(queue.has_ring for queue in self._queues) else "queue"
             return {f"kernel-{where}-full": self._ring_full}
 
     def _count(self) -> None:
-        words = np.zeros(2, np.uint64)
-        shim.lib.vf_packet_statistics(self._fds[0], shim.pointer(words))
-        self._ring_full += int(words[1])
+        self._ring_full += sum(queue.dropped() for queue in self._queues)
 
     def peer(self) -> str:
         """By what frames come in and go out, and why; or that the interface is gone."""
         if not self._attached:
             return f"no interface {self.interface!r} now; it is waited for"
-        out = self._xdp.says() if self._xdp else 'frames go out by packet socket (xdp = "off")'
-        receives = self._receiver.says() if self._receiver is not None else self._receives
-        return f"{receives}; {out}" if receives else out
+        why = 'xdp = "off"' if self._pairs == 1 else "several workers"
+        out = self._xdp.says() if self._xdp else f"frames go out by packet socket ({why})"
+        if self._receiver is not None:
+            return f"{self._receiver.says()}; {out}"
+        each = f", of each of {self._pairs} workers" if self._pairs > 1 else ""
+        return f"{self._queues[0].says}{each}; {out}" if self._queues else out
 
     def carrier(self) -> bool:
         return self._attached
 
     def _look_after(self) -> None:
         """Take an interface again that is back, and do for it what could not be done yet."""
-        bound = life.is_bound(self._fds[0])
+        bound = life.is_bound(self._queues[0].fd)
         if self._receiver is not None and not (bound and self._receiver.is_whole):
             self._receiver.give_up(self._quiesce)
         attached = bound or self._bind_again()
@@ -206,13 +222,14 @@ class AfPacketPort(Port):
             sender.limit(self._link.link.mtu)
 
     def _bind_again(self) -> bool:
-        receive, send = self._fds
         assert self._link is not None, "not open"
         try:
             self._link.again()
             index = self._link.link.index
             protocol = linux.ETH_P_ALL if self._receiver is None else 0
-            life.bind_again(receive, send, index, protocol, promiscuous=self.promiscuous)
+            pairs = zip(self._queues, self._sending, strict=True)
+            for queue, send in [*pairs][::-1]:  # the first, which is asked, last
+                life.bind_again(queue.fd, send, index, protocol, promiscuous=self.promiscuous)
         except OSError:  # not there yet, or gone again
             return False
         self._in_namespace(self._renew_own_stack)
@@ -240,7 +257,7 @@ class AfPacketPort(Port):
         """Call it where the sockets are, if that can be entered."""
 
         def there() -> None:
-            if life.is_in_our_namespace(self._fds[0]):
+            if life.is_in_our_namespace(self._queues[0].fd):
                 what()
 
         with contextlib.suppress(OSError):  # the namespace has no name any more
@@ -252,7 +269,7 @@ class AfPacketPort(Port):
 
     def close(self) -> None:
         with self._lock:
-            if len(self._fds) == 2:
+            if len(self._sending) == self._pairs:
                 self._count()
         if self._own_stack is not None:
             self._own_stack.close()
@@ -266,19 +283,18 @@ class AfPacketPort(Port):
 
     def _close_sockets(self) -> None:
         with self._lock:
-            fds, self._fds = self._fds, []
-            where, self._ring[rx.RING] = int(self._ring[rx.RING]), 0
-            if where:
-                shim.lib.vf_munmap(where, int(self._ring[rx.SLOTS]) * int(self._ring[rx.SLOT]))
+            for queue in self._queues:
+                queue.close()
+            fds, self._sending = self._sending, []
             for fd in fds:
                 os.close(fd)
 
     @property
     def slots(self) -> tuple[int, int]:
-        """The receive ring's slots: how many, and bytes of each. By AF_XDP: of each queue."""
+        """The (first) receive ring's slots: how many, and bytes of each. By AF_XDP: of each queue."""
         if self._receiver is not None:
             return self._receiver.slots
-        return int(self._ring[rx.SLOTS]), int(self._ring[rx.SLOT])
+        return self._queues[0].slots
 
     def _where(self) -> str:
         return f"af_packet port on interface {self.interface!r}"
@@ -329,56 +345,18 @@ class AfPacketPort(Port):
             own, given = self.mtu, self._given_mtu
             log.warning("%s: mtu is the interface's %d, not %d", self._where(), own, given)
 
-    def _new_socket(self) -> int:
-        fd = shim.check(shim.lib.vf_packet_socket(0), "packet socket")
-        self._fds.append(fd)
-        return fd
-
-    def _open_rx(self, number: int, index: int, interface_mtu: int) -> None:
-        fd, why = self._new_receiver(), 'mode = "raw"'
-        if self._receiver is not None:  # this socket only knows whether the interface is there
-            why = ""
-        elif self.mode != "raw":
-            try:
-                self._make_ring(fd, number, interface_mtu)
-                why = ""
-            except OSError as error:
-                if self.mode == "ring":
-                    raise
-                self._close_sockets()  # what is half made of a ring goes with it
-                fd, why = self._new_receiver(), f"Linux refuses a ring: {error.strerror}"
-        if why:
-            self._make_raw(fd, number, why)
-        if self.promiscuous:
-            shim.check(shim.lib.vf_packet_promisc(fd, index), "promiscuous mode")
-        protocol = linux.ETH_P_ALL if self._receiver is None else 0
-        shim.check(shim.lib.vf_packet_bind(fd, index, protocol), "bind")
-
-    def _new_receiver(self) -> int:
-        fd = self._new_socket()
-        shim.check(shim.lib.vf_packet_vnet_hdr(fd), "PACKET_VNET_HDR")
-        shim.check(shim.lib.vf_packet_ignore_outgoing(fd), "PACKET_IGNORE_OUTGOING")
-        return fd
-
-    def _make_raw(self, fd: int, number: int, why: str) -> None:
-        self._receives = f"receives by recvmmsg ({why})"
-        if self.mode == "auto":
-            log.warning("%s: %s, which is slower", self._where(), self._receives)
-        with sockets.socket(fileno=os.dup(fd)) as packet:
-            packet.setsockopt(linux.SOL_PACKET, linux.PACKET_AUXDATA, 1)
-        ring.queue_room(fd, self.ring_mib << 20)
-        self._raw, keep = raw.table(fd, number)
-        self._keep += keep
-
-    def _make_ring(self, fd: int, number: int, interface_mtu: int) -> None:
-        self._ring, keep = ring.make_ring(fd, number, self.ring_mib, interface_mtu)
-        self._keep += keep
-        slots, size = self.slots
-        self._receives = f"receives by a ring of {slots} slots of {size} bytes"
+    def _open_rx(self, number: int, index: int, interface_mtu: int, queue: int) -> None:
+        made = PacketQueue(number, max(1, self.ring_mib // self._pairs), self.mode)
+        self._queues.append(made)
+        made.open(index, interface_mtu, promiscuous=self.promiscuous, number=queue, n=self._pairs)
+        if made.slower:
+            log.warning("%s: %s, which is slower", self._where(), made.says)
 
     def _open_tx(self, index: int) -> None:
-        fd = self._new_socket()
+        fd = shim.check(shim.lib.vf_packet_socket(0), "packet socket")
+        self._sending.append(fd)
         shim.check(shim.lib.vf_packet_vnet_hdr(fd), "PACKET_VNET_HDR")
         shim.check(shim.lib.vf_packet_bind(fd, index, 0), "bind")
-        self._socket, keep = ring.sender(fd)
+        words, keep = ring.sender(fd)
+        self._sockets.append(words)
         self._keep += keep

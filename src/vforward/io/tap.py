@@ -5,7 +5,8 @@ Sources: Linux tuntap.rst, rtnetlink(7). Receiving: io.tap_rx; sending: io.tap_t
 virtio_net_hdr both ways, so checksums and 64 KB super-frames cross as they do inside the host.
 
 The interface is made at open and gone at close; one that is there already (`ip tuntap add`) is used
-and left. With several queues the host's CPUs send at the same time, and each flow has its queue. Given
+and left. With several queues the host's CPUs send at the same time, and each flow has its queue; where
+there is one for each worker, each receives by its own. All workers send by all queues. Given
 addresses it owns them, with the route to each prefix: a daemon that binds to the router's address is
 reached by it. host_routes: besides, replies from these addresses leave by the
 TAP wherever they go, by a rule and a table of their own (TABLES + the interface's index); neither the
@@ -38,7 +39,7 @@ from numpy.typing import NDArray
 from vforward.errors import PortError
 from vforward.graph.node import Node
 from vforward.io import af_packet_tx, linux, netns, shim, tap_rx, tap_tx
-from vforward.io.port import Port, Tables, default_mac
+from vforward.io.port import Port, Receiver, Tables, default_mac
 from vforward.io.rtnetlink import Interface, RtNetlink
 from vforward.layout import BUF_ROOM, VECTOR_MAX
 from vforward.memory.pool import Pool
@@ -94,7 +95,7 @@ class TapPort(Port):
         self._netlink: RtNetlink | None = None
         self._queue_full = 0
         self._taps = np.zeros((queues, tap_rx.TAP_WORDS), np.uint64)
-        self._sockets = np.zeros((queues, af_packet_tx.SOCKET_WORDS), np.uint64)
+        self._sockets: list[NDArray[np.uint64]] = []  # by worker
         self._keep: list[NDArray[np.generic]] = []  # arrays that are known by address only
 
     def open(self, number: int, pool: Pool) -> None:
@@ -116,9 +117,21 @@ class TapPort(Port):
     def rx(self) -> tuple[Node, Tables]:
         return tap_rx.NODE, {"tap": self._taps.reshape(-1)}
 
+    def receivers(self) -> list[Receiver]:
+        if self.workers == 1 or self.queues < self.workers:
+            return super().receivers()
+        pairs = zip(self._taps, self._fds, strict=True)
+        return [Receiver(tap_rx.NODE, {"tap": taps}, [fd]) for taps, fd in pairs]
+
     def tx(self) -> tuple[Node, Tables]:
-        work = np.zeros(tap_tx.WORK_WORDS, np.uint64)
-        return tap_tx.NODE, {"sockets": self._sockets.reshape(-1), "work": work}
+        node, tables = self.senders()
+        return node, tables[0]
+
+    def senders(self) -> tuple[Node, list[Tables]]:
+        return tap_tx.NODE, [
+            {"sockets": sockets.reshape(-1), "work": np.zeros(tap_tx.WORK_WORDS, np.uint64)}
+            for sockets in self._sockets
+        ]
 
     def descriptors(self) -> list[int]:
         return list(self._fds)
@@ -202,26 +215,32 @@ class TapPort(Port):
         self._index = socket.if_nametoindex(self.interface)
 
     def _lay_out(self, number: int) -> None:
-        """The words of both tables. One thread works on all queues, so they share what it works with."""
-        overflow = np.zeros(tap_rx.OVERFLOW_BYTES, np.uint8)
-        pieces = np.zeros(2, linux.IOVEC)
-        pieces["iov_base"][1], pieces["iov_len"][1] = overflow.ctypes.data, overflow.size
-        pieces["iov_len"][0] = tap_rx.VNET + BUF_ROOM
-        messages = np.zeros(VECTOR_MAX, linux.MMSGHDR)
-        laid = np.zeros(VECTOR_MAX * af_packet_tx.PIECES_EACH, linux.IOVEC)
-        places = np.zeros(VECTOR_MAX, np.uint32)
-        self._keep = [overflow, pieces, messages, laid, places]
-        taps, sockets = self._taps.T, self._sockets.T  # by word
-        taps[tap_rx.FD] = sockets[af_packet_tx.FD] = self._fds
-        taps[tap_rx.READ] = shim.address("vf_readv")
-        taps[tap_rx.PIECES] = pieces.ctypes.data
-        taps[tap_rx.OVERFLOW] = overflow.ctypes.data
-        taps[tap_rx.PORT] = number
-        taps[[tap_rx.SKIP, tap_rx.FRAMES, tap_rx.FIRST]] = 0
-        sockets[af_packet_tx.SEND] = shim.address("vf_writev_each")
-        sockets[af_packet_tx.MESSAGES] = messages.ctypes.data
-        sockets[af_packet_tx.PIECES] = laid.ctypes.data
-        sockets[af_packet_tx.PLACES] = places.ctypes.data
+        """The words of both tables: each queue's to receive, each worker's of all queues to send."""
+        self._keep = []
+        for taps, fd in zip(self._taps, self._fds, strict=True):
+            overflow = np.zeros(tap_rx.OVERFLOW_BYTES, np.uint8)
+            pieces = np.zeros(2, linux.IOVEC)
+            pieces["iov_base"][1], pieces["iov_len"][1] = overflow.ctypes.data, overflow.size
+            pieces["iov_len"][0] = tap_rx.VNET + BUF_ROOM
+            self._keep += [overflow, pieces]
+            taps[:] = 0
+            taps[tap_rx.FD], taps[tap_rx.READ] = fd, shim.address("vf_readv")
+            taps[tap_rx.PIECES], taps[tap_rx.OVERFLOW] = pieces.ctypes.data, overflow.ctypes.data
+            taps[tap_rx.PORT] = number
+        self._sockets = []
+        for _ in range(self.workers):
+            messages = np.zeros(VECTOR_MAX, linux.MMSGHDR)
+            laid = np.zeros(VECTOR_MAX * af_packet_tx.PIECES_EACH, linux.IOVEC)
+            places = np.zeros(VECTOR_MAX, np.uint32)
+            self._keep += [messages, laid, places]
+            made = np.zeros((self.queues, af_packet_tx.SOCKET_WORDS), np.uint64)
+            sockets = made.T  # by word
+            sockets[af_packet_tx.FD] = self._fds
+            sockets[af_packet_tx.SEND] = shim.address("vf_writev_each")
+            sockets[af_packet_tx.MESSAGES] = messages.ctypes.data
+            sockets[af_packet_tx.PIECES] = laid.ctypes.data
+            sockets[af_packet_tx.PLACES] = places.ctypes.data
+            self._sockets.append(made)
 
     def _set_up(self) -> None:
         """MAC, MTU, addresses and routes."""
