@@ -21,6 +21,7 @@ from benchmarks import (
     python_case,
     reassembly_cases,
     ring_cases,
+    scaling_case,
     session_cases,
     start_cases,
     table_cases,
@@ -94,6 +95,7 @@ CASES = {
         Case("veth-tcp-off", "the same without any offload", veth_cases.veth_tcp_off),
         Case("syscalls", "system calls for each packet, veth to veth", veth_cases.syscalls),
         Case("veth-rtt", "round trip of a ping through veth", veth_cases.veth_rtt),
+        Case("scaling", "two workers against one, graph work", scaling_case.scaling),
         Case("pool", "take a buffer and put it back", table_cases.pool),
     )
 }
