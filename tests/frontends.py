@@ -105,9 +105,12 @@ class Frontend:
         self.place(index, driver)
 
     def place(self, index, driver, base=None):
-        """Say where a queue is. base: where to go on, if not where a packed one is, or at 0."""
+        """Say where a queue is. base: where to go on, if not where a packed one is, or at 0.
+
+        Of a packed one twice: what the device is to look at next, and what it gives back next.
+        """
         if base is None:
-            base = driver.seen if self.features & RING_PACKED else 0
+            base = driver.seen << 16 | driver.seen if self.features & RING_PACKED else 0
         desc, avail, used = (where - BASE + USER for where in driver.addresses())
         self.say(SET_NUM, struct.pack("=II", index, driver.size))
         self.say(SET_BASE, struct.pack("=II", index, base))

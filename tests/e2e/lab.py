@@ -242,15 +242,15 @@ def routed(lab, ports, **options):
         raise
 
 
-def ipv6(host, *addresses, via=""):
+def ipv6(host, *addresses, via="", device="eth0"):
     """Switch IPv6 on, when the router counts already what the host then sends of itself."""
     quiet = ("accept_dad=0", "router_solicitations=0", "accept_ra=0", "disable_ipv6=0")
-    settings = [f"net.ipv6.conf.eth0.{setting}" for setting in quiet]
+    settings = [f"net.ipv6.conf.{device}.{setting}" for setting in quiet]
     host.run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=0", *settings)
     for address in addresses:
-        host.run("ip", "address", "add", address, "dev", "eth0", "nodad")
+        host.run("ip", "address", "add", address, "dev", device, "nodad")
     if via:
-        host.run("ip", "-6", "route", "add", "default", "via", via, "dev", "eth0")
+        host.run("ip", "-6", "route", "add", "default", "via", via, "dev", device)
 
 
 def ping(host, to, *options):

@@ -6,10 +6,11 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from e2e.lab import lab, ping, routed, transfer, until
+from e2e.lab import Lab, lab, ping, routed, transfer, until
 from vforward.testing.namespaces import namespaces, veth
 
 pytestmark = pytest.mark.root
@@ -104,6 +105,89 @@ def test_moved_to_another_namespace_and_back(net):
         router.run("ip", "link", "set", "dev", "wan", "up")
         until(lambda: works(net), "nothing is forwarded any more")
     transfer(net.h1, net.h2, H2, 1_000_000)
+
+
+def test_the_namespace_of_a_host_is_removed_under_load():
+    """Its veth pair goes with it. Another host with another pair takes its place."""
+    with contextlib.ExitStack() as stack:
+        router, h1 = stack.enter_context(namespaces("router", "h1"))
+        far, later = (stack.enter_context(contextlib.ExitStack()) for _ in range(2))
+        (h2,) = far.enter_context(namespaces("h2"))
+        veth(h1, "eth0", router, "lan")
+        veth(h2, "eth0", router, "wan")
+        place = Lab(router, [h1, h2])
+        net = stack.enter_context(routed(place, {"lan": f"{LAN}/24", "wan": f"{WAN}/24"}))
+        place.address(f"{H1}/24", f"{H2}/24")
+        place.default_routes(LAN, WAN)
+        net.start()
+        net.but = HOST_LAWS
+        with flood(net):
+            far.close()
+            until(lambda: "no interface 'wan'" in port_of(net, "wan").peer(), "nobody notices")
+            dropped = net.count("wan-tx", "link-down")
+            assert port_of(net, "lan").carrier()
+            assert "1 received" in ping(h1, LAN, "-c1")
+            (again,) = later.enter_context(namespaces("h2"))
+            place.hosts[1] = net.h2 = again
+            veth(again, "eth0", router, "wan")
+            again.address("eth0", f"{H2}/24")
+            again.run("ip", "route", "add", "default", "via", WAN)
+            until(lambda: port_of(net, "wan").carrier(), "it is not taken again")
+            until(lambda: works(net), "nothing is forwarded any more")
+        assert dropped > 0
+        transfer(net.h1, net.h2, H2, 1_000_000)
+        transfer(net.h2, net.h1, H1, 1_000_000)
+
+
+def test_the_routers_own_namespace_is_removed_under_load():
+    """Its name, and all others in it: the ports keep it, work on, and leave nothing of it behind."""
+    with contextlib.ExitStack() as stack:
+        h1, h2 = stack.enter_context(namespaces("h1", "h2"))
+        its = stack.enter_context(contextlib.ExitStack())
+        (router,) = its.enter_context(namespaces("router"))
+        veth(h1, "eth0", router, "lan")
+        veth(h2, "eth0", router, "wan")
+        place = Lab(router, [h1, h2])
+        options = {"netns": router.path, "set_up": True}
+        ports = {"lan": (f"{LAN}/24", options), "wan": (f"{WAN}/24", options)}
+        with routed(place, ports) as net:
+            place.address(f"{H1}/24", f"{H2}/24")
+            place.default_routes(LAN, WAN)
+            net.start()
+            with flood(net):
+                its.close()
+                assert not Path(router.path).exists()
+                before = net.packets("wan-tx")
+                until(lambda: net.packets("wan-tx") > before + 10_000, "nothing is forwarded")
+                assert "3 received" in ping(h2, H1, "-c3", "-i0.2")
+            transfer(h1, h2, H2, 1_000_000)
+            assert port_of(net, "lan").carrier()
+            assert port_of(net, "wan").carrier()
+        for host in (h1, h2):  # the other ends go when Linux has cleaned up
+            until(lambda host=host: "eth0" not in host.run("ip", "link"), "something holds it")
+
+
+@pytest.mark.parametrize(
+    ("rate", "limit", "reason"),
+    [("1mbit", "3000", "no-buffers"), ("20mbit", "20mb", "ring-full")],
+    ids=["ENOBUFS", "EAGAIN"],
+)
+def test_a_way_out_that_is_full(rate, limit, reason):
+    """A slow queueing discipline drops, or fills the socket's send buffer: asked again, and counted."""
+    with lab() as place:
+        shape = ("tbf", "rate", rate, "burst", "2000", "limit", limit)
+        place.router.run("tc", "qdisc", "add", "dev", "wan", "root", *shape)
+        with routed(place, {"lan": f"{LAN}/24", "wan": f"{WAN}/24"}) as net:
+            place.address(f"{H1}/24", f"{H2}/24")
+            place.default_routes(LAN, WAN)
+            net.start()
+            assert "1 received" in ping(net.h1, H2, "-c1")
+            with flood(net):
+                until(lambda: net.count("wan-tx", reason) > 1000, "no drop is counted")
+                assert "1 received" in ping(net.h1, LAN, "-c1")  # the other port works as before
+            net.settle()
+            assert set(net.drops()) == {("wan-tx", reason)}
+            transfer(net.h2, net.h1, H1, 300_000)
 
 
 def test_an_overflow_is_counted_and_nothing_else_lost(net):

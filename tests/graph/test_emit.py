@@ -2,15 +2,16 @@
 """Rows that a node makes besides those given: all arrive, in order, within a round's budget."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graph.kernels import LENGTH, Passed, Rig
+from graph.kernels import LENGTH, Next, Passed, Rig
 from vforward.graph import control as c
 from vforward.graph import emit
 from vforward.graph.node import Node
 from vforward.jit.kernel import kernel
-from vforward.layout import U64, Counts, Data, Edges, Meta, Rows
+from vforward.layout import EDGE_HELD, U32, U64, Counts, Data, Edges, Meta, Rows
 from vforward.memory.buffer import begin_packet
 from vforward.memory.pool import take_one
 from vforward.testing import run_node
@@ -39,6 +40,45 @@ def copy_some(
             emit.emit(emitted, more, number % 3)
 
 
+@kernel
+def cut(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts,
+    pool: U64, emitted: U64, copies: U64,
+) -> None:  # fmt: skip
+    """Emit packet number k and copies[k % size] more, numbered in data; put off what finds no room.
+
+    Packets with no copy go by their own edge when nothing has been emitted before them.
+    """
+    for i in range(idx.size):
+        row = np.int64(idx[i])
+        n = np.int64(copies[np.int64(meta[row].hash) % copies.size])
+        if n == 0 and emitted[emit.EMITTED] == np.uint64(0):
+            edge[i] = 0
+            continue
+        if emit.room(emitted) <= n:
+            emit.put_off(emitted, idx.size - i)
+            return
+        edge[i] = EDGE_HELD
+        emit.emit(emitted, row, 0)
+        for _ in range(n):
+            more = take_one(pool)
+            begin_packet(meta, more, LENGTH, 0)
+            meta[more].hash = meta[row].hash
+            emit.emit(emitted, more, 0)
+        count[0] += np.uint64(1)
+
+
+@kernel
+def order(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, kept: U32) -> None:
+    """Write packets' numbers down: kept[0] is how many."""
+    for i in range(idx.size):
+        kept[0] += np.uint32(1)
+        kept[np.int64(kept[0])] = meta[np.int64(idx[i])].hash
+        edge[i] = 0
+
+
+ORDER = Node("test-order", order, Next)
+CUT = Node("test-cut", cut, None, Passed)
 COPY = Node("test-copy", copy_some, None, Passed)
 
 
@@ -83,6 +123,53 @@ def test_a_round_has_a_budget_and_what_is_beyond_is_the_nodes_to_count():
     rig.given["source0"][0] = 256  # and the next round has one of its own
     rig.run()
     assert check(rig, 512, [20]) == 2 * (256 * 20 - emit.EMIT_ROOM)
+
+
+def cuts(copies, n=256, *, storm=0, second=(0,), vector=256):
+    """n packets through two nodes that put off, behind one that copies each packet storm times.
+
+    Returns how often each number arrived, in the order of arrival, and the rig.
+    """
+    rig = Rig(buffers=32768, packets=n)
+    rig.source(n, ["copy"])
+    kept = np.zeros(1 << 17, np.uint32)
+    rig.add(COPY, "copy", ["one", "one", "one"], copies=np.array([storm], np.uint64))
+    rig.add(CUT, "one", ["two"], copies=np.array(copies, np.uint64))
+    rig.add(CUT, "two", ["order"], copies=np.array(second, np.uint64))
+    rig.add(ORDER, "order", ["sink"], kept=kept)
+    rig.sink()
+    rig.build(vector).run()
+    numbers = kept[1 : 1 + int(kept[0])]
+    return numbers, rig
+
+
+@pytest.mark.parametrize("vector", [1, 7, 256])
+@pytest.mark.parametrize(
+    ("copies", "second"),
+    [([44], [0]), ([44], [3]), ([0, 0, 100, 7], [0]), ([15], [15]), ([255], [0]), ([16], [0, 30])],
+)
+def test_what_is_put_off_goes_on_in_the_same_round_and_in_order(copies, second, vector):
+    """More than there is room for, by far, and no buffer for all at once: none is lost."""
+    numbers, rig = cuts(copies, second=second, vector=vector)
+    wanted = []
+    for k in range(256):
+        wanted += [k] * ((copies[k % len(copies)] + 1) * (second[k % len(second)] + 1))
+    assert numbers.tolist() == wanted
+    for name in ("one", "two", "order"):
+        assert int(rig.stats(name)[c.FULL]) == 0
+        given = int(rig.stats(name)[c.PACKETS]) + int(rig.stats(name)[c.EMITTED])
+        assert sum(rig.taken(name).values()) == given
+    assert int(rig.stats("one")[c.PACKETS]) == 256
+    assert rig.count("sink") == len(wanted)
+    rig.pool.check()
+
+
+def test_what_is_put_off_has_room_whatever_others_have_taken():
+    """A storm of copies takes all the room: they are counted, and the node behind it loses nothing."""
+    numbers, rig = cuts([2], storm=100)
+    assert rig.count("copy") == 256 * 100 - emit.EMIT_ROOM
+    assert len(numbers) == 3 * (256 + emit.EMIT_ROOM)
+    rig.pool.check()
 
 
 def test_frames_have_room_for_all_inputs_and_the_budget():

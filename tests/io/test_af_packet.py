@@ -375,6 +375,51 @@ def test_full_ring_is_counted(place):
         assert w.ports[0].statistics() == {"kernel-ring-full": 188}
 
 
+def of_mtu(mtu, n):
+    """The n-th frame of a burst, as long as may be."""
+    return B_MAC + A_MAC + b"\x88\xb5" + (n.to_bytes(4, "big") * (mtu // 4 + 1))[:mtu]
+
+
+def burst(place, w, mtu, n):
+    """Send so many frames of the MTU while the worker sleeps; asserts that none is lost."""
+    with place.raw(place.a) as a:
+        for k in range(n):
+            a.send(of_mtu(mtu, k))
+    w.rounds()
+    assert w.ports[0].statistics() == {"kernel-ring-full": 0}
+    assert len(w.held()) == n
+    assert all(w.frame(row) == of_mtu(mtu, k) for k, row in enumerate(w.held()))
+    counted = w.counts("a-rx")
+    assert counted.pop("bytes") == n * (14 + mtu)
+    assert not any(counted.values())
+
+
+@pytest.mark.parametrize("mtu", [1280, 1500, 2000, 4000, 9000, 33_000, 65535])
+def test_a_burst_of_the_longest_frames_does_not_overflow_the_ring(place, mtu):
+    """Nearly half of the ring's bytes: 10 000 frames of 1500 bytes, 230 of 64 KB."""
+    for host, name in ((place.a, "eth0"), (place.f, "a")):
+        host.run("ip", "link", "set", "dev", name, "mtu", str(mtu))
+    with wire(place, mode="ring", mtu=mtu, keeping=True, buffers=16384) as w:
+        burst(place, w, mtu, int(0.45 * (32 << 20)) // (mtu + 14))
+
+
+@pytest.mark.parametrize("mtu", [1500, 65535])
+def test_nor_does_one_of_a_vector_where_slots_hold_the_longest(place, monkeypatch, mtu):
+    """As for an ordinary user, whose socket's queue may not grow."""
+    monkeypatch.setattr(af_packet_ring, "queue_room", lambda fd, wanted: 0)
+    for host, name in ((place.a, "eth0"), (place.f, "a")):
+        host.run("ip", "link", "set", "dev", name, "mtu", str(mtu))
+    with wire(place, mode="ring", mtu=mtu, keeping=True, buffers=16384) as w:
+        burst(place, w, mtu, 400)
+
+
+def test_slots_are_filled_by_the_longest_frames():
+    for mtu in range(1000, 65536):
+        slot = af_packet_ring.slot_for(mtu)
+        assert slot >= mtu + af_packet_ring.SLOT_EXTRA
+        assert mtu + 14 > 0.45 * slot
+
+
 def test_full_queue_of_a_raw_socket_is_counted(place):
     with wire(place, ring_mib=1, mode="raw") as w, place.raw(place.a) as a, place.raw(place.b) as b:
         for n in range(6000):

@@ -23,6 +23,7 @@ from vforward.graph import control as c
 from vforward.graph.build import Graph
 from vforward.graph.node import Labels, Node
 from vforward.graph.scheduler import run
+from vforward.io import af_packet_life as life
 from vforward.io import af_packet_tx, linux
 from vforward.io import af_xdp_socket as xsk
 from vforward.io import af_xdp_tx as tx
@@ -426,6 +427,42 @@ def test_an_interface_that_is_back_is_sent_to_by_af_xdp_again(pair, idle):
         assert o.port.peer().endswith(PASSED)
         assert o.counts()["xdp"] == (20 if idle else 40)
         assert o.free() == tx.SLOTS
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda patch: patch.setattr(life, "SO_NETNS_COOKIE", 9999), "Linux before 5.14"),
+        (
+            lambda patch: patch.setattr(life, "is_in_our_namespace", lambda _: False),
+            "another one",
+        ),
+    ],
+)
+def test_what_is_not_renewed_is_said_once(pair, monkeypatch, caplog, change, why):
+    f, b = pair
+    change(monkeypatch)
+    with out(pair) as o:
+        assert "renewed" not in o.port.peer()
+        f.run("ip", "link", "delete", "dev", "out")
+        o.send(numbered(60))
+        o.rounds()
+        veth(f, "out", b, "eth0")
+        o.far.close()
+        o.far = raw(b)
+        for _ in range(3):
+            with f.inside():
+                o.port.statistics()
+        assert why in o.port.peer()
+        assert "not renewed for the interface that is back" in o.port.peer()
+        assert caplog.text.count(why) == 1
+        o.send(*(numbered(60, n) for n in range(20)))
+        o.rounds()
+        assert [o.far.recv(2000) for _ in range(20)] == [numbered(60, n) for n in range(20)]
+        monkeypatch.undo()
+        with f.inside():
+            o.port.statistics()
+        assert o.port.peer().endswith(PASSED)
 
 
 def left_to_the_driver(o):

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,11 +13,14 @@ import threading
 import pytest
 
 from fuzzing import kinds_open, mapped
-from netmap_worlds import FRAME, until, works, world
+from netmap_worlds import FRAME, World, until, works, world
 from vforward.io import netmap_link
+from vforward.memory.arena import Arena
 from vforward.rings import netmap
+from vforward.rings.netmap_message import REQUEST_SIZE
 from vforward.rings.netmap_server import Server
 
+LONG = 30  # seconds
 NAMES = [("netmap:x{1@conf:slots=64", "netmap:x}1"), ("vale0:a@conf:slots=64", "vale0:b")]
 SERVE = "from vforward.rings.netmap_server import Server; Server(); print(flush=True); input()"
 
@@ -59,6 +63,26 @@ def test_a_server_that_comes_late_and_again(name, peer):
                 works(ours, peer)
             until(lambda: ours.port.peer() == "no netmap server")
             until(nothing_is_mapped)
+    assert kinds_open() <= before
+
+
+def test_a_port_that_asks_a_mute_server_closes_at_once(tmp_path, monkeypatch):
+    """It would wait for an answer for longer than anybody waits here."""
+    monkeypatch.setattr(netmap, "ANSWER_S", 10 * LONG)
+    before = kinds_open()
+    with Arena.create("netmap") as arena:
+        ours = World(arena, "netmap:x{1")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute:
+            (tmp_path / "d").mkdir(mode=0o700)
+            mute.bind(str(tmp_path / "d" / "s"))
+            mute.listen()
+            asking, _ = mute.accept()
+            with asking:
+                assert len(asking.recv(REQUEST_SIZE + 1)) == REQUEST_SIZE
+                closing = threading.Thread(target=ours.close)
+                closing.start()
+                closing.join(LONG)
+                assert not closing.is_alive()
     assert kinds_open() <= before
 
 

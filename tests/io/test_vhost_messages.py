@@ -83,8 +83,9 @@ class Peer:
     def base(self):
         """Where a queue goes on: of a packed one a position, else a number that does not matter."""
         if not self.packed or self.draw.often(10):
-            return self.draw.number(16)
-        return self.draw.choice([position.START, position.START | 1, 0])
+            return self.draw.number(32)
+        place = self.draw.choice([position.START, position.START | 1, 0])
+        return self.draw.choice([place << 16 | place, position.START])
 
     def begin(self):
         wanted = (FEATURES | OFFLOADS) & ~(

@@ -3,6 +3,7 @@
 
 import socket
 import threading
+import time
 
 import pytest
 
@@ -24,7 +25,14 @@ def call(path):
     return peer
 
 
-ENDS = [None, BadPeer("word", "of a rule"), ConnectionResetError(), ZeroDivisionError(), None]
+ENDS = [
+    None,
+    BadPeer("word", "of a rule"),
+    TimeoutError("in the middle of a message"),
+    ZeroDivisionError(),
+    ConnectionResetError(),
+    BrokenPipeError(),
+]
 
 
 def test_each_is_counted_by_how_it_ended(tmp_path, caplog):
@@ -42,8 +50,8 @@ def test_each_is_counted_by_how_it_ended(tmp_path, caplog):
             assert peer.recv(1) == b""
     peers.close()
     assert peers.number == len(ENDS)
-    assert peers.faults == {"word": 1, "socket": 1, "internal": 1}
-    assert "peers so far: 5; let go: 1 for its" in peers.text(ready=False)
+    assert peers.faults == {"word": 1, "socket": 1, "internal": 1}  # the last two have gone
+    assert "peers so far: 6; let go: 1 for its" in peers.text(ready=False)
     assert "of a rule" in caplog.text
     peers.close()
 
@@ -66,6 +74,55 @@ def test_the_one_that_is_there_is_let_go_at_the_end(tmp_path):
         peers.close()
         assert peer.recv(1) == b""
     assert peers.text(ready=False).startswith("nobody there")
+
+
+@pytest.mark.parametrize("error", [BadPeer("answer", "none in time"), OSError("shut")])
+def test_that_we_close_is_nobodys_fault(tmp_path, caplog, error):
+    """A peer is let go by us in the middle of what it is asked."""
+    there = threading.Event()
+
+    def attend(peer, endpoint):
+        there.set()
+        endpoint.wait(peer, 60)
+        raise error
+
+    peers = Peers(str(tmp_path / "s"), attend, server=True)
+    peers.open()
+    peers.start()
+    with call(tmp_path / "s") as peer:
+        assert there.wait(5)
+        peers.close()
+        assert peer.recv(1) == b""
+    assert not peers.faults
+    assert not caplog.records
+
+
+def test_a_listener_that_dies_is_no_peer_at_fault(tmp_path):
+    """Who connects to it before it dies, and is never accepted, is reset."""
+    path = str(tmp_path / "s")
+    asked = threading.Event()
+
+    def attend(peer, endpoint):
+        asked.set()
+        while not endpoint.stopped:
+            if endpoint.wait(peer, 60):
+                peer.recv(1)
+                return
+
+    peers = Peers(path, attend, server=False)
+    with socket.socket(socket.AF_UNIX) as dying:
+        dying.bind(path)
+        dying.listen()
+        peers.open()
+        peers.start()
+        assert asked.wait(5)
+    end = time.monotonic() + 20
+    while peers.connected:
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    peers.close()
+    assert peers.number == 1
+    assert not peers.faults
 
 
 def test_a_path_in_use(tmp_path):

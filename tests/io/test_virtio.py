@@ -219,6 +219,15 @@ def test_one_that_never_answers(echo, path, monkeypatch):
     again.close()
 
 
+def test_to_close_while_it_is_asked_is_no_fault(arena, path):
+    ours = FrontWorld(arena, path, server=True)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(path))
+        assert silent.recv(1)  # the first question
+        ours.close()
+    assert not ours.port.peer_faults
+
+
 def test_the_path_is_in_use(echo, path):
     other = VirtioPort(str(path), server=True)
     with pytest.raises(PortError, match="another process listens"):

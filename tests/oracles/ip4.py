@@ -180,6 +180,8 @@ def fragment(packet: bytes, mtu: int) -> list[bytes] | str:
     """
     header, body = packet[: header_length(packet)], packet[header_length(packet) :]
     kept = copied_options(header[20:])
+    if len(packet) <= mtu:
+        return [packet]
     if mtu < len(header) + 8:
         return "mtu-too-small"
     start = fragment_offset(packet) * 8

@@ -116,6 +116,16 @@ def test_a_server_that_does_not_answer(tmp_path, monkeypatch):
             netmap.open("netmap:x{1", path=tmp_path / "s")
 
 
+def test_an_answer_is_not_awaited_any_longer_when_it_is_not_wanted(tmp_path):
+    stop = os.eventfd(1)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute:
+        mute.bind(str(tmp_path / "s"))
+        mute.listen()
+        with pytest.raises(netmap.NoServer, match="given up"):
+            netmap.open("netmap:x{1", path=tmp_path / "s", stop=stop)
+    os.close(stop)
+
+
 def test_a_directory_of_others_is_refused(tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o755)

@@ -167,6 +167,38 @@ def test_the_index_is_the_one_in_memory(session, device):
     assert state(device) == vq.OFF
 
 
+@pytest.mark.parametrize(
+    ("said", "goes_on"),
+    [
+        (0x8000_8000, 0x8000),  # a queue that nobody has used
+        (0x8000, 0x8000),  # DPDK's driver and SPDK's say so
+        (0x8003_8003, 0x8003),
+        (0x0003_0003, 0x0003),
+        (0x8005_8009, 0x8005),  # four were taken, and not given back: they are taken again
+        (0x8005_0002, 0x8005),  # the same, beyond the end
+        (0x0000_0009, 0x0000),  # nine of them, from the beginning of a lap on
+        (0x0000_8009, 0x8009),  # a ring of 64 and nine more: there is no such thing
+        (0x8000_0000, 0x8000),
+        (0x0000_0000, 0x0000),
+    ],
+)
+def test_where_a_packed_queue_goes_on(session, device, said, goes_on):
+    """vhost-user.rst: bits 0 to 15 what is looked at next, 16 to 31 where what is given back goes."""
+    say(session, R.SET_FEATURES, u64(FEATURES))
+    say(session, R.SET_VRING_BASE, pair(1, said))
+    start(session)
+    assert int(device.queues[1][vq.NEXT]) == goes_on
+    assert say(session, R.GET_VRING_BASE, pair(1, 0)) == pair(1, goes_on << 16 | goes_on)
+
+
+def test_of_a_split_queue_no_bit_of_it_counts(session, device):
+    say(session, R.SET_FEATURES, u64(FEATURES & ~vq.RING_PACKED))
+    say(session, R.SET_VRING_BASE, pair(1, 0xFFFF_FFFF))
+    start(session)
+    assert int(device.queues[1][vq.NEXT]) == 0
+    assert say(session, R.GET_VRING_BASE, pair(1, 0)) == pair(1, 0)
+
+
 @pytest.mark.parametrize("how", ["base", "disable", "reset", "close", "memory"])
 def test_a_queue_is_stopped_at_a_quiet_point(session, device, how):
     start(session)

@@ -337,7 +337,7 @@ class Graph:
             control=control,
             nodes=nodes,
             following=following.reshape(-1),
-            pending=_lines(2 * words, np.uint64),
+            pending=_lines(3 * words, np.uint64),
             edges=_lines(VECTOR_MAX // 8, np.uint64),
             sorting=_lines(4 * VECTOR_MAX, np.uint32),
             stats=self._make("stats", worker, (n, c.STATS)).reshape(-1),

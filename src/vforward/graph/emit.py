@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packets that a node makes besides those it was given: copies of a flood, fragments, answers.
 
-    emitted  u64[2 + EMIT_ROOM]   one of a graph: the table ``emitted`` of every node that asks for it
+    emitted  u64[3 + EMIT_ROOM]   one of a graph: the table ``emitted`` of every node that asks for it
              word 0   how many rows this call has emitted
-             word 1   how many more may be emitted in this round
-             words 2..  edge << 32 | row
+             word 1   how many more may be emitted
+             word 2   how many of the rows it was given, the last ones, this call has put off
+             words 3..  edge << 32 | row
 
 A kernel emits rows that it took from the pool, by edges of its own; the scheduler hands them on when
-the call returns, behind those that the kernel was given. A round's budget is EMIT_ROOM rows of all
-nodes together, so frames have room for them; what it does not allow the kernel counts and drops.
+the call returns, behind those that the kernel was given. Room is for EMIT_ROOM rows of all nodes
+together, so frames have room for them. For what finds none a kernel does one of two things:
+
+    drop, and count    copies of a flood: in a storm others go on
+    put_off            what was sent to one place (segments, fragments): the packet and all behind it in
+                       the call, without edges. The kernel gets them again, when what it and others have
+                       emitted has gone on and there is all the room: in the same round, in order.
+                       What would find no room then either (never_fits) is dropped and counted
 """
 
 from __future__ import annotations
@@ -20,13 +27,25 @@ import numpy as np
 from vforward.jit.kernel import i64, inline, u64
 
 EMIT_ROOM = 4096
-EMITTED, LEFT, FIRST = 0, 1, 2
+EMITTED, LEFT, PUT_OFF, FIRST = 0, 1, 2, 3
 
 
 @inline
 def room(out: Any) -> Any:
-    """How many more rows may be emitted in this round."""
+    """How many more rows may be emitted now."""
     return i64(out[LEFT])
+
+
+@inline
+def never_fits(n: Any) -> Any:
+    """Whether there is never room for n rows."""
+    return i64(n) > EMIT_ROOM
+
+
+@inline
+def put_off(out: Any, n: Any) -> None:
+    """Have the last n rows of this call given again. The first of them may fit later (see the module)."""
+    out[PUT_OFF] = u64(n)
 
 
 @inline

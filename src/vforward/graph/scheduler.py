@@ -3,12 +3,12 @@
 
 A round polls every input once and then runs pending nodes, lowest number first, until none is left.
 Nodes are numbered in topological order, so a round ends. Each node's frame holds the rows that wait
-for it. A node is called through its C entry with at most VECTOR rows; it names an edge for each.
-When all took the same edge and the next node's frame is empty, the two nodes swap frames and no index
-is copied; otherwise rows are sorted by edge, without branches on the data.
+for it. A node is called through its C entry with at most VECTOR rows; it names an edge for each, by
+which they are handed on (graph.hand_on).
 
 A frame has room for all that a round can bring: a vector from each input, what the queues hold, and
-what nodes may make besides (graph.emit).
+what nodes may make besides (graph.emit). What a node puts off, since there was no room left for what it
+makes of it, stays in its frame until all that is behind it has run: then there is all the room again.
 A queue is bounded; what it does not take goes to the last node, which drops it (stats[FULL]).
 
 Clocks: one reading of the cycle counter per call, after its packets are handed on. So a node's
@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 from vforward.graph import control as c
 from vforward.graph import emit
+from vforward.graph.hand_on import hand_on, hand_on_made, record
 from vforward.graph.node import MORE
 from vforward.jit.atomics import fence, load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
 from vforward.jit.kernel import i64, inline, kernel, u64
-from vforward.layout import BUF_STRIDE, EDGE_HELD, META, TRACED, VECTOR_MAX
+from vforward.layout import BUF_STRIDE, META, TRACED, VECTOR_MAX
 
 POLL_NS = 20_000_000
 """Longest sleep: what is not a file descriptor's (a changed command) is seen after that at the latest."""
@@ -58,7 +59,9 @@ class Plan(NamedTuple):
     control: NDArray[np.uint64]
     nodes: NDArray[Any]  # NODE[n]
     following: NDArray[np.uint16]  # [n * 256] edge -> node
-    pending: NDArray[np.uint64]  # bit set of nodes with rows waiting; then that of the next round
+    pending: NDArray[
+        np.uint64
+    ]  # bit sets: nodes with rows waiting, those of the next round, put off
     edges: NDArray[np.uint64]  # [VECTOR_MAX / 8] the edges that a kernel gives, as bytes
     sorting: NDArray[np.uint32]  # [4 * VECTOR_MAX] room to sort in, and for emitted rows
     stats: NDArray[np.uint64]  # [n * STATS]
@@ -97,146 +100,6 @@ def _plan(w: Any) -> Any:
     )
 
 
-@inline
-def _one_edge(edges: Any, n: int) -> bool:
-    """Whether the first n bytes are all alike."""
-    pattern = (edges[0] & u64(0xFF)) * u64(0x0101010101010101)
-    full = n >> 3
-    differs = u64(0)
-    for i in range(full):
-        differs |= edges[i] ^ pattern
-    if n & 7:
-        tail = (u64(1) << u64(8 * (n & 7))) - u64(1)
-        differs |= (edges[full] ^ pattern) & tail
-    return differs == u64(0)
-
-
-@inline
-def _mark(g: Any, node: int) -> None:
-    """Note that rows wait for the node: a queue's turn comes in the next round."""
-    g.pending[g.nodes[node].word] |= g.nodes[node].bit
-
-
-@inline
-def _push(g: Any, to: int, rows: Any, n: int) -> None:
-    start = g.nodes[to].waiting
-    frame = view(g.nodes[to].frame + 4 * start, n, np.uint32)
-    for i in range(n):
-        frame[i] = rows[i]
-    g.nodes[to].waiting = start + n
-    if n:
-        _mark(g, to)
-
-
-@kernel
-def _append(g: Any, node: int, edge: int, rows: Any) -> None:
-    """Hand rows on by one edge. What a full queue does not take is dropped."""
-    n = rows.size
-    g.taken[node * 256 + edge] += u64(n)
-    if edge == EDGE_HELD:
-        return
-    to = i64(g.following[node * 256 + edge])
-    fits = min(n, g.nodes[to].limit - g.nodes[to].waiting)
-    _push(g, to, rows, fits)
-    if fits < n:
-        g.stats[to * c.STATS + c.FULL] += u64(n - fits)
-        _push(g, g.nodes.size - 1, rows[fits:], n - fits)
-
-
-@kernel
-def _sort(g: Any, node: int, rows: Any) -> None:
-    """Hand rows on that take different edges: a pass per edge, each keeps what is for the next."""
-    n = rows.size
-    edges = g.edges.view(np.uint8)
-    rest, same = g.sorting[:VECTOR_MAX], g.sorting[VECTOR_MAX : 2 * VECTOR_MAX]
-    rest_edges = g.sorting[2 * VECTOR_MAX : 3 * VECTOR_MAX].view(np.uint8)
-    for i in range(n):
-        rest[i] = rows[i]
-        rest_edges[i] = edges[i]
-    left = n
-    while left:
-        edge = rest_edges[0]
-        matching = 0
-        others = 0
-        for i in range(left):
-            row, its = rest[i], rest_edges[i]
-            hit = i64(its == edge)
-            same[matching] = row
-            rest[others] = row
-            rest_edges[others] = its
-            matching += hit
-            others += 1 - hit
-        _append(g, node, i64(edge), same[:matching])
-        left = others
-
-
-@inline
-def _hand_on(g: Any, node: int, frame: int, n: int, whole: bool) -> None:
-    """Give the n rows at frame to the nodes that their edges name. whole: all of the node's frame."""
-    if not _one_edge(g.edges, n):
-        _sort(g, node, view(frame, n, np.uint32))
-        return
-    edge = i64(g.edges[0] & u64(0xFF))
-    to = i64(g.following[node * 256 + edge])
-    if not whole or edge == EDGE_HELD or g.nodes[to].waiting != 0:
-        _append(g, node, edge, view(frame, n, np.uint32))
-        return
-    g.nodes[node].frame = g.nodes[to].frame
-    g.nodes[to].frame = frame
-    g.nodes[to].waiting = n
-    g.taken[node * 256 + edge] += u64(n)
-    _mark(g, to)
-
-
-@kernel
-def _record(g: Any, node: int, rows: Any) -> None:
-    """Append the marked packets among rows to the trace."""
-    edges = g.edges.view(np.uint8)
-    for i in range(rows.size):
-        row = i64(rows[i])
-        if not g.meta[row].flags & TRACED:
-            continue
-        at = i64(g.control[c.TRACED_ROWS])
-        if at >= g.trace.size:
-            return
-        record = g.trace[at]
-        off, end = i64(g.meta[row].off), i64(g.meta[row].end)
-        first = row * BUF_STRIDE + min(off, BUF_STRIDE - c.TRACE_BYTES)
-        record.clock = cycles()
-        record.packet = g.meta[row].trace
-        record.node = node
-        record.edge = edges[i]
-        record.reason = g.meta[row].reason
-        record.rx_port = g.meta[row].rx_port
-        record.total = end - off + i64(g.meta[row].rest)
-        record.flags = g.meta[row].flags
-        record.length = max(0, min(c.TRACE_BYTES, end - off))
-        for k in range(c.TRACE_BYTES):
-            record.head[k] = g.data[first + k]
-        store_release64(address(g.control) + 8 * c.TRACED_ROWS, u64(at + 1))
-
-
-@kernel
-def _hand_on_emitted(g: Any, node: int) -> None:
-    """Hand on what the node's call has emitted, a vector at a time."""
-    total = i64(g.emitted[emit.EMITTED])
-    g.emitted[emit.EMITTED] = u64(0)
-    g.stats[node * c.STATS + c.EMITTED] += u64(total)
-    rows = g.sorting[3 * VECTOR_MAX :]
-    edges = g.edges.view(np.uint8)
-    done = 0
-    while done < total:
-        n = min(VECTOR_MAX, total - done)
-        for i in range(n):
-            word = g.emitted[emit.FIRST + done + i]
-            rows[i] = word & u64(0xFFFFFFFF)
-            edges[i] = word >> u64(32)
-        if g.control[c.TRACING]:
-            _record(g, node, rows[:n])
-        _sort(g, node, rows[:n])
-        done += n
-
-
 @kernel
 def _begin_trace(g: Any, rows: Any) -> None:
     """Mark packets that have just come in, as many as are wanted, but those that another worker has."""
@@ -264,8 +127,8 @@ def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
         if n > 0:
             if g.control[c.TRACING]:
                 _begin_trace(g, view(frame, n, np.uint32))
-                _record(g, node, view(frame, n, np.uint32))
-            _hand_on(g, node, frame, n, True)
+                record(g, node, view(frame, n, np.uint32))
+            hand_on(g, node, frame, n, True)
             total += n
             g.stats[node * c.STATS + c.PACKETS] += u64(n)
         more |= n == MORE
@@ -279,8 +142,41 @@ def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
 
 
 @inline
+def _call(g: Any, node: int, frame: int, n: int, whole: bool) -> Any:
+    """Call the node with the n rows at frame, and hand on what it is done with: how many that is."""
+    call4(g.nodes[node].entry, g.nodes[node].block, frame, n, address(g.edges))
+    if g.emitted[emit.EMITTED] | g.emitted[emit.PUT_OFF]:
+        return hand_on_made(g, node, frame, n, whole)
+    if g.control[c.TRACING]:
+        record(g, node, view(frame, n, np.uint32))
+    hand_on(g, node, frame, n, whole)
+    return i64(n)
+
+
+@kernel
+def _put_off(g: Any, node: int, rows: int, n: int) -> None:
+    """Leave n rows, the last of a node's frame, for later."""
+    frame, left = view(g.nodes[node].frame, n, np.uint32), view(rows, n, np.uint32)
+    for i in range(n):
+        frame[i] = left[i]
+    g.nodes[node].waiting = n
+    g.pending[2 * (g.pending.size // 3) + (node >> 6)] |= u64(1) << u64(node & 63)
+
+
+@inline
+def _note(g: Any, node: int, calls: int, packets: int, start: Any) -> Any:
+    """Count a node's calls. Returns the clock."""
+    end = cycles()
+    at = node * c.STATS
+    g.stats[at + c.CALLS] += u64(calls)
+    g.stats[at + c.PACKETS] += u64(packets)
+    g.stats[at + c.CLOCKS] += end - start
+    return end
+
+
+@inline
 def _run_node(g: Any, node: int, vector: int, start: Any) -> Any:
-    """Call the node until its frame is empty. Returns the clock."""
+    """Call the node until its frame is empty, or it puts off the rest. Returns the clock."""
     frame = g.nodes[node].frame
     total = g.nodes[node].waiting
     g.nodes[node].waiting = 0
@@ -288,38 +184,63 @@ def _run_node(g: Any, node: int, vector: int, start: Any) -> Any:
     calls = 0
     while done < total:
         n = min(vector, total - done)
-        rows = frame + 4 * done
-        call4(g.nodes[node].entry, g.nodes[node].block, rows, n, address(g.edges))
-        if g.control[c.TRACING]:
-            _record(g, node, view(rows, n, np.uint32))
-        _hand_on(g, node, rows, n, n == total)
-        if g.emitted[emit.EMITTED]:
-            _hand_on_emitted(g, node)
-        done += n
+        taken = _call(g, node, frame + 4 * done, n, n == total)
+        done += taken
         calls += 1
-    end = cycles()
-    at = node * c.STATS
-    g.stats[at + c.CALLS] += u64(calls)
-    g.stats[at + c.PACKETS] += u64(total)
-    g.stats[at + c.CLOCKS] += end - start
-    return end
+        if taken < n:
+            _put_off(g, node, frame + 4 * done, total - done)
+            break
+    return _note(g, node, calls, done, start)
+
+
+@kernel
+def _run_put_off(g: Any, vector: int, start: Any) -> Any:
+    """Call the last of the nodes that put rows off once more, with a vector of them and all the room.
+
+    The last: what it leads to is empty. A vector: so no frame gets more than that, and what is emitted.
+    Returns the clock, or start itself where there is no such node.
+    """
+    words = g.pending.size // 3
+    node = -1
+    for word in range(words):
+        bits = g.pending[2 * words + word]
+        while bits:
+            node = 64 * word + ctz(bits)
+            bits &= bits - u64(1)
+    if node < 0:
+        return start
+    g.pending[2 * words + (node >> 6)] &= ~(u64(1) << u64(node & 63))
+    g.emitted[emit.LEFT] = u64(emit.EMIT_ROOM)
+    frame, total = g.nodes[node].frame, g.nodes[node].waiting
+    g.nodes[node].waiting = 0
+    done = _call(g, node, frame, min(vector, total), False)
+    if done < total:
+        _put_off(g, node, frame + 4 * done, total - done)
+    return _note(g, node, 1, done, start)
 
 
 @inline
 def run_pending(g: Any, vector: int, start: Any) -> Any:
-    """Run nodes until nothing is pending. Returns the clock."""
-    for word in range(g.pending.size >> 1):
-        while g.pending[word]:
-            node = word * 64 + ctz(g.pending[word])
-            g.pending[word] &= g.pending[word] - u64(1)
-            start = _run_node(g, node, vector, start)
-    return start
+    """Run nodes until nothing is pending, nor put off. Returns the clock."""
+    words = g.pending.size // 3
+    while True:
+        for word in range(words):
+            while g.pending[word]:
+                node = word * 64 + ctz(g.pending[word])
+                g.pending[word] &= g.pending[word] - u64(1)
+                start = _run_node(g, node, vector, start)
+        left = u64(0)
+        for word in range(words):
+            left |= g.pending[2 * words + word]
+        if left == u64(0):
+            return start
+        start = _run_put_off(g, vector, start)
 
 
 @inline
 def _take_up_queues(g: Any) -> int:
     """Make pending what queues were given in the last round. Returns how many rows."""
-    words = g.pending.size >> 1
+    words = g.pending.size // 3
     rows = 0
     for word in range(words):
         held = g.pending[words + word]

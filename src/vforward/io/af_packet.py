@@ -49,6 +49,11 @@ from vforward.memory.pool import Pool
 log = logging.getLogger(__name__)
 
 ARPHRD_ETHER = 1
+NOT_RENEWED = (
+    "AF_XDP, and what keeps Linux's own stack out, are not renewed for the interface that is back"
+)
+ELSEWHERE = "what is found as its namespace is another one"
+UNKNOWN = "Linux before 5.14 does not say in which namespace it is"
 
 
 class AfPacketPort(Port):
@@ -92,7 +97,7 @@ class AfPacketPort(Port):
         self._ring_full = 0
         self._lock = threading.Lock()
         self._attached = self._settled = True
-        self._unsettled = ""  # why not, as was said last
+        self._unsettled = self._not_renewed = ""  # why not, as was said last
         self._own_stack: OwnStack | None = None
         self._xdp = XdpSender() if xdp else None
         self._receiver = XdpReceiver(ring_mib, self._xdp) if mode == "xdp" else None
@@ -188,10 +193,13 @@ class AfPacketPort(Port):
             return f"no interface {self.interface!r} now; it is waited for"
         why = 'xdp = "off"' if self._pairs == 1 else "several workers"
         out = self._xdp.says() if self._xdp else f"frames go out by packet socket ({why})"
+        return "; ".join(said for said in (self._receives(), out, self._not_renewed) if said)
+
+    def _receives(self) -> str:
         if self._receiver is not None:
-            return f"{self._receiver.says()}; {out}"
+            return self._receiver.says()
         each = f", of each of {self._pairs} workers" if self._pairs > 1 else ""
-        return f"{self._queues[0].says}{each}; {out}" if self._queues else out
+        return f"{self._queues[0].says}{each}" if self._queues else ""
 
     def carrier(self) -> bool:
         return self._attached
@@ -254,14 +262,23 @@ class AfPacketPort(Port):
             self._own_stack = self._own_stack.again()
 
     def _in_namespace(self, what: Callable[[], None]) -> None:
-        """Call it where the sockets are, if that can be entered."""
+        """Call it where the sockets are, if that is to be found; peer says if not."""
 
-        def there() -> None:
-            if life.is_in_our_namespace(self._queues[0].fd):
+        def there() -> str:
+            here = life.is_in_our_namespace(self._queues[0].fd)
+            if here:
                 what()
+                return ""
+            return ELSEWHERE if here is False else UNKNOWN
 
-        with contextlib.suppress(OSError):  # the namespace has no name any more
-            netns.call(self.netns, there)
+        try:
+            why = netns.call(self.netns, there)
+        except OSError as error:
+            why = str(error.strerror or error)
+        said = f"{NOT_RENEWED}: {why}" if why else ""
+        if said and said != self._not_renewed:
+            log.warning("%s: %s", self._where(), said)
+        self._not_renewed = said
 
     def mute(self) -> None:
         assert self._own_stack is not None, "not open"

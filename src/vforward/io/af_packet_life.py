@@ -42,15 +42,15 @@ def bind_again(receive: int, send: int, index: int, protocol: int, *, promiscuou
     shim.check(shim.lib.vf_packet_bind(receive, index, protocol), "bind")
 
 
-def is_in_our_namespace(fd: int) -> bool:
-    """Whether a socket's network namespace is the calling thread's; False where Linux cannot say."""
+def is_in_our_namespace(fd: int) -> bool | None:
+    """Whether a socket's network namespace is the calling thread's; None where Linux cannot say."""
     with _socket(fd) as packet, sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as here:
         try:
             one, other = (
                 each.getsockopt(sockets.SOL_SOCKET, SO_NETNS_COOKIE, 8) for each in (packet, here)
             )
         except OSError:
-            return False
+            return None
     return one == other
 
 

@@ -55,7 +55,7 @@ class NetmapLink:
         self._thread.start()
 
     def close(self) -> None:
-        """Give the port back. No worker may be using it."""
+        """Give the port back. No worker may be using it. A server that does not answer is not awaited."""
         os.eventfd_write(self._stop, 1)
         if self._thread is not None:
             self._thread.join()
@@ -64,7 +64,7 @@ class NetmapLink:
         os.close(self._stop)
 
     def _open(self) -> None:
-        port = netmap.open(self._name)
+        port = netmap.open(self._name, stop=self._stop)
         try:
             self._take(port)
         except BaseException:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from vforward.rings.vhost_message import BadPeer
-from vforward.rings.vhost_socket import Endpoint
+from vforward.rings.vhost_socket import AGAIN_S, Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Peers:
     """See the module. server: we listen at path; else we connect.
 
     attend(peer, endpoint), in that thread: be with a peer until it goes, or the endpoint is stopped.
-    It raises BadPeer or OSError to let it go.
+    It raises BadPeer or OSError to let it go; ConnectionError: it has gone.
     """
 
     def __init__(
@@ -85,19 +85,29 @@ class Peers:
                 endpoint.wait(None, BAD_PEER_S)
 
     def _be_with(self, peer: socket.socket, endpoint: Endpoint) -> str:
-        """Returns why the peer is let go, if it did not go by itself."""
+        """Returns why the peer is let go, if it did not go by itself, nor we."""
         try:
             self._attend(peer, endpoint)
-        except BadPeer as error:
-            log.warning("%s: the peer is let go: %s", self._name(), error)
-            return error.reason
-        except OSError as error:
-            log.info("%s: the peer is let go: %s", self._name(), error)
-            return "socket"
+        except (BadPeer, OSError) as error:
+            return self._why(error, endpoint)
         except Exception:  # a fault of ours: the peer loses its connection, others nothing
             log.exception("%s: the peer is let go", self._name())
             return "internal"
         return ""
+
+    def _why(self, error: BadPeer | OSError, endpoint: Endpoint) -> str:
+        if endpoint.stopped:  # it was we who did not wait for an answer
+            return ""
+        if isinstance(error, BadPeer):
+            log.warning("%s: the peer is let go: %s", self._name(), error)
+            return error.reason
+        if isinstance(
+            error, ConnectionError
+        ):  # killed with words of ours unread, or while it listened
+            endpoint.wait(None, AGAIN_S)
+            return ""
+        log.info("%s: the peer is let go: %s", self._name(), error)
+        return "socket"
 
     def _name(self) -> str:
         return f"vhost-user port at {self._path!r}"

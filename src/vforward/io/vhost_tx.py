@@ -66,7 +66,7 @@ class TxCount(Labels):
     NO_PEER = 2, "nobody is there, or not ready"
     TOO_LONG = 3, "longer than the guest's buffers, which it does not merge"
     REFUSED = 4, "its checksum, segmentation or length fields are bad, or the guest takes no such"
-    BROKEN = 5, "the queue was given up: what the peer wrote cannot be right"
+    BROKEN = 5, "the queue was given up: what the peer wrote cannot be right, or its memory is gone"
 
 
 @inline
@@ -212,6 +212,7 @@ def _packets(
         available = i64(ahead)
     base, header, since = address(data), i64(queue[vq.HEADER]), i64(queue[vq.NEXT])
     at, published = i64(0), i64(0)  # buffers used, and those of them given back already
+    sent = i64(0)  # bytes
     for i in range(idx.size):
         row = i64(idx[i])
         if fault:
@@ -232,14 +233,19 @@ def _packets(
                 reason = i64(TxCount.BROKEN) if fault else UNSENT - heads
                 drop(meta, row, edge, i, count, reason)
                 continue
-        count[TxCount.BYTES] += u64(i64(meta[row].end) - i64(meta[row].off) + i64(meta[row].rest))
+        sent += i64(meta[row].end) - i64(meta[row].off) + i64(meta[row].rest)
         edge[i] = EDGE_HELD
         at += heads
         if at - published >= PUBLISH_EVERY:
             vring.publish(queue, at - published, packed)
             published = at
-    if guest_memory.gone(memory) and available > 0:
+    if guest_memory.gone(memory) and available > 0:  # nobody knows what of it has arrived
         at, published, fault = i64(0), i64(0), i64(vq.Fault.MEMORY)
+        sent = i64(0)
+        for i in range(idx.size):
+            if edge[i] == EDGE_HELD:
+                drop(meta, i64(idx[i]), edge, i, count, i64(TxCount.BROKEN))
+    count[TxCount.BYTES] += u64(sent)
     for i in range(idx.size):
         if edge[i] == EDGE_HELD:
             row = i64(idx[i])

@@ -59,11 +59,12 @@ class NoServer(PortError):
     """Nobody listens at the netmap server's socket, or answers."""
 
 
-def open(name: str, *, extra: int = 0, path: Path | None = None) -> Port:
+def open(name: str, *, extra: int = 0, path: Path | None = None, stop: int | None = None) -> Port:
     """Open a port by its name (netmap_names): it is this program's alone until it closes it.
 
-    extra: buffers beyond those in the rings (port.extra has them). path: the server's socket.
-    Raises PortError, NoServer among them.
+    extra: buffers beyond those in the rings (port.extra has them). path: the server's socket. stop: a
+    descriptor; no answer is waited for any longer when it becomes readable. Raises PortError, NoServer
+    among them.
     """
     wanted = parse(name)
     asked = Request(REGISTER, str(wanted.name), wanted.tx_slots, wanted.rx_slots, extra)
@@ -73,6 +74,7 @@ def open(name: str, *, extra: int = 0, path: Path | None = None) -> Port:
     try:
         connection.connect(str(where))
         connection.send(asked.packed())
+        _await(connection, stop)
         data, descriptors, _, _ = socket.recv_fds(connection, REPLY_SIZE + 1, DESCRIPTORS)
     except OSError as error:
         connection.close()
@@ -87,6 +89,17 @@ def open(name: str, *, extra: int = 0, path: Path | None = None) -> Port:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
+
+
+def _await(connection: socket.socket, stop: int | None) -> None:
+    """Wait until there is something to receive. Raises OSError: not in time, or not wanted any more."""
+    poller = select.poll()
+    for descriptor in (connection.fileno(), stop):
+        if descriptor is not None:
+            poller.register(descriptor, select.POLLIN)
+    found = dict(poller.poll(ANSWER_S * 1000))
+    if connection.fileno() not in found:
+        raise TimeoutError(errno.ETIMEDOUT, "given up" if found else "timed out")
 
 
 def _good(name: str, data: bytes, descriptors: list[int]) -> Reply:

@@ -71,7 +71,9 @@ class Queue:
     words: NDArray[np.uint64]
     size: int = 0
     addresses: dict[int, int] = field(default_factory=dict)  # DESC, AVAIL, USED: the peer's own
-    base: int = position.START  # of a packed queue: where it goes on
+    base: int = (
+        position.START << 16 | position.START
+    )  # of a packed queue, as SET_VRING_BASE says it
     known: bool = False  # whether base is newer than what the peer keeps
     kicked: bool = False
     enabled: bool = False
@@ -177,16 +179,17 @@ class Session:
     def _set_base(self, message: Message) -> None:
         queue, base = self._numbered(message)
         self._stop([queue])
-        # Where to look, and above it, not from all, the position of what it has not got back. What
-        # another device had taken, and not given back, is taken again.
-        queue.base = base >> 16 or base
+        queue.base = base
         self._update()
 
     def _get_base(self, message: Message) -> bytes:
         queue, _ = self._numbered(message)
         self._stop([queue])
         queue.kicked = False
-        base = queue.base << 16 | queue.base if self._packed else int(queue.words[vq.NEXT])
+        if self._packed:
+            base = _twice(_goes_on(queue.base))
+        else:
+            base = int(queue.words[vq.NEXT])
         return STATE.pack(queue.index, base)
 
     def _set_enable(self, message: Message) -> None:
@@ -305,7 +308,7 @@ class Session:
         if running:
             self._device.quiesce()
         for queue in running:
-            queue.base = int(queue.words[vq.NEXT])
+            queue.base = _twice(int(queue.words[vq.NEXT]))
 
     def _update(self) -> None:
         """Start and stop queues, as they now can or cannot run."""
@@ -328,7 +331,7 @@ class Session:
         words[vq.HEADER] = 12 if self.features & (VERSION_1 | MRG_RXBUF) else 10
         words[vq.CALL] = np.int64(queue.fds.get(Request.SET_VRING_CALL, -1)).view(np.uint64)
         region = self._kept.place(self._kept_here, queue.index, queue.size, packed=self._packed)
-        vhost_inflight.resume(words, region, queue.base, known=queue.known)
+        vhost_inflight.resume(words, region, _goes_on(queue.base), known=queue.known)
         queue.known = True
         if queue.index % 2:  # what the peer sends: the worker may be asleep
             words[vq.IDLE] = vq.IDLE_POLLS
@@ -344,6 +347,22 @@ class Session:
             if off >= 0 and off + n <= region.size and not (here + off) % aligned:
                 return here + off
         raise BadPeer("memory", f"part of a queue, at {where:#x}, is not in the shared memory")
+
+
+def _goes_on(base: int) -> int:
+    """The position at which a packed queue goes on, of what SET_VRING_BASE says of it.
+
+    Bits 0 to 15: what the device before had not looked at. Bits 16 to 31: what it had not given back,
+    which is taken again. DPDK's driver says the first alone when it begins (START). As the specification
+    has it, that device would hold a whole ring or more, having given nothing back: then the first counts.
+    """
+    looked, given = base & 0xFFFF, base >> 16
+    return looked if given == 0 and looked & position.WRAP else given
+
+
+def _twice(place: int) -> int:
+    """What says so of a device that has given back all that it has looked at, as ours has."""
+    return place << 16 | place
 
 
 def _offered(what: str, asked: int, ours: int) -> int:

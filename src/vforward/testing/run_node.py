@@ -87,6 +87,9 @@ class Result:
 
     emitted_rows: list[int]
 
+    put_off: int
+    """Packets that the node was given again, since there was no room for what it makes of them."""
+
     @property
     def out(self) -> dict[str, list[bytes | None]]:
         """The frames by edge; edges that none took are absent."""
@@ -139,7 +142,10 @@ def run_node(
     given = {"pool": pool.caches[0], **(tables or {}), "data": pool.data, "meta": pool.meta}
     out = given.setdefault("emitted", emit.new())
     sent: list[tuple[int, int]] = []
-    rows, taken = _call(node, rows, vector, {**given, "count": count}, lambda: _emptied(out, sent))
+    later: list[int] = []
+    rows, taken = _call(
+        node, rows, vector, {**given, "count": count}, lambda: _emptied(out, sent, later)
+    )
     after = pool.meta[rows].copy()
     names = _names(node, list(edges))
     emitted = [(_label(names, edge, row), _bytes(pool, row)) for edge, row in sent]
@@ -153,15 +159,18 @@ def run_node(
     ]
     counters = dict(zip(node.counter_labels, count.tolist(), strict=True))
     made = [row for _, row in sent]
-    return Result(labels, whole, after, counters, held, pool, rows, emitted, made)
+    return Result(labels, whole, after, counters, held, pool, rows, emitted, made, sum(later))
 
 
-def _emptied(out: NDArray[np.uint64], sent: list[tuple[int, int]]) -> None:
-    """Take up what a call has emitted, and give it a round's budget again."""
-    n = int(out[emit.EMITTED])
+def _emptied(out: NDArray[np.uint64], sent: list[tuple[int, int]], later: list[int]) -> int:
+    """Take up what a call has emitted, and give all the room again. Returns how many it put off."""
+    n, put_off = int(out[emit.EMITTED]), int(out[emit.PUT_OFF])
     for word in out[emit.FIRST : emit.FIRST + n].tolist():
         sent.append((word >> 32, word & NIL))
-    out[: emit.FIRST] = 0, emit.EMIT_ROOM
+    assert not put_off or n or out[emit.LEFT] < emit.EMIT_ROOM, "put off with all the room there is"
+    later.append(put_off)
+    out[: emit.FIRST] = 0, emit.EMIT_ROOM, 0
+    return put_off
 
 
 def _packets(pool: Pool, frames: Sequence[bytes], rx_port: int, l3: int) -> NDArray[np.uint32]:
@@ -182,32 +191,33 @@ def _call(
     rows: NDArray[np.uint32],
     vector: int,
     arrays: Mapping[str, NDArray[Any]],
-    called: Callable[[], None],
+    called: Callable[[], int],
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     assert 1 <= vector <= VECTOR_MAX
     names = list(entries.parameters(node.kernel))
     missing = [name for name in node.tables if name not in arrays]
     assert not missing, f"node {node.name}: tables not given: {', '.join(missing)}"
 
-    def call(idx: NDArray[np.uint32], edge: NDArray[np.uint8]) -> Any:
+    def call(idx: NDArray[np.uint32], edge: NDArray[np.uint8]) -> tuple[Any, int]:
         per_call = {"idx": idx, "edge": edge}
         result = node.kernel(*(per_call.get(n, arrays.get(n)) for n in names))
-        called()
-        return result
+        return result, called()
 
     if node.kind is Kind.INPUT:
         assert not len(rows), "an input node takes no frames"
         rows = np.zeros(vector, np.uint32)
         edges = np.full(vector, UNSET, np.uint8)
-        n = int(call(rows, edges))
+        n = int(call(rows, edges)[0])
         n = 0 if n == MORE else n
         assert 0 <= n <= vector, f"node {node.name}: {n} packets for a vector of {vector}"
         return rows[:n], edges[:n]
     edges = np.full(len(rows), UNSET, np.uint8)
-    for first in range(0, len(rows), vector):
+    first = 0
+    while first < len(rows):
         idx = rows[first : first + vector].copy()
-        call(idx, edges[first : first + vector])
-        rows[first : first + vector] = idx
+        _, put_off = call(idx, edges[first : first + vector])
+        rows[first : first + len(idx)] = idx
+        first += len(idx) - put_off
     return rows, edges
 
 

@@ -235,20 +235,49 @@ def test_types_that_may_pass():
         assert len(run_node(NODE, [frame], tables={"whole": other}, meta=prepare).emitted) == 5
 
 
-@pytest.mark.parametrize(("left", "fits"), [(5, True), (4, False), (0, False)])
-def test_a_round_makes_no_more_than_it_may(left, fits):
-    frame = frame_of("tcp4", text(5000))
+def super_frame(record, _):
+    record["flags"] |= GSO | CSUM_PARTIAL
+    record["gso_type"], record["gso_size"] = gso.TCP4, 1000
+
+
+@pytest.mark.parametrize("left", [0, 1, 4, 5, 6, 9, 10, 11])
+def test_what_there_is_no_room_for_is_put_off_with_all_behind_it(left):
+    """A super-frame, a frame and a super-frame: whatever room is left, all go, in order."""
+    frames = [frame_of("tcp4", text(5000)), bytes(60), frame_of("tcp4", text(4500), seq=9)]
     out = emit.new()
     out[emit.LEFT] = left
 
-    def prepare(record, _):
-        record["flags"] |= GSO | CSUM_PARTIAL
-        record["gso_type"], record["gso_size"] = gso.TCP4, 1000
+    def prepare(record, i):
+        if i != 1:
+            super_frame(record, i)
 
-    result = run_node(NODE, [frame], tables={"whole": NOTHING, "emitted": out}, meta=prepare)
-    assert result.edges == (["held"] if fits else ["drop"])
-    assert result.counted == ({"segments": 5} if fits else {"no-room": 1})
-    assert fits or result.frames == [frame]
+    result = run_node(NODE, frames, tables={"whole": NOTHING, "emitted": out}, meta=prepare)
+    first, last = (gso.segments(frames[i], gso.TCP4, 1000, partial=True) for i in (0, 2))
+    # Given again as the first of a call, what is no super-frame goes by its own edge.
+    between = [] if left == 5 else [frames[1]]
+    assert result.edges == ["held", "held" if between else "next", "held"]
+    assert [frame for _, frame in result.emitted] == [*first, *between, *last]
+    assert result.counted == {"segments": 10}
+    assert result.put_off == (3 if left < 5 else 2 if left < 6 else 1 if left < 11 else 0)
+
+
+def test_a_vector_of_the_longest_loses_nothing():
+    """256 super-frames of 64 KB, each cut into 45 and more: 11 776 segments."""
+    frame = frame_of("tcp4", text(65_495))
+    wanted = gso.segments(frame, gso.TCP4, 1448, partial=True)
+    own = -(-len(frame) // BUF_ROOM)
+    pool = heap_pool(256 * (own + len(wanted)))
+    tables = {"whole": NOTHING}
+
+    def prepare(record, i):
+        super_frame(record, i)
+        record["gso_size"] = 1448
+
+    result = run_node(NODE, [frame] * 256, tables=tables, meta=prepare, pool=pool)
+    assert [edge for edge, _ in result.emitted] == ["next"] * 256 * len(wanted)
+    assert [frame for _, frame in result.emitted] == wanted * 256
+    assert result.counted == {"segments": 256 * len(wanted)}
+    assert result.put_off > 0
 
 
 @pytest.mark.parametrize("spare", range(6))

@@ -31,14 +31,17 @@ def link_header(n):
 
 
 def pieces_of(result, packets):
-    """Frames by the packet that they are of: its own row first, then what was emitted in order."""
+    """Frames by the packet that they are of: all are emitted, in the order of the packets."""
     emitted = list(result.emitted)
     found = []
     for i, (packet, mtu) in enumerate(packets):
         wanted = ip4.fragment(packet, mtu)
-        n = 0 if isinstance(wanted, str) else len(wanted) - 1
+        if isinstance(wanted, str):
+            found.append([result.frames[i]])
+            continue
+        n = len(wanted)
         assert all(edge == "arc-end" for edge, _ in emitted[:n])
-        found.append([result.frames[i], *(frame for _, frame in emitted[:n])])
+        found.append([frame for _, frame in emitted[:n]])
         emitted = emitted[n:]
     assert not emitted
     return found
@@ -64,7 +67,7 @@ def compare(packets, link=14):
             assert (result.edges[i], result.reason(i)) == ("drop", wanted)
             assert pieces == [frame]
             continue
-        assert result.edges[i] == "arc-end"
+        assert result.edges[i] == "held"
         if len(packet) <= mtu:
             assert pieces == [frame]
             continue
@@ -166,7 +169,7 @@ def test_empty_buffers_inside_of_a_chain():
     tables = {"adjacencies": to(1500), "features": no_features()}
     frame = link_header(14) + packet + bytes(50)
     result = run_node(NODE, [frame], l3=14, pool=pool, meta=trimmed, tables=tables)
-    got = [f[14:] for f in (result.frames[0], *(f for _, f in result.emitted))]
+    got = [frame[14:] for _, frame in result.emitted]
     assert got == ip4.fragment(packet, 1500)
 
 
@@ -245,10 +248,9 @@ def test_features_of_the_port_it_goes_to():
         NODE, [packet_of(100), packet_of(100)], meta=prepare,
         tables={"adjacencies": to(68), "features": masks}, compare=("off", "features"),
     )  # fmt: skip
-    assert result.edges == ["arc-end", "arc-5"]
-    assert [edge for edge, _ in result.emitted] == ["arc-end"] * 2 + ["arc-5"] * 2
+    assert [edge for edge, _ in result.emitted] == ["arc-end"] * 3 + ["arc-5"] * 3
     left = [int(result.pool.meta[row]["features"]) for row in result.emitted_rows]
-    assert left == [0, 0] + [END | 1 << 6] * 2
+    assert left == [0] * 3 + [END | 1 << 6] * 3
 
 
 @pytest.mark.parametrize("spare", range(12))
@@ -265,23 +267,39 @@ def test_all_pieces_or_none_when_the_pool_is_short(spare):
         assert (result.counted, result.emitted) == ({"no-buffer": 1}, [])
         assert result.frames == [link_header(14) + packet]
     else:
-        assert result.edges == ["arc-end"]
-        got = [result.frames[0], *(frame for _, frame in result.emitted)]
-        assert [frame[14:] for frame in got] == wanted
+        assert result.edges == ["held"]
+        assert [frame[14:] for _, frame in result.emitted] == wanted
         assert pool.free == 5 + spare - needed - 2  # the first piece has kept two buffers
 
 
-@pytest.mark.parametrize("left", [0, 1, 2, 3])
-def test_all_pieces_or_none_when_the_round_is_full(left):
+@pytest.mark.parametrize("left", range(8))
+def test_what_there_is_no_room_for_is_put_off_with_all_behind_it(left):
+    """Three packets, of 3, 1 and 3 pieces: whatever room is left, all go, in order."""
+    packets = [packet_of(100, ident=1), packet_of(8, ident=2), packet_of(100, ident=3)]
     out = emit.new()
     out[emit.LEFT] = left
     tables = {"adjacencies": to(68), "features": no_features(), "emitted": out}
-    result = run_node(NODE, [packet_of(100)], tables=tables)
-    assert len(ip4.fragment(packet_of(100), 68)) == 3
-    if left < 2:
-        assert (result.counted, result.frames) == ({"no-room": 1}, [packet_of(100)])
-    else:
-        assert result.counted == {"fragments": 3}
+    result = run_node(NODE, packets, tables=tables)
+    wanted = [piece for packet in packets for piece in ip4.fragment(packet, 68)]
+    assert len(wanted) == 7
+    assert [frame for _, frame in result.emitted] == wanted
+    assert result.counted == {"fragments": 6}
+    assert result.put_off == (3 if left < 3 else 2 if left < 4 else 1 if left < 7 else 0)
+
+
+def test_what_there_is_never_room_for_is_dropped():
+    packet = packet_of(65535 - 60, bytes([7]) * 40)  # 8 bytes in the first piece, 48 in others
+    assert len(ip4.fragment(packet, 68)) < emit.EMIT_ROOM
+    copied = packet_of(65535 - 60, b"\x83\x28" + bytes(38))  # 8 bytes in each
+    assert len(ip4.fragment(copied, 68)) > emit.EMIT_ROOM
+    pool = heap_pool(2 * emit.EMIT_ROOM)
+    out = emit.new()
+    out[emit.LEFT] = 0
+    tables = {"adjacencies": to(68), "features": no_features(), "emitted": out}
+    result = run_node(NODE, [packet, copied], tables=tables, pool=pool)
+    assert result.edges == ["held", "drop"]
+    assert [frame for _, frame in result.emitted] == ip4.fragment(packet, 68)
+    assert result.counted == {"fragments": len(result.emitted), "no-room": 1}
 
 
 @settings(max_examples=60, deadline=None)

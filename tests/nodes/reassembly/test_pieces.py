@@ -53,7 +53,7 @@ class World:
         row = self.packet(buffers)
         reason = LABELS.index(piece.refusal) if piece.refusal else pieces.FITS
         its = (piece.start // 8, (piece.end + 7) // 8, piece.more, reason, piece.ports)
-        self.emitted[:2] = 0, self.room
+        self.emitted[[emit.EMITTED, emit.LEFT]] = 0, self.room
         before = self.count.copy()
         others = (self.count, self.pool.caches[0], self.emitted)
         edge = pieces.take_up(
@@ -70,7 +70,7 @@ class World:
         here = {"pass": PASS, "held": EDGE_HELD}.get(wanted.way, Edge.DROP)
         assert edge == here
         ends = [(PASS if way == "pass" else Edge.DROP, each) for each, way in emitted]
-        sent = self.emitted[2 : 2 + int(self.emitted[0])].tolist()
+        sent = self.emitted[emit.FIRST :][: int(self.emitted[emit.EMITTED])].tolist()
         assert sent == [edge << 32 | each for edge, each in ends]
         out = [(row, wanted.way)] * (wanted.way != "held") + emitted
         for each, way in out:

@@ -7,7 +7,8 @@ is left open there is done as Linux does it: sequence numbers go on; FIN and PSH
 CWR the first's; in IPv4 the identification counts up, DF or not. All checksums are whole afterwards.
 
 Before a port's send node, and between ip4-rewrite and ip4-fragment. From the first super-frame of a
-vector on all packets are emitted, so that those of a flow stay in order.
+vector on all packets are emitted, so that those of a flow stay in order; those for which there is no
+room are put off (graph.emit), and so none is dropped for that.
 
     whole   u64[1]   types of super-frames that pass as they are: bit n is virtio's gso_type n
 
@@ -54,9 +55,9 @@ TCP4, TCP6, UDP_L4, ECN = 1, 4, 5, 0x80
 ECN_BIT = 7
 """In ``whole``: super-frames with ECN too."""
 UDP_HEADER, UDP_LENGTH = 8, 4
-NONE = -1
+NONE, LATER = -1, -2
 LEAST_MSS = 48
-"""Linux's TCP_MIN_SND_MSS (net/tcp.h). With less, one short frame would take the room of a whole round."""
+"""Linux's TCP_MIN_SND_MSS (net/tcp.h). With less, one short frame would take all the room."""
 UDP_SEGMENTS = 128
 """Linux's UDP_MAX_SEGMENTS (linux/udp.h)."""
 
@@ -73,7 +74,7 @@ class Count(Labels):
 
     BAD_HEADERS = 0, "super-frames whose headers are not those that their type says"
     NO_BUFFER = 1, "the pool was empty"
-    NO_ROOM = 2, "more segments than may be made in one round"
+    NO_ROOM = 2, "more segments than there is ever room for"
     SEGMENTS = 3, "segments made", INFO
 
 
@@ -238,7 +239,7 @@ def _inherit(meta: Any, row: Any, piece: Any, shift: Any) -> None:
 
 @kernel
 def _segment(data: Any, meta: Any, row: Any, count: Any, pool: Any, emitted: Any) -> Any:
-    """Cut a super-frame up and emit its segments. Returns why that could not be done, or NONE."""
+    """Cut a super-frame up and emit its segments. Returns why that could not be done, NONE, or LATER."""
     l3, l4, payload = _headers(data, meta, row)
     if l3 == NONE:
         return i64(Count.BAD_HEADERS)
@@ -247,7 +248,7 @@ def _segment(data: Any, meta: Any, row: Any, count: Any, pool: Any, emitted: Any
     left = packet_bytes(meta, row) - headers
     n = max(i64(1), (left + size - 1) // size)
     if emit.room(emitted) < n:
-        return i64(Count.NO_ROOM)
+        return i64(Count.NO_ROOM) if emit.never_fits(n) else i64(LATER)
     final = headers + left - (n - 1) * size
     piece = take_pieces(meta, pool, n - 1, headers + size, final, meta[row].rx_port)
     if piece == NIL and n > 1:
@@ -304,7 +305,10 @@ def segment(
         elif emit.room(emitted) > 0:
             emit.emit(emitted, row, i64(Edge.NEXT))
         else:
-            reason = i64(Count.NO_ROOM)
+            reason = i64(LATER)
+        if reason == LATER:
+            emit.put_off(emitted, idx.size - i)
+            return
         edge[i] = EDGE_HELD
         if reason != NONE:
             count[reason] += u64(1)

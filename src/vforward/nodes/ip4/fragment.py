@@ -5,7 +5,9 @@ RFC 791 section 3.2 (procedure; section 3.1: which options are copied), RFC 1812
 RFC 6864 section 4.2: a router leaves the identification as it is; section 4.3: what the router itself
 sent without one (ICMP errors) gets one here. Starts the arc of ip4-output features.
 
-The packet becomes its own first piece; the others are emitted, all of them or none.
+The packet becomes its own first piece; the others are new, all of them or none. All are emitted, packets
+that are short enough too, so that those of a flow stay in order; those for which there is no room are put
+off (graph.emit).
 
 Reads   meta.off (the link header), l3, end, rest, flags, adjacency, tx_port; all of the packet
 Writes  the pieces; of the first: meta.end, rest, next, length, flags and checksum of the header;
@@ -26,6 +28,7 @@ from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import (
     CSUM_PARTIAL,
+    EDGE_HELD,
     HEADROOM,
     NIL,
     SELF_MADE,
@@ -56,13 +59,14 @@ class Count(Labels):
     MTU_TOO_SMALL = 0, "the MTU has no room for the header and eight bytes"
     BEYOND_65535 = 1, "a fragment that reaches beyond the longest datagram"
     NO_BUFFER = 2, "the pool was empty"
-    NO_ROOM = 3, "more pieces than may be made in one round"
+    NO_ROOM = 3, "more pieces than there is ever room for"
     FRAGMENTS = 4, "fragments made", INFO
 
 
 PROGRAM_END, NO_OPERATION, COPIED = 0, 1, 0x80
 """Option types of one byte; and the bit of those that every piece has."""
 LONGEST = 65535
+NONE, LATER = -1, -2
 
 
 @kernel
@@ -108,7 +112,7 @@ def _finish(data: Any, row: Any, l3: Any, header: Any, length: Any, fragment: An
 def _fill(
     data: Any, meta: Any, row: Any, kept: Any, first: Any, piece: Any, features: Any, emitted: Any
 ) -> None:
-    """Write the pieces behind the first, which has so many bytes of payload, and emit them."""
+    """Write the pieces behind the first, which has so many bytes of payload, and emit them all."""
     off, l3 = i64(meta[row].off), i64(meta[row].l3)
     link = l3 - off
     header = ip4.HEADER + kept
@@ -117,6 +121,7 @@ def _fill(
     source, at = forward(meta, row, start, first)
     offset = ((word & ip4.OFFSET_MASK) << 3) + first
     base = address(data)
+    emit.emit(emitted, row, arcs.begin(meta, row, features[meta[row].tx_port]))
     while piece != NIL:
         following = i64(meta[piece].scratch)
         to = meta[piece]
@@ -139,26 +144,29 @@ def _fill(
 def _fragment(
     data: Any, meta: Any, row: Any, mtu: Any, count: Any, features: Any, pool: Any, emitted: Any
 ) -> Any:
-    """Cut one packet. Returns why it could not be done, or -1."""
+    """Cut one packet and emit its pieces. Returns why that could not be done, NONE, or LATER."""
     l3 = i64(meta[row].l3)
     link = l3 - i64(meta[row].off)
     header = (i64(data[row, l3]) & 15) * 4
     payload = packet_bytes(meta, row) - link - header
     word = load16(data, row, l3 + ip4.FRAGMENT)
+    if emit.room(emitted) == 0:
+        return i64(LATER)
+    if payload <= mtu - header:
+        emit.emit(emitted, row, arcs.begin(meta, row, features[meta[row].tx_port]))
+        return i64(NONE)
     if mtu < header + 8:
         return i64(Count.MTU_TOO_SMALL)
     if ((word & ip4.OFFSET_MASK) << 3) + payload > LONGEST:
         return i64(Count.BEYOND_65535)
-    if payload <= mtu - header:
-        return i64(-1)
     first = (mtu - header) & ~7
     kept = _copy_options(data, row, l3, i64(NIL), 0)
     room = mtu - ip4.HEADER - kept
     even = room & ~7
     over = payload - first - room
     n = 1 + (max(over, 0) + even - 1) // even
-    if emit.room(emitted) < n:
-        return i64(Count.NO_ROOM)
+    if emit.room(emitted) <= n:
+        return i64(Count.NO_ROOM) if emit.never_fits(n + 1) else i64(LATER)
     headers = link + ip4.HEADER + kept
     last = payload - first - (n - 1) * even
     piece = take_pieces(meta, pool, n, headers + even, headers + last, meta[row].rx_port)
@@ -175,7 +183,7 @@ def _fragment(
     cut(meta, pool, row, link + header + first)
     _finish(data, row, l3, header, header + first, word | ip4.MORE_FRAGMENTS)
     count[Count.FRAGMENTS] += u64(n + 1)
-    return i64(-1)
+    return i64(NONE)
 
 
 @kernel
@@ -187,12 +195,14 @@ def ip4_fragment(
         row = i64(idx[i])
         mtu = i64(adjacencies[meta[row].adjacency].mtu)
         reason = _fragment(data, meta, row, mtu, count, features, pool, emitted)
-        if reason >= 0:
+        if reason == LATER:
+            emit.put_off(emitted, idx.size - i)
+            return
+        edge[i] = EDGE_HELD
+        if reason != NONE:
             count[reason] += u64(1)
             meta[row].reason = reason
             edge[i] = Edge.DROP
-        else:
-            edge[i] = arcs.begin(meta, row, features[meta[row].tx_port])
 
 
 NODE = Node("ip4-fragment", ip4_fragment, Edge, Count)

@@ -6,7 +6,8 @@ Starts the arc of ip4-output features.
 
 A packet that is to be fragmented leaves as if it were forwarded: ip4-fragment starts the arc then.
 A super-frame is as long as its longest segment; if that is too long it is cut into segments, and these
-into fragments.
+into fragments. What is behind such a packet in the vector goes the same way, lest it overtakes it: the
+last piece of a datagram is short. But not a super-frame that is short enough, which would be cut there.
 
 Reads   meta.l3, end, rest, flags, adjacency, gso_size; TTL, checksum
 Writes  TTL, checksum; the link-layer header; meta.off, tx_port, features;
@@ -31,8 +32,11 @@ class Edge(Labels):
     """Ways out, besides those of the arc."""
 
     ERROR = 0, "the sender is to be told: wire to icmp4-error"
-    FRAGMENT = 1, "longer than the MTU, and may be fragmented: wire to ip4-fragment"
-    SEGMENT = 2, "a super-frame whose segments are: wire to segment, and that to ip4-fragment"
+    FRAGMENT = 1, "longer than the MTU, and may be fragmented, or behind one: wire to ip4-fragment"
+    SEGMENT = (
+        2,
+        "a super-frame whose segments are, or behind one: to segment, and that to ip4-fragment",
+    )
 
 
 class Count(Labels):
@@ -85,9 +89,11 @@ def _decrement(word: Any) -> Any:
 
 @kernel
 def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacencies: Any) -> None:
-    """Decide about the packets that were set aside."""
+    """Decide about the packets that were set aside, and which way goes what is behind them."""
+    behind = i64(arcs.EDGE_END)
     for i in range(idx.size):
         if edge[i] != ASIDE:
+            edge[i] = behind
             continue
         row = i64(idx[i])
         to = adjacencies[meta[row].adjacency]
@@ -97,11 +103,14 @@ def _look_closer(data: Any, meta: Any, idx: Any, edge: Any, count: Any, adjacenc
         word = raw_load32(data, row, i64(meta[row].l3) + ip4.TTL)
         forwarded = meta[row].flags & SELF_MADE == 0
         expired = forwarded and word & 0xFF <= 1
-        edge[i] = arcs.EDGE_END
+        edge[i] = arcs.EDGE_END if meta[row].flags & GSO else behind
         if expired or longest > i64(to.mtu):
             edge[i] = _way(data, meta, row, count, i64(to.mtu), expired)
             if edge[i] == Edge.ERROR:
                 continue
+            if behind == Edge.SEGMENT:
+                edge[i] = Edge.SEGMENT
+            behind = i64(edge[i])
         if forwarded:
             raw_store32(data, row, i64(meta[row].l3) + ip4.TTL, _decrement(word))
         put_header(data, meta, row, i64(meta[row].l3), to)
