@@ -4,7 +4,7 @@
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test check bench gate clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test    compile the kernels, then run every test"
 	@echo "make check   ruff, mypy and the architecture test: quick, for every commit"
 	@echo "make bench   measure, in clocks and packets per second"
+	@echo "make gate    is this checkout slower than the last release?"
 	@echo "make venv    only the set-up that the targets above do themselves: .venv"
 	@echo "make clean   remove .venv and all that was built"
 
@@ -36,6 +37,13 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/vforward bench
+
+# Half a minute on a quiet machine, and the compiling of the last release the first time. Where there is
+# no release yet, there is nothing to compare with.
+gate: $(READY)
+	@release=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) || \
+	{ echo "gate: no release (a tag v*) to compare with"; exit 0; }; \
+	$(BIN)/vforward bench compare "$$release" . ip4-path l2-path session-1k
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

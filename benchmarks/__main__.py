@@ -15,9 +15,14 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE")
     parser.add_argument("--json", action="store_true", help="one JSON object per row")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
-    parser.add_argument("--plot", type=Path, help="the file that vector-sizes plots to")
+    parser.add_argument("--plot", type=Path, help="the file that a case plots to")
+    parser.add_argument("--html", type=Path, help="write a report, plots included")
+    parser.add_argument("--markdown", type=Path, help="write a Markdown table")
     given = parser.parse_args()
-    bench(given.cases, given.json, given.plot, list_only=given.list)
+    bench(
+        given.cases, given.json, given.plot, list_only=given.list, html=given.html,
+        markdown=given.markdown,
+    )  # fmt: skip
 
 
 main()

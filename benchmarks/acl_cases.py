@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import rule_sets
-from benchmarks.harness import Measured, repeat, row
+from benchmarks.harness import LEAST, Measured, repeat, row
 from benchmarks.session import Session
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import kernel
@@ -29,7 +29,7 @@ FEW, MANY = 256, 1 << 14
 """Different packets of an attack."""
 LIMIT_RATIO = 3.0
 """Issue 4: so much slower an attacker may make it, who knows the rules."""
-TIMES = 3
+TIMES = LEAST
 
 
 @kernel
@@ -126,7 +126,7 @@ def acl_attack(session: Session) -> Iterator[dict[str, Any]]:
             rules=n, family=family, random=round(usual.value, 2), ratio=ratio[name],
             **_visits(image, packets), **acl.bounds(image)._asdict(),
         )  # fmt: skip
-    found = Measured(worst, [worst], 0.0, 1, 0, disturbed=disturbed, gauge=session.gauge.best)
+    found = Measured(worst, [worst], 0.0, LEAST, 0, disturbed=disturbed, gauge=session.gauge.best)
     yield row(
         "acl-attack", found, "x", vector=VECTOR_MAX, packets=0, touched=0, limit=LIMIT_RATIO,
         what="clocks of the costliest packets / of random ones", ratios=ratio,

@@ -65,7 +65,9 @@ def _ratio(
         return missing(name, "x", session.gauge, f"{PROGRAM} did not run")
     best = min(least, key=lambda algorithm: least[algorithm])
     ratio = ours.value / least[best]
-    found = Measured(ratio, [ratio], 0.0, 1, 0, disturbed=ours.disturbed, gauge=session.gauge.best)
+    found = Measured(
+        ratio, [ratio], 0.0, TIMES, 0, disturbed=ours.disturbed, gauge=session.gauge.best
+    )
     return row(
         name, found, "x", vector=VECTOR_MAX, packets=0, touched=0, rules=n,
         what=f"clocks of ours / clocks of rte_acl, {best}",

@@ -11,7 +11,8 @@ time is over (20 s). With fewer than LEAST of them the row says ``"disturbed": t
 is the median of all. Filtered so, medians repeat to 1 %.
 
 Every row tells how many runs it rests on, how many were set aside, and the spread of the others:
-the distance between their quartiles over their median.
+the distance between their quartiles over their median. What a reader should hold against it stands in
+its ``doubts``: a shared core, a spread beyond WIDE, fewer runs than LEAST.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 WANTED = 300
 """Undisturbed runs, after which a measurement ends."""
 LEAST = 10
-"""Fewer undisturbed runs than this are none."""
+"""Fewer undisturbed runs than this are none; and what is set nothing aside from has as many, or its
+row says that it has not."""
+WIDE = 0.25
+"""A spread from which on a figure is doubtful."""
 STREAK = 7
 """Runs in a row without a disturbance, of which the middle one counts."""
 LIMIT_S = 20.0
@@ -160,9 +164,13 @@ def row(
     vector: int,
     packets: int,
     touched: int,
+    timed: bool = True,
     **more: Any,
 ) -> dict[str, Any]:
-    """A row of results. packets: per run. touched: bytes of each that are written afresh."""
+    """A row of results. packets: per run. touched: bytes of each that are written afresh.
+
+    timed: False for what is counted and comes out the same each time.
+    """
     return {
         "case": case,
         "value": _rounded(measured.value),
@@ -174,16 +182,29 @@ def row(
         "runs": measured.runs,
         "rejected": measured.rejected,
         "disturbed": measured.disturbed,
+        "doubts": _doubts(measured) if timed else [],
         "gauge": round(measured.gauge, 3),
         **more,
         **machine(),
     }
 
 
+def _doubts(measured: Measured) -> list[str]:
+    """What speaks against a figure, in words; nothing when it can be trusted."""
+    found = []
+    if measured.disturbed:
+        found.append("DISTURBED: the core was shared")
+    if measured.spread > WIDE:
+        found.append(f"NOISY: half of the runs lie {measured.spread:.0%} apart")
+    if measured.runs < LEAST:
+        found.append(f"{measured.runs} runs only" if measured.runs != 1 else "one run only")
+    return found
+
+
 def missing(case: str, unit: str, gauge: Reading, why: str) -> dict[str, Any]:
     """A row without a figure, for what cannot be measured here."""
     nothing = Measured(0.0, [], 0.0, 0, 0, disturbed=False, gauge=gauge.best)
-    made = row(case, nothing, unit, vector=0, packets=0, touched=0, missing=why)
+    made = row(case, nothing, unit, vector=0, packets=0, touched=0, timed=False, missing=why)
     return {**made, "value": None}
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from benchmarks.frames import CHECKSUM, DST, FRAME_BYTES
 from vforward.graph.node import Kind, Labels, Node
+from vforward.io.null import swallow
+from vforward.io.port import TxCount
 from vforward.jit.be import store16, store32, store64
 from vforward.jit.intrinsics import address, copy
 from vforward.jit.kernel import i64, inline, kernel, u64
@@ -91,6 +93,8 @@ def nothing(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> No
 
 RX = Node("bench-rx", receive, Rx, kind=Kind.INPUT)
 TX = Node("bench-tx", send, Tx)
+DROP = Node("bench-drop", swallow, Tx, TxCount)
+"""Gives buffers back."""
 NOTHING = Node("bench-nothing", nothing, Rx)
 
 

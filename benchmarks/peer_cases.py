@@ -23,7 +23,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.harness import missing, repeat, row, whole
+from benchmarks.harness import LEAST, missing, repeat, row, whole
 from benchmarks.peer_lab import (
     FLOWS,
     LAN,
@@ -45,7 +45,7 @@ from vforward.control.demo_world import may_use_interfaces
 from vforward.io import shim
 from vforward.layout import VECTOR_MAX
 
-ROUNDS = 5
+ROUNDS = LEAST
 SHARE = 10
 """A turn's UDP and its TCP take this part of a case's time each: 2 seconds."""
 LIMITED = 0.98

@@ -112,9 +112,13 @@ class Lab:
 
     def udp(self, frames: list[bytes], seconds: float) -> Turn:
         """Let h1 send the frames over and over; what came to h2 in so many seconds."""
+        return self.counted(self.udp_command(frames), seconds)
+
+    def udp_command(self, frames: list[bytes]) -> list[str]:
+        """The program that sends frames over and over, for h1."""
         file = self.directory / "frames"
         file.write_bytes(b"".join(frames))
-        return self.counted(flood.command("eth0", file, SIZE, self.sender_cpu), seconds)
+        return flood.command("eth0", file, SIZE, self.sender_cpu)
 
     def counted(self, command: list[str], seconds: float) -> Turn:
         """Let a program of h1 send; what came to h2 in so many seconds."""

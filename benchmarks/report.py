@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run cases and show their rows: a table, or one JSON object per line."""
+"""Run cases and show their rows: a table, one JSON object per line, Markdown, a report in HTML."""
 
 from __future__ import annotations
 
 import json as text
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from benchmarks import compare, html_report, tabulate
 from benchmarks.cases import CASES
+from benchmarks.harness import missing
 from benchmarks.session import Session
 
-REMARKS = (
-    "layout", "cpu_s", "knee", "plot", "what", "mebibytes", "least", "ratio", "pages",
-    "offered", "busy_cpus", "foreign_cpus",
-)  # fmt: skip
-"""Keys of what some rows have besides, that a table shows."""
-NOTES = ("missing", "note")
-"""Sentences: they stand below the table."""
+WIDTH = 150
+"""Columns of a table that does not go to a terminal."""
+REGRESSION, CANNOT = 1, 2
+"""Exit statuses of compare."""
 
 
 def unknown(names: Sequence[str]) -> list[str]:
@@ -35,73 +36,102 @@ def listing() -> list[tuple[str, str]]:
     return [(case.name, case.help) for case in CASES.values()]
 
 
-def run(names: Sequence[str], *, json: bool, plot: Path | None) -> None:
+def run(
+    names: Sequence[str],
+    *,
+    json: bool,
+    plot: Path | None = None,
+    html: Path | None = None,
+    markdown: Path | None = None,
+) -> list[str]:
     """Run the cases, all when none is named, and print their rows on stdout, progress on stderr.
 
-    With json a row is printed when it is measured, and nothing else ever is.
+    With json a row is printed when it is measured, and nothing else ever is. Returns the names of cases
+    that failed: that of one does not end the others, and its row says why.
     """
-    rows: list[dict[str, Any]] = []
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-    )  # fmt: skip
-    hidden = not sys.stderr.isatty()
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task("gauge", total=None)
-
-        def progress(label: str, done: int, wanted: int) -> None:
-            bar.update(task, description=label, completed=done, total=wanted)
-
+    sections: list[tabulate.Section] = []
+    failed: list[str] = []
+    with _progress() as progress:
+        progress("gauge", 0, 0)
         session = Session(plot=plot, progress=progress)
         for name in names or CASES:
-            bar.reset(task, description=f"{name}: preparing", total=None)
-            for row in CASES[name].rows(session):
-                rows.append(row)
+            progress(f"{name}: preparing", 0, 0)
+            sections.append((name, []))
+            for row in _rows(name, session, failed):
+                sections[-1][1].append(row)
                 if json:
                     print(text.dumps(row), flush=True)
         session.gauge.remember()
-    if not json and rows:
+    rows = [row for _, found in sections for row in found]
+    if not rows:
+        return failed
+    command = f"vforward bench {' '.join(names)}".rstrip()
+    if html:
+        html_report.write(html, sections, command, dict(listing()))
+    if markdown:
+        tabulate.write_markdown(markdown, sections, command)
+    if not json:
         _show(rows)
+    return failed
+
+
+def _rows(name: str, session: Session, failed: list[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a case; should it fail, one that says so, and its name in failed."""
+    try:
+        yield from CASES[name].run(session)
+    except Exception as error:  # whatever it is, the others have their turn
+        failed.append(name)
+        traceback.print_exc()
+        why = f"FAILED: {type(error).__name__}: {error}"
+        yield missing(name, "-", session.gauge, why)
+
+
+def run_compare(a: str, b: str, names: Sequence[str], *, json: bool) -> int:
+    """Compare two checkouts or commits. Returns the exit status: 1 when B is slower, 2 if it cannot."""
+    try:
+        compare.check(names)
+        with compare.checkout(a) as one, compare.checkout(b) as other, _progress() as progress:
+            judged = compare.compare(one, other, names or compare.USUAL, progress)
+    except compare.CompareError as error:
+        sys.stderr.write(f"vforward bench compare: {error}\n")
+        return CANNOT
+    rows = compare.rows(judged)
+    if json:
+        for row in rows:
+            print(text.dumps(row))
+    else:
+        compare.show(rows)
+    return REGRESSION if any(said.regression for said in judged.values()) else 0
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr when that is a terminal: what, how much is done, and of how much (0: unknown)."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task("", total=None)
+
+        def progress(label: str, done: int, wanted: int) -> None:
+            bar.update(task, description=label, completed=done, total=wanted or None)
+
+        yield progress
 
 
 def _show(rows: Sequence[dict[str, Any]]) -> None:
-    table = Table(title=None, caption=_machine(rows[0]), caption_justify="left")
-    for name in ("case", "vector"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("unit", no_wrap=True)
-    for name in ("spread", "runs", "rejected"):
-        table.add_column(name, justify="right")
+    table = Table(title=None, caption=tabulate.machine(rows[0]), caption_justify="left")
+    for name in tabulate.COLUMNS[:6]:
+        right = name in ("value", "spread", "runs", "vector")
+        whole = name in ("case", "value", "unit")
+        table.add_column(name, justify="right" if right else "left", no_wrap=whole)
     table.add_column("by node, and remarks")
     for row in rows:
-        table.add_row(
-            row["case"],
-            str(row["vector"]),
-            "-" if row["value"] is None else f"{row['value']:g}",
-            row["unit"],
-            f"{row['spread']:.1%}",
-            str(row["runs"]),
-            str(row["rejected"]),
-            _remarks(row),
-        )
-    console = Console()
+        table.add_row(*tabulate.cells(row)[:6], tabulate.remarks(row))
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
-    for row in rows:
-        for note in (row[key] for key in NOTES if key in row):
-            console.print(f"{row['case']}: {note}", highlight=False, markup=False)
-
-
-def _remarks(row: dict[str, Any]) -> str:
-    remarks = [f"{name} {value:g}" for name, value in row.get("nodes", {}).items()]
-    remarks += [f"{name} {value:g} x" for name, value in row.get("ratios", {}).items()]
-    remarks += [f"{key} {row[key]}" for key in REMARKS if key in row]
-    if row["disturbed"]:
-        remarks.insert(0, "DISTURBED: the core was shared all the time")
-    return ", ".join(remarks)
-
-
-def _machine(row: dict[str, Any]) -> str:
-    return (
-        f"{row['cpu']}, {row['tsc_hz'] / 1e9:.3f} GHz TSC, Linux {row['kernel']}, "
-        f"Python {row['python']}, Numba {row['numba']}, commit {row['commit']}"
-    )
+    for note in tabulate.notes(rows):
+        console.print(note, highlight=False, markup=False)

@@ -6,9 +6,9 @@ clocks for a burst to be enqueued and dequeued (of 8 and of 32 pointers), by one
 two cores, where the clocks of both sides are added (and said per pointer). Ours are the same loops:
 items of 8 bytes, as large a ring, bursts whole or not at all.
 
-Both take turns, TIMES times, and the least figure of each counts: there is no telling which runs were
-undisturbed, and noise only adds. Theirs are long runs, ours many short ones: where the CPUs are shared,
-a short one finds a quiet moment sooner. So a ratio counts on a quiet machine only.
+Both take turns, TIMES times. The ratio is that of the least figure of each: there is no telling which
+runs were undisturbed, and noise only adds. Theirs are long runs, ours many short ones: where the CPUs
+are shared, a short one finds a quiet moment sooner. So a ratio counts on a quiet machine only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.dpdk_cases import NoFigureError, figure, say
-from benchmarks.harness import Measured, missing, repeat, row
+from benchmarks.harness import LEAST, Measured, missing, repeat, row, whole
 from benchmarks.session import Session
 from vforward.jit.atomics import fetch_add64, load_acquire64
 from vforward.jit.intrinsics import address, cycles, relax
@@ -30,7 +30,7 @@ from vforward.rings.spsc import Ring, has_items, has_room, pop, push
 
 SLOTS = 4096
 SIZES = (8, 32)
-TIMES = 3
+TIMES = LEAST
 RUNS = 50
 """Of ours, in a turn."""
 BURSTS = 1 << 14
@@ -176,8 +176,12 @@ def spsc(session: Session) -> Iterator[dict[str, Any]]:
     if not ratios:
         yield missing(SPSC, "x", session.gauge, why or "one CPU only")
         return
-    yield _row(
-        session, SPSC, [min(ratios.values())], "x", taken, ratios=ratios,
+    least = min(ratios.values())
+    found = Measured(
+        least, [least], 0.0, TIMES, 0, disturbed=taken.disturbed, gauge=session.gauge.best
+    )
+    yield row(
+        SPSC, found, "x", vector=0, packets=0, touched=8, ratios=ratios,
         what="clocks of rte_ring / clocks of ours, the least",
     )  # fmt: skip
 
@@ -185,10 +189,9 @@ def spsc(session: Session) -> Iterator[dict[str, Any]]:
 def _row(
     session: Session, name: str, figures: list[float], unit: str, taken: Measured, **more: Any
 ) -> dict[str, Any]:
-    """A row of the least of some figures."""
-    found = Measured(
-        min(figures), [min(figures)], 0.0, len(figures), 0,
-        disturbed=taken.disturbed, gauge=session.gauge.best,
-    )  # fmt: skip
+    """A row of some figures, and the least of them."""
+    found = whole(figures, session.gauge, disturbed=taken.disturbed)
     size = int(name.split("-")[3]) if name.count("-") > 2 else 0
-    return row(name, found, unit, vector=size, packets=BURSTS * size, touched=8, **more)
+    return row(name, found, unit, vector=size, packets=BURSTS * size, touched=8,
+        least=round(min(figures), 2), **more,
+    )  # fmt: skip

@@ -48,7 +48,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def arena() -> Iterator[Arena]:
-    """Shared memory for one measurement."""
-    with Arena.create(f"bench-{os.getpid()}") as made:
+def arena(part: str = "") -> Iterator[Arena]:
+    """Shared memory for one measurement. part: what tells it from others at the same time."""
+    with Arena.create(f"bench-{os.getpid()}{part}") as made:
         yield made

@@ -18,14 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import repeat, row
+from benchmarks.harness import LEAST, repeat, row
 from benchmarks.session import Session
 from vforward.control import observe
 from vforward.errors import ArenaError
 from vforward.layout import VECTOR_MAX
 
 COMMAND = [sys.executable, "-c", "from vforward.control.main import main; main()"]
-WARM_RUNS = 5
+WARM_RUNS = LEAST
 LOOK_S = 0.002
 PATIENCE_S = 600
 NAME = "bench-start"

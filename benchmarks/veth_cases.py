@@ -25,10 +25,11 @@ import os
 import shutil
 import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks import veth_lab, xdp_flood
-from benchmarks.harness import missing, repeat, row, whole
+from benchmarks.harness import LEAST, missing, repeat, row, whole
 from benchmarks.peer_cases import BRIDGE, FOREIGN, ROUTER
 from benchmarks.peer_lab import (
     FLOWS,
@@ -48,7 +49,7 @@ from vforward.io import shim
 from vforward.layout import VECTOR_MAX
 from vforward.testing.namespaces import offloads
 
-ROUNDS = 5
+ROUNDS = LEAST
 TRIES = 4
 SHARE = 20
 """A turn takes this part of a case's time: 1 second."""
@@ -88,7 +89,7 @@ def _ours(config: str) -> Callable[[Lab], Forwards]:
     return lambda where: where.ours(SPIN + config)
 
 
-def _testpmd(driver: str, options: str) -> Contender:
+def testpmd(driver: str, options: str) -> Contender:
     what = f"testpmd in io mode, {driver}{options}: forwards frames as they are"
     return Contender(lambda where: veth_lab.testpmd(where, driver, options), THERE, what)
 
@@ -107,12 +108,12 @@ LINUX = Contender(lambda where: where.bridge(), THERE, "the Linux bridge")
 
 def veth_pps(session: Session) -> Iterator[dict[str, Any]]:
     """Packets per second over testpmd's with a packet socket."""
-    yield from _packets(session, "veth-pps", "net_af_packet", _testpmd("net_af_packet", AF_PACKET))
+    yield from _packets(session, "veth-pps", "net_af_packet", testpmd("net_af_packet", AF_PACKET))
 
 
 def veth_pps_xdp(session: Session) -> Iterator[dict[str, Any]]:
     """The same over testpmd's with AF_XDP."""
-    yield from _packets(session, "veth-pps-xdp", "net_af_xdp", _testpmd("net_af_xdp", AF_XDP))
+    yield from _packets(session, "veth-pps-xdp", "net_af_xdp", testpmd("net_af_xdp", AF_XDP))
 
 
 def veth_pps_bridge(session: Session) -> Iterator[dict[str, Any]]:
@@ -142,15 +143,17 @@ def veth_tcp_off(session: Session) -> Iterator[dict[str, Any]]:
 
 def syscalls(session: Session) -> Iterator[dict[str, Any]]:
     """System calls for each packet that came through."""
-    if why := _impossible(flood=True, program="perf", package="linux-perf"):
+    if why := impossible(flood=True, program="perf", package="linux-perf"):
         yield missing("syscalls", "calls/packet", session.gauge, why)
         return
-    with _routed_lab() as where, where.ours(SPIN + ROUTER) as pid:
+    with routed_lab() as where, where.ours(SPIN + ROUTER) as pid:
         where.probe(THERE, ROUTED, [])
         counted: list[veth_lab.Calls] = []
 
         def turn() -> list[float]:
-            counted.append(veth_lab.calls(where, pid, session.limit_s / SHARE))
+            counted.append(
+                veth_lab.calls(where, [pid], session.limit_s / SHARE, veth_lab.flood_command(where))
+            )
             return [counted[-1].calls / counted[-1].packets]
 
         found = repeat(turn, session.gauge, ROUNDS, _progress(session, "syscalls", ROUNDS))
@@ -163,7 +166,7 @@ def syscalls(session: Session) -> Iterator[dict[str, Any]]:
 
 def veth_rtt(session: Session) -> Iterator[dict[str, Any]]:
     """Round trips of pings through a router that sleeps, and one that spins."""
-    if why := _impossible(flood=False, program="ping", package="iputils-ping"):
+    if why := impossible(flood=False, program="ping", package="iputils-ping"):
         yield missing("veth-rtt", "us", session.gauge, why)
         return
     ways: tuple[tuple[str, Callable[[Lab], Forwards]], ...] = (
@@ -197,22 +200,19 @@ def _packets(
     session: Session, case: str, name: str, peer: Contender, ours: Contender = ROUTES
 ) -> Iterator[dict[str, Any]]:
     program = veth_lab.PROGRAM if name.startswith("net") else ""
-    if why := _impossible(flood=True, program=program, package=veth_lab.PACKAGE):
+    if why := impossible(flood=True, program=program, package=veth_lab.PACKAGE):
         yield missing(case, "x", session.gauge, why)
         return
 
-    def measure(where: Lab, contender: Contender) -> Figure:
-        where.probe(THERE, contender.wanted, BACK)
-        turn = veth_lab.flood(where, session.limit_s / SHARE)
-        return Figure(turn.rate, turn.offered, turn.foreign)
-
-    with _routed_lab() as where:
-        yield from _take_turns(session, case, "packets/s", where, {OURS: ours, name: peer}, measure)
+    with routed_lab() as where:
+        yield from _take_turns(
+            session, case, "packets/s", where, {OURS: ours, name: peer}, partial(flooded, session)
+        )
 
 
 def _stream(session: Session, case: str, *, on: bool) -> Iterator[dict[str, Any]]:
     """One connection, both as bridges: no stack but the hosts' own."""
-    if why := _impossible(flood=False, program="iperf3", package="iperf3"):
+    if why := impossible(flood=False, program="iperf3", package="iperf3"):
         yield missing(case, "x", session.gauge, why)
         return
 
@@ -242,6 +242,19 @@ def _take_turns(
     measure: Callable[[Lab, Contender], Figure],
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Rows of each contender, and of the first over the second."""
+    found, disturbed = take_turns(session, case, where, contenders, measure)
+    for name, figures in found.items():
+        what = contenders[name].what
+        yield turns_row(session, f"{case}-{name}", unit, figures, what, name == OURS, disturbed)
+    ours, theirs = found.values()
+    yield ratio_row(session, case, ours, theirs, " / ".join(contenders), disturbed)
+
+
+def take_turns(
+    session: Session, case: str, where: Lab, contenders: dict[str, Contender],
+    measure: Callable[[Lab, Contender], Figure],
+) -> tuple[dict[str, list[Figure]], bool]:  # fmt: skip
+    """The figures of each, and whether something disturbed them."""
     found: dict[str, list[Figure]] = {name: [] for name in contenders}
 
     def turns() -> list[float]:
@@ -255,25 +268,44 @@ def _take_turns(
 
     disturbed = repeat(turns, session.gauge, ROUNDS, _progress(session, case, ROUNDS)).disturbed
     disturbed |= any(each.foreign > FOREIGN for figures in found.values() for each in figures)
-    for name, figures in found.items():
-        yield row(
-            f"{case}-{name}",
-            whole([each.value for each in figures], session.gauge, disturbed=disturbed),
-            unit, vector=VECTOR_MAX if name == OURS else 0, packets=0, touched=0,
-            offered=round(statistics.median(each.offered for each in figures)),
-            foreign_cpus=round(statistics.median(each.foreign for each in figures), 2),
-            note=contenders[name].what,
-        )  # fmt: skip
-    ours, theirs = ([each.value for each in figures] for figures in found.values())
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-    yield row(
-        case, whole(ratios, session.gauge, disturbed=disturbed), "x", vector=VECTOR_MAX,
-        packets=0, touched=0, note=" / ".join(contenders),
+    return found, disturbed
+
+
+def turns_row(
+    session: Session, name: str, unit: str, figures: list[Figure], what: str, ours: bool,
+    disturbed: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """The row of a contender."""
+    return row(
+        name, whole([each.value for each in figures], session.gauge, disturbed=disturbed),
+        unit, vector=VECTOR_MAX if ours else 0, packets=0, touched=0,
+        offered=round(statistics.median(each.offered for each in figures)),
+        foreign_cpus=round(statistics.median(each.foreign for each in figures), 2), note=what,
     )  # fmt: skip
 
 
+def ratio_row(
+    session: Session, name: str, ours: list[Figure], theirs: list[Figure], what: str, disturbed: bool
+) -> dict[str, Any]:  # fmt: skip
+    """The row of one over the other: the median of the rounds' ratios."""
+    if not all(other.value for other in theirs):
+        return missing(name, "x", session.gauge, f"{what}: nothing came through in a turn")
+    ratios = [one.value / other.value for one, other in zip(ours, theirs, strict=True)]
+    return row(
+        name, whole(ratios, session.gauge, disturbed=disturbed), "x", vector=VECTOR_MAX,
+        packets=0, touched=0, note=what,
+    )  # fmt: skip
+
+
+def flooded(session: Session, where: Lab, contender: Contender) -> Figure:
+    """Packets per second of one turn, after a probe."""
+    where.probe(THERE, contender.wanted, BACK)
+    turn = veth_lab.flood(where, session.limit_s / SHARE)
+    return Figure(turn.rate, turn.offered, turn.foreign)
+
+
 @contextlib.contextmanager
-def _routed_lab() -> Iterator[Lab]:
+def routed_lab() -> Iterator[Lab]:
     """With an interface lan that takes live frames."""
     with lab() as where:
         where.hosts(("10.1.0.2", LAN), ("10.2.0.2", WAN))
@@ -292,7 +324,7 @@ def _readdress(where: Lab, *, bridged: bool) -> None:
     where.forget()
 
 
-def _impossible(*, flood: bool, program: str, package: str) -> str:
+def impossible(*, flood: bool, program: str, package: str) -> str:
     """Why a case has no figure here; empty if it can have one."""
     if not may_use_interfaces():
         return "needs root (or unshare -Urn), and the commands ip, unshare and nsenter"

@@ -13,7 +13,7 @@ import math
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from benchmarks import peer_lab, xdp_flood
@@ -94,15 +94,20 @@ def testpmd_command(main: int, worker: int, driver: str, options: str) -> list[s
 
 def flood(lab: Lab, seconds: float) -> Turn:
     """Let h1 send more than anybody forwards; what came to h2 in so many seconds."""
-    file = lab.directory / "frame"
-    file.write_bytes(frame())
-    command = xdp_flood.command("eth0", file, lab.sender_cpu)
+    command = flood_command(lab)
     start = moved(lab.m, "lan").received
     turn = lab.counted(command, seconds)
     if moved(lab.m, "lan").received == start:
         msg = "no live frames come: GRO is off at lan"
         raise Failed(msg)
     return turn
+
+
+def flood_command(lab: Lab) -> list[str]:
+    """The program that sends more than anybody forwards, for h1."""
+    file = lab.directory / "frame"
+    file.write_bytes(frame())
+    return xdp_flood.command("eth0", file, lab.sender_cpu)
 
 
 def frame() -> bytes:
@@ -149,14 +154,14 @@ def iperf(lab: Lab, address: str, seconds: float) -> float:
         end(server)
 
 
-def calls(lab: Lab, pid: int, seconds: float) -> Calls:
-    """System calls of a process, all its threads, under `flood`."""
+def calls(lab: Lab, pids: Sequence[int], seconds: float, command: Sequence[str]) -> Calls:
+    """System calls of processes, all their threads, while a program of h1 sends."""
     found: list[Calls] = []
 
     def count() -> None:
         before = moved(lab.h2).received
         done = subprocess.run(
-            [*PERF, "-p", str(pid), "sleep", str(seconds)],
+            [*PERF, "-p", ",".join(map(str, pids)), "sleep", str(seconds)],
             capture_output=True,
             text=True,
             check=False,
@@ -168,9 +173,7 @@ def calls(lab: Lab, pid: int, seconds: float) -> Calls:
             raise Failed(msg)
         found.append(Calls(int(number[1]), came))
 
-    file = lab.directory / "frame"
-    file.write_bytes(frame())
-    lab.during(xdp_flood.command("eth0", file, lab.sender_cpu), count)
+    lab.during(list(command), count)
     return found[0]
 
 

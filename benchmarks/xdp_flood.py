@@ -43,7 +43,7 @@ LIVE_FRAMES = 1 << 1
 GET_PRANDOM_U32, REDIRECT = 7, 23
 
 # Bytes of an untagged Ethernet, IPv4 and UDP frame.
-IDENT, SRC, DST, SRC_PORT = 18, 29, 33, 35
+IDENT, TTL, SRC, DST, SRC_PORT = 18, 22, 29, 33, 35
 HEADERS = 42
 IDENT_BASE = 0x8000
 
@@ -59,10 +59,11 @@ def ident(flow: int) -> int:
     return IDENT_BASE - 2 * flow - ((flow & 15) << 8)
 
 
-def program(ifindex: int) -> bytes:
+def program(ifindex: int, frame: bytes) -> bytes:
     """The XDP program's instructions. A frame gets the number n of a random flow: source address
     x.x.x.n, destination x.x.(n & 15).n, n as the low byte of its source port, and `ident`, so that the
-    header's checksum stays right.
+    header's checksum stays right. MACs, TTL and checksum are those of the frame again: the kernel takes
+    a page anew as it was left, by its router with another MAC and TTL.
     """
     r0, r1, r2, r3, r4, r7 = 0, 1, 2, 3, 4, 7
     made = [
@@ -78,6 +79,7 @@ def program(ifindex: int) -> bytes:
         _op(0xB7, r3, value=IDENT_BASE),
         _op(0x1F, r3, r0),
         _op(0x1F, r3, r0),
+        *(_op(0x62, r7, 0, at, _word(frame, at)) for at in (0, 4, 8, TTL)),
         *(_op(0x73, r7, r0, at) for at in (SRC, DST, SRC_PORT)),
         _op(0x73, r7, r4, DST - 1),
         _op(0x67, r4, value=8),
@@ -93,6 +95,11 @@ def program(ifindex: int) -> bytes:
     return b"".join([*made, _op(0xB7, r0, value=XDP_DROP), _op(0x95)])
 
 
+def _word(frame: bytes, at: int) -> int:
+    """Four bytes as a number that is stored as they are."""
+    return struct.unpack_from("=i", frame, at)[0]
+
+
 def _op(code: int, dst: int = 0, src: int = 0, offset: int = 0, value: int = 0) -> bytes:
     return struct.pack("=BBhi", code, src << 4 | dst, offset, value)
 
@@ -102,7 +109,7 @@ def available() -> str:
     if platform.machine() not in BPF:
         return f"no number of bpf(2) is known for {platform.machine()}"
     try:
-        os.close(load(program(1)))
+        os.close(load(program(1, bytes(HEADERS))))
     except OSError as error:
         return f"XDP programs cannot be loaded: {error}"
     return ""
@@ -140,9 +147,10 @@ def main() -> None:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    loaded = load(program(socket.if_nametoindex(interface)))
-    frame = ctypes.create_string_buffer(Path(file).read_bytes())
-    size = len(frame) - 1
+    wanted = Path(file).read_bytes()
+    loaded = load(program(socket.if_nametoindex(interface), wanted))
+    frame = ctypes.create_string_buffer(wanted)
+    size = len(wanted)
     run = struct.pack(
         "=IIIIQQIIIIQQIII4x", loaded, 0, size, 0, ctypes.addressof(frame), 0, REPEAT, 0, 0, 0,
         0, 0, LIVE_FRAMES, 0, BATCH,

@@ -179,7 +179,7 @@ def test_the_ratio_is_of_the_least_figure_of_the_fastest(small, monkeypatch):
     monkeypatch.setattr(dpdk_cases, "say", lambda *_: text.format(next(clocks)))
     rows = {row["case"]: row for row in dpdk_cases.fib_peers(small)}
     four, six, last = (rows[f"fib-peers{name}"] for name in ("-4-ours", "-6-ours", ""))
-    assert rows["fib-peers-4-dir24-8"]["value"] == 101
+    assert rows["fib-peers-4-dir24-8"]["value"] == 104.5
     assert rows["fib-peers-4-dir24-8"]["least"] == 100
     assert last["value"] == pytest.approx(four["value"] / 100, rel=0.01)
     assert last["what"] == "clocks of ours / clocks of 4-dir24-8"

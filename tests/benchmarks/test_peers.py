@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from gauges import Quiet
 from vforward.control import bench_command
 from vforward.control.demo_world import Failed, identity, processes_in
 
@@ -17,21 +18,6 @@ from benchmarks import peer_cases, peer_lab, report
 STRAY = 16
 """Frames at most that others send meanwhile: ARP."""
 CONTENDERS = ("kernel", "kernel-rps", "vforward")
-
-
-class Quiet:
-    """A gauge that never sees anybody."""
-
-    best = 1.0
-
-    def read(self):
-        return 1.0
-
-    def disturbed(self, _reading):
-        return False
-
-    def remember(self):
-        pass
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from gauges import Quiet
 from vforward.control import bench_command
 
 bench_command.report()  # makes `benchmarks` importable
@@ -13,21 +14,6 @@ from benchmarks.session import Session
 
 from benchmarks import peer_lab, veth_cases, veth_lab, xdp_flood
 from oracles import checksum
-
-
-class Quiet:
-    """A gauge that never sees anybody."""
-
-    best = 1.0
-
-    def read(self):
-        return 1.0
-
-    def disturbed(self, _reading):
-        return False
-
-    def remember(self):
-        pass
 
 
 @pytest.fixture
@@ -65,7 +51,7 @@ def test_live_frames_arrive_as_they_are_meant():
     frame = veth_lab.frame()
     flows = {flow(frame, n) for n in range(xdp_flood.FLOWS)}
     seen = []
-    with veth_cases._routed_lab() as where:
+    with veth_cases.routed_lab() as where:
         file = where.directory / "frame"
         file.write_bytes(frame)
         command = xdp_flood.command("eth0", file, where.sender_cpu)

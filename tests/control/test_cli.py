@@ -144,14 +144,21 @@ def test_a_missing_configuration_is_2(tmp_path):
 
 def test_bench_hands_its_arguments_on(monkeypatch):
     calls = []
-    monkeypatch.setattr(
-        bench_command, "bench", lambda *given, list_only: calls.append((given, list_only))
-    )
+    monkeypatch.setattr(bench_command, "bench", lambda *given, **more: calls.append((given, more)))
     assert vforward("bench", "ip4-path", "dispatch", "--json").exit_code == 0
-    assert vforward("bench", "--list", "--plot", "x.png").exit_code == 0
+    assert (
+        vforward("bench", "--list", "--plot", "x.png", "--html", "a", "--markdown", "b").exit_code
+        == 0
+    )
+    assert vforward("bench", "compare", "main", ".").exit_code == 0
+    none = {"list_only": False, "html": None, "markdown": None}
     assert calls == [
-        ((["ip4-path", "dispatch"], True, None), False),
-        (([], False, Path("x.png")), True),
+        ((["ip4-path", "dispatch"], True, None), none),
+        (
+            ([], False, Path("x.png")),
+            {"list_only": True, "html": Path("a"), "markdown": Path("b")},
+        ),
+        ((["compare", "main", "."], False, None), none),
     ]
 
 

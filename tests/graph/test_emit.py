@@ -172,6 +172,69 @@ def test_what_is_put_off_has_room_whatever_others_have_taken():
     rig.pool.check()
 
 
+@kernel
+def cut_within_bounds(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, emitted: U64, copies: U64
+) -> None:  # fmt: skip
+    """As cut, but emits each row copies[0] times itself, counts what never fits, and cuts the rest."""
+    n = np.int64(copies[0])
+    for i in range(idx.size):
+        if emit.room(emitted) < n:
+            if not emit.never_fits(emitted, n):
+                emit.put_off(emitted, idx.size - i)
+                return
+            count[0] += np.uint64(1)
+        else:
+            for _ in range(n):
+                emit.emit(emitted, np.int64(idx[i]), 0)
+        edge[i] = 1
+
+
+@kernel
+def note(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> None:
+    """Let rows vanish that are in several places."""
+    count[0] += np.uint64(idx.size)
+    for i in range(idx.size):
+        edge[i] = EDGE_HELD
+
+
+def bounded(n, copies):
+    rig = Rig(buffers=32768, packets=n)
+    rig.source(n, ["cut"])
+    made = Node("test-cut-within-bounds", cut_within_bounds, None, Passed)
+    rig.add(made, "cut", ["note", "sink"], copies=np.array([copies], np.uint64))
+    rig.add(Node("test-note", note, None, Passed), "note", [])
+    rig.sink()
+    return rig.build(256)
+
+
+def test_a_round_has_a_bound_for_what_is_cut_too():
+    """All that comes beyond it is the node's to count, until the next round."""
+    rig = bounded(256, 1000)
+    for k in (1, 2):
+        rig.given["source"][0] = 256
+        rig.run()
+        assert 0 <= rig.count("note") - k * emit.ROUND_ROOM < k * emit.EMIT_ROOM
+        assert rig.count("cut") == k * 256 - rig.count("note") // 1000
+        assert rig.count("sink") == k * 256
+
+
+@kernel
+def stubborn(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, emitted: U64) -> None:
+    """Put off all, whatever the room."""
+    emit.put_off(emitted, idx.size)
+
+
+def test_who_puts_off_for_ever_does_not_stop_the_worker():
+    rig = Rig(buffers=1024, packets=256)
+    rig.source(256, ["stubborn"])
+    rig.add(Node("test-stubborn", stubborn, None, Passed), "stubborn", ["sink"])
+    rig.sink()
+    rig.build(256).run()
+    assert int(rig.stats("stubborn")[c.FULL]) == rig.count("sink") == 256
+    rig.pool.check()
+
+
 def test_frames_have_room_for_all_inputs_and_the_budget():
     rig = rig_of(256, [16], sources=4).run()
     assert check(rig, 1024, [16]) == 1024 * 16 - emit.EMIT_ROOM

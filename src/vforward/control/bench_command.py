@@ -10,10 +10,11 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-USAGE_STATUS = 2
+FAILED_STATUS, USAGE_STATUS = 1, 2
+COMPARE = "compare"
 
 
 def report(checkout: Path = CHECKOUT) -> Any:
@@ -29,14 +30,26 @@ def report(checkout: Path = CHECKOUT) -> Any:
 
 
 def bench(
-    cases: list[str], json: bool = False, plot: Path | None = None, *, list_only: bool = False
+    cases: list[str],
+    json: bool = False,
+    plot: Path | None = None,
+    *,
+    list_only: bool = False,
+    html: Path | None = None,
+    markdown: Path | None = None,
 ) -> None:
     """Measure vforward on this machine, in clocks of the time stamp counter.
 
-    cases: all when empty. json: one JSON object per row and nothing else on stdout. plot: the file
-    that vector-sizes plots to. list_only: name the cases and stop. An unknown case exits with 2.
+    cases: all when empty; or "compare", two checkouts or commits, and cases: is the second slower?
+    json: one JSON object per row and nothing else on stdout. plot: the file that a case plots to.
+    list_only: name the cases and stop. html, markdown: files for a report and for a table. An unknown
+    case exits with 2; a case that failed, or a comparison that finds it slower, with 1.
     """
     module = report()
+    if cases[:1] == [COMPARE]:
+        if len(cases) < 3:
+            _refuse("compare needs two checkouts or commits: vforward bench compare A B [CASE ...]")
+        sys.exit(module.run_compare(cases[1], cases[2], cases[3:], json=json))
     if wrong := module.unknown(cases):
         known = ", ".join(name for name, _ in module.listing())
         _refuse(f"no case named {', '.join(wrong)}; there are: {known}")
@@ -44,9 +57,10 @@ def bench(
         for name, text in module.listing():
             sys.stdout.write(f"{name:18} {text}\n")
         return
-    module.run(cases, json=json, plot=plot)
+    if module.run(cases, json=json, plot=plot, html=html, markdown=markdown):
+        sys.exit(FAILED_STATUS)
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str) -> NoReturn:
     sys.stderr.write(f"vforward bench: {message}\n")
     sys.exit(USAGE_STATUS)

@@ -297,17 +297,19 @@ def compile(
 
 @_command
 def bench(
-    cases: Annotated[list[str] | None, typer.Argument(help="Cases; none: all of them.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object per row.")] = False,
-    plot: Annotated[
-        Path | None, typer.Option(help="Plot the case vector-sizes to this file.")
+    cases: Annotated[
+        list[str] | None, typer.Argument(help="Cases; none: all. Or: compare A B [CASE ...].")
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object per row.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Plot a case to this file.")] = None,
     list_only: Annotated[bool, typer.Option("--list", help="Only list the cases.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a report, plots included.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a Markdown table.")] = None,
 ) -> None:
-    """Measure vforward on this machine."""
+    """Measure vforward on this machine; or compare two checkouts or commits A and B: is B slower?"""
     from vforward.control.bench_command import bench as measure
 
-    measure(cases or [], json, plot, list_only=list_only)
+    measure(cases or [], json, plot, list_only=list_only, html=html, markdown=markdown)
 
 
 @_command

@@ -50,6 +50,13 @@ def _push(g: Any, to: int, rows: Any, n: int) -> None:
         _mark(g, to)
 
 
+@inline
+def refuse(g: Any, node: int, rows: Any) -> None:
+    """Give rows that a node does not take to the last one, which drops them."""
+    g.stats[node * c.STATS + c.FULL] += u64(rows.size)
+    _push(g, g.nodes.size - 1, rows, rows.size)
+
+
 @kernel
 def _append(g: Any, node: int, edge: int, rows: Any) -> None:
     """Hand rows on by one edge. What a full queue does not take is dropped."""
@@ -61,8 +68,7 @@ def _append(g: Any, node: int, edge: int, rows: Any) -> None:
     fits = min(n, g.nodes[to].limit - g.nodes[to].waiting)
     _push(g, to, rows, fits)
     if fits < n:
-        g.stats[to * c.STATS + c.FULL] += u64(n - fits)
-        _push(g, g.nodes.size - 1, rows[fits:], n - fits)
+        refuse(g, to, rows[fits:])
 
 
 @kernel
@@ -162,7 +168,7 @@ def _hand_on_emitted(g: Any, node: int) -> None:
 @kernel
 def hand_on_made(g: Any, node: int, frame: int, n: int, whole: bool) -> Any:
     """Hand on what a call has done that emitted rows, or put some off. Returns how many it has not."""
-    done = n - i64(g.emitted[emit.PUT_OFF])
+    done = max(i64(0), n - i64(g.emitted[emit.PUT_OFF]))
     g.emitted[emit.PUT_OFF] = u64(0)
     if done > 0:
         if g.control[c.TRACING]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vforward.graph import control as c
 from vforward.graph import emit
-from vforward.graph.hand_on import hand_on, hand_on_made, record
+from vforward.graph.hand_on import hand_on, hand_on_made, record, refuse
 from vforward.graph.node import MORE
 from vforward.jit.atomics import fence, load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
@@ -198,7 +198,8 @@ def _run_put_off(g: Any, vector: int, start: Any) -> Any:
     """Call the last of the nodes that put rows off once more, with a vector of them and all the room.
 
     The last: what it leads to is empty. A vector: so no frame gets more than that, and what is emitted.
-    Returns the clock, or start itself where there is no such node.
+    A kernel that puts off its first row even so would for ever: that row goes to the last node, as what a
+    full queue does not take. Returns the clock, or start itself where there is no such node.
     """
     words = g.pending.size // 3
     node = -1
@@ -214,6 +215,9 @@ def _run_put_off(g: Any, vector: int, start: Any) -> Any:
     frame, total = g.nodes[node].frame, g.nodes[node].waiting
     g.nodes[node].waiting = 0
     done = _call(g, node, frame, min(vector, total), False)
+    if done == 0:
+        refuse(g, node, view(frame, 1, np.uint32))
+        done = i64(1)
     if done < total:
         _put_off(g, node, frame + 4 * done, total - done)
     return _note(g, node, 1, done, start)
@@ -301,6 +305,7 @@ def run(words: Any, until_idle: bool) -> None:
         store_release64(base + 8 * c.STATE, u64(c.RUNNING))
         vector = max(1, min(VECTOR_MAX, i64(load_acquire64(base + 8 * c.VECTOR))))
         g.emitted[emit.LEFT] = u64(emit.EMIT_ROOM)
+        g.emitted[emit.ROUND] = u64(emit.ROUND_ROOM)
         start = cycles()
         packets, more, start = _poll_inputs(g, vector, start)
         packets += _take_up_queues(g)

@@ -169,7 +169,7 @@ def _emptied(out: NDArray[np.uint64], sent: list[tuple[int, int]], later: list[i
         sent.append((word >> 32, word & NIL))
     assert not put_off or n or out[emit.LEFT] < emit.EMIT_ROOM, "put off with all the room there is"
     later.append(put_off)
-    out[: emit.FIRST] = 0, emit.EMIT_ROOM, 0
+    out[: emit.FIRST] = 0, emit.EMIT_ROOM, 0, emit.ROUND_ROOM
     return put_off
 
 

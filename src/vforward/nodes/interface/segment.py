@@ -74,7 +74,7 @@ class Count(Labels):
 
     BAD_HEADERS = 0, "super-frames whose headers are not those that their type says"
     NO_BUFFER = 1, "the pool was empty"
-    NO_ROOM = 2, "more segments than there is ever room for"
+    NO_ROOM = 2, "more segments than there is room for in a round"
     SEGMENTS = 3, "segments made", INFO
 
 
@@ -248,7 +248,7 @@ def _segment(data: Any, meta: Any, row: Any, count: Any, pool: Any, emitted: Any
     left = packet_bytes(meta, row) - headers
     n = max(i64(1), (left + size - 1) // size)
     if emit.room(emitted) < n:
-        return i64(Count.NO_ROOM) if emit.never_fits(n) else i64(LATER)
+        return i64(Count.NO_ROOM) if emit.never_fits(emitted, n) else i64(LATER)
     final = headers + left - (n - 1) * size
     piece = take_pieces(meta, pool, n - 1, headers + size, final, meta[row].rx_port)
     if piece == NIL and n > 1:

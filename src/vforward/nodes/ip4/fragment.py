@@ -59,7 +59,7 @@ class Count(Labels):
     MTU_TOO_SMALL = 0, "the MTU has no room for the header and eight bytes"
     BEYOND_65535 = 1, "a fragment that reaches beyond the longest datagram"
     NO_BUFFER = 2, "the pool was empty"
-    NO_ROOM = 3, "more pieces than there is ever room for"
+    NO_ROOM = 3, "more pieces than there is room for in a round"
     FRAGMENTS = 4, "fragments made", INFO
 
 
@@ -166,7 +166,7 @@ def _fragment(
     over = payload - first - room
     n = 1 + (max(over, 0) + even - 1) // even
     if emit.room(emitted) <= n:
-        return i64(Count.NO_ROOM) if emit.never_fits(n + 1) else i64(LATER)
+        return i64(Count.NO_ROOM) if emit.never_fits(emitted, n + 1) else i64(LATER)
     headers = link + ip4.HEADER + kept
     last = payload - first - (n - 1) * even
     piece = take_pieces(meta, pool, n, headers + even, headers + last, meta[row].rx_port)

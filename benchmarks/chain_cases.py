@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""chain: a service chain of 1 to 8 functions, in one process, in processes and over interfaces.
+
+    chain-process-N     all of them nodes of one graph
+    chain-rings-N       each a process; rows of shared buffers go from ring to ring
+    chain-wires-N       each a process between two veth pairs, with packet sockets as a forwarder has
+    chain               packets per second with 8 functions, in one process over the others
+
+The function is the same compiled code everywhere (benchmarks.chain_nodes). A row has packets per second,
+and for each packet that went the whole way the ``copies`` of its bytes and the system ``calls``. Each way's
+source writes every byte of each packet, and its end looks at what has come: order, place and TTL with the
+rings, TTL in one process, whole frames (of a probe) over wires. All processes share all CPUs.
+
+Calls: of one process and of rings those that the compiled loops make (sched_yield, where a process has
+nothing to do: counted by them), of wires what perf counts. Copies over wires are those of io.af_packet: the
+sender's; and for each member the kernel's into the ring, the one from there, and the kernel's out of the
+member's buffer (by AF_XDP there is one more between).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import chain_member, chain_nodes, graphs, veth_lab
+from benchmarks.frames import FRAME_BYTES, udp_frame
+from benchmarks.harness import LEAST, Measured, clock, missing, repeat, row, tsc_hz
+from benchmarks.loads import PASSED, WIRES
+from benchmarks.peer_lab import TTL, Lab, frame, lab
+from benchmarks.plot import plot_chain
+from benchmarks.session import Session, arena
+from benchmarks.veth_cases import FLOWS, impossible
+from vforward.control.demo_world import Failed, end, end_with_parent
+from vforward.io.libc import libc_address
+from vforward.layout import HEADROOM, VECTOR_MAX
+from vforward.memory.pool import Pool
+from vforward.rings.spsc import items_for
+from vforward.testing.namespaces import veth
+
+CASE = "chain"
+FUNCTIONS = tuple(range(1, 9))
+WAYS = ("process", "rings", "wires")
+UNIT = "packets/s"
+RUNS = LEAST
+PACKETS = 1 << 16
+"""Of a run with rings."""
+VECTORS = 16
+"""Of a run in one process."""
+BUFFERS = 4096
+UNDER_WAY = 2048
+SLOTS = 4096
+SHARE = 40
+"""A run over wires takes this part of a case's time: 0.5 s."""
+PERF = "perf"
+
+
+class Figures(NamedTuple):
+    """What a way comes to: packets per second, and of each packet copies and system calls."""
+
+    rates: Measured
+    copies: float
+    calls: float | None
+
+
+def chain(session: Session) -> Iterator[dict[str, Any]]:
+    """Rows of all ways and lengths; the last row: what the longest chain costs outside of one process."""
+    rows: list[dict[str, Any]] = []
+    for way in WAYS:
+        why = impossible(flood=False, program="", package="") if way == "wires" else ""
+        for n in FUNCTIONS:
+            name = f"{CASE}-{way}-{n}"
+            if why:
+                yield missing(name, UNIT, session.gauge, why)
+                continue
+            found = MEASURE[way](session, n)
+            rows.append(_row(name, way, n, found))
+            yield rows[-1]
+    plot = session.plot_to(CASE)
+    plot_chain(plot, rows)
+    longest = {r["way"]: r for r in rows if r["functions"] == FUNCTIONS[-1]}
+    ratios = {
+        way: round(longest["process"]["value"] / each["value"], 1)
+        for way, each in longest.items()
+        if way != "process" and each["value"]
+    }
+    most = max(ratios, key=lambda way: ratios[way])
+    yield {
+        **longest["process"], "case": CASE, "unit": "x", "value": ratios[most],
+        "ratios": ratios, "plot": str(plot),
+        "what": f"packets/s of {FUNCTIONS[-1]} functions in one process / over {most}",
+    }  # fmt: skip
+
+
+def _row(name: str, way: str, functions: int, found: Figures) -> dict[str, Any]:
+    calls = None if found.calls is None else float(f"{found.calls:.3g}")
+    load = WIRES if way == "wires" else PASSED
+    return load._asdict() | row(
+        name, found.rates, UNIT, vector=VECTOR_MAX, packets=0, touched=FRAME_BYTES, way=way,
+        functions=functions, copies=found.copies, calls=calls, cpus=len(os.sched_getaffinity(0)),
+    )  # fmt: skip
+
+
+def in_process(session: Session, n: int) -> Figures:
+    """Source, functions and end are nodes of one graph."""
+    hz = tsc_hz()
+    with arena() as memory:
+        bench = graphs.chain(memory, chain_nodes.FUNCTION, n)
+
+        def run() -> list[float]:
+            start = clock()
+            bench.run(VECTOR_MAX, VECTORS)
+            return [float(clock() - start) / (VECTORS * VECTOR_MAX)]
+
+        found = session.measure(f"{CASE}-process-{n}", run, len(FUNCTIONS))
+        ttls = bench.graph.pool.data[bench._rows, HEADROOM + chain_nodes.TTL]
+        _assert((ttls == TTL - n).all(), f"not all packets went through {n} functions")
+    return Figures(found.inverted(hz), 0, 0.0)
+
+
+def on_rings(session: Session, n: int) -> Figures:
+    """A process for each function; the source and the end are one more, this one."""
+    name = f"{CASE}-rings-{n}"
+    with arena("-chain") as memory, contextlib.ExitStack() as stack:
+        pool = Pool(memory, BUFFERS)
+        rings = [
+            memory.make(f"ring-{k}", items_for(SLOTS, np.uint32), np.uint32) for k in range(n + 1)
+        ]
+        words = memory.make("words", 8, np.uint64)
+        own = memory.make("own", (n + 1, 8), np.uint64)
+        stack.callback(words.__setitem__, chain_nodes.STOP, 1)
+        commands = [chain_member.ring_command(memory.name, k) for k in range(n)]
+        stack.enter_context(_members(commands))
+        given = (
+            pool.data, pool.meta, rings[0], rings[n], own[0], libc_address("sched_yield"),
+            pool.take(UNDER_WAY), np.zeros(VECTOR_MAX, np.uint32),
+            np.frombuffer(bytearray(udp_frame(0x0A000002, 0x0B000001)), np.uint8),
+            np.zeros(2, np.uint64),
+        )  # fmt: skip
+        chain_nodes.drive(*given, VECTOR_MAX, TTL - n)
+        own[:] = 0
+
+        def run() -> list[float]:
+            start = clock()
+            chain_nodes.drive(*given, PACKETS, TTL - n)
+            return [PACKETS * float(tsc_hz()) / float(clock() - start)]
+
+        found = repeat(run, session.gauge, RUNS, lambda done: session.progress(name, done, RUNS))
+        wrong = int(own[:, chain_nodes.WRONG].sum())
+        _assert(not wrong, f"{wrong} packets came back other than they should")
+        calls = float(own[:, chain_nodes.YIELDS].sum()) / (RUNS * PACKETS)
+    return Figures(found, 0, calls)
+
+
+def on_wires(session: Session, n: int) -> Figures:
+    """A process for each function, between veth pairs one after the other."""
+    name = f"{CASE}-wires-{n}"
+    seconds = session.limit_s / SHARE
+    there = [frame(k, b"\2" * 6, veth_lab.NEAR_MAC) for k in range(FLOWS)]
+    wanted = [frame(k, b"\2" * 6, veth_lab.NEAR_MAC, TTL - n) for k in range(FLOWS)]
+    with lab() as where, contextlib.ExitStack() as stack:
+        ends = ["lan"]
+        for k in range(n - 1):
+            veth(where.m, f"out{k}", where.m, f"in{k}")
+            ends += [f"out{k}", f"in{k}"]
+        ends.append("wan")
+        commands = [
+            where.m.command(*chain_member.wire_command(one, other))
+            for one, other in zip(ends[::2], ends[1::2], strict=True)
+        ]
+        said = stack.enter_context(_members(commands))
+        where.probe(there, wanted, [])
+
+        def run() -> list[float]:
+            return [where.udp(there, seconds).rate]
+
+        found = repeat(run, session.gauge, RUNS, lambda done: session.progress(name, done, RUNS))
+        calls = _calls(where, there, [int(words.split()[1]) for words in said], seconds)
+    copies = 1 + sum(4 if "AF_XDP" in words.partition("go out")[2] else 3 for words in said)
+    return Figures(found, copies, calls)
+
+
+MEASURE: dict[str, Callable[[Session, int], Figures]] = {
+    "process": in_process,
+    "rings": on_rings,
+    "wires": on_wires,
+}
+
+
+@contextlib.contextmanager
+def _members(commands: Sequence[list[str]]) -> Iterator[list[str]]:
+    """Processes of the chain, started together; the lines that they have said when they were ready."""
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(_member(command)) for command in commands]
+        said = []
+        for process in processes:
+            assert process.stdout is not None
+            said.append(process.stdout.readline().strip())
+            if not said[-1].startswith(chain_member.READY):
+                msg = f"a member of the chain does not begin, exit status {process.wait()}"
+                raise Failed(msg)
+        yield said
+
+
+@contextlib.contextmanager
+def _member(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+        preexec_fn=end_with_parent,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        end(process)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _calls(where: Lab, frames: list[bytes], pids: list[int], seconds: float) -> float | None:
+    """System calls of processes for each packet that comes to h2 meanwhile; None without perf."""
+    if impossible(flood=False, program=PERF, package=""):
+        return None
+    counted = veth_lab.calls(where, pids, seconds, where.udp_command(frames))
+    return counted.calls / counted.packets
+
+
+def _assert(right: bool, message: str) -> None:
+    if not right:
+        raise AssertionError(message)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the packets of the cases are like: it stands in every row."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+TSC = "time stamp counter"
+WALL = "CLOCK_MONOTONIC"
+
+
+class Load(NamedTuple):
+    """What the packets of a case are like, and the clock that it goes by: stands in each of its rows.
+
+    touches: what is touched of each packet. bytes: on the wire, frame check sequence included.
+    """
+
+    touches: str
+    bytes: int | str
+    flows: int | str
+    clock: str = TSC
+
+
+HEADERS = Load("whole packet written, headers read and changed", 64, "a random destination each")
+SESSIONS = Load("whole packet written, headers read and changed", 64, "random, as many as sessions")
+BRIDGED = Load("whole packet written, header read", 64, "random pairs of stations")
+NOTHING = Load("nothing", "-", "-")
+NUMBERS = Load("pointers", 8, "-")
+KEYS = Load("header fields, no packet", "-", "65536 different")
+CONTROL = Load("no packets", "-", "-", WALL)
+STARTS = Load("whole packet", 64, 1, WALL)
+WIRES = Load("whole packet, copied by the kernel", 64, 256, WALL)
+STREAM = Load("whole packet, copied by the kernel", "64 KB, or 1518 without offloads", 1, WALL)
+GUEST = Load("whole packet, copied once each way", 64, "1; echo: 1024", WALL)
+COPIED = Load("whole packet written and read", 64, 1, WALL)
+WOKEN = Load("8 bytes of each packet", 64, 1)
+PINGS = Load("whole packet", 98, 1, WALL)
+PASSED = Load("whole packet written, header changed by each function", 64, 1)

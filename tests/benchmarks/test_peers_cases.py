@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everybody in one run: who is there has a ratio and a rate, who is not is named; nothing is guessed."""
+
+import shutil
+
+import pytest
+
+from gauges import Quiet
+from vforward.control import bench_command, config
+from vforward.control.demo_world import Failed, may_use_interfaces
+
+bench_command.report()  # makes `benchmarks` importable
+
+from benchmarks.dpdk_cases import NoFigureError
+from benchmarks.loads import KEYS
+from benchmarks.session import Session
+
+from benchmarks import harness, hash_peers, peers_cases, veth_cases, veth_lab, veth_peers, xdp_flood
+
+
+@pytest.fixture
+def session():
+    return Session(gauge=Quiet(), limit_s=2)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(veth_cases, "ROUNDS", 1)
+    monkeypatch.setattr(veth_cases, "TRIES", 1)
+    monkeypatch.setattr(peers_cases, "MEMORY", ())
+
+
+def test_the_firewalls_configuration_is_good():
+    wanted = config.parse(peers_cases.FIREWALL, "peers.toml")
+    assert list(wanted.ports) == ["lan", "wan"]
+    assert wanted.firewall is not None
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.skipif(bool(xdp_flood.available()), reason="no XDP here")
+def test_who_is_installed_is_measured_and_who_is_not_is_named(session, short):
+    rows = {row["case"]: row for row in peers_cases.peers(session)}
+    least = None
+    for name, peer in peers_cases.PEERS.items():
+        row = rows[f"peers-{name}"]
+        if peer.absent():
+            assert row["value"] is None
+            assert "not installed" in row["missing"] or "not there" in row["missing"]
+        elif row["value"] is None:
+            assert row["missing"].startswith("does not forward here: ")
+        else:
+            ours, theirs = (rows[f"peers-{who}-pps"]["value"] for who in (peer.ours, name))
+            assert row["value"] == pytest.approx(ours / theirs, rel=0.01)
+            assert row["note"].startswith(f"{peer.ours} / ")
+            least = min(least or row["value"], row["value"])
+    assert rows["peers"]["value"] == least
+    assert rows["peers-bridge"]["value"] > 0
+    assert rows["peers-router"]["value"] > 0
+
+
+@pytest.mark.root
+def test_nftables_remembers_and_leaves_nothing():
+    if not may_use_interfaces() or veth_peers.missing_nftables():
+        pytest.skip("no interfaces, or no nftables")
+    with veth_cases.routed_lab() as where:
+        try:
+            with veth_peers.nftables(where):
+                where.probe(veth_cases.THERE, veth_cases.ROUTED, [])
+                said = where.m.run("nft", "list", "ruleset")
+                assert "policy drop" in said
+                assert "established,related accept" in said
+        except RuntimeError as error:
+            pytest.skip(f"this kernel has no nftables: {error}")
+        assert "vforward_bench" not in where.m.run("nft", "list", "ruleset")
+        with pytest.raises(Failed, match="nothing is forwarded"):
+            where.probe(veth_cases.THERE, veth_cases.ROUTED, [])
+
+
+def test_programs_that_are_not_there_are_named(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    assert veth_peers.missing_nftables() == "nft: not installed (Debian's package nftables)"
+    assert "Debian's package openvswitch-switch" in veth_peers.missing_open_vswitch()
+    assert peers_cases.PEERS["testpmd"].absent()
+
+
+def test_without_root_all_is_missing(session, monkeypatch):
+    monkeypatch.setattr(peers_cases, "impossible", lambda **_: "needs root")
+    memory = harness.missing("spsc", "x", Quiet(), "dpdk-test: not installed")
+    monkeypatch.setattr(peers_cases, "MEMORY", ((lambda _session: iter([memory]), KEYS),))
+    rows = list(peers_cases.peers(session))
+    assert [row["case"] for row in rows] == ["peers-veth", "spsc", "peers"]
+    assert all(row["value"] is None for row in rows)
+    assert veth_lab.PROGRAM
+
+
+TEXT = """\
+Results (in CPU cycles/operation)
+-----------------------------------
+
+ Operations without data
+
+Without pre-computed hash values
+
+Keysize           Add               Lookup            Lookup_bulk       Delete
+8                 101               91                12                61
+16                100               90                70                60
+
+With pre-computed hash values
+
+Keysize           Add               Lookup            Lookup_bulk       Delete
+16                100               90                50                60
+
+ Operations with 8-byte data
+
+Without pre-computed hash values
+
+Keysize           Add               Lookup            Lookup_bulk       Delete
+16                100               90                60                60
+"""
+
+
+def test_dpdks_figure_is_the_least_for_our_keys():
+    assert hash_peers.theirs(TEXT) == 60
+    with pytest.raises(NoFigureError, match="EAL: no memory"):
+        hash_peers.theirs("EAL: no memory\n\n")
+    with pytest.raises(NoFigureError, match="said nothing"):
+        hash_peers.theirs("")
+
+
+def test_the_program_is_ended_when_it_has_said_enough(tmp_path, monkeypatch):
+    whole = TEXT + "\nWith pre-computed hash values\n16 100 90 40 60\n"
+    program = tmp_path / "program"
+    program.write_text(
+        f"#!/bin/sh\nread typed\necho $typed\ncat <<'EOF'\n{whole}EOF\nexec sleep 600\n"
+    )
+    program.chmod(0o755)
+    text = hash_peers.said([str(program)])
+    assert text.startswith("hash_perf_autotest\n")
+    assert hash_peers.theirs(text) == 60
+    program.write_text("#!/bin/sh\necho EAL: no memory\n")
+    with pytest.raises(NoFigureError, match="EAL: no memory"):
+        hash_peers.theirs(hash_peers.said([str(program)]))
+    monkeypatch.setattr(hash_peers, "LIMIT_S", 0.2)
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    with pytest.raises(NoFigureError, match=r"not done after 0\.2 s"):
+        hash_peers.said([str(program)])
+    with pytest.raises(NoFigureError, match="not installed"):
+        hash_peers.said(["no-such-program"])
+
+
+@pytest.mark.slow
+def test_our_flow_table_is_beside_dpdks(monkeypatch, tmp_path):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(hash_peers, "FLOWS", 5_000)
+    monkeypatch.setattr(hash_peers, "TIMES", 2)
+    monkeypatch.setattr(hash_peers, "said", lambda *_: TEXT)
+    session = Session(gauge=Quiet(), limit_s=0.1, wanted=3)
+    rows = {row["case"]: row for row in hash_peers.hash_peers(session)}
+    ours, both = rows["hash-peers-ours"], rows["hash-peers"]
+    assert both["value"] == pytest.approx(ours["value"] / 60, rel=0.01)
+
+    def absent(*_):
+        raise NoFigureError("not installed")
+
+    monkeypatch.setattr(hash_peers, "said", absent)
+    *_, last = hash_peers.hash_peers(session)
+    assert last["value"] is None
+    assert "dpdk-test: not installed" in last["missing"]
