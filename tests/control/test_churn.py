@@ -283,8 +283,8 @@ class Bench:
 
     def settle(self) -> None:
         """What is right now is all that is right, when what was looked up before has left."""
-        worker = self.forwarder.workers[0]
-        assert worker is None or worker.quiesce(10)
+        workers = self.forwarder.workers
+        assert workers is None or workers.quiesce(10)
         self.allowed[:] = self.right()
 
     def drawn(self, hops: dict[int, int]) -> dict[int, int]:

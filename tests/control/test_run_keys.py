@@ -7,6 +7,7 @@ import pytest
 
 from vforward.control import assembly, config
 from vforward.control.run import from_config
+from vforward.graph import workers
 from vforward.io.memory import MemoryPort
 from vforward.tables import bridge, rate_limit
 from vforward.tables.addresses import of_port
@@ -97,11 +98,13 @@ CASES = [
     (settings("vector = 7"), lambda f: f.vector, 7),
     (settings("buffers = 2048"), lambda f: f.pool.size, 2048),
     (settings('idle = "spin"'), lambda f: f._idle, "spin"),
-    (settings(f"core = {CPU}"), lambda f: f._core, CPU),
+    (settings(f"core = {CPU}"), lambda f: f.cores, [CPU]),
+    (settings("workers = 2"), lambda f: (f.n_workers, len(f.graph.own)), (2, 2)),
+    (settings('workers = "auto"'), lambda f: f.n_workers, workers.number("auto")),
     (settings("mac_table = 8192"), lambda f: f.bridging.tables["mac"].size, 8192),
     (settings("mac_age_s = 32"), lambda f: f.bridging.step(5.0), 7.0),
     (settings("neighbors = 9"), lambda f: f.neighbors._machine._limits.neighbors, 9),
-    (BASE, lambda f: (f.vector, f.pool.size, f._idle, f._core), (256, 16384, "poll", None)),
+    (BASE, lambda f: (f.vector, f.pool.size, f._idle, f.cores), (256, 16384, "poll", [None])),
     (BASE, lambda f: f.bridging.tables["mac"].size, 65536),
     (BASE, lambda f: f.bridging.step(0.0), 300 / 16),
     (BASE, lambda f: f.neighbors._machine._limits.neighbors, 16384),

@@ -1,6 +1,7 @@
 """Two workers do what one does: nothing lost, nothing out of order, every session found both ways."""
 
 import random
+import threading
 import time
 from collections import Counter, defaultdict
 
@@ -9,6 +10,7 @@ import pytest
 from vforward import Forwarder, Masquerade, MemoryPort, Rule
 from vforward.control.observe import attach
 from vforward.control.observe_workers import workers as rows_of
+from vforward.control.packet_trace import collect
 from vforward.testing import packets as pk
 from worker_worlds import LAN, PER_FLOW, UDP, WAN, World, flow_of, in_order, mix, udp
 
@@ -87,6 +89,33 @@ def test_two_workers_show_what_they_do():
             view.clear()
             assert all(row.packets == 0 for row in rows_of(view))
             assert view.runtime().packets == 0
+
+
+def test_a_trace_follows_a_packet_to_the_other_worker():
+    with World(2) as world:
+        world.router.start()
+        found, done = [], threading.Event()
+
+        def look():
+            with attach("workers-2") as view:
+                found.extend(collect(view, 2, "lan-rx", timeout_s=60))
+            done.set()
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        while not done.is_set():
+            world.send(world.lan, mix(7, flows=2, per_flow=2))
+            time.sleep(0.02)
+            world.take(world.wan)
+        thread.join()
+        assert len(found) == 2
+        for packet in found:
+            nodes = [step.node for step in packet.steps]
+            assert nodes[0] == "lan-rx"
+            assert nodes[-1] == "wan-tx"
+            at = nodes.index("output-hand-off")
+            assert nodes[at + 1 : at + 3] == ["output-take-up", "interface-output"]
+            assert packet.port == "lan"
 
 
 def outcome(n, packets, replies, **options):

@@ -113,7 +113,7 @@ def test_killed_in_any_state_it_leaves_no_row_behind(lab, how):
                 time.sleep(0.02)
                 os.kill(other.pid, signal.SIGKILL)
             assert other.wait(60) == -signal.SIGKILL
-        counts = lab.graph.members["app-rx"].counts
+        counts = lab.graph.members["app-rx"].shares[0]
         until(lambda n=n, counts=counts: counts[RX.counters.RECLAIMED] == n + 1)
         assert ring.turn_of(lab.app._state) == ring.FREE
         assert not lab.app._ledger.any()

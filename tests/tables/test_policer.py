@@ -1,5 +1,6 @@
 """Policers with a virtual clock, against the oracle in fractions."""
 
+import threading
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from nodes.network import Heap
 from oracles import policer as oracle
 from vforward.errors import ConfigError
+from vforward.jit.kernel import i64, kernel, u64
 from vforward.tables import policer as table
 from vforward.tables.policer import DROP, PASS, Policers
 
@@ -154,3 +156,32 @@ def test_what_is_refused():
 def test_tables():
     made = policers()
     assert made.tables == {"policers": made.table}
+
+
+@kernel
+def _many(policers, packets):
+    passed = 0
+    for _ in range(packets):
+        passed += table.police(policers, 1, 1, u64(0)) == i64(PASS)
+    return passed
+
+
+def test_several_workers_share_a_policer():
+    """Its tokens are handed out once, but for the packets of who did not wait for a thread off its CPU."""
+    made = Policers(Heap(), HZ, 8, shared=True)
+    made.define(1, 1_000_000, 50_000)
+    _many(made.table, 0)
+    passed = []
+    threads = [
+        threading.Thread(target=lambda: passed.append(int(_many(made.table, 40_000))))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 50_000 <= sum(passed) < 52_000
+    counted = made.statistics(1).packets
+    assert 117_000 < sum(counted) <= 120_000
+    assert counted[0] <= sum(passed)
+    assert int(made.table[1]["lock"]) == 0

@@ -20,11 +20,13 @@ from vforward.io import af_packet_share as share
 from vforward.io import linux, shim
 from vforward.io.port import Tables
 
-Mode = Literal["auto", "ring", "raw"]
+Mode = Literal["auto", "ring", "raw", "xdp"]
 
 
 class PacketQueue:
-    """See the module. number: the port's. mib: room for frames. mode: as AfPacketPort has it."""
+    """See the module. number: the port's. mib: room for frames. mode: as AfPacketPort has it; of "xdp" it
+    receives nothing, and only knows whether the interface is there.
+    """
 
     def __init__(self, number: int, mib: int, mode: Mode) -> None:
         self._number, self._mib, self._mode = number, mib, mode
@@ -41,7 +43,9 @@ class PacketQueue:
         """Receive from an interface, queue number of n. Raises OSError; close then."""
         self._new_socket(number, n)
         why = 'mode = "raw"'
-        if self._mode != "raw":
+        if self._mode == "xdp":
+            why = ""
+        elif self._mode != "raw":
             try:
                 self._make_ring(mtu)
                 why = ""
@@ -55,7 +59,8 @@ class PacketQueue:
             self._make_raw(why)
         if promiscuous:
             shim.check(shim.lib.vf_packet_promisc(self.fd, index), "promiscuous mode")
-        shim.check(shim.lib.vf_packet_bind(self.fd, index, linux.ETH_P_ALL), "bind")
+        protocol = linux.ETH_P_ALL if self._mode != "xdp" else 0
+        shim.check(shim.lib.vf_packet_bind(self.fd, index, protocol), "bind")
 
     def node(self) -> tuple[Node, Tables]:
         """The receive node and its tables."""
