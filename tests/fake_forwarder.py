@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from vforward.control.api import make_app
+from vforward.control.api_server import Server
+from vforward.control.observe import View
 from vforward.graph import control as c
 from vforward.layout import EDGE_HELD
 from vforward.memory.arena import Arena
@@ -131,6 +134,17 @@ def arena(name="fake"):
         about["vrfs"] = ["default"]
         made.write_document("forwarder", {**about, "config": None, "nodes": NODES, "ports": PORTS})
         yield made
+
+
+@contextmanager
+def served(name="fake"):
+    """The same, and its API: for what needs no forwarder."""
+    with arena(name) as made:
+        server = Server(made.path, lambda: make_app(View(Arena.attach(name))))
+        try:
+            yield made
+        finally:
+            server.stop()
 
 
 def work(made):

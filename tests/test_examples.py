@@ -53,6 +53,12 @@ wan: MAC > MAC IPv6 2001:db8:1::9 > 2001:db8:2::9 hops 63 UDP 4000 > 53 length 1
 lan: MAC > MAC IPv6 2001:db8:1::1 > 2001:db8:1::9 hops 64 ICMPv6 packet too big mtu 1280
 """,
     "route_two_memory_ports": "came out of wan: 02 00 00 00 00 02",
+    "serve_api": """\
+10.9.0.0/16
+captured 44 bytes to MAC
+sent by wan: 1
+vforward_routes 12.0
+""",
     "switch_of_three_ports": """\
 from a to b: came out of b c
 from b to a: came out of a

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vforward.control.assembly import Tags
     from vforward.control.bridging import BridgeSettings
+    from vforward.control.client import Client
     from vforward.control.forwarder import Forwarder
     from vforward.control.rules import (
         DestinationNat,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         StaticNat,
     )
     from vforward.errors import (
+        ApiError,
         ArenaError,
         ConfigError,
         KernelError,
@@ -53,8 +55,8 @@ if TYPE_CHECKING:
     from vforward.memory.pool import Pool
 
 _ERRORS = (
-    "ArenaError", "ConfigError", "KernelError", "PortError", "ShimMissing", "VforwardError",
-    "WiringError",
+    "ApiError", "ArenaError", "ConfigError", "KernelError", "PortError", "ShimMissing",
+    "VforwardError", "WiringError",
 )  # fmt: skip
 _RULES = (
     "DestinationNat", "FirewallSettings", "Masquerade", "Policer", "Rule", "SourceNat", "StaticNat",
@@ -66,6 +68,7 @@ _HOME = {
     "AfPacketPort": "io.af_packet",
     "Arena": "memory.arena",
     "BridgeSettings": "control.bridging",
+    "Client": "control.client",
     "Forwarder": "control.forwarder",
     "GeneratorPort": "io.generator",
     "Graph": "graph.build",

@@ -32,3 +32,11 @@ class ShimMissing(VforwardError):
 
 class KernelError(VforwardError):
     """A kernel does not compile or breaks the kernel contract."""
+
+
+class ApiError(VforwardError):
+    """A forwarder's API cannot be reached, or refuses; status is HTTP's, 0 when there was no answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status

@@ -199,6 +199,20 @@ def test_deleting_a_route_makes_no_vrf(made):
     assert list(made.interfaces.vrfs) == ["default"]
 
 
+@pytest.mark.parametrize("address", ["10.0.1.9", "fe80::9"])
+def test_a_neighbor_is_forgotten(made, address):
+    made.add_port("lan", MemoryPort(), "10.0.1.1/24")
+    made.add_neighbor(address, b"\2\0\0\0\0\x09", "lan")
+    made.delete_neighbor(address, "lan")
+    assert made.known_neighbors() == []
+    with pytest.raises(KeyError, match=f"neighbor {address} of port lan"):
+        made.delete_neighbor(address, "lan")
+    with pytest.raises(ConfigError, match="x"):
+        made.delete_neighbor("x", "lan")
+    with pytest.raises(ConfigError, match="none"):
+        made.delete_neighbor(address, "none")
+
+
 def test_there_is_an_adjacency_for_each_neighbor(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
     with Forwarder("many", buffers=1024, neighbors=100_000) as forwarder:

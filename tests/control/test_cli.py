@@ -1,6 +1,7 @@
 """The command line: usage, exit status, messages."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 import fake_forwarder as fake
 from vforward.control import bench_command
 from vforward.control.cli import app
-from vforward.layout import EDGE_HELD
+from vforward.errors import PortError
 from vforward.memory.place import runtime_directory
 
 ROUTER = """
@@ -68,55 +69,6 @@ def test_no_forwarder_is_1(arguments):
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize(
-    "what", ["runtime", "ports", "errors", "routes", "neighbors", "graph"]
-)  # fmt: skip
-def test_show(what):
-    with fake.arena():
-        text = vforward("show", what)
-        assert (text.exit_code, text.stderr) == (0, "")
-        assert text.stdout
-        parsed = vforward("show", what, "-n", "fake", "--json")
-        assert parsed.exit_code == 0
-        assert json.loads(parsed.stdout)
-
-
-def test_show_errors_all():
-    with fake.arena():
-        assert "bytes received" not in vforward("show", "errors").stdout
-        assert "bytes received" in vforward("show", "errors", "--all").stdout
-        drops = json.loads(vforward("show", "errors", "--json").stdout)
-        assert all(row["drop"] for row in drops)
-
-
-def test_clear():
-    with fake.arena():
-        assert vforward("clear").exit_code == 0
-        assert vforward("show", "errors").stdout == "nothing was dropped\n"
-
-
-def test_trace():
-    path = [(fake.INPUT, 0, 0, b"\x02" * 60), (fake.OUT, EDGE_HELD, 0, b"\x02" * 60)]
-    with fake.arena() as arena, fake.Worker(arena, [path], packets=5):
-        result = vforward("trace", "2")
-        assert (result.exit_code, result.stderr) == (0, "")
-        assert "packet 0 from lan" in result.stdout
-        result = vforward("trace", 2, "--json", "--node", "lan-rx", "--timeout", 5)
-        assert [len(packet["steps"]) for packet in json.loads(result.stdout)] == [2, 2]
-        result = vforward("trace", 2, "--timeout", 0.3)
-        assert (result.exit_code, result.stdout) == (1, "")
-        assert result.stderr == "vforward: no packets came within 0.3 s\n"
-        assert vforward("trace", 2, "--node", "lan-tx").exit_code == 2
-
-
-def test_a_trace_of_fewer_packets_says_so():
-    path = [(fake.INPUT, EDGE_HELD, 0, b"\x02" * 60)]
-    with fake.arena() as arena, fake.Worker(arena, [path], packets=1):
-        result = vforward("trace", 2, "--timeout", 0.3)
-    assert result.exit_code == 0
-    assert result.stderr == "vforward: 1 of 2 packets came within 0.3 s\n"
-
-
 def test_check_only_checks(tmp_path):
     file = tmp_path / "router.toml"
     file.write_text(ROUTER)
@@ -169,45 +121,26 @@ def test_exit_status_and_output_of_the_process(tmp_path):
     assert "Traceback" not in done.stderr
     done = process("run", tmp_path / "none.toml")
     assert (done.returncode, done.stdout) == (2, "")
-    with fake.arena():
-        done = process("show", "graph")
+    with fake.served():
+        done = process("graph")
     assert (done.returncode, done.stderr) == (0, "")
     assert "ethernet-input" in done.stdout
 
 
-@pytest.fixture
-def walled():
-    with fake.arena() as arena:
-        fake.add_firewall(arena)
-        yield
+def test_the_log_is_as_the_configuration_says(tmp_path, monkeypatch):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
 
+    def run(*_, **__):
+        logging.getLogger("vforward.x").info("said")
+        raise PortError("no")
 
-@pytest.mark.parametrize("what", ["rules", "nat", "policers", "sessions"])
-def test_show_of_the_firewall(walled, what):
-    text = vforward("show", what)
-    assert (text.exit_code, text.stderr) == (0, "")
-    (*_, row) = json.loads(vforward("show", what, "--json").stdout)
-    assert row
-
-
-@pytest.mark.parametrize("what", ["rules", "nat", "policers", "sessions"])
-def test_a_forwarder_without_a_firewall_is_1(what):
-    with fake.arena():
-        result = vforward("show", what)
-    assert (result.exit_code, result.stderr) == (1, "vforward: forwarder 'fake' has no firewall\n")
-
-
-def test_sessions_are_chosen(walled):
-    assert vforward("show", "sessions", "--port", "81").stdout == "no sessions\n"
-    one = vforward("show", "sessions", "--from", "10.0.0.0/8", "--state", "est", "--json")
-    assert len(json.loads(one.stdout)) == 1
-    count = vforward("show", "sessions", "--count", "--protocol", "tcp", "--json")
-    assert json.loads(count.stdout) == {"established": 1}
-    assert vforward("show", "sessions", "--to", "10.0.0").exit_code == 2
-
-
-def test_kill(walled):
-    assert vforward("kill").exit_code == 2
-    assert vforward("kill", "--port", "81").stdout == "0 sessions ended\n"
-    assert vforward("kill", "--port", "80").stdout == "1 session ended\n"
-    assert vforward("kill", "--all").stdout == "1 session ended\n"
+    monkeypatch.setattr("vforward.control.run.run", run)
+    file = tmp_path / "router.toml"
+    file.write_text(ROUTER + '[log]\nformat = "json"\nlevel = "info"\n')
+    result = vforward("run", file)
+    assert result.exit_code == 1
+    first, last = result.stderr.splitlines()
+    assert json.loads(first)["message"] == "said"
+    assert last == "vforward: no"

@@ -278,6 +278,8 @@ EXAMPLES = re.findall(
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_the_examples_of_the_reference_load(text: str, tmp_path: Path) -> None:
     (tmp_path / "full-table.txt").write_text("203.0.113.0/24 192.0.2.1\n")
+    (tmp_path / "api.token").write_text("0123456789abcdef\n")
+    (tmp_path / "api.token").chmod(0o600)
     assert parse(text, str(tmp_path / "r.toml")).ports
 
 

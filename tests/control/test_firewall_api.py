@@ -50,6 +50,40 @@ def test_policers_are_added_and_set_anew(small):
         small.add_policer("c", r.Policer(rate=9, burst=64, peak_rate=8, peak_burst=64))
 
 
+def test_rules_are_added_and_deleted_one_by_one(small):
+    with pytest.raises(ConfigError, match="the firewall is off"):
+        small.add_rule(r.Rule(action="deny"))
+    small.set_firewall(r.FirewallSettings(default="deny", sessions=1023))
+    first, named, last = (
+        r.Rule(action="deny", vlan=n, name=name) for n, name in ((1, ""), (2, "7"), (3, ""))
+    )
+    assert small.add_rule(named) == 0
+    assert small.add_rule(last) == 1
+    assert small.add_rule(first, before="7") == 0  # a name comes before a number
+    assert small.firewall.wanted.rules == (first, named, last)
+    for which in (3, "3", -1, "-1", "", "x", 10**30):
+        with pytest.raises(KeyError, match="no rule"):
+            small.delete_rule(which)
+    small.delete_rule("7")
+    small.delete_rule(1)
+    assert small.firewall.wanted.rules == (first,)
+    with pytest.raises(ConfigError, match="names a policer that does not exist"):
+        small.add_rule(r.Rule(action="permit", police="gold"))
+    assert small.firewall.wanted.rules == (first,)
+
+
+def test_a_policer_that_a_rule_names_stays(small):
+    small.set_firewall(r.FirewallSettings(default="deny", sessions=1023))
+    small.add_policer("gold", r.Policer(rate=8, burst=64))
+    small.add_rule(r.Rule(action="permit", police="gold"))
+    with pytest.raises(ConfigError, match="names a policer that does not exist"):
+        small.delete_policer("gold")
+    small.delete_rule(0)
+    small.delete_policer("gold")
+    with pytest.raises(KeyError, match="policer gold"):
+        small.delete_policer("gold")
+
+
 def test_sessions(small):
     small.set_firewall(r.FirewallSettings(default="deny", sessions=1023))
     small.firewall.prepare()

@@ -7,7 +7,7 @@ import pytest
 
 import fake_forwarder as fake
 from vforward.control import observe
-from vforward.control.observe import EdgeRow, ErrorRow, Moved
+from vforward.control.observe import EdgeRow, ErrorRow, Listing, Moved
 from vforward.errors import ArenaError
 from vforward.graph import control as c
 from vforward.memory.arena import Arena
@@ -129,25 +129,26 @@ def test_graph(view):
 
 
 def test_routes_are_as_published(view):
-    assert view.routes() == fake.ROUTES
+    assert view.routes() == Listing(1, fake.ROUTES)
 
 
 def test_long_tables_say_how_much_is_left_out(view):
     view.arena.write_document("routes", {"count": 1_001_001, "routes": fake.ROUTES})
-    assert view.routes()[1:] == [{"prefix": "... and 1,001,000 more"}]
-    assert view.macs() == [*fake.BRIDGES["macs"], {"bridge": "... and 1 more"}]
+    assert view.routes() == Listing(1_001_001, fake.ROUTES)
+    assert view.macs() == Listing(3, fake.BRIDGES["macs"])
     assert view.bridges() == fake.BRIDGES["bridges"]
     view.arena.write_document("neighbors", {"count": 16_001, "neighbors": fake.NEIGHBORS})
-    assert view.neighbors()[1:] == [{"address": "... and 16,000 more"}]
+    found = view.neighbors()
+    assert (found.count, len(found.rows)) == (16_001, 1)
 
 
 def test_neighbors_have_an_age(arena, view, monkeypatch):
     monkeypatch.setattr(observe.time, "monotonic", lambda: 1002.5)
     known = {key: fake.NEIGHBORS[0][key] for key in ("port", "address", "mac", "state")}
-    assert view.neighbors() == [{**known, "age": 2.5}]
+    assert view.neighbors().rows == [{**known, "age": 2.5}]
     static = {**known, "state": "static", "since": 0}
     arena.write_document("neighbors", {"count": 1, "neighbors": [static]})
-    assert view.neighbors() == [{**known, "state": "static", "age": None}]
+    assert view.neighbors().rows == [{**known, "state": "static", "age": None}]
 
 
 def test_clear_counts_from_zero_and_leaves_the_workers_words_alone(arena, view):

@@ -59,13 +59,15 @@ def test_counters_lie_where_the_nodes_say(router):
 
 def test_routes_and_neighbors_when_they_change(router):
     with observe.attach("test") as view:
-        before = [route["prefix"] for route in view.routes()]
+        before = [route["prefix"] for route in view.routes().rows]
         router.add_route("10.9.0.0/16", kind="blackhole")
         router.add_neighbor("10.0.1.9", b"\2\0\0\0\0\x63", "lan")
         router._publisher.refresh()
-        after = [route["prefix"] for route in view.routes()]
+        after = [route["prefix"] for route in view.routes().rows]
         assert sorted(after) == sorted([*before, "10.9.0.0/16"])
-        assert [(n["address"], n["state"]) for n in view.neighbors()] == [("10.0.1.9", "static")]
+        assert [(n["address"], n["state"]) for n in view.neighbors().rows] == [
+            ("10.0.1.9", "static")
+        ]
 
 
 def test_of_large_tables_the_first_and_how_many_there_are(router, monkeypatch):
@@ -79,10 +81,21 @@ def test_of_large_tables_the_first_and_how_many_there_are(router, monkeypatch):
     router.interfaces._names[9] = "switched"
     router._publisher.refresh()
     with observe.attach("test") as view:
-        first = [row["address"] for row in view.neighbors()]
-        assert first == ["10.0.1.2", "10.0.1.3", "... and 3 more"]
-        macs = [row.get("mac", row["bridge"]) for row in view.macs()]
-        assert macs == ["02:00:00:00:00:01", "02:00:00:00:00:02", "... and 3 more"]
+        found = view.neighbors()
+        assert [row["address"] for row in found.rows] == ["10.0.1.2", "10.0.1.3"]
+        assert found.count == 5
+        found = view.macs()
+        assert [row["mac"] for row in found.rows] == ["02:00:00:00:00:01", "02:00:00:00:00:02"]
+        assert found.count == 5
+
+
+def test_a_part_is_published_alone(router):
+    with observe.attach("test") as view:
+        router.add_route("10.9.0.0/16", kind="blackhole")
+        router.publish("neighbors")
+        assert "10.9.0.0/16" not in [row["prefix"] for row in view.routes().rows]
+        router.publish("routes")
+        assert "10.9.0.0/16" in [row["prefix"] for row in view.routes().rows]
 
 
 def test_a_refresh_that_takes_long_comes_seldom(router, monkeypatch):
@@ -125,7 +138,7 @@ def test_routes_that_could_not_be_published_are_published_later(router, monkeypa
     monkeypatch.setattr(routing, "routes", routes)
     router._publisher.refresh()
     with observe.attach("test") as view:
-        assert "10.9.0.0/16" in [row["prefix"] for row in view.routes()]
+        assert "10.9.0.0/16" in [row["prefix"] for row in view.routes().rows]
 
 
 def test_a_vrf_made_while_routes_are_listed(router, monkeypatch):
@@ -139,4 +152,4 @@ def test_a_vrf_made_while_routes_are_listed(router, monkeypatch):
     monkeypatch.setattr(routing, "routes", late)
     router._publisher.refresh()
     with observe.attach("test") as view:
-        assert ("10.9.0.0/16", "red") in [(row["prefix"], row["vrf"]) for row in view.routes()]
+        assert ("10.9.0.0/16", "red") in [(row["prefix"], row["vrf"]) for row in view.routes().rows]

@@ -1,6 +1,7 @@
 """The daemon's life, on capture files."""
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from vforward.control import config, observe
+from vforward.control.client import Client
 from vforward.control.rules import FirewallSettings, Masquerade, Policer, Rule
 from vforward.control.run import from_config, new_port, run
-from vforward.errors import ArenaError, ConfigError, PortError
+from vforward.errors import ApiError, ArenaError, ConfigError, PortError
 from vforward.io.pcap import read_frames, write_frames
 from vforward.io.port import Port
 from vforward.memory.arena import Arena
@@ -257,12 +259,48 @@ def test_show_counts_what_was_forwarded(tmp_path):
             sum(map(len, [frame(1)] * 300)),
         )
         assert sum(row.count for row in view.errors() if row.drop) == 1
-        assert "10.9.0.0/16" in [route["prefix"] for route in view.routes()]
-        assert [n["address"] for n in view.neighbors()] == ["10.0.2.2"]
+        assert "10.9.0.0/16" in [route["prefix"] for route in view.routes().rows]
+        assert [n["address"] for n in view.neighbors().rows] == ["10.0.2.2"]
         edges = {(n.name, e.to): e.packets for n in view.graph() for e in n.edges}
         assert edges["ethernet-input", "ip4-input"] == 301
         view.clear()
         assert view.runtime().packets == 0
+
+
+def test_the_api_by_tcp_for_who_has_the_token(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    token = tmp_path / "token"
+    token.write_text("a-token-of-sixteen\n")
+    token.chmod(0o600)
+    file = router(tmp_path, frames=[frame(n) for n in range(10)])
+    file.write_text(
+        f'{file.read_text()}\n[api]\nlisten = "127.0.0.1:{port}"\ntoken_file = "token"\n'
+    )
+    with daemon(file) as (process, line):
+        assert line.startswith("forwarding:")
+        url = f"http://127.0.0.1:{port}"
+        assert Client(url=url, token="a-token-of-sixteen").about()["pid"] == process.pid
+        assert Client("test").about()["name"] == "test"
+        with pytest.raises(ApiError, match="Authorization"):
+            Client(url=url, token="another-token-here").about()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert "Traceback" not in process.stderr.read()
+    assert nothing_left()
+
+
+def test_an_address_of_the_api_that_is_taken_is_said(tmp_path):
+    token = tmp_path / "token"
+    token.write_text("a-token-of-sixteen\n")
+    token.chmod(0o600)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        tcp = f'[api]\nlisten = "127.0.0.1:{port}"\ntoken_file = "{token}"\n'
+        wanted = config.parse(router(tmp_path).read_text() + tcp, str(tmp_path / "router.toml"))
+        with pytest.raises(ApiError, match=f"{port}: Address already in use"):
+            run(wanted)
+    assert nothing_left()
 
 
 WALLED = """

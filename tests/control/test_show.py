@@ -89,9 +89,9 @@ def test_graph(view, capsys):
 
 def test_routes_and_neighbors(view, capsys, monkeypatch):
     monkeypatch.setattr(observe.time, "monotonic", lambda: 1002.5)
-    show.routes(view.routes())
+    show.routes(view.routes().rows)
     assert ["10.0.1.0/24", "connected", "lan"] in cells(capsys.readouterr().out)
-    show.neighbors(view.neighbors())
+    show.neighbors(view.neighbors().rows)
     neighbor = ["10.0.1.2", "02:00:00:00:00:02", "lan", "reachable", "2.5"]
     assert neighbor in cells(capsys.readouterr().out)
     show.neighbors([])

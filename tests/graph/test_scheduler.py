@@ -3,6 +3,7 @@
 
 import os
 import time
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 
 from graph.kernels import IDLE, QUEUE, SAME, Rig, rounds, until, working
 from vforward.graph import control as c
+from vforward.graph import scheduler
 from vforward.graph.build import QUEUE_ROOM
 from vforward.graph.node import MORE
 from vforward.io import shim
 from vforward.io.libc import libc_address
+from vforward.jit.kernel import kernel
 from vforward.layout import EDGE_HELD
 
 SIZES = [1, 2, 3, 64, 255, 256]
@@ -405,3 +408,37 @@ def test_other_threads_run_beside_the_worker():
         until(lambda: rounds(rig) > 0)
         assert sum(1 for _ in range(100_000)) == 100_000
         assert thread.is_alive()
+
+
+class Timed(NamedTuple):
+    """What of a plan _note_time uses."""
+
+    control: np.ndarray
+
+
+@kernel
+def note(g, clocks):
+    scheduler._note_time(g, np.uint64(clocks))
+
+
+@given(st.lists(st.one_of(st.integers(0, 40).map(lambda n: (1 << n) - 1), st.integers(0, 1 << 40))))
+def test_how_long_rounds_take_is_counted_by_powers_of_two(times):
+    g = Timed(np.zeros(c.CONTROL_WORDS, np.uint64))
+    wanted = [0] * c.ROUND_BUCKETS
+    for clocks in times:
+        note(g, clocks)
+        fits = [k for k in range(c.ROUND_BUCKETS - 1) if clocks < c.round_clocks(k)]
+        wanted[min(fits, default=c.ROUND_BUCKETS - 1)] += 1
+    assert g.control[c.ROUND_TIMES :][: c.ROUND_BUCKETS].tolist() == wanted
+    assert int(g.control[c.ROUND_CLOCKS]) == sum(times)
+    assert c.ROUND_TIMES + c.ROUND_BUCKETS <= c.CONTROL_WORDS
+
+
+def test_every_round_with_packets_is_timed():
+    rig = Rig()
+    rig.source(1000, ["sink"], per_call=10)
+    rig.sink()
+    rig.build().run()
+    assert int(rig.control[c.ROUND_TIMES :][: c.ROUND_BUCKETS].sum()) == 100
+    assert rig.control[c.BUSY_ROUNDS] == 100
+    assert rig.control[c.ROUND_CLOCKS] > 0

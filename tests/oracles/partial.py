@@ -37,8 +37,8 @@ def _read(packet: bytes, family: int):
 def left(frame: bytes) -> tuple[int, int] | None:
     """What a stack left to be completed of an Ethernet frame: (csum_start, csum_offset), from its start.
 
-    The field is the pseudo-header's sum: RFC 9293 section 3.1, RFC 768, RFC 8200 section 8.1; of SCTP the
-    CRC is 0. Whole packets that end with the frame, directly behind their IP header.
+    The field is the pseudo-header's sum: RFC 9293 section 3.1, RFC 768, RFC 8200 section 8.1.
+    Whole packets that end with the frame, directly behind their IP header.
     """
     at, tags = 12, 0
     while frame[at : at + 2] in (b"\x81\x00", b"\x88\xa8"):
@@ -56,13 +56,12 @@ def left(frame: bytes) -> tuple[int, int] | None:
     else:
         return None
     message = packet[header:]
-    field, size, least = {6: (16, 2, 18), 17: (6, 2, 8), 132: (8, 4, 12)}.get(protocol, (0, 0, 0))
+    field, size, least = {6: (16, 2, 18), 17: (6, 2, 8)}.get(protocol, (0, 0, 0))
     if not whole or not size or len(message) < least:
         return None
     if protocol == 17 and int.from_bytes(message[4:6], "big") != len(message):
         return None
     pseudo = ends + len(message).to_bytes(4, "big") + protocol.to_bytes(4, "big")
-    wanted = 0 if protocol == 132 else checksum.ones_sum(pseudo)
-    if int.from_bytes(message[field : field + size], "big") != wanted:
+    if int.from_bytes(message[field : field + size], "big") != checksum.ones_sum(pseudo):
         return None
     return at + 2 + header, field

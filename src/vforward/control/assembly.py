@@ -284,6 +284,17 @@ class Assembly(FirewallApi):
         at = self.interfaces.find(port).number
         _parsed(what, partial(self.neighbors.add_static, at, number), mac)
 
+    def delete_neighbor(self, address: Host, port: str) -> None:
+        """Forget a neighbor, told or learned; packets that wait for it are undeliverable.
+
+        Raises KeyError when it is not known, ConfigError.
+        """
+        what = f"neighbor {address} of port {port}"
+        ip = _parsed(what, ip_address, address)
+        number = int(ip) if ip.version == 6 else mapped_int(int(ip))
+        if not self.neighbors.delete(self.interfaces.find(port).number, number):
+            raise KeyError(what)
+
     def _not_built(self, what: str) -> None:
         if self._built:
             msg = f"{what}: the graph is built and its edges are fixed; add this before build"

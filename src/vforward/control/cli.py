@@ -3,7 +3,8 @@
 
 Exit status 0: good; 1: it cannot be done now; 2: wrong usage or configuration.
 
-What a command needs is imported when it runs: `show` and `--help` load no compiler.
+What a command needs is imported when it runs: `show` and `--help` load no compiler. Commands that ask a
+running forwarder, or tell it something, are clients of its API.
 """
 
 from __future__ import annotations
@@ -12,85 +13,15 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated
 
 import typer
 
-from vforward.errors import ConfigError, VforwardError
+from vforward.control import cli_change, cli_look, cli_watch
+from vforward.control.cli_app import app, command, guarded
 
-P = ParamSpec("P")
-
-CANNOT, WRONG = 1, 2
-
-app = typer.Typer(
-    name="vforward",
-    help="A user-space vector packet forwarder.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-class What(StrEnum):
-    """What `vforward show` shows."""
-
-    RUNTIME = "runtime"
-    PORTS = "ports"
-    ERRORS = "errors"
-    ROUTES = "routes"
-    NEIGHBORS = "neighbors"
-    BRIDGES = "bridges"
-    MACS = "macs"
-    RULES = "rules"
-    SESSIONS = "sessions"
-    NAT = "nat"
-    POLICERS = "policers"
-    GRAPH = "graph"
-
-
-OF_FIREWALL = (What.RULES, What.NAT, What.POLICERS)
-
-
-Name = Annotated[
-    str, typer.Option("-n", "--name", help="The forwarder; may be left out if only one runs.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_PANEL = "Which sessions"
-
-
-def _filter(option: str, text: str) -> Any:
-    return typer.Option(option, help=text, rich_help_panel=_PANEL)
-
-
-From = Annotated[str, _filter("--from", "Who began them: an address, a prefix or a range.")]
-To = Annotated[str, _filter("--to", "The other end: an address, a prefix or a range.")]
-Port = Annotated[str, _filter("--port", "A port, or a range, of either end.")]
-Protocol = Annotated[str, _filter("--protocol", 'A protocol: "tcp", "icmp6", 47.')]
-State = Annotated[str, _filter("--state", 'A state, or its beginning: "syn", "established".')]
-Vrf = Annotated[str, _filter("--vrf", "A VRF.")]
-
-
-def _guarded(function: Callable[P, None]) -> Callable[P, None]:
-    """The function; its VforwardErrors are a message and an exit status."""
-
-    @functools.wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            function(*args, **kwargs)
-        except VforwardError as error:
-            sys.stderr.write(f"vforward: {error}\n")
-            raise typer.Exit(WRONG if isinstance(error, ConfigError) else CANNOT) from error
-
-    return guarded
-
-
-def _command(function: Callable[P, None]) -> Callable[P, None]:
-    """A command, guarded."""
-    return app.command()(_guarded(function))
+__all__ = ["app", "cli_change", "cli_look", "cli_watch"]
 
 
 def _version(wanted: bool) -> None:
@@ -110,7 +41,7 @@ def _options(
     """Options of vforward itself."""
 
 
-@_command
+@command
 def run(
     file: Annotated[Path, typer.Argument(help="The configuration, a TOML file.")],
     check: Annotated[bool, typer.Option("--check", help="Only check the configuration.")] = False,
@@ -126,7 +57,10 @@ def run(
     if check:
         sys.stdout.write(f"{file}: good: {tables.summary(wanted)}\n")
         return
+    from vforward.control import logs
     from vforward.control import run as daemon
+
+    logs.set_up(wanted.log.format, wanted.log.level)
 
     def ready() -> None:
         bar.close()
@@ -145,135 +79,7 @@ def run(
         )
 
 
-@_command
-def show(
-    what: Annotated[What, typer.Argument(help="What to show.")],
-    name: Name = "",
-    json: Json = False,
-    everything: Annotated[
-        bool, typer.Option("--all", help="With errors: also what counts no drops.")
-    ] = False,
-    from_: From = "",
-    to: To = "",
-    port: Port = "",
-    protocol: Protocol = "",
-    state: State = "",
-    vrf: Vrf = "",
-    most: Annotated[int, typer.Option(min=1, help="Most sessions.", rich_help_panel=_PANEL)] = 1000,
-    count: Annotated[
-        bool, typer.Option("--count", help="Only how many, by state.", rich_help_panel=_PANEL)
-    ] = False,
-) -> None:
-    """Look into a running forwarder, without stopping it."""
-    from vforward.control import observe
-    from vforward.control import show as tables
-
-    if what is What.SESSIONS:
-        _show_sessions(name, (from_, to, port, protocol, state, vrf), None if count else most, json)
-        return
-    if what in OF_FIREWALL:
-        _show_firewall(name, what.value, json)
-        return
-    with observe.attach(name) as view:
-        rows = getattr(view, what.value)()
-    if what is What.ERRORS and not everything:
-        rows = [row for row in rows if row.drop]
-    if json:
-        tables.as_json(rows)
-    elif what is What.ERRORS:
-        tables.errors(rows, everything=everything)
-    else:
-        getattr(tables, what.value)(rows)
-
-
-def _show_firewall(name: str, what: str, json: bool) -> None:
-    from vforward.control import observe, observe_firewall, show_firewall
-    from vforward.control import show as tables
-
-    with observe.attach(name) as view:
-        rows = getattr(observe_firewall, what)(view)
-    if json:
-        tables.as_json(rows)
-    else:
-        getattr(show_firewall, what)(rows)
-
-
-def _show_sessions(name: str, wanted: tuple[str, ...], most: int | None, json: bool) -> None:
-    """The sessions, at most so many; None: only how many."""
-    from vforward.control import observe, observe_firewall, show_firewall
-    from vforward.control import show as tables
-    from vforward.control.session_list import Filter
-
-    with observe.attach(name) as view:
-        found, only = observe_firewall.sessions(view), Filter(*wanted)
-        states = found.by_state(only)
-        rows = [] if most is None else found.rows(only, most)
-    if json:
-        tables.as_json(states if most is None else rows)
-    elif most is None:
-        show_firewall.counts(states)
-    else:
-        show_firewall.sessions(rows, max(0, sum(states.values()) - len(rows)))
-
-
-@_command
-def kill(
-    name: Name = "",
-    from_: From = "",
-    to: To = "",
-    port: Port = "",
-    protocol: Protocol = "",
-    state: State = "",
-    vrf: Vrf = "",
-    everything: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
-) -> None:
-    """End sessions of the firewall: the next packets are asked by the rules again."""
-    from vforward.control import observe, observe_firewall
-    from vforward.control.session_list import Filter
-
-    only = Filter(from_, to, port, protocol, state, vrf)
-    if only == Filter() and not everything:
-        raise ConfigError("which sessions? Give --from, --to, --port, ..., or --all")
-    with observe.attach(name) as view:
-        n = observe_firewall.kill(view, only)
-    sys.stdout.write(f"{n} session{'' if n == 1 else 's'} ended\n")
-
-
-@_command
-def trace(
-    count: Annotated[int, typer.Argument(min=1, max=100_000, help="How many packets.")],
-    name: Name = "",
-    node: Annotated[str, typer.Option(help="Only packets of this input node.")] = "",
-    timeout: Annotated[float, typer.Option(min=0, help="Longest wait, seconds.")] = 10.0,
-    json: Json = False,
-) -> None:
-    """Follow the next COUNT packets through the graph, node by node."""
-    from vforward.control import observe, packet_trace
-    from vforward.control import show as tables
-
-    with observe.attach(name) as view:
-        packets = packet_trace.collect(view, count, node, timeout)
-    if json:
-        tables.as_json(packets)
-    else:
-        tables.trace(packets)
-    if len(packets) < count:
-        came = f"{len(packets)} of {count}" if packets else "no"
-        sys.stderr.write(f"vforward: {came} packets came within {timeout:g} s\n")
-    if not packets:
-        raise typer.Exit(CANNOT)
-
-
-@_command
-def clear(name: Name = "") -> None:
-    """Let `show` count from zero. The forwarder notices nothing."""
-    from vforward.control import observe
-
-    with observe.attach(name) as view:
-        view.clear()
-
-
-@_command
+@command
 def compile(
     cold: Annotated[
         bool, typer.Option("--cold", help="Remove this version's compiled code first.")
@@ -293,7 +99,7 @@ def compile(
     sys.stdout.write(f"{steps} steps in {seconds:.1f} s; compiled code: {cache.directory()}\n")
 
 
-@_command
+@command
 def bench(
     cases: Annotated[
         list[str] | None, typer.Argument(help="Cases; none: all. Or: compare A B [CASE ...].")
@@ -310,7 +116,7 @@ def bench(
     measure(cases or [], json, plot, list_only=list_only, html=html, markdown=markdown)
 
 
-@_command
+@command
 def demo() -> None:
     """Show it at work: two network namespaces, pings and TCP through a forwarder between them."""
     from vforward.control.demo import demo as show_it
@@ -318,7 +124,7 @@ def demo() -> None:
     raise typer.Exit(show_it())
 
 
-@_command
+@command
 def netmap_serve() -> None:
     """Be the netmap server: pipes and VALE switches for other programs, until SIGINT comes."""
     from vforward.rings.netmap_message import socket_path
@@ -331,7 +137,7 @@ def netmap_serve() -> None:
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@_guarded
+@guarded
 def netmap_run(
     command: Annotated[
         list[str], typer.Argument(help="A program that uses netmap, and its options.")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, Field, SkipValidation, ValidationError
 
+from vforward.control.config_api import Api
 from vforward.control.config_bridges import Bridge, CrossConnect
 from vforward.control.config_checks import check
 from vforward.control.config_draft import Draft
@@ -34,6 +35,7 @@ from vforward.control.config_firewall import (
     Policer,
     Rule,
 )
+from vforward.control.config_log import Log
 from vforward.control.config_ports import (
     PORT_TYPES,
     AfPacketPort,
@@ -106,6 +108,8 @@ class Config(Model):
     """A whole configuration."""
 
     forwarder: Forwarder
+    api: Api = Api()
+    log: Log = Log()
     ports: Mapping[str, Annotated[Port, Field(discriminator="type")]]
     bridges: Mapping[str, Bridge]
     routes: tuple[Route, ...]
@@ -142,14 +146,17 @@ def parse(text: str, name: str) -> Config:
     except (ValueError, RecursionError) as error:
         raise syntax_error(name, text, error) from error
     reader = _Reader(raw, Path(name))
-    forwarder, draft = reader.forwarder(), reader.draft()
+    forwarder, api, log = reader.forwarder(), reader.api(), reader.log()
+    draft = reader.draft()
     problems = reader.problems
     if all(len(problem.path) > 1 for problem in problems):  # else much would seem not to exist
         problems = [*problems, *check(draft)]
-    if problems or forwarder is None:
+    if problems or forwarder is None or api is None or log is None:
         raise config_error(name, text, raw, problems)
     return Config(
         forwarder=forwarder,
+        api=api,
+        log=log,
         ports=draft.ports,
         bridges=draft.bridges,
         routes=tuple(draft.routes.values()),
@@ -182,6 +189,12 @@ class _Reader:
         if isinstance(table, dict):
             table = {"name": stem or "vforward", **table}
         return self._model(Forwarder, ("forwarder",), table)
+
+    def api(self) -> Api | None:
+        return self._model(Api, ("api",), self.raw.get("api", {}))
+
+    def log(self) -> Log | None:
+        return self._model(Log, ("log",), self.raw.get("log", {}))
 
     def draft(self) -> Draft:
         ports = self._tables("ports", self._port)

@@ -7,7 +7,7 @@ inside an inline table gets the line on which that table's own key stands.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -28,6 +28,7 @@ __all__ = [
     "KeyPath",
     "Problem",
     "config_error",
+    "describe",
     "dotted",
     "keys_of",
     "listed",
@@ -70,11 +71,24 @@ def model_problems(
         if found["type"] == "extra_forbidden":
             yield unknown_key(path, keys_of(holder))
             continue
-        if found["type"] == "value_error":
-            what = str(found["ctx"]["error"])
-        else:
-            what = _WHAT.get(found["type"], "has the wrong type")
-        yield Problem(path, what, (field and field.description) or "a table")
+        yield Problem(path, _what(found), (field and field.description) or "a table")
+
+
+def _what(found: Mapping[str, Any]) -> str:
+    if found["type"] == "value_error":
+        return str(found["ctx"]["error"])
+    return _WHAT.get(found["type"], "has the wrong type")
+
+
+def describe(model: Any, at: Sequence[str | int], found: Mapping[str, Any]) -> str:
+    """What pydantic found at a place of a request, and what is allowed if a model's field says so."""
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return _what(found) if found["type"] in _WHAT else str(found["msg"])
+    holder, field = _field(model, tuple(at))
+    if found["type"] == "extra_forbidden":
+        return unknown_key(tuple(at), keys_of(holder)).what
+    allowed = f"; allowed: {field.description}" if field and field.description else ""
+    return _what(found) + allowed
 
 
 def _field(model: type[BaseModel], loc: KeyPath) -> tuple[type[BaseModel], FieldInfo | None]:

@@ -13,12 +13,18 @@ from vforward.control.flow_words import Flags, IcmpKind, Range, SetName, Span
 
 _YES_NO = says("true or false")
 _ACTION_SAYS = says('"permit", "deny" or "reject"')
-_NAMES = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value,))
-_LIST = BeforeValidator(lambda value: words.many(value, lambda item: item))
+_NAMES = BeforeValidator(
+    lambda value: tuple(value) if isinstance(value, list) else (value,),
+    json_schema_input_type=str | list[str],
+)
+_LIST = BeforeValidator(
+    lambda value: words.many(value, lambda item: item),
+    json_schema_input_type=str | int | list[str | int],
+)
 
 
 def _parsed(parse: Callable[[object], object]) -> PlainValidator:
-    return PlainValidator(parse)
+    return PlainValidator(parse, json_schema_input_type=str | int)
 
 
 _Addresses = Annotated[

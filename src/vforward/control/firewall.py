@@ -49,7 +49,7 @@ class Firewall:
     def __init__(self, arena: Arena, interfaces: Interfaces, hz: int, buffers: int) -> None:
         self._arena, self._interfaces = arena, interfaces
         self._may_wait = min(reassembly.HELD_MAX, max(1, buffers // 16))
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._wanted: Wanted | None = None
         self._policy = Policy()
         self.changes = 0
@@ -117,6 +117,11 @@ class Firewall:
             )
             self._check(wanted)
             self._put(wanted)
+
+    def edit(self, what: str, edit: Callable[[Wanted], Any]) -> None:
+        """As change, of one part ("rules", "policers"): to what edit makes of what is wanted now."""
+        with self._lock:
+            self.change(**{what: edit(self.wanted)})
 
     def prepare(self) -> None:
         """Make the tables, once all settings before build are known. Raises ArenaError, ConfigError."""

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vforward.control.firewall import Firewall
+from vforward.control.rule_policy import Wanted
 from vforward.control.rules import FirewallSettings, Nat, Policer, Rule
 from vforward.control.session_list import Filter
 
@@ -36,13 +37,49 @@ class FirewallApi:
         """
         self.firewall.change(rules=rules, address_sets=address_sets, port_sets=port_sets)
 
+    def add_rule(self, rule: Rule, before: str | int = "") -> int:
+        """Add a rule before another one, which is named or numbered from 0, or as the last.
+
+        Returns its number. As set_rules, and KeyError when there is no such rule.
+        """
+        at = 0
+
+        def edit(wanted: Wanted) -> list[Rule]:
+            nonlocal at
+            rules = list(wanted.rules)
+            at = len(rules) if before == "" else _find(rules, before)
+            return [*rules[:at], rule, *rules[at:]]
+
+        self.firewall.edit("rules", edit)
+        return at
+
+    def delete_rule(self, which: str | int) -> None:
+        """Delete a rule, by its name or its number from 0. Raises KeyError when there is none."""
+
+        def edit(wanted: Wanted) -> list[Rule]:
+            rules = list(wanted.rules)
+            del rules[_find(rules, which)]
+            return rules
+
+        self.firewall.edit("rules", edit)
+
     def set_nat(self, nat: Iterable[Nat]) -> None:
         """Replace all NAT, as set_rules does. Raises ConfigError, TableFull."""
         self.firewall.change(nat=nat)
 
     def add_policer(self, name: str, policer: Policer) -> None:
         """Have a policer of that name, which rules may name, or set it anew. Raises ConfigError."""
-        self.firewall.change(policers={**self.firewall.wanted.policers, name: policer})
+        self.firewall.edit("policers", lambda wanted: {**wanted.policers, name: policer})
+
+    def delete_policer(self, name: str) -> None:
+        """Delete a policer. Raises KeyError when there is none, ConfigError when a rule names it."""
+
+        def edit(wanted: Wanted) -> dict[str, Policer]:
+            if name not in wanted.policers:
+                raise KeyError(f"policer {name}")
+            return {key: one for key, one in wanted.policers.items() if key != name}
+
+        self.firewall.edit("policers", edit)
 
     def sessions(self, most: int | None = None, **only: Any) -> list[dict[str, Any]]:
         """The sessions, at most so many. only: see session_list.Filter. Raises ConfigError.
@@ -58,3 +95,13 @@ class FirewallApi:
     def kill_sessions(self, **only: Any) -> int:
         """Have the worker end sessions, in its next rounds. Returns how many. Raises ConfigError."""
         return self.firewall.kill(Filter(**only))
+
+
+def _find(rules: Sequence[Rule], which: str | int) -> int:
+    """The number of a rule, by its name or its number."""
+    names = [rule.name for rule in rules]
+    if which and which in names:
+        return names.index(str(which))
+    if str(which).isascii() and str(which).isdigit() and int(str(which)[:9]) < len(rules):
+        return int(which)
+    raise KeyError(f"no rule {which!r}; rules have names, or numbers from 0 to {len(rules) - 1}")

@@ -8,7 +8,8 @@
         lan.send([frame])
         router.run_until_idle()
 
-What it holds lies in an arena of its name, where ``vforward show`` reads it without stopping anybody.
+What it holds lies in an arena of its name, where others read it without stopping anybody (control.observe),
+and once it serves its API the `vforward` command shows it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vforward.control.assembly import Assembly
 from vforward.control.bridging import Bridging
@@ -29,7 +30,7 @@ from vforward.control.neighbors import NeighborService
 from vforward.control.publish import Publisher
 from vforward.control.router_graph import lay_out
 from vforward.control.routing import Routing
-from vforward.errors import ConfigError
+from vforward.errors import ConfigError, VforwardError
 from vforward.graph import control as c
 from vforward.graph.build import Graph
 from vforward.graph.worker import Worker, clock_hz
@@ -39,6 +40,9 @@ from vforward.layout import VECTOR_MAX
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool
 from vforward.tables import rate_limit
+
+if TYPE_CHECKING:
+    from vforward.control.api_server import Server, Tcp
 
 BUFFERS_MIN = 1024
 """With fewer, the worker's cache could hold all of them, and nobody could ask for a neighbor."""
@@ -165,6 +169,33 @@ class Forwarder(Assembly):
         self.worker.start()
         self._maintenance.start()
         self._publisher.start()
+
+    def serve(self, tcp: Tcp | None = None) -> Server:
+        """Serve the API until close or the server's stop: what the `vforward` command speaks to.
+
+        tcp: where to listen besides the Unix socket. Needs the daemon extra. Raises ApiError, VforwardError
+        before build.
+        """
+        from vforward.control.api_server import Server
+        from vforward.control.observe import View
+
+        if self._publisher is None:
+            msg = "serve: the graph is not built; build comes first"
+            raise VforwardError(msg)
+
+        def make() -> Any:
+            from vforward.control.api import make_app
+
+            return make_app(View(Arena.attach(self.name)), self)
+
+        server = Server(self.arena.path, make, tcp)
+        self._stack.callback(server.stop)
+        return server
+
+    def publish(self, part: str = "") -> None:
+        """Let others see now what has changed, or a part of it: see control.publish."""
+        if self._publisher is not None:
+            self._publisher.refresh(part)
 
     def run_until_idle(self) -> None:
         """Forward what waits, in the calling thread, until nothing more moves.

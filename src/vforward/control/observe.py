@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look into a running forwarder: what `vforward show` shows, as rows. Reads shared memory only.
+"""Look into a running forwarder: what its API serves, as rows. Reads shared memory only.
 
     read     documents forwarder, routes, neighbors, cleared; segments control, stats, taken,
              counts, drops, and what they held when they were last cleared
@@ -30,6 +30,14 @@ HITS, POLICERS, POOLS = "rule-hits", "policers", "nat_pools"
 """What the firewall counts in; a forwarder that is only a graph has none."""
 OUTSIDE = "counted by the port, outside of the graph"
 QUEUE_FULL = "came while the node's queue was full"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows of a table that may be long: the first of them, and how many there are."""
+
+    count: int
+    rows: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -159,8 +167,10 @@ def attach(name: str = "") -> View:
 class View:
     """A running forwarder, seen from outside. A context manager: leaving it detaches."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, *, heeds_clear: bool = True) -> None:
+        """heeds_clear: False, counters are shown as counted since the forwarder began."""
         self.arena = arena
+        self._heeds_clear = heeds_clear
         if not (arena.path / "forwarder.json").exists():
             msg = f"forwarder {arena.name!r} is still starting; try again when it forwards"
             raise ArenaError(msg)
@@ -247,41 +257,34 @@ class View:
             rows.append(WaysRow(node["name"], node["kind"], packets, edges, ended, made))
         return rows
 
-    def routes(self) -> list[dict[str, Any]]:
-        """The routes in force: prefix, kind, via, port, metric, vrf; the last may say how many more."""
+    def routes(self) -> Listing:
+        """The routes in force: prefix, kind, via, paths, port, metric, vrf, source."""
         found = self.arena.read_document("routes")
-        rows = list(found["routes"])
-        if more := found["count"] - len(rows):
-            rows.append({"prefix": f"... and {more:,} more"})
-        return rows
+        return Listing(found["count"], found["routes"])
 
     def bridges(self) -> list[dict[str, Any]]:
         """The bridges: ports, MACs learned, and how often one moved."""
         return list(self.arena.read_document("bridges")["bridges"])
 
-    def macs(self) -> list[dict[str, Any]]:
-        """Who is behind which port of a bridge; the last row may say how many more there are."""
+    def macs(self) -> Listing:
+        """Who is behind which port of a bridge: bridge, mac, port, static, age (None: static)."""
         found = self.arena.read_document("bridges")
-        rows = list(found["macs"])
-        if more := found["count"] - len(rows):
-            rows.append({"bridge": f"... and {more:,} more"})
-        return rows
+        return Listing(found["count"], found["macs"])
 
-    def neighbors(self) -> list[dict[str, Any]]:
-        """The neighbors: port, address, mac, state, age (s; None: configured).
-
-        The last row may say how many more there are.
-        """
+    def neighbors(self) -> Listing:
+        """The neighbors: port, address, mac, state, age (s; None: configured)."""
         now = time.monotonic()  # one clock for all processes
         found = self.arena.read_document("neighbors")
-        rows = [_neighbor(row, now) for row in found["neighbors"]]
-        if more := found["count"] - len(rows):
-            rows.append({"address": f"... and {more:,} more"})
-        return rows
+        return Listing(found["count"], [_neighbor(row, now) for row in found["neighbors"]])
 
     def has(self, name: str) -> bool:
         """Whether there is a segment of that name."""
         return (self.arena.path / name).exists()
+
+    def before(self, name: str) -> NDArray[Any]:
+        """A copy of what a segment held when it was cleared last: what is to be subtracted."""
+        cleared = self.arena.open(f"{name}-cleared")
+        return cleared.copy() if self._heeds_clear else np.zeros_like(cleared)
 
     def clear(self) -> None:
         """Count from zero from now on. The worker's own counters are left alone."""
@@ -293,18 +296,18 @@ class View:
         self.arena.write_document("cleared", content)
 
     def _cleared(self) -> dict[str, int]:
-        if (self.arena.path / "cleared.json").exists():
+        if self._heeds_clear and (self.arena.path / "cleared.json").exists():
             return dict(self.arena.read_document("cleared"))
         return {"clock": int(self.control[c.STARTED]), "sleeps": 0, "rounds": 0}
 
     def _since(self, name: str) -> NDArray[np.uint64]:
         """What the segment has counted since it was cleared, row by row as the documents say."""
-        live, cleared = self.arena.open(name), self.arena.open(f"{name}-cleared")
+        before = self.before(name)  # first: a counter only grows
+        live = self.arena.open(name)
         if name in ("stats", "taken") and live.shape[0] != len(self.nodes):
             shape = f"{live.shape[0]} rows of {name} for {len(self.nodes)} nodes"
             msg = f"arena {self.arena.name!r}: {shape}"
             raise ArenaError(msg)
-        before = cleared.copy()  # before live: a counter only grows
         return np.asarray(live - before, np.uint64)
 
     def _counts(self, counts: NDArray[np.uint64], number: int) -> NDArray[np.uint64]:

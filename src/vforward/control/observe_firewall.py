@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vforward.control.observe import HITS, POLICERS, POOLS, View
+from vforward.control.observe import HITS, POLICERS, POOLS, Listing, View
 from vforward.errors import ArenaError
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ def about(view: View) -> dict[str, Any]:
     return dict(view.arena.read_document("firewall"))
 
 
-def rules(view: View) -> list[dict[str, Any]]:
-    """The rules in their order, and what no rule matched: number, name, action, match, then, packets,
-    bytes.
+def rules(view: View) -> Listing:
+    """The rules in their order: number, name, action, match, then, packets, bytes.
+
+    The last row, without a number and not counted, is of what no rule matched.
     """
     found, hits = about(view), _Hits(view)
     rows = [
@@ -40,8 +41,6 @@ def rules(view: View) -> list[dict[str, Any]]:
         | hits.of(rule["hits"])
         for i, rule in enumerate(found["rules"])
     ]
-    if more := found["count"] - len(rows):
-        rows.append({"number": None, "name": f"... and {more:,} more"})
     last = {
         "number": None,
         "name": "(default)",
@@ -49,7 +48,7 @@ def rules(view: View) -> list[dict[str, Any]]:
         "match": "",
         "then": "",
     }
-    return [*rows, last | hits.of(found["default_hits"])]
+    return Listing(found["count"], [*rows, last | hits.of(found["default_hits"])])
 
 
 def nat(view: View) -> list[dict[str, Any]]:
@@ -107,7 +106,7 @@ class _Since:
     """What the records of a segment have counted since the last clear."""
 
     def __init__(self, view: View, name: str) -> None:
-        self._before = view.arena.open(f"{name}-cleared").copy()  # first: counters only grow
+        self._before = view.before(name)  # first: counters only grow
         self._now = view.arena.open(name)
 
     def of(self, number: int, field: str) -> list[int]:
@@ -120,7 +119,7 @@ class _Hits:
     """Packets and bytes that rules were found for, since the last clear."""
 
     def __init__(self, view: View) -> None:
-        before = view.arena.open(f"{HITS}-cleared").copy()  # before the others, which only grow
+        before = view.before(HITS)  # before the others, which only grow
         self._counts = np.asarray(view.arena.open(HITS) - before, np.uint64)
 
     def of(self, place: int) -> dict[str, int]:

@@ -119,7 +119,7 @@ def _batch(view: View, control: NDArray[np.uint64], wish: _Wish, deadline: float
     trace = view.arena.open("trace")
     first = int(control[c.TRACE_NEXT])
     control[c.TRACE_WANTED] = wish.marked
-    control[c.TRACING] = 1
+    c.watch(control, c.TRACES, on=True)
     through: float | None = None  # since when
     while True:
         rows = int(control[c.TRACED_ROWS])
@@ -134,7 +134,7 @@ def _batch(view: View, control: NDArray[np.uint64], wish: _Wish, deadline: float
 
 def _rewind(control: NDArray[np.uint64]) -> None:
     """Switch tracing off and, when the worker has seen it, empty the trace. Raises ArenaError."""
-    control[c.TRACING] = 0
+    c.watch(control, c.TRACES, on=False)
     before = int(control[c.ROUNDS])
     deadline = time.monotonic() + PATIENCE_S
     while int(control[c.STATE]) in (c.RUNNING, c.PAUSED) and int(control[c.ROUNDS]) < before + 2:

@@ -19,6 +19,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,15 @@ class Publisher:
         self._firewall_changes = 0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._publishing = threading.Lock()
+        self._parts: dict[str, Callable[[], None]] = {
+            "drops": self._statistics,
+            "routes": self._routes,
+            "neighbors": self._neighbors,
+            "bridges": lambda: self._document("bridges", bridges(forwarder)),
+            "peers": lambda: self._document("peers", peers(forwarder)),
+            "firewall": self._firewall,
+        }
         n = len(graph.order)
         for name, shape in (
             ("stats", (n, graph.plan.stats.size // n)),
@@ -64,20 +74,11 @@ class Publisher:
         arena.write_document("forwarder", describe(forwarder, config))
         self.refresh()
 
-    def refresh(self) -> None:
-        """Publish what has changed."""
-        forwarder = self._forwarder
-        for interface in forwarder.interfaces:
-            if interface.port is not None:
-                values = list(interface.port.statistics().values())[:DROPS]
-                self._drops[interface.number, : len(values)] = values
-        self._routes()
-        neighbors = forwarder.known_neighbors(NEIGHBORS_SHOWN)
-        count = max(forwarder.neighbors.count(), len(neighbors))
-        self._document("neighbors", {"count": count, "neighbors": neighbors})
-        self._document("bridges", bridges(forwarder))
-        self._document("peers", peers(forwarder))
-        self._firewall()
+    def refresh(self, part: str = "") -> None:
+        """Publish what has changed, or a part of it: a name in the module's list. Any thread."""
+        with self._publishing:
+            for name in [part] if part else self._parts:
+                self._parts[name]()
 
     def start(self) -> None:
         """Refresh every PERIOD_S from now on, or as often as takes SHARE of the time."""
@@ -104,6 +105,17 @@ class Publisher:
             except Exception:  # must not end with it
                 log.exception("publisher: a refresh failed")
             pause = max(PERIOD_S, (time.thread_time() - before) / SHARE)
+
+    def _statistics(self) -> None:
+        for interface in self._forwarder.interfaces:
+            if interface.port is not None:
+                values = list(interface.port.statistics().values())[:DROPS]
+                self._drops[interface.number, : len(values)] = values
+
+    def _neighbors(self) -> None:
+        neighbors = self._forwarder.known_neighbors(NEIGHBORS_SHOWN)
+        count = max(self._forwarder.neighbors.count(), len(neighbors))
+        self._document("neighbors", {"count": count, "neighbors": neighbors})
 
     def _routes(self) -> None:
         routing, interfaces = self._forwarder.routing, self._forwarder.interfaces

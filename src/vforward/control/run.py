@@ -16,8 +16,10 @@ from functools import partial
 
 from vforward.control import compile as compiling
 from vforward.control import config as models
+from vforward.control.api_server import Tcp
 from vforward.control.assembly import Tags
 from vforward.control.bridging import BridgeSettings
+from vforward.control.config_api import Api, read_token
 from vforward.control.config_firewall import as_object, as_settings
 from vforward.control.forwarder import Forwarder
 from vforward.errors import ConfigError, KernelError
@@ -105,10 +107,21 @@ def run(
                 _build(forwarder, step, file)
                 forwarder.start()
                 _await_start(forwarder)
+                forwarder.serve(_tcp(config.api))
                 ready()
                 _wait(forwarder, stop, exit_when_idle=exit_when_idle)
         except _Stopped:
             return
+
+
+def _tcp(api: Api) -> Tcp | None:
+    """Where the API listens besides its Unix socket."""
+    if api.listen is None or api.token_file is None:
+        return None
+    try:
+        return Tcp(*api.listen, read_token(api.token_file))
+    except ValueError as error:  # the file has changed since
+        raise ConfigError(f"api.token_file: {error}") from None
 
 
 class _Stopped(Exception):

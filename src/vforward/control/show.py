@@ -43,6 +43,12 @@ def as_json(rows: Any) -> None:
     sys.stdout.write(json.dumps(plain, indent=1) + "\n")
 
 
+def as_json_line(row: Any) -> None:
+    """Print one row as a line of JSON, at once."""
+    sys.stdout.write(json.dumps(_plain(row)) + "\n")
+    sys.stdout.flush()
+
+
 def runtime(what: Runtime) -> None:
     """Print what the worker and its nodes have done."""
     out = console()

@@ -32,8 +32,8 @@ def policers(rows: list[dict[str, Any]]) -> None:
     _print(rows, ("Policer", "Set to", *heads), ("name", "what", *keys), "no policers")
 
 
-def sessions(rows: list[dict[str, Any]], left_out: int = 0) -> None:
-    """Print sessions; left_out: how many there are besides."""
+def sessions(rows: list[dict[str, Any]]) -> None:
+    """Print sessions."""
     heads = ["Protocol", "From", "To", "State", ">Age", ">Idle", "In", "Out", "Rule"]
     keys = ["protocol", "from", "to", "state", "age", "idle", "in", "out", "rule"]
     if any(row["nat_from"] or row["nat_to"] for row in rows):
@@ -43,8 +43,6 @@ def sessions(rows: list[dict[str, Any]], left_out: int = 0) -> None:
         heads.append("Vrf")
         keys.append("vrf")
     _print(rows, heads, keys, "no sessions")
-    if left_out:
-        console().print(f"... and {left_out:,} more")
 
 
 def counts(by_state: dict[str, int]) -> None:

@@ -13,16 +13,18 @@ Any process may read all of them while the worker runs. "Clear" is a reader's co
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 CONTROL_WORDS = 64
 # written by the control plane
 COMMAND = 0
 VECTOR = 1  # packets per call, 1..VECTOR_MAX
 TRACE_WANTED = 2  # packets still to be marked; the worker counts it down
-TRACING = 3  # not 0: record marked packets
+TRACING = 3  # eight bytes, of which two are used: see watch
 SPIN_ROUNDS = 4  # empty rounds before the worker sleeps; 0: it never sleeps
 POLL = 5  # address of ppoll-like int64_t f(fds, n, timeout_ns)
 READ = 6  # address of read-like int64_t f(fd, buffer, n), to empty the wake eventfd
+CAPTURE = 24  # address of a capture's words (graph.capture), or 0
 # written by the worker
 STATE = 8
 ROUNDS = 9  # rounds done: a change is a quiet point
@@ -32,6 +34,12 @@ TRACED_ROWS = 12  # records in the trace
 TRACE_NEXT = 13  # number of the next traced packet
 STARTED = 14  # TSC when run was entered
 NOW = 15  # TSC of the last round
+ROUND_CLOCKS = 17  # clocks of all rounds that had packets
+ROUND_TIMES = 32  # and ROUND_BUCKETS - 1 words behind: how many took less than round_clocks(i)
+
+TRACES, CAPTURES = 0, 1
+"""Bytes of the word TRACING that are not 0: record marked packets; copy packets for a capture."""
+TRACES_MASK, CAPTURES_MASK = 0xFF, 0xFF00
 
 # commands
 RUN, PAUSE, STOP = 0, 1, 2
@@ -40,6 +48,21 @@ IDLE, RUNNING, PAUSED, STOPPED = 0, 1, 2, 3
 
 STATS = 8  # words per node
 CALLS, PACKETS, CLOCKS, EMPTY_CALLS, EMPTY_CLOCKS, FULL, EMITTED = 0, 1, 2, 3, 4, 5, 6
+
+ROUND_BUCKETS = 20
+ROUND_SHORTEST = 9
+"""Rounds below 2**9 clocks are all alike; those from 2**27 on are, too."""
+
+
+def watch(control: NDArray[np.uint64], what: int, *, on: bool) -> None:
+    """Switch TRACES or CAPTURES. Each has a byte of its own, so that nobody has to wait for another."""
+    control[TRACING : TRACING + 1].view(np.uint8)[what] = on
+
+
+def round_clocks(bucket: int) -> int:
+    """The rounds of a bucket took less than so many clocks; of the last one, or more."""
+    return 1 << (ROUND_SHORTEST + bucket)
+
 
 TRACE_BYTES = 92
 TRACE = np.dtype(

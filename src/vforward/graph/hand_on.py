@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hand rows on: to the next node's frame, by the edges that a call has given them; and the trace of it.
+"""Hand rows on: to the next node's frame, by the edges that a call has given them.
 
 When all rows took one edge, and the next node's frame is empty, the two frames are swapped and nothing
 is copied; else rows are sorted by edge, without branches on the data. g is the plan (graph.scheduler).
@@ -13,10 +13,10 @@ import numpy as np
 
 from vforward.graph import control as c
 from vforward.graph import emit
-from vforward.jit.atomics import store_release64
-from vforward.jit.intrinsics import address, cycles, view
+from vforward.graph.watch import watch
+from vforward.jit.intrinsics import view
 from vforward.jit.kernel import i64, inline, kernel, u64
-from vforward.layout import BUF_STRIDE, EDGE_HELD, TRACED, VECTOR_MAX
+from vforward.layout import EDGE_HELD, VECTOR_MAX
 
 
 @inline
@@ -117,34 +117,6 @@ def hand_on(g: Any, node: int, frame: int, n: int, whole: bool) -> None:
 
 
 @kernel
-def record(g: Any, node: int, rows: Any) -> None:
-    """Append the marked packets among rows to the trace."""
-    edges = g.edges.view(np.uint8)
-    for i in range(rows.size):
-        row = i64(rows[i])
-        if not g.meta[row].flags & TRACED:
-            continue
-        at = i64(g.control[c.TRACED_ROWS])
-        if at >= g.trace.size:
-            return
-        record = g.trace[at]
-        off, end = i64(g.meta[row].off), i64(g.meta[row].end)
-        first = row * BUF_STRIDE + min(off, BUF_STRIDE - c.TRACE_BYTES)
-        record.clock = cycles()
-        record.packet = g.meta[row].trace
-        record.node = node
-        record.edge = edges[i]
-        record.reason = g.meta[row].reason
-        record.rx_port = g.meta[row].rx_port
-        record.total = end - off + i64(g.meta[row].rest)
-        record.flags = g.meta[row].flags
-        record.length = max(0, min(c.TRACE_BYTES, end - off))
-        for k in range(c.TRACE_BYTES):
-            record.head[k] = g.data[first + k]
-        store_release64(address(g.control) + 8 * c.TRACED_ROWS, u64(at + 1))
-
-
-@kernel
 def _hand_on_emitted(g: Any, node: int) -> None:
     """Hand on what the node's call has emitted, a vector at a time."""
     total = i64(g.emitted[emit.EMITTED])
@@ -160,7 +132,7 @@ def _hand_on_emitted(g: Any, node: int) -> None:
             rows[i] = word & u64(0xFFFFFFFF)
             edges[i] = word >> u64(32)
         if g.control[c.TRACING]:
-            record(g, node, rows[:n])
+            watch(g, node, rows[:n])
         _sort(g, node, rows[:n])
         done += n
 
@@ -172,7 +144,7 @@ def hand_on_made(g: Any, node: int, frame: int, n: int, whole: bool) -> Any:
     g.emitted[emit.PUT_OFF] = u64(0)
     if done > 0:
         if g.control[c.TRACING]:
-            record(g, node, view(frame, done, np.uint32))
+            watch(g, node, view(frame, done, np.uint32))
         hand_on(g, node, frame, done, whole and done == n)
     if g.emitted[emit.EMITTED]:
         _hand_on_emitted(g, node)

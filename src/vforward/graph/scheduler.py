@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from vforward.graph import control as c
 from vforward.graph import emit
-from vforward.graph.hand_on import hand_on, hand_on_made, record, refuse
+from vforward.graph.hand_on import hand_on, hand_on_made, refuse
 from vforward.graph.node import MORE
+from vforward.graph.watch import watch
 from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
 from vforward.jit.kernel import i64, inline, kernel, u64
@@ -125,7 +126,7 @@ def _poll_inputs(g: Any, vector: int, start: Any) -> Any:
         if n > 0:
             if g.control[c.TRACING]:
                 _begin_trace(g, view(frame, n, np.uint32))
-                record(g, node, view(frame, n, np.uint32))
+                watch(g, node, view(frame, n, np.uint32))
             hand_on(g, node, frame, n, True)
             total += n
             g.stats[node * c.STATS + c.PACKETS] += u64(n)
@@ -146,7 +147,7 @@ def _call(g: Any, node: int, frame: int, n: int, whole: bool) -> Any:
     if g.emitted[emit.EMITTED] | g.emitted[emit.PUT_OFF]:
         return hand_on_made(g, node, frame, n, whole)
     if g.control[c.TRACING]:
-        record(g, node, view(frame, n, np.uint32))
+        watch(g, node, view(frame, n, np.uint32))
     hand_on(g, node, frame, n, whole)
     return i64(n)
 
@@ -254,6 +255,15 @@ def _take_up_queues(g: Any) -> int:
     return rows
 
 
+@inline
+def _note_time(g: Any, clocks: Any) -> None:
+    """Count a round with packets by how long it took, to a power of two: the exponent as a float."""
+    exponent = i64(np.float64(i64(clocks)).view(np.int64) >> 52) - 1022
+    bucket = max(0, min(c.ROUND_BUCKETS - 1, exponent - c.ROUND_SHORTEST))
+    g.control[c.ROUND_TIMES + bucket] += u64(1)
+    g.control[c.ROUND_CLOCKS] += clocks
+
+
 @kernel
 def _sleep(g: Any) -> None:
     """Wait until a descriptor is ready, the wake eventfd among them, or POLL_NS have passed."""
@@ -295,14 +305,15 @@ def run(words: Any, until_idle: bool) -> None:
         vector = max(1, min(VECTOR_MAX, i64(load_acquire64(base + 8 * c.VECTOR))))
         g.emitted[emit.LEFT] = u64(emit.EMIT_ROOM)
         g.emitted[emit.ROUND] = u64(emit.ROUND_ROOM)
-        start = cycles()
-        packets, more, start = _poll_inputs(g, vector, start)
+        begin = cycles()
+        packets, more, start = _poll_inputs(g, vector, begin)
         packets += _take_up_queues(g)
-        run_pending(g, vector, start)
+        end = run_pending(g, vector, start)
         g.control[c.NOW] = start
         store_release64(base + 8 * c.ROUNDS, g.control[c.ROUNDS] + u64(1))
         if packets:
             g.control[c.BUSY_ROUNDS] += u64(1)
+            _note_time(g, end - begin)
             empty = 0
         else:
             empty = 0 if more else empty + 1

@@ -86,8 +86,14 @@ class XdpProgram:
             return False
         with contextlib.suppress(OSError):
             made = shim.lib.vf_xdp_program_tags(self._map, self._index, function)
-            self._link(self._kept(made, "an XDP program"), native=True)
-            self.tags = True
+            program = self._kept(made, "an XDP program")
+            try:
+                self._link(program, native=True)
+                self.tags = True
+            finally:
+                if not self.tags:
+                    self._fds.remove(program)
+                    os.close(program)
         return self.tags
 
     def _load(self) -> int:

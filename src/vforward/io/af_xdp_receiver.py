@@ -177,9 +177,10 @@ class XdpReceiver:
         self._ethtool = Ethtool(interface)
         self._program = program = XdpProgram(interface, index, queues)
         program.attach()
-        if not program.tags:  # those that the driver takes off would be lost; it may have to
-            with contextlib.suppress(OSError):
-                self._tags_left = self._ethtool.set_tags_taken(False)
+        # Tags that the driver takes off would be lost, even where the program asks for them: Linux lets it
+        # ask any driver, and few answer (veth does, and does not take them off at all).
+        with contextlib.suppress(OSError):
+            self._tags_left = self._ethtool.set_tags_taken(False)
         for queue in range(queues):
             sends = queue == 0 and self._sender is not None
             made = XdpSocket(send=sends, receive=slots, slot=slot)

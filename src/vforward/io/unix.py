@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def listen(path: Path, kind: int = socket.SOCK_SEQPACKET) -> socket.socket:
+def listen(path: Path, kind: int = socket.SOCK_SEQPACKET, backlog: int = 8) -> socket.socket:
     """A socket of this kind that listens at a path, for its user alone. Raises OSError."""
     listener = socket.socket(socket.AF_UNIX, kind)
     try:
         _at(path, listener.bind)
         path.chmod(0o600)
-        listener.listen(8)
+        listener.listen(backlog)
     except BaseException:
         listener.close()
         raise

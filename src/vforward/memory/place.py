@@ -19,6 +19,8 @@ from vforward.errors import ArenaError
 
 MAGIC = b"vforward"
 """What a segment begins with."""
+API_SOCKET = "api.sock"
+"""Where a forwarder that serves its API listens, in its arena."""
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 

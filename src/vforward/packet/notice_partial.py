@@ -7,14 +7,14 @@ frames as they are, and not told. So:
 
     TCP, UDP    the field is the pseudo-header's sum, not yet its complement: RFC 9293 section 3.1, RFC 768,
                 RFC 8200 section 8.1
-    SCTP        the field is 0: all 32 bits of the CRC are to come (RFC 9260 section 6.8)
 
 A whole TCP or UDP packet may hold that by chance, one in 65536. To complete it changes nothing: its
 checksum c is ~(pseudo + rest), and what completes it writes ~(rest + c), which with c = pseudo is the same.
 Of packets that were damaged on their way as many more pass as pass any checksum of 16 bits.
 
-Limits: not behind IPv6 extension headers, in a fragment (Linux completes what it cuts), or in a tunnel's
-inner packet; nor where anything follows the packet, since no stack pads what it sends.
+Limits: not of SCTP, whose CRC nobody here completes; not behind IPv6 extension headers, in a fragment
+(Linux completes what it cuts), or in a tunnel's inner packet; nor where anything follows the packet,
+since no stack pads what it sends.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from vforward.jit.kernel import i64, inline
 from vforward.layout import BUF_STRIDE, CSUM_PARTIAL
 from vforward.packet import ethernet, ip4, ip6
 from vforward.packet.checksum import fold, sum_bytes
-from vforward.packet.flow_hash import SCTP, TCP, UDP
+from vforward.packet.flow_hash import TCP, UDP
 from vforward.packet.partial import TCP_CHECKSUM, UDP_CHECKSUM
 
-SCTP_CHECKSUM = 8
 UDP_LENGTH = 4
 LEAST = 8
 """Bytes of the shortest of these headers."""
@@ -65,8 +64,6 @@ def _field(data: Any, row: Any, protocol: Any, l4: Any, length: Any, total: Any)
 
     length: of the transport header and what it carries, of which the checksum's field is there.
     """
-    if protocol == SCTP:
-        return i64(SCTP_CHECKSUM if load32(data, row, l4 + SCTP_CHECKSUM) == 0 else -1)
     field = i64(TCP_CHECKSUM if protocol == TCP else UDP_CHECKSUM)
     if protocol == UDP and load16(data, row, l4 + UDP_LENGTH) != length:
         return i64(-1)
@@ -88,9 +85,9 @@ def notice(data: Any, meta: Any, row: Any) -> bool:
         protocol, l4, last, total = _transport6(data, row, l3, end)
     else:
         return False
-    if protocol != TCP and protocol != UDP and protocol != SCTP:
+    if protocol != TCP and protocol != UDP:
         return False
-    least = TCP_CHECKSUM + 2 if protocol == TCP else (12 if protocol == SCTP else LEAST)
+    least = TCP_CHECKSUM + 2 if protocol == TCP else LEAST
     if l4 + least > end or l4 + least > last or last != end + i64(meta[row].rest):
         return False
     field = _field(data, row, protocol, l4, last - l4, total)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API under requests that its own OpenAPI document allows, and under those that it does not.
+
+schemathesis makes them of the document, for each call. No answer may be a fault, every answer is one that
+the document names, of the shape that it says, and every refusal is a problem of RFC 9457.
+"""
+
+import contextlib
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+import vforward
+from vforward.control.api import make_app
+from vforward.control.observe import View
+from vforward.control.rules import FirewallSettings
+from vforward.memory.arena import Arena
+from vforward.testing import packets as pk
+
+CHECKED = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = 25
+HOST, NEXT = "02:00:00:00:01:09", "02:00:00:00:02:09"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        patch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime") / "r"))
+        router = stack.enter_context(vforward.Forwarder("fuzzed", buffers=2048))
+        router.lan = router.add_port(
+            "lan", vforward.MemoryPort(), ["10.0.1.1/24", "2001:db8::1/64"]
+        )
+        router.wan = router.add_port("wan", vforward.MemoryPort(), "10.0.2.1/24")
+        router.set_firewall(FirewallSettings(default="permit"))
+        router.build()
+        router.start()
+        app = make_app(View(Arena.attach("fuzzed")), router)
+        yield router, schemathesis.openapi.from_asgi("/openapi.json", app)
+
+
+def tamed(case):
+    """Waits that the document allows are made short."""
+    if isinstance(case.body, dict):
+        for key in {"timeout_s", "seconds"} & case.body.keys():
+            if isinstance(case.body[key], int | float):
+                case.body[key] = min(case.body[key], 0.01)
+        if case.operation.path in ("/traces", "/captures"):
+            case.body.setdefault(
+                "timeout_s" if "traces" in case.operation.path else "seconds", 0.01
+            )
+    return case
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_every_call(world, mode):
+    router, schema = world
+    calls = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        calls += 1
+
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def ask(case):
+            answer = tamed(case).call_and_validate(checks=CHECKED)
+            if answer.status_code >= 400:
+                problem = answer.json()
+                assert problem["status"] == answer.status_code
+                assert problem["detail"]
+
+        if mode is GenerationMode.POSITIVE or operation.body or any(operation.iter_parameters()):
+            ask()  # a call that takes nothing cannot be asked wrongly
+    assert calls > 25
+    works(router)
+
+
+def works(router):
+    """It forwards as before, once what was told is taken back."""
+    router.set_rules([])
+    router.set_nat([])
+    for route in router.routing.routes():
+        if route.source == "configured":
+            router.delete_route(route.prefix, metric=route.metric)
+    router.add_neighbor("10.0.2.9", pk.mac_bytes(NEXT), "wan")
+    router.wan.received()
+    udp = pk.ip4("10.0.1.9", "10.0.2.9", 17, pk.udp("10.0.1.9", "10.0.2.9", 1, 2, b"x"))
+    router.lan.send([pk.eth(router.lan.mac, HOST, 0x0800, udp)])
+    frames = []
+    for _ in range(3000):
+        frames += router.wan.received()
+        if any(frame[:6] == pk.mac_bytes(NEXT) for frame in frames):
+            return
+        router.neighbors.wake()
+        router.worker.quiesce()
+    pytest.fail("no packet came through")

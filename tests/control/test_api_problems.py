@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way to go wrong is answered with a problem of RFC 9457."""
+
+import pytest
+
+from http_calls import call
+from vforward.control import api_problems
+from vforward.control.api_models import TraceWish
+from vforward.control.api_server import Server
+from vforward.control.config_routes import Route
+from vforward.errors import ArenaError, ConfigError
+
+MEDIA = "application/problem+json"
+
+
+def application():
+    from fastapi import FastAPI
+
+    app = FastAPI()
+    api_problems.install(app)
+    raised = {
+        "config": ConfigError("x: is wrong"),
+        "arena": ArenaError("not now"),
+        "key": KeyError("route 10.0.0.0/8"),
+        "bug": ZeroDivisionError("secret"),
+    }
+
+    @app.get("/raise/{what}")
+    def fail(what: str):
+        raise raised[what]
+
+    @app.post("/trace")
+    def trace(wish: TraceWish):
+        return wish
+
+    @app.post("/route")
+    def route(wanted: Route):
+        return {"prefix": str(wanted.prefix)}
+
+    @app.get("/number")
+    def number(n: int):
+        return n
+
+    return app
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("api")
+    directory.chmod(0o700)
+    server = Server(directory, application)
+    yield lambda *given, **more: call(server.path, *given, **more)
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "status", "kind", "detail"),
+    [
+        ("GET", "/raise/config", None, 422, "invalid", "x: is wrong"),
+        ("GET", "/raise/arena", None, 409, "conflict", "not now"),
+        ("GET", "/raise/key", None, 404, "not-found", "route 10.0.0.0/8"),
+        ("GET", "/none", None, 404, "not-found", "Not Found"),
+        ("PUT", "/trace", None, 405, "method-not-allowed", "Method Not Allowed"),
+        ("POST", "/trace", b"{", 400, "malformed", "the body is no JSON"),
+        ("GET", "/number?n=x", None, 422, "invalid", "n: "),
+        ("GET", "/number", None, 422, "invalid", "n: is missing"),
+        ("POST", "/trace", [], 422, "invalid", "body: "),
+        ("POST", "/trace", {"count": 0}, 422, "invalid", "count: is too small"),
+        (
+            "POST",
+            "/trace",
+            {"cuont": 1},
+            422,
+            "invalid",
+            'cuont: is not a key here; did you mean "co',
+        ),
+    ],
+)
+def test_problems(ask, method, target, body, status, kind, detail):
+    answer = ask(method, target, body, headers={"Content-Type": "application/json"})
+    assert (answer.status, answer.kind) == (status, MEDIA)
+    problem = answer.json
+    assert (problem["status"], problem["type"]) == (status, f"urn:vforward:{kind}")
+    assert problem["detail"].startswith(detail)
+    assert problem["title"]
+
+
+def test_a_wrong_route_is_told_as_in_a_file(ask):
+    answer = ask("POST", "/route", {"prefix": "10.0.0.1/8", "via": "x", "metric": -1})
+    assert answer.status == 422
+    faults = {fault["at"]: fault["what"] for fault in answer.json["errors"]}
+    assert faults["prefix"].startswith(
+        'has host bits that are not zero; did you mean "10.0.0.0/8"?; allowed: a prefix without'
+    )
+    assert faults["via"].startswith("is not an IP address; allowed: a unicast address")
+    assert faults["metric"] == "is too small; allowed: a whole number from 0 to 4294967295"
+
+
+def test_many_faults_are_not_all_named(ask):
+    answer = ask("POST", "/trace", {f"x{i}": 1 for i in range(1000)})
+    assert len(answer.json["errors"]) == 20
+
+
+def test_a_fault_tells_its_log_and_not_its_caller(ask, caplog):
+    answer = ask("GET", "/raise/bug")
+    assert (answer.status, answer.kind) == (500, MEDIA)
+    assert b"secret" not in answer.body
+    assert "api: GET /raise/bug failed" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+    assert ask("GET", "/number?n=1").json == 1
+
+
+def test_the_schema_is_of_what_is_answered(ask):
+    wanted = api_problems.schema()
+    problem = ask("POST", "/trace", {"count": 0}).json
+    assert set(wanted["required"]) <= set(problem) <= set(wanted["properties"])

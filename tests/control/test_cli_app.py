@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands share: how a forwarder is found."""
+
+import pytest
+from typer.testing import CliRunner
+
+import fake_forwarder as fake
+from vforward.control import cli_app
+from vforward.control.cli import app
+from vforward.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+
+def test_the_only_one_or_the_named_one():
+    with fake.arena():
+        assert cli_app.connect("").name == "fake"
+    assert cli_app.connect("x").name == "x"
+
+
+def test_the_one_of_the_environment(monkeypatch):
+    monkeypatch.setenv("VFORWARD_API", "http://127.0.0.1:8080")
+    monkeypatch.setenv("VFORWARD_TOKEN", "secret")
+    assert cli_app.connect("x").name == "http://127.0.0.1:8080"
+    monkeypatch.setenv("VFORWARD_API", "nonsense")
+    with pytest.raises(ConfigError, match="no address of an API"):
+        cli_app.connect("")
+
+
+def test_names_are_completed():
+    with fake.arena("one"), fake.arena("other"), fake.arena("two"):
+        assert cli_app._names("o") == ["one", "other"]
+        assert cli_app._names("x") == []
+
+
+@pytest.mark.parametrize(("n", "text"), [(0, "0 sessions ended"), (1, "1 session ended")])
+def test_how_many(capsys, n, text):
+    cli_app.done(n, "session", "ended")
+    cli_app.done(n, "session", "ended", json=True)
+    assert capsys.readouterr().out == f'{text}\n{{"count": {n}}}\n'
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("vforward sho", "show"), ("vforward show por", "ports"), ("vforward add r", "route")],
+)
+def test_shells_complete_what_is_typed(typed, offered):
+    given = {"_VFORWARD_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": typed}
+    result = CliRunner().invoke(app, [], prog_name="vforward", env=given)
+    assert f'"{offered}"' in result.stdout
