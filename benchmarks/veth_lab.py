@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 import subprocess
 import time
@@ -86,7 +87,14 @@ def testpmd_command(main: int, worker: int, driver: str, options: str) -> list[s
             "--no-pci",
             "--no-telemetry",
         ),
-        *("--no-huge", "-m", str(MEBIBYTES), "--file-prefix", "vforward-veth", *devices),
+        *(
+            "--no-huge",
+            "-m",
+            str(MEBIBYTES),
+            "--file-prefix",
+            f"vforward-veth-{os.getpid()}",
+            *devices,
+        ),
         *("--", "--nb-cores=1", "--total-num-mbufs=16384", "--burst=64", "--auto-start"),
         "--forward-mode=io",
     ]
