@@ -31,7 +31,7 @@ class ScalarLoop:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         members = [bench.graph.members[name] for name in ["bench-rx", *bench.names]]
-        self._blocks = np.array([member.block.ctypes.data for member in members], np.int64)
+        self._blocks = np.array([member.blocks[0].ctypes.data for member in members], np.int64)
         self._edges, self._rows = np.zeros(VECTOR_MAX, np.uint8), np.zeros(VECTOR_MAX, np.uint32)
         self._loop = _compiled([member.node.kernel for member in members])
         self._wanted = np.array(self._learn(), np.int64)
@@ -78,8 +78,9 @@ class ScalarLoop:
     def _call(self, name: str, rows: NDArray[np.uint32], edge: NDArray[np.uint8]) -> None:
         """Call a node's kernel from here."""
         graph, member = self._bench.graph, self._bench.graph.members[name]
-        given = {"data": graph.pool.data, "meta": graph.pool.meta, "count": member.counts}
-        tables = {**graph.tables, **member.tables, **given, "idx": rows, "edge": edge}
+        given = {"data": graph.pool.data, "meta": graph.pool.meta, "count": member.shares[0]}
+        tables = {**graph.tables, **graph.own[0], **member.tables, **given}
+        tables |= {"idx": rows, "edge": edge}
         called = member.node.kernel
         called(*(tables[parameter] for parameter in entries.parameters(called)))
 
