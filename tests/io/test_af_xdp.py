@@ -465,6 +465,32 @@ def test_what_is_not_renewed_is_said_once(pair, monkeypatch, caplog, change, why
         assert o.port.peer().endswith(PASSED)
 
 
+def test_the_hosts_stack_is_kept_out_as_soon_as_that_can_be(pair, monkeypatch):
+    """Of an interface that is back, when that could not be done at once."""
+    f, b = pair
+    with out(pair) as o:
+        o.port.mute()
+
+        def muted():
+            return f.run("cat", "/proc/sys/net/ipv4/conf/out/arp_ignore").strip()
+
+        assert muted() == "8"
+        f.run("ip", "link", "delete", "dev", "out")
+        veth(f, "out", b, "eth0")
+        o.far.close()
+        o.far = raw(b)
+        monkeypatch.setattr(life, "is_in_our_namespace", lambda _: False)
+        with f.inside():
+            o.port.statistics()
+        assert muted() == "0"
+        assert "not renewed" in o.port.peer()
+        monkeypatch.undo()
+        with f.inside():
+            o.port.statistics()
+        assert muted() == "8"
+        assert "renewed" not in o.port.peer()
+
+
 def left_to_the_driver(o):
     """As if it sent without copies. Returns the ring's flags: 1, it is to be called."""
     o.xdp[tx.ZERO_COPY] = 1

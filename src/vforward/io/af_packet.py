@@ -96,7 +96,7 @@ class AfPacketPort(Port):
         self._link: LinkSetup | None = None
         self._ring_full = 0
         self._lock = threading.Lock()
-        self._attached = self._settled = True
+        self._attached = self._settled = self._renewed = True
         self._unsettled = self._not_renewed = ""  # why not, as was said last
         self._own_stack: OwnStack | None = None
         self._xdp = XdpSender() if xdp else None
@@ -221,6 +221,8 @@ class AfPacketPort(Port):
             self._follow_mtu(self._xdp)
             if self._xdp.given_up:
                 self._in_namespace(partial(self._xdp.open_again, self.interface))
+        if attached and not self._renewed:
+            self._in_namespace(self._renew_own_stack)
 
     def _follow_mtu(self, sender: XdpSender) -> None:
         """AF_XDP does not look at the MTU, which may have become less."""
@@ -240,7 +242,7 @@ class AfPacketPort(Port):
                 life.bind_again(queue.fd, send, index, protocol, promiscuous=self.promiscuous)
         except OSError:  # not there yet, or gone again
             return False
-        self._in_namespace(self._renew_own_stack)
+        self._renewed = False
         return True
 
     def _settle(self) -> bool:
@@ -260,6 +262,7 @@ class AfPacketPort(Port):
     def _renew_own_stack(self) -> None:
         if self._own_stack is not None:
             self._own_stack = self._own_stack.again()
+        self._renewed = True
 
     def _in_namespace(self, what: Callable[[], None]) -> None:
         """Call it where the sockets are, if that is to be found; peer says if not."""
