@@ -164,7 +164,7 @@ def said(command: list[str]) -> str:
     text = ""
     deadline = time.monotonic() + LIMIT_S
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
         preexec_fn=end_with_parent,
     ) as process:  # fmt: skip
         try:
@@ -172,7 +172,6 @@ def said(command: list[str]) -> str:
             assert process.stdout is not None
             with contextlib.suppress(BrokenPipeError):  # it has ended: its words say why
                 process.stdin.write(f"{TYPED}\nquit\n".encode())
-                process.stdin.flush()
             while sum(_is_of_our_keys(line) for line in text.split("\n")[:-1]) < TABLES:
                 left = deadline - time.monotonic()
                 if left < 0 or not select.select([process.stdout], [], [], left)[0]:
