@@ -35,15 +35,7 @@ def _of_routes(routes: APIRouter, forwarder: "Forwarder") -> None:
     @routes.post("/routes", status_code=NOTHING)
     def add_route(route: Route) -> None:
         """Add a route, in place of one of the same prefix, metric and VRF."""
-        forwarder.add_route(
-            route.prefix,
-            via=route.via,
-            port=route.port,
-            kind=route.type or "",
-            paths=[(path.via, path.port, path.weight) for path in route.paths or ()],
-            metric=route.metric,
-            vrf=route.vrf,
-        )
+        forwarder.add_route(**route.arguments())
 
     @routes.delete("/routes", status_code=NOTHING)
     def delete_route(prefix: Prefix, metric: Metric = None, vrf: Text = DEFAULT_VRF) -> None:

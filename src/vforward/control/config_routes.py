@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The models of what is routed: routes, files of routes, neighbors."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
@@ -82,6 +82,18 @@ class Route(Model):
     ] = None
     vrf: VrfName = DEFAULT_VRF
     metric: Annotated[int, whole(0, 2**32 - 1)] = 0
+
+    def arguments(self) -> dict[str, Any]:
+        """What Forwarder.add_route takes."""
+        return {
+            "prefix": self.prefix,
+            "via": self.via,
+            "port": self.port,
+            "kind": self.type or "",
+            "paths": [(path.via, path.port, path.weight) for path in self.paths or ()],
+            "metric": self.metric,
+            "vrf": self.vrf,
+        }
 
 
 class RouteFile(Model):

@@ -197,15 +197,7 @@ def _fill(
             progress=partial(_report, loading, file.file.name),
         )
     for route in config.routes:
-        forwarder.add_route(
-            route.prefix,
-            via=route.via,
-            port=route.port,
-            kind=route.type or "",
-            paths=[(path.via, path.port, path.weight) for path in route.paths or ()],
-            metric=route.metric,
-            vrf=route.vrf,
-        )
+        forwarder.add_route(**route.arguments())
     for neighbor in config.neighbors:
         forwarder.add_neighbor(neighbor.address, neighbor.mac.packed, neighbor.port)
     if config.firewall is not None:
