@@ -371,6 +371,7 @@ def test_our_frontend_on_our_backend(arena, path, we_listen, queues, packed):
             wanted = IN_ORDER | (RING_PACKED if packed else 0)
             for k, queue in enumerate(front.port.queues):
                 assert int(queue[vq.FEATURES]) & (IN_ORDER | RING_PACKED) == wanted
-                assert int(queue[vq.MOVED]) == int(back.port.queues[k][vq.MOVED]) > 0
+                if queues > 1:
+                    assert int(queue[vq.MOVED]) == int(back.port.queues[k][vq.MOVED]) > 0
             front.close()
             back.close()
