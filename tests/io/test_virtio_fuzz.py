@@ -111,7 +111,9 @@ def renew(queue, receives):
 
 
 @kernel
-def storm(cases, state, data, meta, pool, q0, q1, sending, port, work, idx, edge, c0, c1, seen, wild):
+def storm(
+    cases, state, data, meta, pool, q0, q1, sending, port, work, idx, edge, c0, c1, seen, wild
+):
     """Run cases. seen u64[16]: by Fault how often it was found, [0]: cases without one, [8, 9]: packets."""
     for _ in range(cases):
         sends = draw(state, 2) == 0
@@ -203,7 +205,9 @@ def test_nothing_that_a_device_writes_does_harm(net, features):
     assert found[9] > CASES // 100, found
 
 
-@pytest.mark.parametrize("features", [kind | order for kind in (0, vq.RING_PACKED) for order in KINDS[:2]])
+@pytest.mark.parametrize(
+    "features", [kind | order for kind in (0, vq.RING_PACKED) for order in KINDS[:2]]
+)
 def test_nor_what_it_writes_meanwhile(net, features):
     seen, stop = np.zeros(16, np.uint64), np.zeros(1, np.uint64)
     states = [np.array([seed], np.uint64) for seed in (1 << 40, 3 << 50)]

@@ -126,7 +126,8 @@ def test_a_batch_of_frames_that_a_small_vector_divides(layout):
     device.use(buffers[-1][0], STRIDE, batch=7)
     got = []
     while len(got) < 7:
-        assert (new := net.packets(2))
+        new = net.packets(2)
+        assert new
         got += new
     assert got == data
     assert net.packets(2) == []

@@ -39,13 +39,14 @@ class Net:
 
     def to_device(self, packets):
         """Returns by pair what has come there."""
-        got = [[] for _ in range(self.device.pairs)]
+        got, due = [[] for _ in range(self.device.pairs)], 0
         for first in range(0, len(packets), 100):
             part = packets[first : first + 100]
+            due += len(part)
             frames = [pk.eth(self.lan.mac, LAN_HOST.hex(":"), 0x0800, packet) for packet in part]
             assert self.lan.send(frames) == len(frames)
 
-            def come(due=first + len(part)):
+            def come(due=due):
                 for pair, there in enumerate(got):
                     there += [one[14:] for one in self.device.receive(1, 0.001, pair)]
                 return sum(map(len, got)) == due
@@ -64,7 +65,7 @@ class Net:
                     [pk.eth(self.port.mac, THEIRS.hex(":"), 0x0800, packet) for packet in part],
                     pair=pair,
                 )
-            self.wait(lambda: got.extend(self.lan.received()) or len(got) == due)
+            self.wait(lambda due=due: got.extend(self.lan.received()) or len(got) == due)
         return [frame[14:] for frame in got]
 
     def close(self):

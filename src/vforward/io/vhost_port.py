@@ -112,7 +112,8 @@ class VhostPort(Port):
         self._warm()
         self.mac = self._given_mac or default_mac(number)
         self._peers.open()
-        if not all([table.open(number) for table in self._tables]):
+        sound = [table.open(number) for table in self._tables]
+        if not all(sound):
             log.warning("%s: no asynchronous I/O here: a hostile peer can stop us", self._name())
 
     def attach(self, quiesce: Callable[[], bool]) -> None:

@@ -81,7 +81,9 @@ def begin(queue: Any, receives: Any) -> None:
 
 
 @inline
-def _describe(queue: Any, hold: Any, at: Any, number: Any, head: Any, length: Any, flags: Any) -> None:
+def _describe(
+    queue: Any, hold: Any, at: Any, number: Any, head: Any, length: Any, flags: Any
+) -> None:
     """The at-th descriptor from ADDED on is STRIDE bytes' of that number, in the buffer of id head."""
     position = advance(queue, i64(queue[ADDED]), at)
     where = slot(queue, position)

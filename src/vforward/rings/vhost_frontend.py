@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from vforward.rings import net_features as net
 from vforward.rings import vhost_message
+from vforward.rings.position import START
 from vforward.rings.vhost_message import (
     ADDRESS,
     NEED_REPLY,
@@ -33,7 +34,6 @@ from vforward.rings.vhost_message import (
     Region,
     Request,
 )
-from vforward.rings.position import START
 from vforward.rings.vhost_user import (
     PROTOCOL_FEATURES,
     PROTOCOL_MQ,

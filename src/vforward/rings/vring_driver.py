@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A driver's queue of either layout, split (rings.virtqueue_driver) or packed (rings.packed_driver), for who
-moves packets.
+"""A driver's queue of either layout, split (rings.virtqueue_driver) or packed (rings.packed_driver), for
+who moves packets.
 
 As with rings.vring, loops take the layout as an argument and are called with a constant. To send:
 
