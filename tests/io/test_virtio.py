@@ -155,12 +155,9 @@ def test_a_worker_that_sleeps_is_called_by_any_pair(arena, path, packed):
         before = int(words[control.SLEEPS])
         until(lambda before=before: int(words[control.SLEEPS]) > before)
         assert backend.send(FRAMES[:1], pair=pair)
-        found = []
-        until(
-            lambda: (
-                found.extend(backend.receive(1, 0.001, 0) + backend.receive(1, 0.001, 1)) or found
-            )
-        )
+        found, end = [], time.monotonic() + 5
+        while not found and time.monotonic() < end:
+            found = backend.receive(1, 0.001, 0) + backend.receive(1, 0.001, 1)
         assert found == FRAMES[:1]
     backend.close()
     echo.close()

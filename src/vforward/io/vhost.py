@@ -107,11 +107,11 @@ class VhostUserPort(VhostPort):
 
     def watch(self, fd: int) -> None:
         """Let the worker sleep on an eventfd."""
-        self._tables[0].watch(fd)
+        self._port_tables[0].watch(fd)
 
     def unwatch(self, fd: int) -> None:
         """No longer."""
-        self._tables[0].unwatch(fd)
+        self._port_tables[0].unwatch(fd)
 
     def gone(self) -> bool:
         """Whether the guest has taken memory away that we used."""
@@ -123,7 +123,7 @@ class VhostUserPort(VhostPort):
             "queues": self.queues,
             "flows": self._flows,
             "memory": self._memory.table,
-            "port": self._tables[0].words,
+            "port": self._port_tables[0].words,
         }
 
     def _both(self, to_driver: int, of_driver: int) -> str:

@@ -12,7 +12,7 @@ import select
 import socket
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,12 +78,12 @@ class PortTable:
 
 
 class VhostPort(Port):
-    """See the module. queues: in pairs, of which the first counts for ``ready``."""
+    """See the module. queues: a row each, in pairs, of which the first counts for ``ready``."""
 
     def __init__(
         self,
         path: str,
-        queues: Sequence[NDArray[np.uint64]] | NDArray[np.uint64],
+        queues: NDArray[np.uint64],
         *,
         server: bool,
         mac: bytes | None,
@@ -95,7 +95,7 @@ class VhostPort(Port):
         self.whole: NDArray[np.uint64] = np.zeros(1, np.uint64)
         self._given_mac = mac
         self._peers = Peers(path, self._attend, server=server)
-        self._tables = [PortTable()]
+        self._port_tables = [PortTable()]
         self._quiesce: Callable[[], bool] = lambda: True
 
     @abstractmethod
@@ -112,7 +112,7 @@ class VhostPort(Port):
         self._warm()
         self.mac = self._given_mac or default_mac(number)
         self._peers.open()
-        sound = [table.open(number) for table in self._tables]
+        sound = [table.open(number) for table in self._port_tables]
         if not all(sound):
             log.warning("%s: no asynchronous I/O here: a hostile peer can stop us", self._name())
 
@@ -121,7 +121,7 @@ class VhostPort(Port):
         self._peers.start()
 
     def descriptors(self) -> list[int]:
-        return [fd for table in self._tables for fd in table.descriptors()]
+        return [fd for table in self._port_tables for fd in table.descriptors()]
 
     @property
     def ready(self) -> bool:
@@ -144,7 +144,7 @@ class VhostPort(Port):
 
     def close(self) -> None:
         self._peers.close()
-        for table in self._tables:
+        for table in self._port_tables:
             table.close()
 
     def quiesce(self) -> None:

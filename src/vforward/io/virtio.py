@@ -73,14 +73,14 @@ class VirtioPort(VhostPort):
             raise PortError(
                 f"vhost-user port at {path!r}: queues is {queues}; allowed: 1 to {PAIRS_MAX}"
             )
-        made = [driver.new(QUEUE) for _ in range(2 * queues)]  # in turn what we receive, and send
+        made = np.stack([driver.new(QUEUE)] * (2 * queues))  # in turn: what we receive, and send
         super().__init__(path, made, server=server, mac=mac, mtu=mtu)
         self.features = vhost_frontend.FEATURES | (net.OFFLOADS if offloads else 0)
         self.features |= vq.RING_PACKED if packed else 0
         self._pairs = queues
 
     def open(self, number: int, pool: Pool) -> None:
-        self._tables = [PortTable() for _ in range(self._pairs + self._senders)]
+        self._port_tables = [PortTable() for _ in range(self._pairs + self._senders)]
         super().open(number, pool)
 
     @property
@@ -93,7 +93,7 @@ class VirtioPort(VhostPort):
         return node, tables
 
     def receivers(self) -> list[Receiver]:
-        pairs = zip(self.queues[::2], self._tables, strict=False)
+        pairs = zip(self.queues[::2], self._port_tables, strict=False)
         return [
             Receiver(virtio_rx.NODE, {"queue": queue, "port": table.words}, table.descriptors())
             for queue, table in pairs
@@ -106,13 +106,13 @@ class VirtioPort(VhostPort):
     def senders(self) -> tuple[Node, list[Tables]]:
         n = self._senders
         where = np.array([queue.ctypes.data for queue in self.queues[1::2]], np.uint64)
-        tables = self._tables[self._pairs :]
+        tables = self._port_tables[self._pairs :]
         return virtio_tx.NODE, [
             {"queues": where[worker::n].copy(), "port": tables[worker].words} for worker in range(n)
         ]
 
     def descriptors(self) -> list[int]:
-        return [fd for table in self._tables[: self._pairs] for fd in table.descriptors()]
+        return [fd for table in self._port_tables[: self._pairs] for fd in table.descriptors()]
 
     def peer(self) -> str:
         packed = self.ready and int(self.queues[0][vq.FEATURES]) & vq.RING_PACKED
@@ -190,7 +190,7 @@ class VirtioPort(VhostPort):
                 made.append(os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
                 stack.callback(os.close, made[-1])
             kicks, calls = made[: len(self.queues)], made[len(self.queues) :]
-            for table, call in zip(self._tables, calls[::2], strict=False):
+            for table, call in zip(self._port_tables, calls[::2], strict=False):
                 table.watch(call)
                 stack.callback(table.unwatch, call)
             yield kicks, calls

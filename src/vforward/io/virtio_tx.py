@@ -4,7 +4,8 @@
 VIRTIO 1.2, section 5.1.6 (network device) over rings.vring_driver. A frame takes one buffer, a
 long one a chain of them. Of several queues a flow always goes by the same one: so its packets do not pass
 each other, and the device is to send what comes back by that pair (5.1.6.5.5). What the device has not
-said that it can do is done here: checksums are completed; super-frames that it cannot take are dropped. Buffers are taken back when more are sent.
+said that it can do is done here: checksums are completed; super-frames that it cannot take are dropped.
+Buffers are taken back when more are sent.
 
 Reads   the queues; meta: off, end, next, flags, checksum and segmentation fields; data
 Writes  the buffers shared with the device; the queues. Frees what was sent
