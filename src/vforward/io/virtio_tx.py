@@ -210,10 +210,10 @@ def _spread(
     for q in range(n):
         end = i64(work[END_AT + q])
         if end > first:
-            _send(
-                data, meta, rows[first:end], edges[first:end], count, pool, driver.at(queues[q]), port,
-                work,
-            )  # fmt: skip
+            where = i64(queues[q])
+            queue = view(where, driver.words_at(where), np.uint64)
+            part, to = rows[first:end], edges[first:end]
+            _send(data, meta, part, to, count, pool, queue, port, work)
         first = end
     for i in range(idx.size):
         edge[i] = edges[i64(work[PLACE_AT + i])]
@@ -226,7 +226,9 @@ def tx(
 ) -> None:  # fmt: skip
     """queues: addresses of those by which is sent here, at most PAIRS_MAX."""
     if queues.size == 1:
-        _send(data, meta, idx, edge, count, pool, driver.at(queues[0]), port, work)
+        where = i64(queues[0])
+        queue = view(where, driver.words_at(where), np.uint64)
+        _send(data, meta, idx, edge, count, pool, queue, port, work)
     else:
         _spread(data, meta, idx, edge, count, pool, queues, port, work)
 

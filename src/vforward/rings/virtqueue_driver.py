@@ -93,10 +93,9 @@ def new(size: int) -> NDArray[np.uint64]:
 
 
 @inline
-def at(where: Any) -> Any:
-    """The queue at an address."""
-    size = i64(view(i64(where), FIFO, np.uint64)[SIZE])
-    return view(i64(where), FIFO + 2 * size, np.uint64)
+def words_at(where: Any) -> Any:
+    """How many words the queue at an address has."""
+    return FIFO + 2 * i64(view(where, FIFO, np.uint64)[SIZE])
 
 
 @inline
