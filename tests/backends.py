@@ -37,10 +37,10 @@ class Backend:
         self.queues = [[] for _ in range(pairs)]  # receive buffers of the driver: (head, pieces)
 
     @classmethod
-    def connect(cls, path, **more):
+    def connect(cls, path, *what, **more):
         peer = socket.socket(socket.AF_UNIX)
         peer.connect(str(path))
-        return cls(peer, **more)
+        return cls(peer, *what, **more)
 
     def hear(self):
         """The next message: (request, payload, descriptors); answered if it has to be."""

@@ -25,7 +25,9 @@ class Net:
 
     def __init__(self, path, packed, workers=2, queues=2):
         self.router = Forwarder("virtio-workers", workers=workers, buffers=16384)
-        self.lan = self.router.add_port("lan", MemoryPort(), "10.0.1.1/24")
+        self.lans = [MemoryPort(), MemoryPort()]  # polled by different workers
+        self.router.add_port("lan", self.lans[0], "10.0.1.1/24")
+        self.router.add_port("other", self.lans[1], "10.0.3.1/24")
         self.port = VirtioPort(str(path), server=True, queues=queues, packed=packed)
         self.router.add_port("dev", self.port, "10.0.2.1/24")
         for host in range(9, 49):
@@ -43,8 +45,13 @@ class Net:
         for first in range(0, len(packets), 100):
             part = packets[first : first + 100]
             due += len(part)
-            frames = [pk.eth(self.lan.mac, LAN_HOST.hex(":"), 0x0800, packet) for packet in part]
-            assert self.lan.send(frames) == len(frames)
+            for k, lan in enumerate(self.lans):
+                frames = [
+                    pk.eth(lan.mac, LAN_HOST.hex(":"), 0x0800, packet)
+                    for packet in part
+                    if packet[21] % 2 == k  # by the source port
+                ]
+                assert lan.send(frames) == len(frames)
 
             def come(due=due):
                 for pair, there in enumerate(got):
@@ -65,7 +72,7 @@ class Net:
                     [pk.eth(self.port.mac, THEIRS.hex(":"), 0x0800, packet) for packet in part],
                     pair=pair,
                 )
-            self.wait(lambda due=due: got.extend(self.lan.received()) or len(got) == due)
+            self.wait(lambda due=due: got.extend(self.lans[0].received()) or len(got) == due)
         return [frame[14:] for frame in got]
 
     def close(self):
@@ -87,7 +94,7 @@ def back(packets):
 def test_each_worker_has_a_pair(tmp_path, packed):
     net = Net(tmp_path / "sock", packed)
     assert {(q.port, q.number): q.worker for q in net.router.placement.queues.values()} == {
-        ("lan", 0): 0, ("dev", 0): 0, ("dev", 1): 1,
+        ("lan", 0): 0, ("other", 0): 1, ("dev", 0): 0, ("dev", 1): 1,
     }  # fmt: skip
     assert net.router.placement.owners["dev"] is None
     packets = mix(3, FLOWS, EACH)

@@ -27,6 +27,12 @@ def test_slots_are_a_power_of_two(asked, slots, kind):
     assert ring.used_slots() == 0
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_begins_a_cache_line(kind):
+    rings = [Ring.make(1 << log2, kind) for log2 in range(12) for _ in range(3)]
+    assert {ring.array.ctypes.data % 64 for ring in rings} == {0}
+
+
 steps = st.lists(
     st.tuples(st.sampled_from(["push", "pop"]), st.sampled_from([0, 1, 2, 3, 4, 5, 9]))
 )

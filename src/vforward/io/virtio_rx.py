@@ -35,7 +35,7 @@ from vforward.io.vhost_rx import (
     forget_kicks,
     frame_of,
 )
-from vforward.jit.atomics import load_once16, load_once64
+from vforward.jit.atomics import load_once16, load_once64, store_release64
 from vforward.jit.intrinsics import address, ask_read, call2, copy, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_ROOM, HEADROOM, NIL, U64, Counts, Data, Edges, Meta, Rows
@@ -141,6 +141,15 @@ def _simple(queue: Any, work: Any, at: Any) -> bool:
 
 
 @inline
+def _claim(here: Any, length: Any) -> None:
+    """Write to each cache line of what was read: who writes it next then takes it from one that wrote
+    it last, and not from two that share it (rings.netmap_pipe).
+    """
+    for off in range(0, length, LINE):
+        store_release64(here + off, u64(0))
+
+
+@inline
 def _give_back(queue: Any, work: Any, first: Any, after: Any, packed: Any) -> None:
     """Lend the buffers that were emptied to the device again."""
     for k in range(first, after):
@@ -175,6 +184,7 @@ def _frames(
                 break
             here, length = driver.buffer(queue, i64(work[taken])), i64(work[2 * SLOTS + taken])
             copy(byte_address(base, row, HEADROOM), here + HEADER, length - HEADER)
+            _claim(here, length)
             begin_packet(meta, row, length - HEADER, number)
         else:
             buffers = _pieces(queue, work, taken, n)
