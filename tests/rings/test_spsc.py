@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rings import stress
 from vforward.jit.intrinsics import relax
 from vforward.jit.kernel import kernel
-from vforward.rings.spsc import HEAD, TAIL, Ring, has_items, has_room, items_for, pop, push
+from vforward.rings.spsc import HEAD, TAIL, Ring, items_for, pop, pop_all, push, push_all
 
 KINDS = (np.uint32, np.uint64)
 
@@ -59,15 +59,23 @@ def test_it_is_a_bounded_deque(kind, start, steps):
         ring.check()
 
 
-def test_all_or_none():
-    ring = Ring.make(4)
-    assert [bool(has_room(ring.array, n)) for n in (0, 4, 5)] == [True, True, False]
-    ring.push([1, 2, 3])
-    assert [bool(has_room(ring.array, n)) for n in (1, 2)] == [True, False]
-    assert [bool(has_items(ring.array, n)) for n in (0, 3, 4)] == [True, True, False]
-    ring.pop(2)
-    assert [bool(has_items(ring.array, n)) for n in (1, 2)] == [True, False]
-    assert bool(has_room(ring.array, 3))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("start", [0, 3, 2**64 - 8])
+def test_all_or_none(kind, start):
+    ring, items = Ring.make(4, kind), np.arange(1, 9, dtype=kind)
+    words(ring)[[TAIL // 8, TAIL // 8 + 1, HEAD // 8, HEAD // 8 + 1]] = start
+    to = np.zeros(8, kind)
+    assert not push_all(ring.array, items, 5)
+    assert push_all(ring.array, items, 3)
+    assert not push_all(ring.array, items, 2)
+    assert not pop_all(ring.array, to, 4)
+    assert not to.any()
+    assert pop_all(ring.array, to, 2)
+    assert push_all(ring.array, items[3:], 3)
+    assert pop_all(ring.array, to[2:], 4)
+    assert to.tolist() == [1, 2, 3, 4, 5, 6, 0, 0]
+    assert not pop_all(ring.array, to, 1)
+    ring.check()
 
 
 def test_values_keep_their_width():

@@ -193,6 +193,9 @@ def _frames(
                 break
             features = i64(queue[vq.FEATURES])
             row = frame_of(data, meta, count, pool, work, buffers, i64(HEADER), features, number)
+            pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
+            for p in range(buffers):
+                _claim(pieces[p, 0], pieces[p, 1])
         taken += buffers
         if taken - given >= PUBLISH_EVERY:
             _give_back(queue, work, given, taken, packed)

@@ -94,18 +94,6 @@ def _waiting(ring: Any, head: Any, wanted: Any) -> Any:
 
 
 @inline
-def has_room(ring: Any, n: Any) -> Any:
-    """Whether n items fit: for a producer that pushes them all or none."""
-    return _room(ring, load_acquire64(address(ring) + TAIL), n) >= n
-
-
-@inline
-def has_items(ring: Any, n: Any) -> Any:
-    """Whether n items wait: for a consumer that pops so many or none."""
-    return _waiting(ring, load_acquire64(address(ring) + HEAD), n) >= n
-
-
-@inline
 def _first(ring: Any, k: Any) -> Any:
     """Index of the slot of item k."""
     return HEADER // ring.itemsize + np.int64(k & np.uint64(slots(ring) - 1))
@@ -123,6 +111,28 @@ def _move(to: Any, at: Any, source: Any, start: Any, n: Any) -> None:
 
 
 @inline
+def _put(ring: Any, tail: Any, items: Any, n: Any) -> None:
+    """Append n items, for which there is room, n > 0."""
+    at = _first(ring, tail)
+    part = min(n, ring.size - at)  # up to the last slot; the others lie at the start
+    _move(ring, at, items, 0, part)
+    if part < n:
+        _move(ring, HEADER // ring.itemsize, items, part, n - part)
+    store_release64(address(ring) + TAIL, tail + np.uint64(n))
+
+
+@inline
+def _take(ring: Any, head: Any, items: Any, n: Any) -> None:
+    """Move n items, which wait, to the start of items, n > 0."""
+    at = _first(ring, head)
+    part = min(n, ring.size - at)
+    _move(items, 0, ring, at, part)
+    if part < n:
+        _move(items, part, ring, HEADER // ring.itemsize, n - part)
+    store_release64(address(ring) + HEAD, head + np.uint64(n))
+
+
+@inline
 def push(ring: Any, items: Any, n: Any) -> Any:
     """Append the first n items, or as many as fit; returns how many. The producer only.
 
@@ -130,14 +140,19 @@ def push(ring: Any, items: Any, n: Any) -> Any:
     """
     tail = load_acquire64(address(ring) + TAIL)
     n = max(0, min(n, _room(ring, tail, n)))
-    at = _first(ring, tail)
-    part = min(n, ring.size - at)  # up to the last slot; the others lie at the start
-    _move(ring, at, items, 0, part)
-    if part < n:
-        _move(ring, HEADER // ring.itemsize, items, part, n - part)
     if n > 0:
-        store_release64(address(ring) + TAIL, tail + np.uint64(n))
+        _put(ring, tail, items, n)
     return n
+
+
+@inline
+def push_all(ring: Any, items: Any, n: Any) -> Any:
+    """Append the first n > 0 items if there is room for all of them; returns whether. The producer only."""
+    tail = load_acquire64(address(ring) + TAIL)
+    if _room(ring, tail, n) < n:
+        return False
+    _put(ring, tail, items, n)
+    return True
 
 
 @inline
@@ -148,14 +163,19 @@ def pop(ring: Any, items: Any, wanted: Any) -> Any:
     """
     head = load_acquire64(address(ring) + HEAD)
     n = max(0, min(wanted, _waiting(ring, head, wanted)))
-    at = _first(ring, head)
-    part = min(n, ring.size - at)
-    _move(items, 0, ring, at, part)
-    if part < n:
-        _move(items, part, ring, HEADER // ring.itemsize, n - part)
     if n > 0:
-        store_release64(address(ring) + HEAD, head + np.uint64(n))
+        _take(ring, head, items, n)
     return n
+
+
+@inline
+def pop_all(ring: Any, items: Any, n: Any) -> Any:
+    """Move n > 0 items to the start of items if so many wait; returns whether. The consumer only."""
+    head = load_acquire64(address(ring) + HEAD)
+    if _waiting(ring, head, n) < n:
+        return False
+    _take(ring, head, items, n)
+    return True
 
 
 def zeros(n: int, dtype: Any) -> NDArray[Any]:
