@@ -3,6 +3,7 @@
 
     bytes 0-7      tail: items ever pushed    (p) release-stored    (c) acquire-loaded
     bytes 8-15     the head that the producer saw last    (p) only
+    bytes 16-23    written by the consumer when it has seen a new tail, read by nobody (see below)
     bytes 64-71    head: items ever popped    (c) release-stored    (p) acquire-loaded
     bytes 72-79    the tail that the consumer saw last    (c) only
     bytes 128..    slots, a power of two of them; item k lies in slot k mod slots
@@ -17,6 +18,9 @@ The words only grow (2**64 items are never reached) and have a cache line each. 
 word hands slots over by it: a release, which the other side's acquire pairs with. What a side saw last
 is looked at first: it can only be too old, and then too little is free or used. So the other side's
 cache line is asked for when that does not suffice, and not with every call.
+
+Word 16 is there for its line. A line that the other side has read is dearer to write again than one that
+it has written to, and can give away (docs/adr/0021): bursts of 32 between two cores take 5 % less.
 
 A bad peer can make the words say anything: used and free are bounded and slots are masked, so that
 nothing out of the array is touched and nonsense reads as an empty and a full ring. What the
@@ -43,10 +47,11 @@ TAIL = 0
 HEAD = LINE
 HEADER = 128
 """Bytes before the first slot."""
-FEW = 12
+FEW = 8
 """Items up to which a loop is quicker than memcpy."""
 SEEN = 8
 """Bytes from a side's own word to what it saw last of the other's."""
+TOUCHED = 16
 
 
 @inline
@@ -85,10 +90,13 @@ def _room(ring: Any, tail: Any, wanted: Any) -> Any:
 @inline
 def _waiting(ring: Any, head: Any, wanted: Any) -> Any:
     """Items that wait, for the consumer whose word is head; exact when they are fewer than wanted."""
-    used = load_acquire64(address(ring) + HEAD + SEEN) - head
+    seen = load_acquire64(address(ring) + HEAD + SEEN)
+    used = seen - head
     if used > np.uint64(slots(ring)) or np.int64(used) < wanted:
         tail = load_acquire64(address(ring) + TAIL)
-        store_release64(address(ring) + HEAD + SEEN, tail)
+        if tail != seen:
+            store_release64(address(ring) + HEAD + SEEN, tail)
+            store_release64(address(ring) + TOUCHED, tail)
         used = tail - head
     return np.int64(used) if used <= np.uint64(slots(ring)) else 0
 
