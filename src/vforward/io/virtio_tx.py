@@ -26,13 +26,14 @@ from vforward.io.vhost_copy import (
     EDGES_AT,
     END_AT,
     HEADER_AT,
+    LINE,
     PIECES_AT,
     PLACE_AT,
     ROWS_AT,
     copy_out,
 )
 from vforward.io.vhost_header import leave
-from vforward.io.vhost_rx import LINE, PUBLISH_EVERY
+from vforward.io.vhost_rx import PUBLISH_EVERY
 from vforward.io.virtio_rx import HEADER, kick
 from vforward.jit.intrinsics import address, ask_write, copy, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
