@@ -28,7 +28,6 @@ def router(tmp_path_factory):
             made.add_neighbor("10.0.2.9", pk.mac_bytes(NEXT), "wan")
             made.add_neighbor("10.0.1.9", pk.mac_bytes(HOST), "lan")
             made.build()
-            made.captures = Captures(made)
             yield made
 
 
@@ -183,7 +182,7 @@ def test_of_several_workers(tmp_path, monkeypatch):
         router.wan = router.add_port("wan", MemoryPort(), "10.0.2.1/24")
         router.add_neighbor("10.0.2.9", pk.mac_bytes(NEXT), "wan")
         router.build()
-        captures = Captures(router)
+        captures = router.captures
         sent = [udp(router, n) for n in range(300)]
         for at in ("wan", "lan", "interface-output"):
             with captures.begin(at) as capture:

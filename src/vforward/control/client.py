@@ -21,7 +21,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import quote, urlencode, urlsplit
 
 from vforward.control.capture_progress import Progress
-from vforward.control.observe import ErrorRow, Listing, PortRow, Runtime, WaysRow, choose
+from vforward.control.observe import choose
+from vforward.control.observe_rows import ErrorRow, Listing, PortRow, Runtime, WaysRow
 from vforward.control.observe_workers import WorkerRow
 from vforward.control.packet_trace import TracedPacket
 from vforward.errors import ApiError, ArenaError, ConfigError

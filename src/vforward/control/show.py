@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from vforward.control.observe import ErrorRow, Moved, PortRow, Runtime, WaysRow
+from vforward.control.observe_rows import ErrorRow, Moved, PortRow, Runtime, WaysRow
 from vforward.control.observe_workers import WorkerRow
 from vforward.control.packet_trace import TracedPacket
 

@@ -40,6 +40,7 @@ TRACED_ROWS = 12  # records in the trace
 TRACE_NEXT = 13  # number of the next traced packet
 STARTED = 14  # TSC when run was entered
 NOW = 15  # TSC of the last round
+GENERATION = 26  # of the graph that the worker is on
 ASLEEP = 16  # 1: about to sleep, or asleep; who gives it work takes that back and rings its eventfd
 ROUND_CLOCKS = 17  # clocks of all rounds that had packets
 ROUND_TIMES = 32  # and ROUND_BUCKETS - 1 words behind: how many took less than round_clocks(i)

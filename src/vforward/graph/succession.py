@@ -77,6 +77,9 @@ class Exchange:
     def __init__(self, old: Graph, new: Graph, worker: int, plan: Plan, more: Sequence[Run]) -> None:
         before, after = (counters(g.plans[worker], g, worker) for g in (old, new))
         wanted = runs(old, new)
+        self._generation = np.array([new.generation], np.uint64)
+        word = plan.control[c.GENERATION :]
+        more = [*more, *moves([(0, 0, 1)], word, self._generation)]
         listed = [one for name in COUNTED for one in moves(wanted[name], after[name], before[name])]
         self.plan = plan
         self.descriptors: list[int] = []

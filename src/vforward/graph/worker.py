@@ -45,7 +45,7 @@ def clock_hz(seconds: float = 0.02) -> float:
 class Worker:
     """Runs a plan, in a thread of its own or in the caller's.
 
-    descriptors: what wakes it when it sleeps. poll, read: addresses of the C functions ppoll-like
+    descriptors: what wakes it when it sleeps, deaf_to: but for these now (see watch). poll, read: addresses of the C functions ppoll-like
     ``int64_t f(pollfds, n, timeout_ns)`` and ``read``; poll 0: it never sleeps. core: the CPU that
     the thread is pinned to.
     """
@@ -55,13 +55,14 @@ class Worker:
         plan: scheduler.Plan,
         *,
         descriptors: Iterable[int] = (),
+        deaf_to: Container[int] = (),
         poll: int = 0,
         read: int = 0,
         core: int | None = None,
     ) -> None:
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._fds = [self.event, *descriptors]
-        self.plan = self._polling(plan, self._fds)
+        self.plan = self._polling(plan, self._fds, deaf_to)
         self._words = self.plan.words()
         self._exchange: Exchange | None = None
         self._control = plan.control
@@ -190,8 +191,9 @@ class Worker:
         """Have it do an exchange: the thread, when it is its turn, else who calls this."""
         self._exchange = offer  # its arrays live as long as it may look at them
         self._control[c.EXCHANGE] = offer.words.ctypes.data
-        if self.running:
-            self.tell(c.SWAP)
+        if self.running:  # and is told nothing else just now, as to stop
+            exchange.replace(self._control[c.COMMAND :], int(offer.words[exchange.BACK]), c.SWAP)
+            self.wake()
         else:
             scheduler.swap(self._words.ctypes.data)
 

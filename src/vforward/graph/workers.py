@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -48,7 +48,10 @@ def cores(n: int, first: int | None = None) -> list[int | None]:
 
 
 class Workers:
-    """A worker for each plan. descriptors, poll, read: as Worker takes them; all may wake each."""
+    """A worker for each plan. descriptors, poll, read: as Worker takes them; all may wake each.
+
+    deaf_to: by worker, what of it does not.
+    """
 
     def __init__(
         self,
@@ -58,11 +61,13 @@ class Workers:
         poll: int = 0,
         read: int = 0,
         cores: Sequence[int | None] = (),
+        deaf_to: Sequence[Container[int]] = (),
     ) -> None:
         pinned = cores or [None] * len(plans)
+        deaf = deaf_to or [()] * len(plans)
         self._all = [
-            Worker(plan, descriptors=descriptors, poll=poll, read=read, core=core)
-            for plan, core in zip(plans, pinned, strict=True)
+            Worker(plan, descriptors=descriptors, deaf_to=no, poll=poll, read=read, core=core)
+            for plan, no, core in zip(plans, deaf, pinned, strict=True)
         ]
 
     def __iter__(self) -> Iterator[Worker]:
@@ -196,10 +201,10 @@ class Workers:
     def _wait(
         self, offers: Sequence[Exchange], turn: NDArray[np.uint64], deadline: float
     ) -> None:
-        """A moment, unless it was called off; call it off when it takes too long or a worker has ended."""
+        """A moment, unless it was called off; call it off when it takes too long or one has another command."""
         pairs = zip(self._all, offers, strict=True)
-        ended = any(not worker.running and not offer.done for worker, offer in pairs)
-        if ended or time.monotonic() > deadline:
+        left = any(worker.command != c.SWAP and not offer.done for worker, offer in pairs)
+        if left or time.monotonic() > deadline:
             said = int(turn[0])
             if said not in (len(self._all), x.ALL):
                 x.replace(turn, said, x.CALLED_OFF)
