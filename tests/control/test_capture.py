@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from vforward.control.capture import Captures
 from vforward.control.forwarder import Forwarder
 from vforward.control.show_capture import records
 from vforward.errors import ArenaError, ConfigError

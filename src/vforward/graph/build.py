@@ -109,6 +109,8 @@ class Graph:
         self.arcs: dict[str, Arc] = {}
         self.order: list[Member] = []
         self.plans: list[Plan] = []
+        self.counts: list[NDArray[np.uint64]] = []
+        """By worker, all nodes' counters in their order."""
         self._frames: list[NDArray[np.uint32]] = []
         self._nothing: Any = None
         self._before = before
@@ -250,6 +252,7 @@ class Graph:
     def _lay_counters(self, worker: int) -> None:
         lengths = [len(member.node.counter_labels) for member in self.order]
         counts = self._make("counts", worker, max(1, sum(lengths)))
+        self.counts.append(counts)
         at = 0
         for member, length in zip(self.order, lengths, strict=True):
             member.shares.append(counts[at : at + length])

@@ -48,13 +48,10 @@ def moves(runs_: Iterable[Run], to: NDArray[np.uint64], from_: NDArray[np.uint64
     return [(there + 8 * a, here + 8 * b, n) for a, b, n in runs_]
 
 
-def counters(plan: Plan, graph: Graph, worker: int) -> dict[str, NDArray[np.uint64]]:
+def counters(graph: Graph, worker: int) -> dict[str, NDArray[np.uint64]]:
     """A worker's counters, by segment."""
-    return {
-        "stats": plan.stats,
-        "taken": plan.taken,
-        "counts": graph.arena.open(c.segment("counts", worker, graph.generation)),
-    }
+    plan = graph.plans[worker]
+    return {"stats": plan.stats, "taken": plan.taken, "counts": graph.counts[worker]}
 
 
 def queues(old: Graph, new: Graph) -> list[tuple[int, int]]:
@@ -75,7 +72,7 @@ class Exchange:
     """
 
     def __init__(self, old: Graph, new: Graph, worker: int, plan: Plan, more: Sequence[Run]) -> None:
-        before, after = (counters(g.plans[worker], g, worker) for g in (old, new))
+        before, after = (counters(g, worker) for g in (old, new))
         wanted = runs(old, new)
         self._generation = np.array([new.generation], np.uint64)
         word = plan.control[c.GENERATION :]
