@@ -31,6 +31,7 @@ from vforward.control.maintenance import Maintenance
 from vforward.control.neighbor_machine import Limits
 from vforward.control.neighbors import NeighborService
 from vforward.control.placement import Placement
+from vforward.control.plugins import Plugins
 from vforward.control.publish import Publisher
 from vforward.control.router_graph import lay_out
 from vforward.control.routing import Routing
@@ -138,6 +139,10 @@ class Forwarder(Assembly):
         """Held while queues move between workers, and while a graph takes another's place."""
         self.captures = Captures(self)
         self._succession = Succession(self, self._hand_off, hz)
+        self.changing = threading.RLock()
+        """Held while something is changed that the graph is laid out by."""
+        self.plugins = Plugins(self)
+        self._stack.callback(self.plugins.close)
         self._maintenance = Maintenance([self.bridging.step, self._follow_carriers])
         self._publisher: Publisher | None = None
 
@@ -206,20 +211,23 @@ class Forwarder(Assembly):
 
     def replace_graph(
         self,
-        change: Callable[[Graph], None] = lambda _: None,
+        change: Callable[[Graph], None] | None = None,
         *,
         standing: Callable[[], None] | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> list[float]:
         """Lay out the graph anew, for the ports that there are now, and put it in the old one's place.
 
+        change: lays what there is besides the forwarder's own nodes, if not the plug-ins that are loaded.
         The workers may be running: see control.succession. Returns for how long each forwarded nothing,
         seconds. Raises WiringError, KernelError, ArenaError, VforwardError: then the old graph goes on.
         """
         if self._publisher is None:
             msg = "replace_graph: the graph is not built; build comes first"
             raise VforwardError(msg)
-        return self._succession.run(self._publisher, change, standing, progress)
+        with self.changing:
+            lay = change or self.plugins.lay
+            return self._succession.run(self._publisher, lay, standing, progress)
 
     def start(self) -> None:
         """Start the workers and the services. Raises VforwardError when they run already."""

@@ -8,6 +8,7 @@ checked is what runs. An entry point's package was installed by whoever may writ
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import linecache
 import os
@@ -21,6 +22,7 @@ from typing import Any
 
 from vforward.control.plugin import Plugin
 from vforward.errors import KernelError, VforwardError
+from vforward.jit.sources import python_function
 
 GROUP = "vforward.nodes"
 NAME = "PLUGIN"
@@ -42,9 +44,14 @@ def load(place: str) -> Source:
 
     Raises KernelError for what is wrong with it: whatever its code may raise is made one.
     """
-    if "/" in place or place.endswith(".py"):
+    if is_file(place):
         return _from_file(Path(place))
     return _from_entry_point(place)
+
+
+def is_file(place: str) -> bool:
+    """Whether that is a path."""
+    return "/" in place or place.endswith(".py")
 
 
 def entry_points() -> list[str]:
@@ -106,13 +113,17 @@ def _from_entry_point(name: str) -> Source:
             "A file is given by its path, ./FILE.py"
         )
     try:
+        there = points[0].module in sys.modules
+        module = importlib.import_module(points[0].module)
+        if there:  # it may have been installed anew since
+            importlib.reload(module)
         found = points[0].load()
         plugin = _plugin(getattr(found, NAME, found), name)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         raise KernelError(f"plug-in {name}: {_said(error, '')}") from error
-    file = sys.modules[plugin.node.kernel.__module__].__file__ or ""
+    file = python_function(plugin.node.kernel).__code__.co_filename
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else ""
     return Source(plugin, name, digest)
 

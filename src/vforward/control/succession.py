@@ -12,7 +12,6 @@ document names one generation, and so do the segments.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -26,11 +25,10 @@ if TYPE_CHECKING:
 
 
 class Succession:
-    """One change at a time. Any thread."""
+    """One change at a time: Forwarder.changing is held."""
 
     def __init__(self, forwarder: Forwarder, hand_off: HandOff | None, hz: float) -> None:
         self._forwarder, self._hand_off = forwarder, hand_off
-        self._one = threading.Lock()
         self._hz = hz
 
     def run(
@@ -45,19 +43,18 @@ class Succession:
         change: what is laid besides the forwarder's own nodes. standing: called while no worker runs a node.
         """
         forwarder = self._forwarder
-        with self._one:
-            new = forwarder.graph.successor()
-            placement = Placement(forwarder.interfaces.real(), forwarder.n_workers)
-            forwarder.lay_out(new, placement)
-            change(new)
-            new.build(progress)
-            try:
-                with forwarder.moving:
-                    return self._take_place(new, placement, publisher, standing)
-            except BaseException:
-                if forwarder.graph is not new:
-                    new.release()
-                raise
+        new = forwarder.graph.successor()
+        placement = Placement(forwarder.interfaces.real(), forwarder.n_workers)
+        forwarder.lay_out(new, placement)
+        change(new)
+        new.build(progress)
+        try:
+            with forwarder.moving:
+                return self._take_place(new, placement, publisher, standing)
+        except BaseException:
+            if forwarder.graph is not new:
+                new.release()
+            raise
 
     def _take_place(
         self,

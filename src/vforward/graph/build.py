@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -197,6 +197,13 @@ class Graph:
             self.member(start).tables["features"] = masks
         self.arcs[name] = arc
         return arc
+
+    def add_feature(self, arc: str, feature: str, bit: int) -> None:
+        """Give a node a place on an arc that is laid. Raises WiringError."""
+        found = self.arcs.get(arc)
+        if found is None or bit in found.bits.values() or not 0 <= bit < ARC_BITS - 1:
+            raise WiringError(f"arc {arc}: there is none, or bit {bit} is taken")
+        self.arcs[arc] = replace(found, bits={**found.bits, feature: bit})
 
     def build(self, progress: Callable[[str], None] = lambda _: None) -> Plan:
         """Check the wiring, compile every node's entry, lay out the scheduler's arrays.
