@@ -97,9 +97,7 @@ class Captures:
         """The capture that is running, or the last one; empty when there was none."""
         return [] if self._last is None else [self._last.progress]
 
-    def _nodes(
-        self, at: str, graph: Graph, placement: Placement
-    ) -> tuple[list[int], list[int]]:
+    def _nodes(self, at: str, graph: Graph, placement: Placement) -> tuple[list[int], list[int]]:
         """The nodes that the packets leave, and those that they come to. Raises ConfigError."""
         members = graph.members
         interfaces = self._forwarder.interfaces.by_name

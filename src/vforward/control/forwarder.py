@@ -227,7 +227,10 @@ class Forwarder(Assembly):
             raise VforwardError(msg)
         with self.changing:
             lay = change or self.plugins.lay
-            return self._succession.run(self._publisher, lay, standing, progress)
+            stood = self._succession.run(self._publisher, lay, standing, progress)
+            if change is None:
+                self.plugins.enable()  # at ports that are new
+            return stood
 
     def start(self) -> None:
         """Start the workers and the services. Raises VforwardError when they run already."""

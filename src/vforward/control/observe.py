@@ -246,7 +246,10 @@ class View:
         shared = ["drops", *filter(self.has, (POLICERS,))]
         try:
             with Arena.attach(self.arena.name) as writer:
-                for name in [*shared, *(one for names in map(self.segments, each) for one in names)]:
+                for name in [
+                    *shared,
+                    *(one for names in map(self.segments, each) for one in names),
+                ]:
                     writer.open(f"{name}-cleared", writable=True)[:] = self.arena.open(name)
         except ArenaError:
             if self.now() is self:

@@ -83,14 +83,18 @@ class Plugin:
     def __post_init__(self) -> None:
         where = f"plug-in {self.node.name}"
         if self.node.kind is not Kind.INNER or self.node.edges is None:
-            raise WiringError(f"{where}: its node must have edges of its own, and be no input, no queue")
+            raise WiringError(
+                f"{where}: its node must have edges of its own, and be no input, no queue"
+            )
         edges = self.node.edge_labels
         for edge in self.ways:
             if edge not in edges:
                 raise WiringError(f"{where}: ways: no edge {edge!r}; it has: {', '.join(edges)}")
         for edge in edges:
             if edge != DROP and edge not in self.ways:
-                raise WiringError(f"{where}: where does edge {edge!r} lead? Say ways={{{edge!r}: NODE}}")
+                raise WiringError(
+                    f"{where}: where does edge {edge!r} lead? Say ways={{{edge!r}: NODE}}"
+                )
         kinds = entries.parameters(self.node.kernel)
         for name in self.node.tables:
             if name in self.tables:
@@ -103,7 +107,9 @@ class Plugin:
                 )
         for name in self.tables:
             if name in GIVEN or name not in self.node.tables:
-                raise WiringError(f"{where}: table {name!r} is the forwarder's, or its kernel does not take it")
+                raise WiringError(
+                    f"{where}: table {name!r} is the forwarder's, or its kernel does not take it"
+                )
         if sum(table.nbytes for table in self.tables.values()) > TABLE_MAX:
             raise WiringError(f"{where}: its tables have more than {TABLE_MAX} bytes")
 
@@ -111,7 +117,13 @@ class Plugin:
 def _check_table(where: str, name: str, table: Table, kind: Any) -> None:
     shape, dtype = table.layout[0], np.dtype(table.dtype)
     wanted = (kind.inner,) if kind.inner else ()
-    if dtype.hasobject or dtype != np.dtype(kind.dtype) or not shape or shape[1:] != wanted or not shape[0]:
+    if (
+        dtype.hasobject
+        or dtype != np.dtype(kind.dtype)
+        or not shape
+        or shape[1:] != wanted
+        or not shape[0]
+    ):
         raise WiringError(
             f"{where}: table {name!r} is {dtype}{list(shape)}, its kernel takes {np.dtype(kind.dtype)} "
             f"with inner dimension {kind.inner or 'none'}"

@@ -25,7 +25,6 @@ from vforward.jit import entries
 from vforward.jit.kernel import BOUNDSCHECK
 
 
-
 def main() -> None:
     """Check what is asked on stdin; say what came of it on stdout, which is nobody else's."""
     said = os.fdopen(os.dup(1), "w")

@@ -69,7 +69,9 @@ class Helper:
                 return dict(json.loads(process.stdout.readline()))
             except (OSError, ValueError) as error:
                 self._end()
-                raise VforwardError("the process that tries plug-ins has ended; try again") from error
+                raise VforwardError(
+                    "the process that tries plug-ins has ended; try again"
+                ) from error
 
     def close(self) -> None:
         """End it. Harmless when repeated."""

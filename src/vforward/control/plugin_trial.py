@@ -109,7 +109,9 @@ class Trial:
             )
         if "pool" not in plugin.node.tables:
             _check_free(pool)
-            assert "held" not in result.edges, "it says EDGE_HELD, and has no table pool to free packets"
+            assert "held" not in result.edges, (
+                "it says EDGE_HELD, and has no table pool to free packets"
+            )
         return result
 
 

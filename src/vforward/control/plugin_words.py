@@ -154,6 +154,14 @@ def _short(message: str) -> str:
     """What the compiler said, the gist of it."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", message.partition("does not compile:")[2])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    dull = ("Failed in nopython", "During:", "File ", "<source", "There are", "- Of which", "raised from")
+    dull = (
+        "Failed in nopython",
+        "During:",
+        "File ",
+        "<source",
+        "There are",
+        "- Of which",
+        "raised from",
+    )
     kept = [line for line in lines if not line.startswith(dull)]
     return " ".join(kept[:2])[:300]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from vforward.control.plugin import DROP, Plugin, Tables
 from vforward.control.plugin_helper import CPU_S, STAGES, WAIT_S, Helper
+from vforward.control.plugin_rows import PluginChange, PluginRow
 from vforward.control.plugin_source import Source, is_file, load, read
 from vforward.control.wording import listed, nearest
 from vforward.errors import ConfigError, KernelError, VforwardError
@@ -53,34 +54,6 @@ class Loaded:
         return self.plugin.node.name
 
 
-@dataclass(frozen=True)
-class Change:
-    """What came of a load or replace. kept, begun: its tables whose state was kept, or began anew.
-
-    stood_s: for how long no worker forwarded anything, seconds.
-    """
-
-    name: str
-    kept: list[str]
-    begun: list[str]
-    stood_s: float
-
-
-@dataclass(frozen=True)
-class PluginRow:
-    """A plug-in, as it is shown. place: its file or entry point. since: seconds since 1970."""
-
-    name: str
-    place: str
-    digest: str
-    arc: str
-    after: str
-    before: str
-    ports: list[str]
-    tables: list[str]
-    since: float
-
-
 class Plugins:
     """All of them. Any thread."""
 
@@ -110,7 +83,7 @@ class Plugins:
             for one in [*self._loaded.values()]
         ]
 
-    def load(self, place: str) -> Change:
+    def load(self, place: str) -> PluginChange:
         """Load a plug-in: a file's path, or an entry point's name.
 
         Raises KernelError, WiringError, ConfigError for what is wrong with it, VforwardError for what cannot
@@ -120,10 +93,12 @@ class Plugins:
             source = self._tried(place)
             name = source.plugin.node.name
             if name in self._loaded:
-                raise VforwardError(f"plug-in {name} is loaded already; replace it, or unload it first")
+                raise VforwardError(
+                    f"plug-in {name} is loaded already; replace it, or unload it first"
+                )
             return self._put(source, None)
 
-    def replace(self, name: str, place: str = "") -> Change:
+    def replace(self, name: str, place: str = "") -> PluginChange:
         """Load a plug-in in place of one that is loaded; from the same place, if none is given.
 
         What is in its tables stays, where name and layout are the same. Raises as load, and KeyError.
@@ -137,11 +112,8 @@ class Plugins:
                 )
             return self._put(source, old)
 
-    def unload(self, name: str) -> float:
-        """Take a plug-in out of the graph; its state is forgotten. Raises KeyError, VforwardError.
-
-        Returns for how long no worker forwarded anything, seconds.
-        """
+    def unload(self, name: str) -> PluginChange:
+        """Take a plug-in out of the graph; its state is forgotten. Raises KeyError, VforwardError."""
         with self._forwarder.changing:
             old = self._find(name)
             self._switch(old, ())
@@ -153,7 +125,7 @@ class Plugins:
                 self._switch(old, self._ports(old.plugin))
                 raise
             self._loaded, self._left = wanted, left
-            return max(stood, default=0.0)
+            return PluginChange(name, [], [], max(stood, default=0.0))
 
     def lay(self, graph: Graph) -> None:
         """Lay those that are loaded into a graph, as it is laid out anew. Raises WiringError."""
@@ -162,7 +134,10 @@ class Plugins:
     def enable(self) -> None:
         """Switch all on at their ports: there may be new ones."""
         for one in self._loaded.values():
-            self._switch(one, self._ports(one.plugin))
+            there = [i for i in self._forwarder.interfaces if i.name in one.plugin.ports]
+            self._switch(
+                one, [i.number for i in there] if one.plugin.ports else self._ports(one.plugin)
+            )
 
     def close(self) -> None:
         """End the process that tries them. Harmless when repeated."""
@@ -185,7 +160,7 @@ class Plugins:
             self._good.add((source.place, source.digest))
         return source
 
-    def _put(self, source: Source, old: Loaded | None) -> Change:
+    def _put(self, source: Source, old: Loaded | None) -> PluginChange:
         plugin, name = source.plugin, source.plugin.node.name
         arc = self._arc(plugin)
         ports = self._ports(plugin)
@@ -203,7 +178,7 @@ class Plugins:
                 gone.disable(_past(gone.name, old.bit), interface.number)
         self._switch(wanted[name], ports)
         begun = [table for table in plugin.tables if table not in kept]
-        return Change(name, sorted(kept), sorted(begun), max(stood, default=0.0))
+        return PluginChange(name, sorted(kept), sorted(begun), max(stood, default=0.0))
 
     def _leaving(self, one: Loaded) -> dict[str, frozenset[int]]:
         """The bits that stay, when one goes as well."""
@@ -289,7 +264,9 @@ def _place(plugin: Plugin, arc: Arc, old: Loaded | None) -> int:
         free = [bit for bit in room if bit not in taken.values()]
         if free:
             return min(free, key=lambda bit: abs(bit - (low + high - 1) / 2))
-    between = " and ".join(f"{word} {n}" for word, n in (("after", plugin.after), ("before", plugin.before)) if n)
+    between = " and ".join(
+        f"{word} {n}" for word, n in (("after", plugin.after), ("before", plugin.before)) if n
+    )
     raise ConfigError(f"{where}: there is no place {between or 'at the end'} on arc {arc.name}")
 
 
@@ -299,7 +276,9 @@ def _bit(where: str, name: str, arc: Arc, known: Mapping[str, int]) -> int:
         if full in known:
             return known[full]
     names = [*known]
-    raise ConfigError(f"{where}: no feature {name!r} on arc {arc.name}{nearest(name, names)}; it has: {listed(names)}")
+    raise ConfigError(
+        f"{where}: no feature {name!r} on arc {arc.name}{nearest(name, names)}; it has: {listed(names)}"
+    )
 
 
 def _content(place: str) -> tuple[str, str]:
@@ -317,7 +296,9 @@ def _outcome(answer: Mapping[str, Any]) -> str:
     if status is None:
         return f"{stage} the plug-in took more than {WAIT_S:.0f} s"
     if status == -signal.SIGVTALRM:
-        return f"its kernel does not return: {CPU_S:.0f} s were not enough for a few hundred packets"
+        return (
+            f"its kernel does not return: {CPU_S:.0f} s were not enough for a few hundred packets"
+        )
     if status < 0:
         name = signal.Signals(-status).name
         return f"{stage} it ended its process by {name}: it reads or writes where there is nothing"

@@ -74,7 +74,9 @@ class Publisher:
         arena.make("drops-cleared", self._drops.shape, np.uint64)
         for name in _cleared(graph):
             arena.make(f"{name}-cleared", arena.open(name).shape, np.uint64)
-        arena.write_document("forwarder", describe(forwarder, graph, forwarder.placement, self._once))
+        arena.write_document(
+            "forwarder", describe(forwarder, graph, forwarder.placement, self._once)
+        )
         self.refresh()
 
     def prepare(self, graph: Graph, placement: Placement) -> Callable[[Graph], None]:
@@ -176,7 +178,9 @@ class Publisher:
 def _cleared(graph: Graph) -> list[str]:
     """The graph's segments of which another is what they were when they were cleared."""
     return [
-        segment(name, worker, graph.generation) for name in COUNTED for worker in range(graph.workers)
+        segment(name, worker, graph.generation)
+        for name in COUNTED
+        for worker in range(graph.workers)
     ]
 
 
@@ -211,7 +215,9 @@ def describe(
         "vector": forwarder.vector,
         "nodes": nodes,
         "vrfs": list(forwarder.interfaces.vrfs),
-        "ports": [_port(forwarder, graph, placement, interface) for interface in forwarder.interfaces],
+        "ports": [
+            _port(forwarder, graph, placement, interface) for interface in forwarder.interfaces
+        ],
     }
 
 

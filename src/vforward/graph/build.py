@@ -128,7 +128,7 @@ class Graph:
         self._before = None
 
     def release(self) -> None:
-        """Take its counters and traces out of the arena, when no worker is on it. Harmless when repeated."""
+        """Take its counters and traces out of the arena: no worker is on it. Harmless when repeated."""
         for name in self._segments:
             self.arena.forget(name)
         self._segments.clear()
@@ -174,9 +174,7 @@ class Graph:
             )
         member.wired[edge] = to
 
-    def arc(
-        self, name: str, *, starts: Iterable[str], features: Iterable[str], end: str
-    ) -> Arc:
+    def arc(self, name: str, *, starts: Iterable[str], features: Iterable[str], end: str) -> Arc:
         """Lay a feature arc. The start nodes get its masks as their table ``features``.
 
         features: in order, or by name the bits of each (arcs.spread).
@@ -186,7 +184,11 @@ class Graph:
             raise WiringError(
                 f"arc {name}: {len(listed)} features, at most {ARC_BITS - 1}, each once"
             )
-        bits = dict(features) if isinstance(features, Mapping) else {f: i for i, f in enumerate(listed)}
+        bits = (
+            dict(features)
+            if isinstance(features, Mapping)
+            else {f: i for i, f in enumerate(listed)}
+        )
         if self._before is not None and name in self._before.arcs:
             masks = self._before.arcs[name].masks
         else:

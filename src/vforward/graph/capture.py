@@ -169,10 +169,8 @@ class CaptureRing:
         c.watch(control, c.CAPTURES, on=False)
         control[c.CAPTURE] = 0
 
-    def follow(
-        self, leaving: Iterable[int], coming: Iterable[int]
-    ) -> list[tuple[int, int, int]]:
-        """What is to be stored (graph.exchange.move) when nodes have other numbers: these are wanted then."""
+    def follow(self, leaving: Iterable[int], coming: Iterable[int]) -> list[tuple[int, int, int]]:
+        """What is to be stored (graph.exchange.move) when nodes get other numbers: these are wanted."""
         if int(self._words[WANTED]) == self._next[0].ctypes.data:
             self._wanted = self._next[0]
         made = _wanted(leaving, coming)

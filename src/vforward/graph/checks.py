@@ -28,9 +28,7 @@ def check(graph: Graph) -> None:
                     f"node {member.name}: edge {edge!r} leads to {to!r}, not in the graph"
                 )
             if graph.members[to].node.kind is Kind.INPUT:
-                raise WiringError(
-                    f"node {member.name}: edge {edge!r} leads to {to!r}, an input"
-                )
+                raise WiringError(f"node {member.name}: edge {edge!r} leads to {to!r}, an input")
         given = [graph.tables_of(member, worker) for worker in range(graph.workers)]
         for table in member.node.tables:
             if any(table not in tables for tables in given):

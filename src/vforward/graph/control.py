@@ -7,8 +7,8 @@
     counts   u64[n_counters]        worker: all nodes' counters, one after the other
     trace    TRACE[TRACE_ROOM]      worker, up to control[TRACED_ROWS]
 
-All but control go by the numbers of nodes, so each graph that takes another's place (graph.exchange) has its
-own: they are named after its generation.
+All but control go by the numbers of nodes, so each graph that takes another's place (graph.exchange)
+has its own: they are named after its generation.
 
 Any process may read all of them while the worker runs. "Clear" is a reader's copy to subtract.
 """

@@ -71,7 +71,9 @@ class Exchange:
     more: what else is to be stored while it stands, as exchange.move takes it.
     """
 
-    def __init__(self, old: Graph, new: Graph, worker: int, plan: Plan, more: Sequence[Run]) -> None:
+    def __init__(
+        self, old: Graph, new: Graph, worker: int, plan: Plan, more: Sequence[Run]
+    ) -> None:
         before, after = (counters(g, worker) for g in (old, new))
         wanted = runs(old, new)
         self._generation = np.array([new.generation], np.uint64)

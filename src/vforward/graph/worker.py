@@ -45,9 +45,9 @@ def clock_hz(seconds: float = 0.02) -> float:
 class Worker:
     """Runs a plan, in a thread of its own or in the caller's.
 
-    descriptors: what wakes it when it sleeps, deaf_to: but for these now (see watch). poll, read: addresses of the C functions ppoll-like
-    ``int64_t f(pollfds, n, timeout_ns)`` and ``read``; poll 0: it never sleeps. core: the CPU that
-    the thread is pinned to.
+    descriptors: what wakes it when it sleeps, deaf_to: but for these now (see watch). poll, read:
+    addresses of the C functions ppoll-like ``int64_t f(pollfds, n, timeout_ns)`` and ``read``; poll 0: it
+    never sleeps. core: the CPU that the thread is pinned to.
     """
 
     def __init__(
@@ -201,7 +201,9 @@ class Worker:
         """The exchange was called off: do as before."""
         assert self._exchange is not None
         _ABANDONED.append(self._exchange)  # it may still look into it
-        exchange.replace(self._control[c.COMMAND :], c.SWAP, int(self._exchange.words[exchange.BACK]))
+        exchange.replace(
+            self._control[c.COMMAND :], c.SWAP, int(self._exchange.words[exchange.BACK])
+        )
 
     def settle(self) -> None:
         """The exchange was done: from now on its plan is the other one."""

@@ -152,9 +152,9 @@ class Workers:
     ) -> list[int]:
         """Give each worker another plan, all at once: every one stands before one goes on.
 
-        standing: called while all of them stand; what it raises calls it off. It must not be long. Returns
-        for how many clocks each stood. Raises VforwardError when they do not come to stand in PATIENCE_S, or
-        one is told something else meanwhile: then all are on their old plans.
+        standing: called while all of them stand; what it raises calls it off. It must not be long.
+        Returns for how many clocks each stood. Raises VforwardError when they do not come to stand in
+        PATIENCE_S, or one is told something else meanwhile: then all are on their old plans.
         """
         turn = np.zeros(1, np.uint64)
         with ExitStack() as held:
@@ -198,10 +198,8 @@ class Workers:
         while not all(offer.done for offer in offers):
             self._wait(offers, turn, deadline)
 
-    def _wait(
-        self, offers: Sequence[Exchange], turn: NDArray[np.uint64], deadline: float
-    ) -> None:
-        """A moment, unless it was called off; call it off when it takes too long or one has another command."""
+    def _wait(self, offers: Sequence[Exchange], turn: NDArray[np.uint64], deadline: float) -> None:
+        """A moment, unless it is called off: when it takes too long, or one has another command."""
         pairs = zip(self._all, offers, strict=True)
         left = any(worker.command != c.SWAP and not offer.done for worker, offer in pairs)
         if left or time.monotonic() > deadline:
