@@ -92,7 +92,9 @@ def test_edges_and_counters_go_by_their_labels():
 def test_runs_are_joined(pairs):
     joined = _joined((to, from_, 1) for to, from_ in pairs)
     assert sorted((a + k, b + k) for a, b, n in joined for k in range(n)) == sorted(pairs)
-    assert all((a + n, b + n) != (to, from_) for (a, b, n), (to, from_, _) in zip(joined, joined[1:]))
+    assert all(
+        (a + n, b + n) != (to, from_) for (a, b, n), (to, from_, _) in zip(joined, joined[1:])
+    )
 
 
 def test_an_exchange_has_addresses():

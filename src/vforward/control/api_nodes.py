@@ -40,7 +40,7 @@ def router(forwarder: "Forwarder") -> APIRouter:
 
     @routes.post("/nodes", dependencies=LOCAL)
     def load_plugin(wish: m.PluginWish) -> PluginChange:
-        """Load a plug-in. It is compiled and tried in a process of its own before; answers when it forwards."""
+        """Load a plug-in, which is compiled and tried before. Answers when packets go through it."""
         return plugins.load(wish.place)
 
     @routes.put("/nodes/{name}", dependencies=LOCAL)

@@ -48,7 +48,7 @@ Chosen = Annotated[Filter, Depends(session_filter)]
 
 
 def router(view: View, publish: Callable[[str], None]) -> APIRouter:
-    """The calls. view: the newest is looked at. publish: brings a document of control.publish up to date."""
+    """The calls. view: the newest of its line is looked at. publish: brings a document up to date."""
     routes = APIRouter(responses=may_answer(400, 409, 422, 500))
     _of_forwarder(routes, view, publish)
     _of_metrics(routes, View(view.arena, heeds_clear=False), publish)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process in which a plug-in is compiled and tried: whatever it does there, no packet is lost.
 
-Run by control.plugin_helper, twice: with the bounds of all arrays checked the kernel is tried on packets; as
-it will run it is compiled, so that the forwarder finds that in the cache.
+Run by control.plugin_helper, twice: with the bounds of all arrays checked the kernel is tried on
+packets; as it will run it is compiled, so that the forwarder finds that in the cache.
 
     stdin    {"place": FILE or entry point, "features": {arc: [...]}}
     stdout   a line for each stage that is begun, {"stage": ...}, and at the end {"error": "" or why}

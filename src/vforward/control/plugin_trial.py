@@ -78,8 +78,8 @@ class Trial:
     ) -> Result:
         """Send IP packets, as they come along the plug-in's arc, through its node; see testing.run_node.
 
-        framed: an Ethernet header is before them; False: none is, as of what the router itself makes. tables:
-        in place of its own. meta(record, i): changes a packet's record before.
+        framed: an Ethernet header is before them; False: none is, as of what the router itself makes.
+        tables: in place of its own. meta(record, i): changes a packet's record before.
         """
         plugin, guarded = self.plugin, Guarded()
         own = {**self.tables, **(tables or {})}

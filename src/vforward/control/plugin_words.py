@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a kernel, in words for who has written it: where, what cannot be, what to do instead."""
+"""What is wrong with a kernel, in words for who has written it: where, what, and what to do instead."""
 
 from __future__ import annotations
 

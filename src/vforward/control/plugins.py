@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plug-ins of a forwarder: loaded, replaced and unloaded while it forwards. adr/0030.
 
-A plug-in is tried and compiled in a process of its own (control.plugin_helper), then loaded here, laid into a
-graph that takes the old one's place (control.succession), and only then switched on at its ports. Whatever
-is wrong with it is said before a packet could meet it, and the old graph goes on.
+A plug-in is tried and compiled in a process of its own (control.plugin_helper), then loaded here, laid
+into a graph that takes the old one's place (control.succession), and only then switched on at its ports.
+Whatever is wrong with it is said before a packet could meet it, and the old graph goes on.
 
 Where a plug-in was unloaded its bit on the arc stays: packets that wait somewhere may have it, and pass.
 """
