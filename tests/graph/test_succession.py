@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which words of an old graph's counters are which of a new one's."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,9 +94,7 @@ def test_edges_and_counters_go_by_their_labels():
 def test_runs_are_joined(pairs):
     joined = _joined((to, from_, 1) for to, from_ in pairs)
     assert sorted((a + k, b + k) for a, b, n in joined for k in range(n)) == sorted(pairs)
-    assert all(
-        (a + n, b + n) != (to, from_) for (a, b, n), (to, from_, _) in zip(joined, joined[1:])
-    )
+    assert all((a + n, b + n) != (to, from_) for (a, b, n), (to, from_, _) in pairwise(joined))
 
 
 def test_an_exchange_has_addresses():

@@ -61,9 +61,9 @@ class Plugin:
     """A node on a feature arc, for a running forwarder.
 
     node: what goes on answers arcs.proceed(meta, row). arc: "ip4-input", "ip6-input", "ip4-output" or
-    "ip6-output". after, before: features between which it stands, as "session" or "ip4-session"; with one of
-    them right behind it, or right before; with none at the arc's end. ways: where its edges lead, by name;
-    "drop" leads to drop by itself. ports: whose packets visit it, by name; none: those of all ports.
+    "ip6-output". after, before: features between which it stands, as "session" or "ip4-session"; with one
+    of them right behind it, or right before; with none at the arc's end. ways: where its edges lead, by
+    name; "drop" leads to drop by itself. ports: whose packets visit it, by name; none: all ports'.
 
     tables: by name what its kernel takes besides GIVEN. fill: called with those that begin anew, before
     a packet comes. check: called with a function (control.plugin_trial.Trial), in a process of its own

@@ -146,7 +146,7 @@ def packets(version: int) -> list[bytes]:
                 continue
             made.append(pk.ip4("192.0.2.9", "198.51.100.7", protocol, payload))
             at, options = 8 * rng.randrange(0x1FFF), bytes([1] * 4 * rng.randrange(11))
-            more = {"frag_off": at, "options": options, "ttl": rng.randrange(256)}
+            more: Any = {"frag_off": at, "options": options, "ttl": rng.randrange(256)}
             made.append(pk.ip4("192.0.2.9", "198.51.100.7", protocol, payload, **more))
     return made
 

@@ -86,8 +86,8 @@ class Plugins:
     def load(self, place: str) -> PluginChange:
         """Load a plug-in: a file's path, or an entry point's name.
 
-        Raises KernelError, WiringError, ConfigError for what is wrong with it, VforwardError for what cannot
-        be now; then all is as it was.
+        Raises KernelError, WiringError, ConfigError for what is wrong with it, VforwardError for what
+        cannot be now; then all is as it was.
         """
         with self._forwarder.changing:
             source = self._tried(place)
@@ -108,7 +108,8 @@ class Plugins:
             source = self._tried(place or old.source.place)
             if source.plugin.node.name != name:
                 raise ConfigError(
-                    f"plug-in {name}: {source.place} is {source.plugin.node.name}: load that, and unload this"
+                    f"plug-in {name}: {source.place} is {source.plugin.node.name}: "
+                    "load that, and unload this"
                 )
             return self._put(source, old)
 

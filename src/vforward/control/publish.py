@@ -200,7 +200,7 @@ def _carry_cleared(arena: Arena, old: Graph, new: Graph) -> None:
 def describe(
     forwarder: Forwarder, graph: Graph, placement: Placement, once: dict[str, Any]
 ) -> dict[str, Any]:
-    """The document "forwarder": nodes in the order of their numbers, and ports. once: what never changes."""
+    """The document "forwarder": nodes in the order of their numbers, and ports. once: what stays."""
     counts_at = 0
     nodes = []
     for member in graph.order:

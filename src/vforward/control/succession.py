@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A forwarder's graph, laid out anew while it forwards, takes the old one's place between two rounds.
 
-    aside        the graph is laid out, checked and compiled; who it cannot be says so, and nothing has happened
+    aside        the graph is laid out, checked and compiled; where that cannot be nothing has happened
     moving       what depends on who polls what, and on who looks on: counters, captures, placement
     exchange     all workers stand, then all go on with the new one (graph.exchange): microseconds
     afterwards   the document "forwarder" is published anew; what the old graph had is given back
@@ -40,7 +40,7 @@ class Succession:
     ) -> list[float]:
         """See Forwarder.replace_graph.
 
-        change: what is laid besides the forwarder's own nodes. standing: called while no worker runs a node.
+        change: what is laid besides the forwarder's own nodes. standing: called while no worker runs one.
         """
         forwarder = self._forwarder
         new = forwarder.graph.successor()

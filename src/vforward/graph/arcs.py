@@ -4,9 +4,9 @@
 An arc has an ordered list of features and an end. ``masks u64[n_ports + 1]`` says for each port which
 features are on: each feature has a bit, in the list's order, and bit 62 is always set and means the end;
 the last word is the union of all ports'. A feature keeps its bit for as long as the arc is there, whatever
-graph takes another's place: packets that wait somewhere carry it. A packet carries what is left of its port's mask in meta.features; its next node
-is the lowest bit, as edge EDGE_ARC + bit. An arc with nothing enabled costs one test per vector;
-enabling a feature is a store, and the union's.
+graph takes another's place: packets that wait somewhere carry it. A packet carries what is left of its
+port's mask in meta.features; its next node is the lowest bit, as edge EDGE_ARC + bit. An arc with nothing
+enabled costs one test per vector; enabling a feature is a store, and the union's.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Graph:
         self.pool = pool
         self.n_ports = n_ports
         self.workers = workers
-        self.generation = 0 if before is None else before.generation + 1
+        self.generation: int = 0 if before is None else before.generation + 1
         self.tables: Tables = {} if before is None else dict(before.tables)
         self.own: list[Tables] = (
             [

@@ -67,7 +67,7 @@ def stand(g: Any, words: Any) -> bool:
 @kernel
 def replace(turn: Any, expected: int, new: int) -> bool:
     """Let the turn say something else, if it says what is expected. Returns whether it does."""
-    return compare_swap64(address(turn), u64(expected), u64(new))  # type: ignore[no-any-return]
+    return compare_swap64(address(turn), u64(expected), u64(new))
 
 
 @kernel
