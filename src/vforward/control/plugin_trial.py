@@ -72,9 +72,15 @@ class Trial:
         """Have the kernel compiled, by a call without any packet. Raises what compiling may raise."""
         pool = heap_pool(4)
         given = {
-            "data": pool.data, "meta": pool.meta, "pool": pool.caches[0], "ports": self.ports,
-            "work": np.zeros(WORK, np.uint64), "emitted": emit.new(), **self.tables,
-            "idx": np.zeros(0, np.uint32), "edge": np.zeros(0, np.uint8),
+            "data": pool.data,
+            "meta": pool.meta,
+            "pool": pool.caches[0],
+            "ports": self.ports,
+            "work": np.zeros(WORK, np.uint64),
+            "emitted": emit.new(),
+            **self.tables,
+            "idx": np.zeros(0, np.uint32),
+            "edge": np.zeros(0, np.uint8),
             "count": np.zeros(max(1, len(self.plugin.node.counter_labels)), np.uint64),
         }
         kernel = self.plugin.node.kernel
