@@ -1,8 +1,5 @@
 """Plug-ins by the API: on the Unix socket, and nowhere else."""
 
-import re
-import socket
-
 import pytest
 
 import plugin_files
