@@ -17,6 +17,8 @@ from worker_worlds import LAN, UDP, WAN, World, mix
 RATE = 100_000
 """Packets per second that are offered."""
 BURST = 100
+MOST = 3000
+"""Packets on their way: fewer than the ports' rings hold."""
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +134,7 @@ def test_bad_ones_are_refused_and_the_old_one_goes_on(tmp_path, probe):
         with pytest.raises(ConfigError, match=r"plug-in probe: .* is other: load that"):
             plugins.replace("probe", plugin_files.write(tmp_path / "o.py", name="other"))
         for call in (plugins.unload, plugins.replace):
-            with pytest.raises(KeyError, match="no plug-in 'other' is loaded; there are: probe"):
+            with pytest.raises(KeyError, match=r"no plug-in .*other.* is loaded; there are: .*probe"):
                 call("other")
 
 
@@ -158,12 +160,9 @@ class Offered:
         start = time.monotonic()
         while not self._stop.is_set():
             self.got += [frame[42:46] for frame in self.world.wan.received()]
-            if self.sent < (time.monotonic() - start) * RATE:
-                n = self.world.lan.send(self._frames)
-                assert n in (0, BURST) or not self.sent % BURST
-                while 0 < n < BURST:
-                    n += self.world.lan.send(self._frames[n:])
-                self.sent += n
+            on_their_way = self.sent - len(self.got)  # a program that is late must not lose them itself
+            if on_their_way < MOST and self.sent < (time.monotonic() - start) * RATE:
+                self.sent += self.world.lan.send(self._frames)
             else:
                 time.sleep(0.0002)
 
@@ -189,6 +188,7 @@ def test_fifty_changes_at_100_000_packets_per_second(tmp_path, probe):
         world.settle()
         offered.got += [frame[42:46] for frame in world.wan.received()]
         assert len(stood) == 51
+        assert world.drops() == {}
         assert len(offered.got) == offered.sent
         assert offered.got == [i.to_bytes(4, "big") for i in range(BURST)] * (offered.sent // BURST)
         assert world.node("ip4-lookup") == world.node("lan-rx") == offered.sent
@@ -218,7 +218,7 @@ def test_its_ports_and_its_place(probe, tmp_path):
         assert arc.bits["probe"] > arc.bits["ip4-session"]
         world.exchange(world.lan, udp4(4))
         assert (world.node("probe"), world.node("second")) == (4, 8)
-        assert world.node("ip4-input-past-3") == 0
+        assert [n for n in world.router.graph.members if n.startswith("ip4-input-past-")]
         world.router.replace_graph()  # as a reload does
         assert {"probe", "second"} <= set(world.router.graph.members)
         world.exchange(world.lan, udp4(4))
