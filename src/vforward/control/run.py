@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from vforward.control import compiled
@@ -22,7 +22,7 @@ from vforward.control.bridging import BridgeSettings
 from vforward.control.config_api import Api, read_token
 from vforward.control.config_firewall import as_object, as_settings
 from vforward.control.forwarder import Forwarder
-from vforward.errors import ConfigError, KernelError
+from vforward.errors import ConfigError, KernelError, VforwardError
 from vforward.graph import control as c
 from vforward.graph import workers
 from vforward.io.af_packet import AfPacketPort
@@ -110,6 +110,8 @@ def run(
                 compiling.compile_all(step)
             with from_config(config, load_step) as forwarder:
                 _build(forwarder, step, file)
+                with suppress(VforwardError):  # then plug-ins are refused, and why is said
+                    forwarder.plugins.helper.start()  # while this process may start others
                 forwarder.start()
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
