@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vforward.control.api_guard import App, bounded, with_token
+from vforward.control.api_patience import Patience
 from vforward.errors import ApiError
 from vforward.io import unix
 from vforward.memory.place import API_SOCKET, refuse_foreign
@@ -118,8 +119,15 @@ class Server:
             self._servers.append(uvicorn.Server(config))
         if self._stopping.is_set():  # stop did not find them yet
             return
+        patience = asyncio.create_task(Patience(self._connections).watch())
         pairs = zip(self._servers, self._listeners, strict=True)
-        await asyncio.gather(*(server.serve(sockets=[at]) for server, at in pairs))
+        try:
+            await asyncio.gather(*(server.serve(sockets=[at]) for server, at in pairs))
+        finally:
+            patience.cancel()
+
+    def _connections(self) -> list[Any]:
+        return [one for server in self._servers for one in server.server_state.connections]
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

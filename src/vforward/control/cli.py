@@ -65,8 +65,9 @@ def run(
     def ready() -> None:
         bar.close()
         how = f"show with: vforward show runtime -n {wanted.forwarder.name}"
-        sys.stdout.write(f"forwarding: {tables.summary(wanted)}; {how}\n")
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # it forwards, whether there is room to say so or not
+            sys.stdout.write(f"forwarding: {tables.summary(wanted)}; {how}\n")
+            sys.stdout.flush()
 
     with tables.Bar("compiling") as bar:
         daemon.run(
