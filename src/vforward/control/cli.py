@@ -61,6 +61,7 @@ def run(
     from vforward.control import run as daemon
 
     logs.set_up(wanted.log.format, wanted.log.level)
+    logs.tell_of_threads()
 
     def ready() -> None:
         bar.close()

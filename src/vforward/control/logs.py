@@ -115,6 +115,21 @@ def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
 
 
+def tell_of_threads() -> None:
+    """Have a thread that ends by an error say so in the log, not as Python does beside it."""
+    told = logging.getLogger("vforward")
+
+    def ended(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread else "?"
+        value = args.exc_value or args.exc_type()
+        told.error(
+            "thread %s has ended by an error: %s", name, value,
+            exc_info=(args.exc_type, value, args.exc_traceback),
+        )  # fmt: skip
+
+    threading.excepthook = ended
+
+
 def set_up(
     format: str = "text", level: str = "warning", stream: TextIO | None = None
 ) -> logging.Handler:
