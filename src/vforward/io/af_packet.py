@@ -119,14 +119,6 @@ class AfPacketPort(Port):
 
     def _open(self, number: int) -> None:
         self._number = number
-        try:
-            self._claim = claim.take(self.interface)
-        except claim.Held as held:
-            who = f" (process {held.process})" if held.process > 0 else ""
-            raise self._error(
-                f"another forwarder has it{who}, and both would forward all that comes in; stop that "
-                "one, or take the interface out of a configuration"
-            ) from held
         index, interface_mtu = self._look_up()
         self._queues, self._sockets = [], []
         for queue in range(self._pairs):
@@ -357,6 +349,7 @@ class AfPacketPort(Port):
         """Set the MAC; return the interface's index and MTU, set up if so wished."""
         if not 0 < len(self.interface.encode()) < linux.IFNAMSIZ:
             raise OSError(errno.ENODEV, "not the name of an interface")
+        self._take()
         self._link = LinkSetup(self.interface)
         if self._link.link.kind != ARPHRD_ETHER:
             not_ethernet = f"not Ethernet (hardware type {self._link.link.kind})"
@@ -370,6 +363,14 @@ class AfPacketPort(Port):
             raise self._error(down)
         self.mac = self._given_mac or link.mac
         return link.index, link.mtu
+
+    def _take(self) -> None:
+        try:
+            self._claim = claim.take(self.interface)
+        except claim.Held as held:
+            who = f" (process {held.process})" if held.process > 0 else ""
+            both = "and both would forward all that comes in; stop that one, or name another interface"
+            raise self._error(f"another forwarder has it{who}, {both}") from held
 
     def _fit_mtu(self, interface_mtu: int) -> None:
         self.mtu = min(self._given_mtu, interface_mtu)
