@@ -2,38 +2,26 @@
 """An af_packet port on each of two veth pairs, wired to each other, and hosts at the other ends."""
 
 import contextlib
-import errno
-import hashlib
-import os
-import re
-import select
-import shutil
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 import uuid
-from ctypes import CFUNCTYPE, c_int64, c_uint32
-from types import SimpleNamespace
+from ctypes import c_uint32
+
 import numpy as np
 import pytest
-from vforward.errors import PortError
+
 from vforward.graph import control as c
 from vforward.graph.build import Graph
 from vforward.graph.node import Labels, Node
 from vforward.graph.scheduler import run
-from vforward.io import af_packet_raw, af_packet_ring, af_packet_tx, af_xdp_rx, linux, shim
-from vforward.io import af_packet_rx as rx
+from vforward.io import af_xdp_rx, linux
 from vforward.io.af_packet import AfPacketPort
 from vforward.io.tap_rx import IDLE_ROUNDS
 from vforward.jit.kernel import kernel
 from vforward.layout import (
-    BUF_ROOM,
-    CSUM_PARTIAL,
     EDGE_HELD,
-    GSO,
     U64,
     Counts,
     Data,
@@ -42,10 +30,9 @@ from vforward.layout import (
     Rows,
 )
 from vforward.memory.arena import Arena
-from vforward.memory.pool import CACHE_HEADER, Pool, push_batch, put
+from vforward.memory.pool import Pool, put
 from vforward.testing import packets
-from vforward.testing.namespaces import namespaces, offloads, veth
-
+from vforward.testing.namespaces import namespaces, veth
 
 A_MAC, B_MAC = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x0b"
 
@@ -292,4 +279,3 @@ def send_with_vnet(raw, data):
     raw.setsockopt(linux.SOL_PACKET, 15, 1)  # PACKET_VNET_HDR
     raw.send(data)
     raw.setsockopt(linux.SOL_PACKET, 15, 0)
-

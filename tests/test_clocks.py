@@ -50,7 +50,9 @@ def test_where_the_wall_clock_is_read():
     }
     assert found == set(WALL)
     pattern = re.compile(r"\b(gettimeofday|CLOCK_REALTIME|time\(NULL\))")
-    in_c = {path.name for path in (ROOT / "csrc").glob("*.[ch]") if pattern.search(path.read_text())}
+    in_c = {
+        path.name for path in (ROOT / "csrc").glob("*.[ch]") if pattern.search(path.read_text())
+    }
     assert in_c == set(WALL_C)
 
 

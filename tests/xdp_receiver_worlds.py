@@ -2,42 +2,32 @@
 """An af_packet port that receives by AF_XDP, and what it has received kept; a host at the other end."""
 
 import contextlib
-import ctypes
-import errno
 import os
-import random
 import re
-import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 import uuid
+
 import numpy as np
 import pytest
-import bpf
-from fuzzing import open_fds
-from vforward.errors import PortError
+
 from vforward.graph import control as c
 from vforward.graph.build import Graph
 from vforward.graph.node import Labels, Node
 from vforward.graph.scheduler import run
-from vforward.io import af_xdp_receiver as receiver
 from vforward.io import af_xdp_rx as rx
-from vforward.io import af_xdp_socket as xsk
-from vforward.io import linux, shim
+from vforward.io import linux
 from vforward.io.af_packet import AfPacketPort
-from vforward.io.af_xdp_socket import XdpSocket
 from vforward.io.memory import MemoryPort
 from vforward.jit.kernel import kernel
-from vforward.layout import BUF_ROOM, CSUM_PARTIAL, EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
+from vforward.layout import EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
 from vforward.memory.arena import Arena
 from vforward.memory.pool import CACHE_HEADER, Pool, push_batch
 from vforward.testing import packets
 from vforward.testing.namespaces import namespaces, veth
-
 
 NEAR_MAC, FAR_MAC = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x0b"
 
@@ -238,4 +228,3 @@ def process(pair, *before):
     command = pair[0].command(*before, sys.executable, "-c", PROGRAM)
     started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return started, started.stdout.readline()
-

@@ -3,38 +3,27 @@
 
 import contextlib
 import ctypes
-import os
-import random
-import re
-import shutil
 import socket
 import struct
-import subprocess
-import sys
-import threading
 import uuid
-from collections import Counter
+
 import numpy as np
 import pytest
-from fuzzing import open_fds
+
 from vforward.graph import control as c
 from vforward.graph.build import Graph
 from vforward.graph.node import Labels, Node
 from vforward.graph.scheduler import run
-from vforward.io import af_packet_life as life
-from vforward.io import af_packet_tx, linux
-from vforward.io import af_xdp_socket as xsk
 from vforward.io import af_xdp_tx as tx
+from vforward.io import linux
 from vforward.io.af_packet import AfPacketPort
-from vforward.io.af_xdp import XdpSender
 from vforward.io.memory import MemoryPort, Offload
 from vforward.jit.kernel import kernel
 from vforward.layout import EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool, put
 from vforward.testing import packets
-from vforward.testing.namespaces import namespaces, offloads, veth
-
+from vforward.testing.namespaces import namespaces, veth
 
 NEAR_MAC, FAR_MAC = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x0b"
 
@@ -170,4 +159,3 @@ def udp_frame(length, n=0):
 
 
 PARTIAL = Offload(csum_start=34, csum_off=6)
-

@@ -40,19 +40,17 @@ def test_the_client_changes_and_reads(router, monkeypatch):
     rows = [r for r in router.routing.routes() if r.source == "configured"]
     nets = [r for r in rows if str(r.prefix).startswith("20.")]
     assert len(nets) == 50
-    assert {str(r.prefix) for r in rows} - {str(r.prefix) for r in nets} == set(churn_client.OVER_TARGET)
+    assert {str(r.prefix) for r in rows} - {str(r.prefix) for r in nets} == set(
+        churn_client.OVER_TARGET
+    )
 
 
 def test_a_client_that_is_refused_says_so(router):
     client = vforward.Client("churned")
     client.add_route(churn_client.OVER_TARGET[0], type="blackhole")
-    with pytest.raises(RuntimeError, match="10.9.0.1/32"):
-        original = client.change_routes
-
-        def once(add, delete):
-            return original(add, [*delete, {"prefix": "10.9.0.1/32"}, {"prefix": "10.9.0.1/32"}])
-
-        client.change_routes = once
+    original, twice = client.change_routes, [{"prefix": "10.9.0.1/32"}] * 2
+    client.change_routes = lambda add, delete: original(add, [*delete, *twice])
+    with pytest.raises(RuntimeError, match=r"10\.9\.0\.1/32"):
         churn_client._change(client, 0)
 
 

@@ -14,11 +14,11 @@ from vforward.control import bench_command
 
 bench_command.report()  # makes `benchmarks` importable
 
+from benchmarks.session import Session
 from benchmarks.soak_case import Look, code_of, new_flows, slope
 
 from benchmarks import soak_case
 from gauges import Quiet
-from benchmarks.session import Session
 
 
 def looks(values, seconds=10):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which connections are let go, by what uvicorn's protocols say of themselves; and a server that does it."""
+"""Which connections are let go, by what uvicorn's protocols say of themselves; and a server that does."""
 
 import contextlib
 import socket
@@ -33,6 +33,7 @@ class One:
         self.ended = True
 
 
+BEGUN = b"POST /traces HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
 WAITING = [{"asked": False}, {"more": True}, {"begun": True, "paused": True, "unread": 9}]
 BUSY = [{}, {"begun": True}, {"more": True, "begun": True}, {"begun": True, "unread": 9}]
 
@@ -81,7 +82,14 @@ def test_a_connection_that_has_gone_is_forgotten():
     assert patience._waiting == {}
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /ports HTTP/1.1\r\nHost", b"POST /traces HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /ports HTTP/1.1\r\nHost",
+        BEGUN,
+    ],
+)
 def test_a_server_lets_them_go(tmp_path, monkeypatch, caplog, said):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "r"))
     monkeypatch.setattr(

@@ -41,14 +41,19 @@ def client(world):
 
 def configured(client):
     """By prefix, what is in force."""
-    return {row["prefix"]: row["via"] for row in client.routes().rows if row["source"] == "configured"}
+    return {
+        row["prefix"]: row["via"] for row in client.routes().rows if row["source"] == "configured"
+    }
 
 
 def test_what_is_withdrawn_goes_first(client):
     told = client.change_routes([{"prefix": "10.16.0.0/16", "via": HOPS[0]}])
     assert told == {"deleted": 0, "added": 1, "refused": 0, "problems": []}
     told = client.change_routes(
-        add=[{"prefix": "10.16.0.0/16", "via": HOPS[1]}, {"prefix": "2001:db8:1::/48", "via": "2001:db8::2"}],
+        add=[
+            {"prefix": "10.16.0.0/16", "via": HOPS[1]},
+            {"prefix": "2001:db8:1::/48", "via": "2001:db8::2"},
+        ],
         delete=[{"prefix": "10.16.0.0/16"}],
     )
     assert (told["deleted"], told["added"]) == (1, 2)

@@ -94,7 +94,10 @@ def test_memory_that_gets_full(file, tmp_path, monkeypatch):
             refusals = 0
             for n in range(40):
                 said = client.change_routes(
-                    [{"prefix": f"{20 + n}.{k >> 8}.{k & 255}.128/25", "via": "10.0.2.2"} for k in range(4000)]
+                    [
+                        {"prefix": f"{20 + n}.{k >> 8}.{k & 255}.128/25", "via": "10.0.2.2"}
+                        for k in range(4000)
+                    ]
                 )
                 refusals += said["refused"]
                 if refusals:

@@ -77,7 +77,10 @@ def left(net, runtime):
     }
     if shutil.which("tc"):
         found["disciplines"] = net.router.run("tc", "qdisc", "show")
-        found["filters"] = [net.router.run("tc", "filter", "show", "dev", dev, "ingress", check=False) for dev in ("lan", "wan")]
+        found["filters"] = [
+            net.router.run("tc", "filter", "show", "dev", dev, "ingress", check=False)
+            for dev in ("lan", "wan")
+        ]
     return found
 
 

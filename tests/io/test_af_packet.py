@@ -1,52 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """AfPacketPort between namespaces: raw sockets and ping on the other side."""
 
-import contextlib
-import errno
-import hashlib
-import os
-import re
 import select
-import shutil
-import socket
-import struct
-import subprocess
-import sys
-import threading
-import time
-import uuid
-from ctypes import CFUNCTYPE, c_int64, c_uint32
-from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from vforward.errors import PortError
-from vforward.graph import control as c
-from vforward.graph.build import Graph
-from vforward.graph.node import Labels, Node
-from vforward.graph.scheduler import run
-from vforward.io import af_packet_raw, af_packet_ring, af_packet_tx, af_xdp_rx, linux, shim
-from vforward.io import af_packet_rx as rx
-from vforward.io.af_packet import AfPacketPort
-from vforward.io.tap_rx import IDLE_ROUNDS
-from vforward.jit.kernel import kernel
-from vforward.layout import (
-    BUF_ROOM,
-    CSUM_PARTIAL,
-    EDGE_HELD,
-    GSO,
-    U64,
-    Counts,
-    Data,
-    Edges,
-    Meta,
-    Rows,
-)
-from vforward.memory.arena import Arena
-from vforward.memory.pool import CACHE_HEADER, Pool, push_batch, put
-from vforward.testing import packets
-from vforward.testing.namespaces import namespaces, offloads, veth
-from packet_worlds import A_MAC, numbered, received, send_with_vnet, tagged, udp_frame, vnet_frame, wire
+
 import packet_worlds
+from packet_worlds import (
+    A_MAC,
+    numbered,
+    received,
+    send_with_vnet,
+    tagged,
+    udp_frame,
+    vnet_frame,
+    wire,
+)
+from vforward.graph import control as c
+from vforward.io import linux
 
 pytestmark = pytest.mark.root
 
@@ -178,4 +150,3 @@ def test_descriptor_is_readable_when_frames_wait(place, socket_mode, length):
         w.rounds()
         assert [w.frame(row) for row in w.held()] == [udp_frame(length)]
         assert select.select([fd], [], [], 0)[0] == []
-

@@ -1,52 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """AfPacketPort where there is no room: rings, queues, buffers, the link, the kernel's memory."""
 
-import contextlib
-import errno
-import hashlib
-import os
-import re
-import select
-import shutil
 import socket
-import struct
-import subprocess
-import sys
-import threading
-import time
-import uuid
-from ctypes import CFUNCTYPE, c_int64, c_uint32
-from types import SimpleNamespace
+from ctypes import CFUNCTYPE, c_int64
+
 import numpy as np
 import pytest
-from vforward.errors import PortError
-from vforward.graph import control as c
-from vforward.graph.build import Graph
-from vforward.graph.node import Labels, Node
-from vforward.graph.scheduler import run
-from vforward.io import af_packet_raw, af_packet_ring, af_packet_tx, af_xdp_rx, linux, shim
-from vforward.io import af_packet_rx as rx
-from vforward.io.af_packet import AfPacketPort
-from vforward.io.tap_rx import IDLE_ROUNDS
-from vforward.jit.kernel import kernel
-from vforward.layout import (
-    BUF_ROOM,
-    CSUM_PARTIAL,
-    EDGE_HELD,
-    GSO,
-    U64,
-    Counts,
-    Data,
-    Edges,
-    Meta,
-    Rows,
-)
-from vforward.memory.arena import Arena
-from vforward.memory.pool import CACHE_HEADER, Pool, push_batch, put
-from vforward.testing import packets
-from vforward.testing.namespaces import namespaces, offloads, veth
-from packet_worlds import A_MAC, B_MAC, numbered, received, vnet_frame, wire
+
 import packet_worlds
+from packet_worlds import A_MAC, B_MAC, numbered, received, vnet_frame, wire
+from vforward.graph.scheduler import run
+from vforward.io import af_packet_raw, af_packet_ring, af_packet_tx
+from vforward.io.tap_rx import IDLE_ROUNDS
+from vforward.memory.pool import CACHE_HEADER, push_batch
 
 pytestmark = pytest.mark.root
 
@@ -268,4 +234,3 @@ def test_full_socket_is_retried_a_while(place, error, reason, times):
         assert [received(b) for _ in range(passed)] == [numbered(60, n) for n in range(passed)]
         assert w.counts("b-tx")[reason] == w.counts("drop")["packets"] == 10 - passed
         assert full.calls < 100
-

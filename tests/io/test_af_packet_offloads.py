@@ -2,51 +2,31 @@
 """AfPacketPort with what Linux leaves to be done: partial checksums, super-frames, and the kernel's TCP."""
 
 import contextlib
-import errno
 import hashlib
-import os
-import re
-import select
 import shutil
 import socket
-import struct
-import subprocess
-import sys
 import threading
 import time
 import uuid
-from ctypes import CFUNCTYPE, c_int64, c_uint32
 from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from vforward.errors import PortError
-from vforward.graph import control as c
+
+import packet_worlds
+from packet_worlds import KEEP, numbered, received, send_with_vnet, udp_frame, vnet_frame, wire
 from vforward.graph.build import Graph
-from vforward.graph.node import Labels, Node
 from vforward.graph.scheduler import run
-from vforward.io import af_packet_raw, af_packet_ring, af_packet_tx, af_xdp_rx, linux, shim
+from vforward.io import af_packet_ring, linux
 from vforward.io import af_packet_rx as rx
-from vforward.io.af_packet import AfPacketPort
-from vforward.io.tap_rx import IDLE_ROUNDS
-from vforward.jit.kernel import kernel
 from vforward.layout import (
     BUF_ROOM,
     CSUM_PARTIAL,
-    EDGE_HELD,
     GSO,
-    U64,
-    Counts,
-    Data,
-    Edges,
-    Meta,
-    Rows,
 )
 from vforward.memory.arena import Arena
-from vforward.memory.pool import CACHE_HEADER, Pool, push_batch, put
-from vforward.testing import packets
-from vforward.testing.namespaces import namespaces, offloads, veth
-from packet_worlds import KEEP, numbered, received, send_with_vnet, udp_frame, vnet_frame, wire
-import packet_worlds
+from vforward.memory.pool import Pool
+from vforward.testing.namespaces import offloads
 
 pytestmark = pytest.mark.root
 
@@ -262,4 +242,3 @@ def test_tcp_crosses_whatever_is_offloaded(place, monkeypatch, hosts, forwarder,
         for name in ("a-rx", "b-rx"):
             all_is_well = ("bytes", "no-buffer", "partial")
             assert not any(v for k, v in w.counts(name).items() if k not in all_is_well)
-

@@ -1,41 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sending by AF_XDP: frames of every kind, in order, and what goes by packet socket."""
 
-import contextlib
-import ctypes
-import os
 import random
-import re
-import shutil
 import socket
-import struct
-import subprocess
-import sys
 import threading
 import uuid
 from collections import Counter
+
 import numpy as np
 import pytest
-from fuzzing import open_fds
+
+import xdp_sender_worlds
 from vforward.graph import control as c
 from vforward.graph.build import Graph
-from vforward.graph.node import Labels, Node
 from vforward.graph.scheduler import run
-from vforward.io import af_packet_life as life
-from vforward.io import af_packet_tx, linux
-from vforward.io import af_xdp_socket as xsk
 from vforward.io import af_xdp_tx as tx
+from vforward.io import linux
 from vforward.io.af_packet import AfPacketPort
-from vforward.io.af_xdp import XdpSender
-from vforward.io.memory import MemoryPort, Offload
-from vforward.jit.kernel import kernel
-from vforward.layout import EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
+from vforward.io.memory import Offload
 from vforward.memory.arena import Arena
-from vforward.memory.pool import Pool, put
-from vforward.testing import packets
+from vforward.memory.pool import Pool
 from vforward.testing.namespaces import namespaces, offloads, veth
 from xdp_sender_worlds import PARTIAL, PASSED, SINK, numbered, out, udp_frame
-import xdp_sender_worlds
 
 pytestmark = pytest.mark.root
 
@@ -220,4 +206,3 @@ def exchange(a, b, octets):
         client.shutdown(socket.SHUT_WR)
         thread.join()
     return bytes(got)
-

@@ -1,41 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sending by AF_XDP where the kernel or the driver does not take frames, or later, or not at all."""
 
-import contextlib
 import ctypes
 import os
-import random
-import re
-import shutil
 import socket
-import struct
-import subprocess
-import sys
-import threading
-import uuid
-from collections import Counter
+
 import numpy as np
 import pytest
-from fuzzing import open_fds
-from vforward.graph import control as c
-from vforward.graph.build import Graph
-from vforward.graph.node import Labels, Node
-from vforward.graph.scheduler import run
+
+import xdp_sender_worlds
 from vforward.io import af_packet_life as life
-from vforward.io import af_packet_tx, linux
+from vforward.io import af_packet_tx
 from vforward.io import af_xdp_socket as xsk
 from vforward.io import af_xdp_tx as tx
-from vforward.io.af_packet import AfPacketPort
-from vforward.io.af_xdp import XdpSender
-from vforward.io.memory import MemoryPort, Offload
-from vforward.jit.kernel import kernel
-from vforward.layout import EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
-from vforward.memory.arena import Arena
-from vforward.memory.pool import Pool, put
-from vforward.testing import packets
-from vforward.testing.namespaces import namespaces, offloads, veth
+from vforward.testing.namespaces import veth
 from xdp_sender_worlds import PARTIAL, PASSED, numbered, out, raw, udp_frame
-import xdp_sender_worlds
 
 pytestmark = pytest.mark.root
 
@@ -315,4 +294,3 @@ def test_without_copies_an_interface_that_is_gone(pair):
             o.rounds()
         assert o.counts() == {"bytes": 600, "xdp": 10, "link-down": 10}
         assert o.port.peer().endswith("; not by AF_XDP: the interface was gone")
-

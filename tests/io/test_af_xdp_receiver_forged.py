@@ -3,45 +3,17 @@
 
 import contextlib
 import ctypes
-import errno
-import os
-import random
-import re
-import select
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import uuid
+
 import numpy as np
 import pytest
-import bpf
-from fuzzing import open_fds
-from vforward.errors import PortError
-from vforward.graph import control as c
-from vforward.graph.build import Graph
-from vforward.graph.node import Labels, Node
+
 from vforward.graph.scheduler import run
 from vforward.io import af_xdp_receiver as receiver
 from vforward.io import af_xdp_rx as rx
-from vforward.io import af_xdp_socket as xsk
-from vforward.io import linux, shim
-from vforward.io.af_packet import AfPacketPort
-from vforward.io.af_xdp_socket import XdpSocket
-from vforward.io.memory import MemoryPort
-from vforward.jit.kernel import kernel
-from vforward.layout import BUF_ROOM, CSUM_PARTIAL, EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
-from vforward.memory.arena import Arena
-from vforward.memory.pool import CACHE_HEADER, Pool, push_batch
-from vforward.testing import packets
-from vforward.testing.namespaces import namespaces, veth
+from vforward.io import linux
 from xdp_receiver_worlds import Kept, numbered
 
 pytestmark = pytest.mark.root
-
-
 
 
 class Forged:
@@ -200,4 +172,3 @@ def test_a_closed_table_is_not_looked_at():
 
 def test_the_most_slots_that_fit():
     assert [receiver._power_of_two(n) for n in (0, 1, 2, 3, 1023, 1024)] == [0, 1, 2, 2, 512, 1024]
-

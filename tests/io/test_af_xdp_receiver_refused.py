@@ -2,43 +2,23 @@
 """Receiving by AF_XDP where something is refused: programs and sockets of others, kernels, capabilities."""
 
 import contextlib
-import ctypes
 import errno
 import os
-import random
-import re
-import select
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import time
-import uuid
-import numpy as np
+
 import pytest
+
 import bpf
+import xdp_receiver_worlds
 from fuzzing import open_fds
 from vforward.errors import PortError
-from vforward.graph import control as c
-from vforward.graph.build import Graph
-from vforward.graph.node import Labels, Node
-from vforward.graph.scheduler import run
-from vforward.io import af_xdp_receiver as receiver
 from vforward.io import af_xdp_rx as rx
 from vforward.io import af_xdp_socket as xsk
-from vforward.io import linux, shim
+from vforward.io import shim
 from vforward.io.af_packet import AfPacketPort
 from vforward.io.af_xdp_socket import XdpSocket
-from vforward.io.memory import MemoryPort
-from vforward.jit.kernel import kernel
-from vforward.layout import BUF_ROOM, CSUM_PARTIAL, EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
-from vforward.memory.arena import Arena
-from vforward.memory.pool import CACHE_HEADER, Pool, push_batch
-from vforward.testing import packets
-from vforward.testing.namespaces import namespaces, veth
 from xdp_receiver_worlds import PLAIN, numbered, on_interface, opened, process, queues, raw
-import xdp_receiver_worlds
 
 pytestmark = pytest.mark.root
 
@@ -171,4 +151,3 @@ def test_without_a_capability_it_says_so(pair, before, text):
         started.stdin.close()
     assert text in said, said
     assert on_interface(pair[0]) == ""
-

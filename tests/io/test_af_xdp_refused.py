@@ -1,41 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sending by AF_XDP where that is refused: it is done by packet socket, and said."""
 
-import contextlib
-import ctypes
 import os
-import random
 import re
 import shutil
 import socket
-import struct
 import subprocess
 import sys
-import threading
-import uuid
-from collections import Counter
-import numpy as np
+
 import pytest
-from fuzzing import open_fds
-from vforward.graph import control as c
-from vforward.graph.build import Graph
-from vforward.graph.node import Labels, Node
-from vforward.graph.scheduler import run
-from vforward.io import af_packet_life as life
-from vforward.io import af_packet_tx, linux
-from vforward.io import af_xdp_socket as xsk
-from vforward.io import af_xdp_tx as tx
-from vforward.io.af_packet import AfPacketPort
-from vforward.io.af_xdp import XdpSender
-from vforward.io.memory import MemoryPort, Offload
-from vforward.jit.kernel import kernel
-from vforward.layout import EDGE_HELD, U64, Counts, Data, Edges, Meta, Rows
-from vforward.memory.arena import Arena
-from vforward.memory.pool import Pool, put
-from vforward.testing import packets
-from vforward.testing.namespaces import namespaces, offloads, veth
-from xdp_sender_worlds import PASSED, numbered, out
+
 import xdp_sender_worlds
+from fuzzing import open_fds
+from vforward.io import af_xdp_socket as xsk
+from vforward.io.af_xdp import XdpSender
+from vforward.testing.namespaces import namespaces, veth
+from xdp_sender_worlds import PASSED, numbered, out
 
 pytestmark = pytest.mark.root
 
@@ -136,4 +116,3 @@ def test_an_unprivileged_user_needs_room_to_lock_memory(kib, says):
     if "no user namespace" in done.stderr:
         pytest.skip(done.stderr)
     assert says in done.stdout, done.stderr
-

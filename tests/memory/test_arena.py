@@ -448,7 +448,18 @@ def on_a_small_one(tmp_path, room, program, *arguments):
     small.mkdir(mode=0o700)
     script = f'mount -t tmpfs -o size={room},mode=0700 none "$0" || exit 77; exec "$@"'
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, str(small), sys.executable, "-c", program, *arguments],
+        [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            script,
+            str(small),
+            sys.executable,
+            "-c",
+            program,
+            *arguments,
+        ],
         env={**os.environ, "VFORWARD_RUNTIME_DIR": str(small / "run")},
         capture_output=True,
         text=True,

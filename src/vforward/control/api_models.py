@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from vforward.control.config_firewall import Rule
 from vforward.control.config_routes import Route
-from vforward.control.config_types import DEFAULT_VRF, Model, Prefix, VrfName, whole
+from vforward.control.config_types import DEFAULT_VRF, Many, Model, Prefix, VrfName, whole
 
 TEXT_MAX = 200
 """Characters of a name or a text in a request."""
@@ -247,8 +247,8 @@ class RouteName(Model):
 class RoutesWish(Model):
     """Routes to delete, and then routes to add; each is done for itself."""
 
-    delete: Annotated[list[RouteName], Field(max_length=CHANGES_MAX)] = []
-    add: Annotated[list[Route], Field(max_length=CHANGES_MAX)] = []
+    delete: Annotated[tuple[RouteName, ...], Many, Field(max_length=CHANGES_MAX)] = ()
+    add: Annotated[tuple[Route, ...], Many, Field(max_length=CHANGES_MAX)] = ()
 
 
 class RefusedRoute(Problem):

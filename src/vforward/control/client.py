@@ -169,7 +169,7 @@ class Client:
         add: Iterable[Mapping[str, Any]] = (),
         delete: Iterable[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
-        """Delete many routes, then add many. add: tables of [[routes]]; delete: prefix, metric, vrf of each.
+        """Delete many routes, then add many. add: tables of [[routes]]; delete: each prefix, metric, vrf.
 
         Returns how many were ``deleted``, ``added`` and ``refused``, and the ``problems`` (RFC 9457) of
         the first hundred refused ones, with their places ``at``. ConfigError: what a place says is no

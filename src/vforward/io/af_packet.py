@@ -369,7 +369,9 @@ class AfPacketPort(Port):
             self._claim = claim.take(self.interface)
         except claim.Held as held:
             who = f" (process {held.process})" if held.process > 0 else ""
-            both = "and both would forward all that comes in; stop that one, or name another interface"
+            both = (
+                "and both would forward all that comes in; stop that one, or name another interface"
+            )
             raise self._error(f"another forwarder has it{who}, {both}") from held
 
     def _fit_mtu(self, interface_mtu: int) -> None:

@@ -69,7 +69,9 @@ class Store(caching._Cache):
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
             name = self._function.__qualname__
-            log.warning("compiled code of %s is not kept: %s: %s", name, path.parent, error.strerror)
+            log.warning(
+                "compiled code of %s is not kept: %s: %s", name, path.parent, error.strerror
+            )
 
     def enable(self) -> None:
         """It always is."""
