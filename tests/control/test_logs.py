@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,7 @@ def written():
 
 
 log = logging.getLogger("vforward.test")
+FULL = Path("/dev/full")
 
 
 def test_text(written):
@@ -130,7 +132,7 @@ def piped(written):
     read, write = os.pipe()
     root = logging.getLogger()
     level = root.level
-    with open(write, "w", encoding="utf-8") as stream:
+    with os.fdopen(write, "w", encoding="utf-8") as stream:
         handler = logs.set_up(level="info", stream=stream)
         yield read, handler
         root.removeHandler(handler)
@@ -163,7 +165,7 @@ def test_nobody_waits_for_who_does_not_read(piped, monkeypatch):
 def test_a_full_disk_loses_lines(written):
     root = logging.getLogger()
     level = root.level
-    with contextlib.suppress(OSError), open("/dev/full", "w", encoding="utf-8") as stream:
+    with contextlib.suppress(OSError), FULL.open("w", encoding="utf-8") as stream:
         handler = logs.set_up(level="info", stream=stream)
         try:
             log.warning("lost")

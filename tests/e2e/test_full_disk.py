@@ -55,15 +55,15 @@ def running(file, tmp_path, monkeypatch, size="64M"):
 @contextlib.contextmanager
 def no_room(there):
     """Meanwhile not a byte is free there."""
-    filler = f"{there}/filler"
-    with open(filler, "wb", buffering=0) as written, contextlib.suppress(OSError):
+    filler = Path(there) / "filler"
+    with filler.open("wb", buffering=0) as written, contextlib.suppress(OSError):
         while written.write(bytes(4096)):
             pass
     try:
         yield
     finally:
         with contextlib.suppress(FileNotFoundError):
-            Path(filler).unlink()
+            filler.unlink()
 
 
 def sent(client):
@@ -89,7 +89,7 @@ def test_memory_that_gets_full(file, tmp_path, monkeypatch):
         goes_on(client)
         with no_room(there):
             client.add_route("10.9.0.0/16", via="10.0.2.2")
-            with pytest.raises(VforwardError, match="document 'routes'.*No space left on device"):
+            with pytest.raises(VforwardError, match=r"document 'routes'.*No space left on device"):
                 client.routes()
             refusals = 0
             for n in range(40):
@@ -144,7 +144,7 @@ def test_a_capture_file_that_gets_full(tmp_path):
 
 def test_a_log_without_room(file):
     """Nothing can be written, neither that it forwards nor what is wrong: it forwards all the same."""
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         process = subprocess.Popen(command("run", file), stdout=full, stderr=full)
     try:
         client = until(lambda: _client(process), "it does not serve", 280)

@@ -61,9 +61,11 @@ def test_a_capture_that_nobody_reads(file, runtime, client):
             until(lambda: client.captures() and client.captures()[0].missed > 100_000, "no capture")
             goes_on(client)
             assert memory_kib(process.pid) - before < GROWTH_KIB
-            with pytest.raises(VforwardError, match="is captured from already"):
-                with client.capture("sink"):
-                    pass
+            with (
+                pytest.raises(VforwardError, match="is captured from already"),
+                client.capture("sink"),
+            ):
+                pass
             process.terminate()  # and it does not keep the daemon from its end
             assert process.wait(30) == 0, process.log.read_text()
     assert "Traceback" not in process.log.read_text()

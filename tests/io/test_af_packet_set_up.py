@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AfPacketPort's way up: interfaces, namespaces, what the kernel lacks, what is refused and how it is said."""
+"""AfPacketPort's way up: interfaces, namespaces, what the kernel lacks, what is refused and how."""
 
 import contextlib
 import errno

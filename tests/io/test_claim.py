@@ -25,7 +25,13 @@ def test_one_at_a_time():
         pass
 
 
-HOLDS = "import sys\nfrom vforward.io import claim\nheld = claim.take(sys.argv[1])\nprint(flush=True)\ninput()"
+HOLDS = """
+import sys
+from vforward.io import claim
+held = claim.take(sys.argv[1])
+print(flush=True)
+input()
+"""
 
 
 def test_a_killed_one_holds_nothing():
