@@ -8,10 +8,8 @@ file's name is a hash of all that the code depends on (jit.cache), and a file is
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -57,19 +55,8 @@ class Store(caching._Cache):
         """Keep a compiled signature, unless it holds addresses of this process, or the disk is full."""
         if data.lifted or data.library.has_dynamic_globals:
             return
-        path = self._path(sig, data.codegen)
-        aside = path.with_suffix(f".{os.getpid()}")
-        try:  # the directory may have been forgotten meanwhile
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            aside.write_bytes(serialize.dumps((sig, data._reduce())))
-            aside.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
-            name = self._function.__qualname__
-            log.warning(
-                "compiled code of %s is not kept: %s: %s", name, path.parent, error.strerror
-            )
+        content = serialize.dumps((sig, data._reduce()))
+        cache.keep(self._path(sig, data.codegen), content)
 
     def enable(self) -> None:
         """It always is."""
