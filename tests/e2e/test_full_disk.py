@@ -42,7 +42,7 @@ def file(tmp_path):
 
 
 @contextlib.contextmanager
-def running(file, tmp_path, monkeypatch, size="64M"):
+def running(file, tmp_path, monkeypatch, size="128M"):
     """A daemon whose arena lies on a small file system; its client, and where that is."""
     place = tmp_path / "small"
     env = {"VFORWARD_RUNTIME_DIR": str(place / "run")}
