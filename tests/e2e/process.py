@@ -17,6 +17,7 @@ buffers = 2048
 idle = "poll"
 [ports.made]
 type = "generator"
+flows = 1
 address = "10.0.1.1/24"
 [ports.sink]
 type = "null"

@@ -10,6 +10,7 @@ comes before waits. TCP only when asked for, and then each request has to say a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
 import os
@@ -77,6 +78,7 @@ class Server:
             self.address = self._listeners[1].getsockname()[:2]
         self._stopping = threading.Event()
         self._servers: list[Any] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="api", daemon=True)
         self._thread.start()
 
@@ -85,6 +87,10 @@ class Server:
         self._stopping.set()
         for server in self._servers:
             server.should_exit = True
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                loop.call_soon_threadsafe(loop.call_later, GRACE_S / 2, self._cut)
         self._thread.join()
         self._close_listeners()
 
@@ -117,6 +123,7 @@ class Server:
                 timeout_graceful_shutdown=GRACE_S,
             )
             self._servers.append(uvicorn.Server(config))
+        self._loop = asyncio.get_running_loop()
         if self._stopping.is_set():  # stop did not find them yet
             return
         patience = asyncio.create_task(Patience(self._connections).watch())
@@ -125,6 +132,11 @@ class Server:
             await asyncio.gather(*(server.serve(sockets=[at]) for server, at in pairs))
         finally:
             patience.cancel()
+
+    def _cut(self) -> None:
+        """End what is still under way as if its clients had gone: captures, answers that nobody reads."""
+        for one in self._connections():
+            one.transport.abort()
 
     def _connections(self) -> list[Any]:
         return [one for server in self._servers for one in server.server_state.connections]
