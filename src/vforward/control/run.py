@@ -356,7 +356,10 @@ def _wait(forwarder: Forwarder, stop: threading.Event, *, exit_when_idle: bool) 
     busy, rounds, since = -1, [0] * len(forwarder.workers), time.monotonic()
     while not stop.wait(LOOK_S):
         if not forwarder.workers.running:
-            msg = "a worker has ended by itself; its error is above"
+            ended = [n for n, one in enumerate(forwarder.workers) if not one.running]
+            msg = (
+                f"worker {', '.join(map(str, ended))} has ended by itself; its error is in the log"
+            )
             raise KernelError(msg)
         done = [int(worker.plan.control[c.ROUNDS]) for worker in forwarder.workers]
         if forwarder.workers.busy_rounds() != busy:
