@@ -20,7 +20,9 @@ from vforward.control.assembly import Tags
 from vforward.control.bridging import BridgeSettings
 from vforward.control.config_api import Api, read_token
 from vforward.control.config_firewall import as_object, as_settings
+from vforward.control.confine import confine
 from vforward.control.forwarder import Forwarder
+from vforward.control.supervisor import Supervisor
 from vforward.errors import ConfigError, KernelError
 from vforward.graph import control as c
 from vforward.graph import workers
@@ -59,6 +61,7 @@ def from_config(
         vector=settings.vector,
         buffers=settings.buffers,
         idle=settings.idle,
+        profile=settings.profile,
         core=settings.core,
         workers=n_workers,
         icmp_errors=settings.icmp_errors_per_second,
@@ -82,24 +85,29 @@ def run(
     loading: Callable[[int, int, str], None] = lambda *_: None,
     file: str | None = None,
     exit_when_idle: bool = False,
+    confined: bool = False,
 ) -> None:
     """Forward as configured until SIGTERM or SIGINT comes. Main thread only.
 
     progress: called while kernels compile, with how many are done, how many there are, and the
     next one's name. loading: see from_config. ready: called when packets are forwarded. file: where
     the configuration is from, to be shown. exit_when_idle: ends also when no packet has come for
-    IDLE_S. Raises as from_config, and KernelError.
+    IDLE_S. confined: gives up privileges before the first packet, for good: for a process that is
+    nothing but this (control.confine). Raises as from_config, KernelError, PrivilegeError.
     """
+    supervisor = Supervisor()
     with _signals() as stop:
 
         def step(done: int, total: int, name: str) -> None:
             if stop.is_set():
                 raise _Stopped
+            supervisor.starting()
             progress(done, total, name)
 
         def load_step(done: int, total: int, name: str) -> None:
             if stop.is_set():
                 raise _Stopped
+            supervisor.starting()
             loading(done, total, name)
 
         try:
@@ -107,11 +115,15 @@ def run(
                 compiling.compile_all(step)
             with from_config(config, load_step) as forwarder:
                 _build(forwarder, step, file)
+                if confined:
+                    confine(config)
                 forwarder.start()
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
                 ready()
-                _wait(forwarder, stop, exit_when_idle=exit_when_idle)
+                supervisor.ready()
+                _wait(forwarder, stop, supervisor, exit_when_idle=exit_when_idle)
+                supervisor.stopping()
         except _Stopped:
             return
 
@@ -342,7 +354,9 @@ def _await_start(forwarder: Forwarder) -> None:
             time.sleep(0.001)
 
 
-def _wait(forwarder: Forwarder, stop: threading.Event, *, exit_when_idle: bool) -> None:
+def _wait(
+    forwarder: Forwarder, stop: threading.Event, supervisor: Supervisor, *, exit_when_idle: bool
+) -> None:
     """Return when a signal has come or, if so wished, packets have ceased. Raises KernelError."""
     assert forwarder.workers is not None
     busy, rounds, since = -1, [0] * len(forwarder.workers), time.monotonic()
@@ -351,6 +365,7 @@ def _wait(forwarder: Forwarder, stop: threading.Event, *, exit_when_idle: bool) 
             msg = "a worker has ended by itself; its error is above"
             raise KernelError(msg)
         done = [int(worker.plan.control[c.ROUNDS]) for worker in forwarder.workers]
+        supervisor.alive(done)
         if forwarder.workers.busy_rounds() != busy:
             busy, rounds, since = forwarder.workers.busy_rounds(), done, time.monotonic()
         quiet = time.monotonic() - since >= IDLE_S

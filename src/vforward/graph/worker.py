@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,20 @@ from vforward.graph import scheduler
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import kernel
 
-PATIENCE_ROUNDS = 20_000
-"""Empty rounds before a worker that may sleep does: a few milliseconds of polling."""
+
+
+class Profile(NamedTuple):
+    """How a worker that may sleep divides a CPU with others."""
+
+    patience: int
+    """Empty rounds before it sleeps: more than ports take to ask their peers to wake it."""
+    gather_ns: int
+    """Nanoseconds in which packets gather after a round that had few of them."""
+
+
+PROFILES = {"latency": Profile(20_000, 0), "throughput": Profile(2048, 50_000)}
+"""latency: a few milliseconds of polling, and nothing waits. throughput: fuller vectors, the CPU free meanwhile
+(adr/0033)."""
 POLLIN = 1
 NOBODY = 0xFFFFFFFF
 """In place of a descriptor: ppoll passes over it."""
@@ -62,13 +75,18 @@ class Worker:
         self._words = self.plan.words()
         self._control = plan.control
         self._control[c.POLL], self._control[c.READ] = poll, read
-        self._control[c.SPIN_ROUNDS] = PATIENCE_ROUNDS if poll else 0
+        self.follow("latency")
         self._core = core
         self._thread: threading.Thread | None = None
         self._ringing = (
             threading.Lock()
         )  # lest wake writes to what close gave back, and is another's
         self._inline = threading.RLock()  # held while another's thread runs rounds
+
+    def follow(self, profile: str) -> None:
+        """Go by one of the PROFILES from now on, if it may sleep. Two stores: the thread may live."""
+        patience, gather_ns = PROFILES[profile] if self._control[c.POLL] else Profile(0, 0)
+        self._control[c.SPIN_ROUNDS], self._control[c.GATHER] = patience, gather_ns
 
     def prepare(self) -> None:
         """Compile the function in which the thread will live, if that is not done. Moves no packet.
