@@ -16,6 +16,7 @@ from benchmarks import (
     fig79_cases,
     graph_cases,
     hash_peers,
+    idle_cases,
     l2_cases,
     memory_cases,
     nat_cases,
@@ -51,6 +52,7 @@ from benchmarks.loads import (
     STREAM,
     WIRES,
     WOKEN,
+    WOKEN_WIRE,
     Load,
 )
 from benchmarks.session import Session
@@ -152,6 +154,9 @@ CASES = {
         Case("syscalls", "system calls for each packet, veth to veth", veth_cases.syscalls, WIRES),
         Case("veth-rtt", "round trip of a ping through veth", veth_cases.veth_rtt, PINGS),
         Case("scaling", "two workers against one, graph work", scaling_case.scaling),
+        Case("idle-cpu", "an idle daemon's processor time", idle_cases.idle_cpu, CONTROL),
+        Case("memory-idle", "an idle daemon's memory", idle_cases.memory_idle, CONTROL),
+        Case("wake-latency", "a frame to an idle daemon", idle_cases.wake_latency, WOKEN_WIRE),
         Case("pool", "take a buffer and put it back", table_cases.pool, NUMBERS),
     )
 }

@@ -121,9 +121,8 @@ def run(
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
                 ready()
-                supervisor.ready()
-                _wait(forwarder, stop, supervisor, exit_when_idle=exit_when_idle)
-                supervisor.stopping()
+                with _supervised(supervisor, forwarder):
+                    _wait(forwarder, stop, exit_when_idle=exit_when_idle)
         except _Stopped:
             return
 
@@ -354,9 +353,19 @@ def _await_start(forwarder: Forwarder) -> None:
             time.sleep(0.001)
 
 
-def _wait(
-    forwarder: Forwarder, stop: threading.Event, supervisor: Supervisor, *, exit_when_idle: bool
-) -> None:
+@contextmanager
+def _supervised(supervisor: Supervisor, forwarder: Forwarder) -> Iterator[None]:
+    """The supervisor is told that the forwarder forwards, for as long as this lasts."""
+    supervisor.ready(
+        lambda: [int(worker.plan.control[c.ROUNDS]) for worker in forwarder.workers or ()]
+    )
+    try:
+        yield
+    finally:
+        supervisor.stopping()
+
+
+def _wait(forwarder: Forwarder, stop: threading.Event, *, exit_when_idle: bool) -> None:
     """Return when a signal has come or, if so wished, packets have ceased. Raises KernelError."""
     assert forwarder.workers is not None
     busy, rounds, since = -1, [0] * len(forwarder.workers), time.monotonic()
@@ -365,7 +374,6 @@ def _wait(
             msg = "a worker has ended by itself; its error is above"
             raise KernelError(msg)
         done = [int(worker.plan.control[c.ROUNDS]) for worker in forwarder.workers]
-        supervisor.alive(done)
         if forwarder.workers.busy_rounds() != busy:
             busy, rounds, since = forwarder.workers.busy_rounds(), done, time.monotonic()
         quiet = time.monotonic() - since >= IDLE_S

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the daemon tells who started it, where that is systemd: that it forwards, that it still does.
 
-A datagram of lines KEY=VALUE to the socket $NOTIFY_SOCKET; the watchdog's pulse is sent only when each worker
-has ended a round since the last one. Sources: sd_notify(3), sd_watchdog_enabled(3).
+A datagram KEY=VALUE to the socket $NOTIFY_SOCKET. The watchdog's pulse comes from a thread of its own, so
+that nothing long that the others do looks like the end; it says that each worker has ended a round since the
+last one, which one that sleeps does too. Sources: sd_notify(3), sd_watchdog_enabled(3).
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 PATIENCE_US = 120_000_000
 """How long a step of the start may take: the longest compiles for some seconds."""
+PULSES = 4
+"""In the watchdog's time."""
 
 
 class Supervisor:
@@ -28,9 +32,11 @@ class Supervisor:
         path = environment.get("NOTIFY_SOCKET", "")
         self._to = "\0" + path[1:] if path.startswith("@") else path
         self._clock = clock
-        self._pulse_s = _watchdog_s(environment) / 2
+        self._period_s = _watchdog_s(environment) / PULSES
         self._rounds: Sequence[int] = ()
-        self._told = self._starting = clock()
+        self._starting = clock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def starting(self) -> None:
         """The start is under way, and takes its time."""
@@ -38,31 +44,39 @@ class Supervisor:
             self._starting = self._clock()
             self._tell(f"EXTEND_TIMEOUT_USEC={PATIENCE_US}")
 
-    def ready(self) -> None:
-        """Packets are forwarded."""
+    def ready(self, rounds: Callable[[], Sequence[int]]) -> None:
+        """Packets are forwarded; rounds says how many each worker has done by now. stopping must follow."""
         self._tell("READY=1")
-
-    def alive(self, rounds: Sequence[int]) -> None:
-        """How many rounds each worker has done by now. To be called more often than the watchdog's time."""
-        if not self._pulse_s or self._clock() - self._told < self._pulse_s:
-            return
-        advanced = len(rounds) != len(self._rounds) or all(
-            now != before for now, before in zip(rounds, self._rounds, strict=True)
-        )
-        if advanced:
-            self._rounds, self._told = rounds, self._clock()
-            self._tell("WATCHDOG=1")
+        if self._to and self._period_s:
+            self._thread = threading.Thread(
+                target=self._watch, args=(rounds,), name="watchdog", daemon=True
+            )
+            self._thread.start()
 
     def stopping(self) -> None:
-        """It ends."""
+        """It ends. Harmless when it was not ready."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
         self._tell("STOPPING=1")
 
+    def pulse(self, rounds: Sequence[int]) -> None:
+        """Tell the watchdog that all is well, if each worker has done a round since that was told last."""
+        stuck = any(now == before for now, before in zip(rounds, self._rounds, strict=False))
+        if not stuck:
+            self._rounds = rounds
+            self._tell("WATCHDOG=1")
+
+    def _watch(self, rounds: Callable[[], Sequence[int]]) -> None:
+        while not self._ended.wait(self._period_s):
+            self.pulse(rounds())
+
     def _tell(self, line: str) -> None:
-        if self._to:
-            with contextlib.suppress(OSError), socket.socket(
-                socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
-            ) as notify:
-                notify.sendto(line.encode(), self._to)
+        if not self._to:
+            return
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as notify:
+            notify.sendto(line.encode(), self._to)
 
 
 def _watchdog_s(environment: Mapping[str, str]) -> float:
