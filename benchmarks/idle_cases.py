@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An idle daemon: what it costs, and how soon it is awake. `vforward run`, with two AF_PACKET ports on veth.
+"""An idle daemon: what it costs, and how soon it is awake: `vforward run` with two AF_PACKET ports on veth.
 
-idle-cpu       processor time of the process, all its threads, by its own clock (clock_getcpuclockid(3)), which
-               counts to the nanosecond what /proc/PID/stat samples
+idle-cpu       processor time of the process, all its threads, by its own clock (clock_getcpuclockid(3)),
+               which counts to the nanosecond what /proc/PID/stat samples
 memory-idle    RssAnon + RssFile + RssShmem of /proc/PID/status: also what it shares with others
 wake-latency   h1 sends a frame when the worker has slept for a while; h2's kernel says when it came there
 
-The frame's way takes in two runs through veth, the sender's and the forwarder's system calls, and the wake-up of
-the CPU where it was idle. The program at h2, which has to be woken too, is told of beside.
+The frame's way takes in two runs through veth, the sender's and the forwarder's system calls, and the
+wake-up of the CPU where it was idle. The program at h2, which has to be woken too, is told of beside.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""deploy/: systemd takes the unit, and it allows what the daemon needs; the Containerfile is one, of files that
-there are.
+"""deploy/: systemd takes the unit, which allows what the daemon needs; the Containerfile is one, of files
+that there are.
 """
 
 import configparser
@@ -89,7 +89,7 @@ def test_the_unit_allows_what_gives_up_the_rest_and_nothing_that_is_refused_then
     assert allowed >= {"sendmmsg", "recvmmsg", "socket", "ioctl", "sched_setaffinity", "flock"}
     beyond = {"bpf", "mount", "init_module", "reboot", "add_key", "perf_event_open", "chroot"}
     assert not allowed & beyond
-    started = {"execve", "execveat", "setns", "unshare", "kcmp"}  # of @process, and by whom it starts
+    started = {"execve", "execveat", "setns", "unshare"}  # @process: it is started by one
     assert allowed & set(seccomp.REFUSED) <= started
 
 

@@ -47,7 +47,9 @@ def test_a_row_of_each(short, case, unit, rows):
         assert row["packets"] == 5
 
 
-@pytest.mark.parametrize("rows", [idle_cases.idle_cpu, idle_cases.memory_idle, idle_cases.wake_latency])
+@pytest.mark.parametrize(
+    "rows", [idle_cases.idle_cpu, idle_cases.memory_idle, idle_cases.wake_latency]
+)
 def test_without_root_there_is_no_figure(rows, monkeypatch):
     monkeypatch.setattr(idle_cases, "impossible", lambda **_: "needs root")
     (row,) = rows(Session(gauge=Quiet()))

@@ -58,7 +58,8 @@ def test_defaults() -> None:
     config = parse('[ports.p]\ntype = "generator"\n', "/etc/My Router.toml")
     assert config.forwarder == Forwarder(name="my-router")
     assert config.forwarder.model_dump() == {
-        "name": "my-router", "vector": 256, "buffers": 16384, "idle": "poll", "profile": "latency", "workers": 1, "core": None,
+        "name": "my-router", "vector": 256, "buffers": 16384, "idle": "poll", "profile": "latency",
+        "workers": 1, "core": None,
         "icmp_errors_per_second": 1000, "mac_table": 65536, "mac_age_s": 300, "neighbors": 16384,
     }  # fmt: skip
     assert config.ports["p"].model_dump(mode="json") == {

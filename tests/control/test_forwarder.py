@@ -135,7 +135,9 @@ def test_a_port_that_does_not_open_is_not_there():
 
 def test_the_profile_may_change_at_any_time(router):
     def words():
-        return {(int(p.control[c.SPIN_ROUNDS]), int(p.control[c.GATHER])) for p in router.graph.plans}
+        return {
+            (int(p.control[c.SPIN_ROUNDS]), int(p.control[c.GATHER])) for p in router.graph.plans
+        }
 
     router.profile = "throughput"
     router.build()

@@ -101,7 +101,7 @@ def daemon(net, more="", port="", ports="", python=(sys.executable,), environmen
             cwd=net.directory,
         )
     os.close(write)
-    with open(read, "rb") as answers:
+    with os.fdopen(read, "rb") as answers:
         try:
             until(
                 lambda: "forwarding:" in log.read_text() or process.poll() is not None,

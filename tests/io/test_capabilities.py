@@ -92,7 +92,16 @@ def test_without_any_there_is_nothing_to_give_up_and_it_works():
 @ROOT
 def test_a_user_with_ambient_ones_keeps_them_but_not_for_others():
     both = "+net_admin,+net_raw"
-    user = ["setpriv", "--reuid", "65534", "--clear-groups", "--inh-caps", both, "--ambient-caps", both]
+    user = [
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--clear-groups",
+        "--inh-caps",
+        both,
+        "--ambient-caps",
+        both,
+    ]
     found = dropped("net_admin", "net_raw", before=user)
     for thread in found["threads"]:
         assert thread["permitted"] == thread["effective"] == ADMIN | RAW
@@ -115,7 +124,9 @@ def test_what_is_told_of_a_thread(tmp_path):
     (tmp_path / "18").mkdir()  # has ended
     sets = {"Inh": 1, "Prm": 2, "Eff": 4, "Bnd": 8, "Amb": 16}
     lines = [f"Cap{name}:\t{value:016x}" for name, value in sets.items()]
-    (tmp_path / "17/status").write_text("\n".join(["Name:\tx", *lines, "NoNewPrivs:\t1", "Seccomp:\t2"]))
+    (tmp_path / "17/status").write_text(
+        "\n".join(["Name:\tx", *lines, "NoNewPrivs:\t1", "Seccomp:\t2"])
+    )
     (thread,) = capabilities.threads(tmp_path)
     assert thread == capabilities.Thread(17, 2, 4, 1, 16, 8, no_new_privs=True, seccomp=2)
 

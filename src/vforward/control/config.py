@@ -107,9 +107,9 @@ class Forwarder(Model):
     vector: Annotated[int, whole(1, 256)] = 256
     buffers: Annotated[int, whole(1024, 4194304)] = 16384
     idle: Annotated[Literal["poll", "spin"], says('"poll" or "spin"')] = "poll"
-    profile: Annotated[
-        Literal["latency", "throughput"], says('"latency" or "throughput"')
-    ] = "latency"
+    profile: Annotated[Literal["latency", "throughput"], says('"latency" or "throughput"')] = (
+        "latency"
+    )
     workers: Workers = 1
     core: Annotated[int | None, whole(0, 1023)] = None
     icmp_errors_per_second: Annotated[int, whole(1, 1000000)] = 1000

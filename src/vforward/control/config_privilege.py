@@ -5,9 +5,7 @@ from typing import Annotated, Literal
 
 from vforward.control.config_types import Many, Model, says
 
-Capability = Literal[
-    "net_admin", "net_raw", "net_bind_service", "bpf", "dac_override", "sys_admin"
-]
+Capability = Literal["net_admin", "net_raw", "net_bind_service", "bpf", "dac_override", "sys_admin"]
 
 
 class Privilege(Model):
@@ -20,6 +18,6 @@ class Privilege(Model):
             'a list of "net_admin", "net_raw", "net_bind_service", "bpf", "dac_override", "sys_admin"'
         ),
     ] = None
-    seccomp: Annotated[
-        Literal["auto", "require", "off"], says('"auto", "require" or "off"')
-    ] = "auto"
+    seccomp: Annotated[Literal["auto", "require", "off"], says('"auto", "require" or "off"')] = (
+        "auto"
+    )

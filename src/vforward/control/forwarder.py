@@ -60,11 +60,11 @@ class Forwarder(Assembly):
     """See the module. Ports and wiring are given first, then build, then packets.
 
     vector: packets per call of a node, 1 to 256. buffers: of the pool. idle: "poll" lets a worker
-    sleep when nothing comes in, "spin" does not. profile: see there. workers: how many threads forward, 1 to WORKERS_MAX.
-    core: CPU to pin the first to, the others to those that follow (graph.workers.cores). icmp_errors: ICMP
-    errors per second in all. mac_table: MACs that all bridges together may know; mac_age_s: for how
-    long after a station was last heard. neighbors: how many may be known. Raises ArenaError
-    when a forwarder of that name is running or there is no room for the buffers.
+    sleep when nothing comes in, "spin" does not. profile: see there. workers: how many threads forward,
+    1 to WORKERS_MAX. core: CPU to pin the first to, the others to those that follow (graph.workers.cores).
+    icmp_errors: ICMP errors per second in all. mac_table: MACs that all bridges together may know;
+    mac_age_s: for how long after a station was last heard. neighbors: how many may be known. Raises
+    ArenaError when a forwarder of that name is running or there is no room for the buffers.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 """What the daemon tells who started it, where that is systemd: that it forwards, that it still does.
 
 A datagram KEY=VALUE to the socket $NOTIFY_SOCKET. The watchdog's pulse comes from a thread of its own, so
-that nothing long that the others do looks like the end; it says that each worker has ended a round since the
-last one, which one that sleeps does too. Sources: sd_notify(3), sd_watchdog_enabled(3).
+that nothing long that the others do looks like the end; it says that each worker has ended a round since
+the last one, which one that sleeps does too. Sources: sd_notify(3), sd_watchdog_enabled(3).
 """
 
 from __future__ import annotations

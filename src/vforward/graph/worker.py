@@ -18,7 +18,6 @@ from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import kernel
 
 
-
 class Profile(NamedTuple):
     """How a worker that may sleep divides a CPU with others."""
 
@@ -29,8 +28,8 @@ class Profile(NamedTuple):
 
 
 PROFILES = {"latency": Profile(20_000, 0), "throughput": Profile(2048, 50_000)}
-"""latency: a few milliseconds of polling, and nothing waits. throughput: fuller vectors, the CPU free meanwhile
-(adr/0033)."""
+"""latency: a few milliseconds of polling, and nothing waits. throughput: fuller vectors, and the CPU is
+free meanwhile (adr/0033)."""
 POLLIN = 1
 NOBODY = 0xFFFFFFFF
 """In place of a descriptor: ppoll passes over it."""

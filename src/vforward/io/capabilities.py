@@ -31,7 +31,7 @@ ROUNDS = 100
 
 @dataclass(frozen=True)
 class Thread:
-    """What a thread may do: sets of capabilities, bit by bit; no_new_privs; seccomp's mode (2: a filter)."""
+    """What a thread may do: sets of capabilities, bit by bit; no_new_privs; seccomp's mode (2: filter)."""
 
     tid: int
     permitted: int

@@ -3,12 +3,13 @@
 
 The filter refuses what a forwarder has no use for, EPERM, and lets the rest through: an interpreter with a
 compiler in it uses too many calls, other ones with each version of the C library, for a list of those
-that it may make. Calls that are newer than Linux 6.1 are refused as if there were no such thing, ENOSYS, and
-so are those that hide their arguments from a filter: clone3, in place of which the C library uses clone,
-and io_uring. Looks at arguments of two calls only, clone and ioctl; of all others Linux from 5.11 on
-knows beforehand that they pass, so that they cost next to nothing.
+that it may make. Calls that are newer than Linux 6.1 are refused as if there were no such thing, ENOSYS,
+and so are those that hide their arguments from a filter: clone3, in place of which the C library uses
+clone, and io_uring. It looks at arguments of two calls only, clone and ioctl; of all others Linux from 5.11
+on knows beforehand whether they pass, so that they cost next to nothing.
 
-Sources: seccomp(2), Linux seccomp_filter.rst, asm/unistd_64.h, asm-generic/unistd.h, clone(2), ioctl_tty(2).
+Sources: seccomp(2), Linux seccomp_filter.rst, asm/unistd_64.h, asm-generic/unistd.h, clone(2),
+ioctl_tty(2).
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def program(machine: str, allowed: frozenset[str] = frozenset()) -> list[Step]:
     clone, ioctl = CLONE[which], IOCTL[which]
     assert clone is not None
     assert ioctl is not None
-    steps += [(JEQ, 0, 3, clone), (LD, 0, 0, FIRST_ARGUMENT), (JSET, 0, 4, NAMESPACES), refuse]
-    steps += [(JEQ, 0, 3, ioctl), (LD, 0, 0, SECOND_ARGUMENT), (JEQ, 1, 0, TYPING[0])]
+    steps += [(JEQ, 0, 3, clone), (LD, 0, 0, FIRST_ARGUMENT), (JSET, 0, 6, NAMESPACES), refuse]
+    steps += [(JEQ, 0, 4, ioctl), (LD, 0, 0, SECOND_ARGUMENT), (JEQ, 1, 0, TYPING[0])]
     return [*steps, (JEQ, 0, 1, TYPING[1]), refuse, (RET, 0, 0, ALLOW)]
 
 
