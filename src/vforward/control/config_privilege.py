@@ -12,8 +12,7 @@ class Privilege(Model):
     """What it keeps. keep None: what the configuration's ports may need (control.confine)."""
 
     keep: Annotated[
-        tuple[Capability, ...] | None,
-        Many,
+        Annotated[tuple[Capability, ...], Many] | None,
         says(
             'a list of "net_admin", "net_raw", "net_bind_service", "bpf", "dac_override", "sys_admin"'
         ),

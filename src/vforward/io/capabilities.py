@@ -57,11 +57,14 @@ def threads(tasks: Path = TASKS) -> list[Thread]:
         except (FileNotFoundError, ProcessLookupError):  # it has ended
             continue
         told = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-        sets = (int(told[f"Cap{name}"], 16) for name in ("Prm", "Eff", "Inh", "Amb", "Bnd"))
         found.append(
             Thread(
                 int(task.name),
-                *sets,
+                permitted=int(told["CapPrm"], 16),
+                effective=int(told["CapEff"], 16),
+                inheritable=int(told["CapInh"], 16),
+                ambient=int(told["CapAmb"], 16),
+                bounding=int(told["CapBnd"], 16),
                 no_new_privs=told.get("NoNewPrivs") == "1",
                 seccomp=int(told.get("Seccomp", "0")),
             )
