@@ -30,10 +30,6 @@ class ShimMissing(VforwardError):
     """The compiled system-call shim is not there."""
 
 
-class PrivilegeError(VforwardError):
-    """Privileges cannot be given up, or not as asked for."""
-
-
 class KernelError(VforwardError):
     """A kernel does not compile or breaks the kernel contract."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from configs import BARE, port
 from vforward.control import config, confine
-from vforward.errors import PrivilegeError
+from vforward.errors import VforwardError
 from vforward.io import capabilities, seccomp, shim
 
 BOTH = {"net_admin", "net_raw"}
@@ -77,20 +77,20 @@ def test_the_filter_may_be_left_out(given_up, tmp_path, caplog):
 
 def fails(*_):
     msg = "seccomp: this kernel has none"
-    raise PrivilegeError(msg)
+    raise VforwardError(msg)
 
 
 def test_where_there_is_no_filter_it_is_said_or_required(given_up, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(seccomp, "install", fails)
     confine.confine(parsed(BARE, tmp_path))
     assert "this kernel has none" in caplog.text
-    with pytest.raises(PrivilegeError, match="this kernel has none"):
+    with pytest.raises(VforwardError, match="this kernel has none"):
         confine.confine(parsed(BARE + '[privilege]\nseccomp = "require"\n', tmp_path))
 
 
 def test_capabilities_that_stay_are_an_error(given_up, tmp_path, monkeypatch):
     monkeypatch.setattr(capabilities, "drop", fails)
-    with pytest.raises(PrivilegeError):
+    with pytest.raises(VforwardError):
         confine.confine(parsed(BARE, tmp_path))
     assert given_up == []
 

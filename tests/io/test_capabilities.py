@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from vforward.errors import PrivilegeError
+from vforward.errors import VforwardError
 from vforward.io import capabilities, shim
 
 ADMIN, RAW, BPF, SYS_ADMIN, SETPCAP = 1 << 12, 1 << 13, 1 << 39, 1 << 21, 1 << 8
@@ -152,6 +152,6 @@ def test_a_thread_that_keeps_them_is_an_error(monkeypatch, answer, says):
     stubborn = capabilities.Thread(1, RAW, RAW, 0, 0, 0, no_new_privs=True, seccomp=0)
     monkeypatch.setattr(capabilities, "threads", lambda: [stubborn])
     monkeypatch.setattr(shim, "lib", Lib(answer))
-    with pytest.raises(PrivilegeError, match=f"cannot be given up: (Connection |.*)?{says}"):
+    with pytest.raises(VforwardError, match=f"cannot be given up: (Connection |.*)?{says}"):
         capabilities.drop(())
     capabilities.drop(("net_raw",))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vforward.errors import PrivilegeError
+from vforward.errors import VforwardError
 from vforward.io import seccomp, shim
 
 HEADERS = {
@@ -200,7 +200,7 @@ def test_linux_holds_every_thread_to_it():
 
 def test_a_machine_without_a_filter_is_named(monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    with pytest.raises(PrivilegeError, match="a filter for x86_64, aarch64, not for riscv64"):
+    with pytest.raises(VforwardError, match="a filter for x86_64, aarch64, not for riscv64"):
         seccomp.install()
 
 
@@ -213,5 +213,5 @@ def test_what_linux_refuses_is_told(monkeypatch, error, says):
 
     monkeypatch.setattr(shim, "lib", Refuses)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    with pytest.raises(PrivilegeError, match=f"seccomp: .*{says}"):
+    with pytest.raises(VforwardError, match=f"seccomp: .*{says}"):
         seccomp.install()

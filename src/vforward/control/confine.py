@@ -13,7 +13,7 @@ import logging
 import resource
 
 from vforward.control import config as models
-from vforward.errors import PrivilegeError
+from vforward.errors import VforwardError
 from vforward.io import capabilities, seccomp, shim
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def kept(config: models.Config) -> frozenset[str]:
 def confine(config: models.Config) -> None:
     """Give up all but what is kept, in this process and for good.
 
-    Raises PrivilegeError when that cannot be done, or ShimMissing when it is required and there is no shim.
+    Raises VforwardError when that cannot be done, or ShimMissing when it is required and there is no shim.
     """
     wanted = config.privilege.seccomp
     if not shim.built() and wanted != "require":
@@ -58,7 +58,7 @@ def _filter(names: frozenset[str], *, required: bool) -> bool:
         allowed.add("bpf")
     try:
         seccomp.install(frozenset(allowed))
-    except PrivilegeError as error:
+    except VforwardError as error:
         if required:
             raise
         log.warning("%s", error)

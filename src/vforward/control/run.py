@@ -94,7 +94,7 @@ def run(
     next one's name. loading: see from_config. ready: called when packets are forwarded. file: where
     the configuration is from, to be shown. exit_when_idle: ends also when no packet has come for
     IDLE_S. confined: gives up privileges before the first packet, for good: for a process that is
-    nothing but this (control.confine). Raises as from_config, KernelError, PrivilegeError.
+    nothing but this (control.confine). Raises as from_config, KernelError, VforwardError.
     """
     supervisor = Supervisor()
     with _signals() as stop:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vforward.errors import PrivilegeError
+from vforward.errors import VforwardError
 from vforward.io import shim
 
 NUMBERS = {
@@ -77,7 +77,7 @@ def drop(keep: Iterable[str]) -> None:
 
     Of those to be kept only what is there already. Nothing is inheritable or ambient any more; the bounding
     set is empty where CAP_SETPCAP allows that, and no_new_privs is set, so it makes no difference. Raises
-    PrivilegeError, ShimMissing.
+    VforwardError, ShimMissing.
     """
     kept = mask(keep)
     try:
@@ -91,8 +91,8 @@ def drop(keep: Iterable[str]) -> None:
                 if result != -errno.ESRCH:
                     shim.check(result, f"thread {tid}")
     except OSError as error:
-        raise PrivilegeError(f"capabilities cannot be given up: {error.strerror}") from error
-    raise PrivilegeError("capabilities cannot be given up: there are new threads again and again")
+        raise VforwardError(f"capabilities cannot be given up: {error.strerror}") from error
+    raise VforwardError("capabilities cannot be given up: there are new threads again and again")
 
 
 def _is_dropped(thread: Thread, kept: int) -> bool:

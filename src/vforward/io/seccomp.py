@@ -19,7 +19,7 @@ import platform
 import struct
 from collections.abc import Iterator
 
-from vforward.errors import PrivilegeError
+from vforward.errors import VforwardError
 from vforward.io import shim
 
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -141,11 +141,11 @@ def _if(number: int | None, then: Step) -> Iterator[Step]:
 def install(allowed: frozenset[str] = frozenset()) -> None:
     """Put the filter in force, in all threads and all that they start. no_new_privs must be set.
 
-    Raises PrivilegeError where that cannot be, and says why; ShimMissing.
+    Raises VforwardError where that cannot be, and says why; ShimMissing.
     """
     machine = platform.machine()
     if machine not in MACHINES:
-        raise PrivilegeError(
+        raise VforwardError(
             f"seccomp: there is a filter for {', '.join(MACHINES)}, not for {machine}"
         )
     steps = program(machine, allowed)
@@ -159,4 +159,4 @@ def install(allowed: frozenset[str] = frozenset()) -> None:
         shim.check(shim.lib.vf_seccomp(shim.pointer(code), len(steps)), "seccomp")
     except OSError as error:
         why = advice.get(error.errno or 0, str(error.strerror))
-        raise PrivilegeError(f"seccomp: {why}") from error
+        raise VforwardError(f"seccomp: {why}") from error
