@@ -34,7 +34,7 @@ def obey():
             said = repr(eval(line))
         except BaseException as error:
             said = f"{type(error).__name__}: {error}"
-        os.write(3, said.encode() + b"\\n")
+        os.write(int(os.environ["ANSWERS"]), said.encode() + b"\\n")
 
 threading.Thread(target=obey, daemon=True).start()
 from vforward.control.main import main
@@ -88,8 +88,7 @@ def daemon(net, more="", port="", ports="", python=(sys.executable,), environmen
     file, log = net.directory / "confined.toml", net.directory / "log"
     file.write_text(CONFIG.format(more=more, port=port) + ports)
     read, write = os.pipe()
-    # What it inherits is number 3, as PROGRAM has it.
-    command = ["sh", "-c", f'exec "$@" 3>&{write}', "sh", *python, "-c", PROGRAM, "run", str(file)]
+    command = [*python, "-c", PROGRAM, "run", str(file)]
     with log.open("wb") as written, net.router.inside():
         process = subprocess.Popen(
             command,
@@ -97,7 +96,7 @@ def daemon(net, more="", port="", ports="", python=(sys.executable,), environmen
             stdout=written,
             stderr=subprocess.STDOUT,
             pass_fds=[write],
-            env=environment,
+            env=(environment or os.environ) | {"ANSWERS": str(write)},
             cwd=net.directory,
         )
     os.close(write)

@@ -20,6 +20,7 @@ NUMBERS = {
     "net_bind_service": 10,
     "net_admin": 12,
     "net_raw": 13,
+    "ipc_lock": 14,
     "sys_admin": 21,
     "bpf": 39,
 }
