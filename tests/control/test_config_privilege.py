@@ -10,7 +10,8 @@ from vforward.control.config import parse
 from vforward.control.config_privilege import Capability, Privilege
 from vforward.io.capabilities import NUMBERS
 
-NAMES = 'a list of "net_admin", "net_raw", "net_bind_service", "bpf", "dac_override", "sys_admin"'
+NAMES = 'a list of "net_admin", "net_raw", "net_bind_service", "bpf", "ipc_lock", "dac_override", '
+NAMES += '"sys_admin"'
 
 
 def test_defaults_and_values():

@@ -58,6 +58,26 @@ def given_up(monkeypatch):
     return done
 
 
+@pytest.mark.parametrize(("keep", "more"), [("", {"ipc_lock"}), ("keep = []", set())])
+def test_where_the_limit_cannot_be_raised_memory_is_locked_by_a_capability(
+    given_up, monkeypatch, tmp_path, keep, more
+):
+    limits = []
+
+    def setrlimit(_, limit):
+        limits.append(limit)
+        if limit[1] == resource.RLIM_INFINITY:
+            msg = "not allowed to raise maximum limit"
+            raise ValueError(msg)
+
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 200))
+    wanted = parsed(BARE + f"[privilege]\n{keep}\n", tmp_path)
+    confine.confine(wanted)
+    assert given_up[0] == confine.kept(wanted) | more
+    assert limits == [(resource.RLIM_INFINITY,) * 2, (200, 200)]
+
+
 @pytest.mark.parametrize(
     ("keep", "allowed"),
     [("", set()), ('keep = ["bpf"]', {"bpf"}), ('keep = ["sys_admin"]', {"bpf", "setns"})],

@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 from vforward.control.config_types import Many, Model, says
 
-Capability = Literal["net_admin", "net_raw", "net_bind_service", "bpf", "dac_override", "sys_admin"]
+Capability = Literal[
+    "net_admin", "net_raw", "net_bind_service", "bpf", "ipc_lock", "dac_override", "sys_admin"
+]
 
 
 class Privilege(Model):
@@ -14,7 +16,8 @@ class Privilege(Model):
     keep: Annotated[
         Annotated[tuple[Capability, ...], Many] | None,
         says(
-            'a list of "net_admin", "net_raw", "net_bind_service", "bpf", "dac_override", "sys_admin"'
+            'a list of "net_admin", "net_raw", "net_bind_service", "bpf", "ipc_lock", "dac_override", '
+            '"sys_admin"'
         ),
     ] = None
     seccomp: Annotated[Literal["auto", "require", "off"], says('"auto", "require" or "off"')] = (

@@ -22,8 +22,11 @@ PORTS_ROOT = 1024
 """Ports below take CAP_NET_BIND_SERVICE to listen at."""
 
 
-def kept(config: models.Config) -> frozenset[str]:
-    """The capabilities that a configuration asks to be kept, or that its ports may need again."""
+def kept(config: models.Config, *, may_lock: bool = True) -> frozenset[str]:
+    """The capabilities that a configuration asks to be kept, or that its ports may need again.
+
+    may_lock: memory, without CAP_IPC_LOCK.
+    """
     if config.privilege.keep is not None:
         return frozenset(config.privilege.keep)
     names = {"net_admin", "net_raw"}
@@ -32,6 +35,8 @@ def kept(config: models.Config) -> frozenset[str]:
         names.add("bpf")
     if config.api.listen is not None and config.api.listen.port < PORTS_ROOT:
         names.add("net_bind_service")
+    if not may_lock:
+        names.add("ipc_lock")
     return frozenset(names)
 
 
@@ -44,8 +49,7 @@ def confine(config: models.Config) -> None:
     if not shim.built() and wanted != "require":
         log.warning("no privileges are given up: the system-call shim is not there")
         return
-    names = kept(config)
-    _lock_without_capability()
+    names = kept(config, may_lock=_may_lock())
     capabilities.drop(names)
     filtered = wanted != "off" and _filter(names, required=wanted == "require")
     calls = "a filter of system calls is in force" if filtered else "all system calls are allowed"
@@ -66,10 +70,11 @@ def _filter(names: frozenset[str], *, required: bool) -> bool:
     return True
 
 
-def _lock_without_capability() -> None:
-    """AF_XDP locks memory: without CAP_IPC_LOCK as much as the limit says, which only now can be raised."""
+def _may_lock() -> bool:
+    """Whether memory may be locked without CAP_IPC_LOCK, as AF_XDP does: the limit is raised if it can be."""
     _, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     for limit in (resource.RLIM_INFINITY, most):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
-            return
+            return limit == resource.RLIM_INFINITY
+    return False
