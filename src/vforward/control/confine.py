@@ -71,7 +71,7 @@ def _filter(names: frozenset[str], *, required: bool) -> bool:
 
 
 def _may_lock() -> bool:
-    """Whether memory may be locked without CAP_IPC_LOCK, as AF_XDP does: the limit is raised if it can be."""
+    """Whether memory may be locked without CAP_IPC_LOCK, as AF_XDP does; raises the limit if it can be."""
     _, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     for limit in (resource.RLIM_INFINITY, most):
         with contextlib.suppress(OSError, ValueError):
