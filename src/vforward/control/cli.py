@@ -78,6 +78,7 @@ def run(
             loading=functools.partial(bar.report, title="loading routes"),
             file=str(file.absolute()),
             exit_when_idle=exit_when_idle,
+            confined=True,
         )
 
 
