@@ -134,7 +134,9 @@ def test_bad_ones_are_refused_and_the_old_one_goes_on(tmp_path, probe):
         with pytest.raises(ConfigError, match=r"plug-in probe: .* is other: load that"):
             plugins.replace("probe", plugin_files.write(tmp_path / "o.py", name="other"))
         for call in (plugins.unload, plugins.replace):
-            with pytest.raises(KeyError, match=r"no plug-in .*other.* is loaded; there are: .*probe"):
+            with pytest.raises(
+                KeyError, match=r"no plug-in .*other.* is loaded; there are: .*probe"
+            ):
                 call("other")
 
 
@@ -160,7 +162,9 @@ class Offered:
         start = time.monotonic()
         while not self._stop.is_set():
             self.got += [frame[42:46] for frame in self.world.wan.received()]
-            on_their_way = self.sent - len(self.got)  # a program that is late must not lose them itself
+            on_their_way = self.sent - len(
+                self.got
+            )  # a program that is late must not lose them itself
             if on_their_way < MOST and self.sent < (time.monotonic() - start) * RATE:
                 self.sent += self.world.lan.send(self._frames)
             else:
