@@ -84,8 +84,17 @@ class Daemon:
         self.process.stdin.flush()
         return self._answers.readline().decode().strip()
 
+    @property
+    def tasks(self):
+        return Path(f"/proc/{self.process.pid}/task")
+
     def threads(self):
-        return capabilities.threads(Path(f"/proc/{self.process.pid}/task"))
+        return capabilities.threads(self.tasks)
+
+    def children(self):
+        return [
+            pid for task in self.tasks.iterdir() for pid in (task / "children").read_text().split()
+        ]
 
 
 @contextlib.contextmanager
@@ -147,6 +156,10 @@ def test_it_forwards_and_runs_nothing(net, more, kept, raw):
             assert thread.inheritable == thread.ambient == thread.bounding == 0
             assert thread.no_new_privs
             assert thread.seccomp == 2
+        for helper in inside.children():  # which were started in between
+            for thread in capabilities.threads(Path(f"/proc/{helper}/task")):
+                assert not thread.permitted & ~kept
+                assert thread.no_new_privs
         for code, answer in TRIES.items():
             assert inside.do(code).startswith(answer), code
         opened = "socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()"

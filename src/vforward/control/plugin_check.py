@@ -15,12 +15,15 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
+from functools import partial
 from typing import Any, TextIO
 
 from vforward.control import plugin_trial, plugin_words
 from vforward.control.plugin_helper import COMPILING, CPU_S, LOADING, TRYING
 from vforward.control.plugin_source import Source, load
 from vforward.errors import VforwardError
+from vforward.io import capabilities, seccomp, shim
 from vforward.jit import entries
 from vforward.jit.kernel import BOUNDSCHECK
 from vforward.jit.sources import python_function
@@ -31,9 +34,18 @@ def main() -> None:
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the plug-in prints is no answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    give_up()
     error = check(json.loads(sys.stdin.buffer.read()), said)
     say(said, error=error)
     os._exit(0)  # no hook of the plug-in's
+
+
+def give_up() -> None:
+    """Give up all privileges, and running programs: what is tried here is somebody else's code."""
+    if shim.built():
+        for step in (partial(capabilities.drop, ()), seccomp.install):
+            with suppress(VforwardError):
+                step()
 
 
 def say(said: TextIO, **what: Any) -> None:
