@@ -10,13 +10,12 @@ packets; as it will run it is compiled, so that the forwarder finds that in the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import signal
 import sys
-from contextlib import suppress
-from functools import partial
 from typing import Any, TextIO
 
 from vforward.control import plugin_trial, plugin_words
@@ -34,18 +33,18 @@ def main() -> None:
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the plug-in prints is no answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    give_up()
+    _confine()
     error = check(json.loads(sys.stdin.buffer.read()), said)
     say(said, error=error)
     os._exit(0)  # no hook of the plug-in's
 
 
-def give_up() -> None:
-    """Give up all privileges, and running programs: what is tried here is somebody else's code."""
+def _confine() -> None:
+    """Give up all privileges, and starting programs, where that can be: the helper still may."""
     if shim.built():
-        for step in (partial(capabilities.drop, ()), seccomp.install):
-            with suppress(VforwardError):
-                step()
+        with contextlib.suppress(VforwardError):
+            capabilities.drop(())
+            seccomp.install()
 
 
 def say(said: TextIO, **what: Any) -> None:
