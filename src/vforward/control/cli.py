@@ -18,10 +18,10 @@ from typing import Annotated
 
 import typer
 
-from vforward.control import cli_change, cli_look, cli_watch
+from vforward.control import cli_change, cli_look, cli_node, cli_watch
 from vforward.control.cli_app import app, command, guarded
 
-__all__ = ["app", "cli_change", "cli_look", "cli_watch"]
+__all__ = ["app", "cli_change", "cli_look", "cli_node", "cli_watch"]
 
 
 def _version(wanted: bool) -> None:
@@ -78,6 +78,7 @@ def run(
             loading=functools.partial(bar.report, title="loading routes"),
             file=str(file.absolute()),
             exit_when_idle=exit_when_idle,
+            confined=True,
         )
 
 
