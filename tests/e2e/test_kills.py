@@ -21,7 +21,7 @@ pytestmark = pytest.mark.root
 KILLS = int(os.environ.get("VFORWARD_KILLS", "6"))
 LAN, WAN, H1, H2 = "10.1.0.1", "10.2.0.1", "10.1.0.2", "10.2.0.2"
 TAPS = "proto 118"
-"""What a TAP's rule of routing is marked by: one that leads nowhere hurts nobody, and the next TAP takes it."""
+"""What a TAP's rule of routing is marked by: one that leads nowhere hurts nobody; the next TAP takes it."""
 CONFIG = f"""
 [forwarder]
 name = "killed"
