@@ -8,6 +8,7 @@ from pydantic import Field
 
 from vforward.control import api_models as m
 from vforward.control.api_problems import may_answer
+from vforward.control.api_routes import change_routes
 from vforward.control.config_firewall import Nat, Policer, Rule, as_object
 from vforward.control.config_routes import Neighbor, Route
 from vforward.control.config_types import DEFAULT_VRF, Host, Prefix
@@ -41,6 +42,11 @@ def _of_routes(routes: APIRouter, forwarder: "Forwarder") -> None:
     def delete_route(prefix: Prefix, metric: Metric = None, vrf: Text = DEFAULT_VRF) -> None:
         """Delete a configured route; without a metric the one with the lowest."""
         forwarder.delete_route(prefix, metric=metric, vrf=vrf)
+
+    @routes.patch("/routes")
+    def change_many(wanted: m.RoutesWish) -> m.RoutesChanged:
+        """Delete and then add many routes, each for itself. What is refused is told, and the rest done."""
+        return change_routes(forwarder, wanted)
 
 
 def _of_neighbors(routes: APIRouter, forwarder: "Forwarder") -> None:
