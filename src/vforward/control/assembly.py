@@ -7,7 +7,7 @@ Routes and neighbors may be added while it runs, too.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from ipaddress import (
@@ -28,6 +28,7 @@ from vforward.control.neighbors import NeighborService
 from vforward.control.router_graph import BVI_EDGE
 from vforward.control.routes import Path
 from vforward.control.routing import Routing
+from vforward.control.told_router import ToldRouter
 from vforward.errors import ConfigError
 from vforward.io.port import Port, default_mac
 from vforward.io.tap import TapPort
@@ -64,6 +65,7 @@ class Assembly(FirewallApi):
     bridging: Bridging
     neighbors: NeighborService
     _bridges: dict[str, int]
+    told: ToldRouter
     _stack: ExitStack
     _built = False
 
@@ -236,20 +238,19 @@ class Assembly(FirewallApi):
         """
         what = f"route {prefix}"
         given = [*paths] or ([] if kind else [(via, port, 1)])
-        self.routing.add(
-            _parsed(what, ip_network, prefix),
-            paths=[
-                Path(
-                    None if hop is None else _parsed(what, ip_address, hop),
-                    None if out is None else self.interfaces.find(out).number,
-                    weight,
-                )
-                for hop, out, weight in given
-            ],
-            kind=kind,
-            metric=metric,
-            vrf=self.interfaces.vrf(vrf),
-        )
+        network, number = _parsed(what, ip_network, prefix), self.interfaces.vrf(vrf)
+        ways = [
+            Path(
+                None if hop is None else _parsed(what, ip_address, hop),
+                None if out is None else self.interfaces.find(out).number,
+                weight,
+            )
+            for hop, out, weight in given
+        ]
+        with self.routing.lock:
+            there = metric in self.routing.metrics(network, number)
+            self.routing.add(network, paths=ways, kind=kind, metric=metric, vrf=number)
+            self.told.add_route((vrf, network, metric), given, kind, there=there)
 
     def add_route_file(
         self,
@@ -275,8 +276,11 @@ class Assembly(FirewallApi):
         what = f"route {prefix}"
         if vrf not in self.interfaces.vrfs:
             raise KeyError(f"{what} of VRF {vrf}")
-        number = self.interfaces.vrfs[vrf]
-        self.routing.delete(_parsed(what, ip_network, prefix), metric=metric, vrf=number)
+        network, number = _parsed(what, ip_network, prefix), self.interfaces.vrfs[vrf]
+        with self.routing.lock:
+            metrics = self.routing.metrics(network, number)
+            self.routing.delete(network, metric=metric, vrf=number)
+            self.told.delete_route((vrf, network, metrics[0] if metric is None else metric))
 
     def add_neighbor(self, address: Host, mac: bytes, port: str) -> None:
         """Tell a neighbor's MAC, which is then never asked for. Raises ConfigError."""
@@ -284,7 +288,10 @@ class Assembly(FirewallApi):
         ip = _parsed(what, ip_address, address)
         number = int(ip) if ip.version == 6 else mapped_int(int(ip))
         at = self.interfaces.find(port).number
-        _parsed(what, partial(self.neighbors.add_static, at, number), mac)
+        with self.neighbors.lock:
+            there = self.neighbors.is_static(at, number)
+            _parsed(what, partial(self.neighbors.add_static, at, number), mac)
+            self.told.add_neighbor((port, ip), mac, there=there)
 
     def delete_neighbor(self, address: Host, port: str) -> None:
         """Forget a neighbor, told or learned; packets that wait for it are undeliverable.
@@ -294,8 +301,18 @@ class Assembly(FirewallApi):
         what = f"neighbor {address} of port {port}"
         ip = _parsed(what, ip_address, address)
         number = int(ip) if ip.version == 6 else mapped_int(int(ip))
-        if not self.neighbors.delete(self.interfaces.find(port).number, number):
-            raise KeyError(what)
+        at = self.interfaces.find(port).number
+        with self.neighbors.lock:
+            there = self.neighbors.is_static(at, number)
+            if not self.neighbors.delete(at, number):
+                raise KeyError(what)
+            if there:
+                self.told.delete_neighbor((port, ip))
+
+    @property
+    def bridge_numbers(self) -> Mapping[str, int]:
+        """The numbers of bridges by their names."""
+        return self._bridges
 
     def _not_built(self, what: str) -> None:
         if self._built:

@@ -48,6 +48,9 @@ def run(
     exit_when_idle: Annotated[
         bool, typer.Option("--exit-when-idle", help="End when no packet has come for 0.2 s.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what the last one of this name knew.")
+    ] = False,
 ) -> None:
     """Forward packets as FILE says, until SIGTERM or SIGINT comes."""
     from vforward.control import config
@@ -76,6 +79,7 @@ def run(
             loading=functools.partial(bar.report, title="loading routes"),
             file=str(file.absolute()),
             exit_when_idle=exit_when_idle,
+            fresh=fresh,
         )
 
 

@@ -19,9 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from vforward.control.forwarder import Forwarder
 from vforward.control.rules import FirewallSettings, Masquerade, Rule
 from vforward.errors import ShimMissing
+from vforward.graph import control as c
 from vforward.graph import scheduler
 from vforward.graph.node import Node
 from vforward.io import (
@@ -50,6 +53,9 @@ from vforward.io.virtio import VirtioPort
 from vforward.jit import cache, entries, imports
 from vforward.layout import BUF_STRIDE
 from vforward.nodes import CATALOG
+from vforward.tables import mac, session_restore
+from vforward.tables.bridge import DOMAIN
+from vforward.tables.session_table import Sessions
 from vforward.testing import packets
 
 OURS, THEIRS = "10.0.1.1", "10.0.1.2"
@@ -241,6 +247,18 @@ def _exercise(forwarder: Forwarder, memory: MemoryPort, switched: MemoryPort) ->
     switched.received()
     forwarder.kill_sessions()
     forwarder.run_until_idle()
+    _restore(forwarder)
+
+
+def _restore(forwarder: Forwarder) -> None:
+    """What takes over sessions and MACs after a crash: here there is nothing of them."""
+    shard = Sessions(forwarder.arena, 1, worker=c.WORKERS_MAX).array
+    none, wide = np.zeros(0, np.uint32), np.zeros(session_restore.WIDE, np.int64)
+    names = session_restore.Names(wide, wide[:256].copy(), wide, wide, wide, none)
+    session_restore.restore(shard, [shard], names, 0)
+    session_restore.arrange([shard])
+    macs = np.zeros(mac.ENTRIES_MIN, np.uint64)
+    forwarder.bridging.restore(macs, np.zeros(1, DOMAIN), wide[:256].copy(), wide, 0.0)
 
 
 def _compile(node: Node) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vforward.control import flow_words as words
 from vforward.control import rule_text
 from vforward.control.interfaces import Interface, Interfaces
+from vforward.control.numbers import text_of
 from vforward.control.policy_bundle import Policy
 from vforward.control.rule_checks import World, check_nat, check_policers, check_rules
 from vforward.control.rule_policy import Compiler, Places, Wanted
@@ -61,6 +62,10 @@ class Firewall:
         self._policy = Policy()
         self.changes = 0
         """How often something was put in force."""
+        self.before_publish: Callable[[Wanted], None] = lambda _: None
+        """Called when numbers are given and nothing goes by them yet."""
+        self.on_change: Callable[[str, Wanted], None] = lambda _part, _wanted: None
+        """Called when a part is in force: "settings", or what change was given."""
         self._hz = hz
         self._prepared = False
 
@@ -93,8 +98,9 @@ class Firewall:
                     raise ConfigError("firewall: sessions and ports are set before build")
             for name in settings.ports:
                 _refuse(_not_routed(self._interfaces, ("firewall", "ports"), name))
-            wanted = self._wanted or Wanted(settings)
-            self._put(replace(wanted, settings=settings))
+            wanted = replace(self._wanted or Wanted(settings), settings=settings)
+            self._put(wanted)
+            self.on_change("settings", wanted)
 
     def change(
         self,
@@ -124,6 +130,10 @@ class Firewall:
             )
             self._check(wanted)
             self._put(wanted)
+            given = {"rules": rules, "nat": nat, "policers": policers}
+            given |= {"address_sets": address_sets, "port_sets": port_sets}
+            for part in (name for name, value in given.items() if value is not None):
+                self.on_change(part, wanted)
 
     def edit(self, what: str, edit: Callable[[Wanted], Any]) -> None:
         """As change, of one part ("rules", "policers"): to what edit makes of what is wanted now."""
@@ -170,8 +180,9 @@ class Firewall:
         self._left_policers: set[int] = set()
         """Numbers that a worker may still find in an older policy; so too the pools above."""
         self._policer_numbers = Slots(policer.POLICERS_MAX, "policers", self._is_idle)
+        self._treated: dict[tuple[int, str], int] = {}
         compilers = {4: acl.compile4, 6: acl.compile6}
-        self._compiler = Compiler(self._places, compilers, self._treatment)
+        self._compiler = Compiler(self._places, compilers, self.treatment)
         self._prepared = True
         if self._wanted is not None:
             self._put(self._wanted)
@@ -274,7 +285,9 @@ class Firewall:
                 for hits, cleared in zip(self.hits, self._hits_cleared, strict=True):
                     cleared[words_of] = hits[words_of]  # there before
             numbers = {i.name: i.number for i in self._interfaces}
-            quiet = self._policy.publish(self._compiler.parts(wanted, numbers))
+            parts = self._compiler.parts(wanted, numbers)
+            self.before_publish(wanted)
+            quiet = self._policy.publish(parts)
             self._left_pools += self._places.unused_pools(wanted)
             if quiet:
                 self._left_policers.clear()
@@ -320,9 +333,26 @@ class Firewall:
             self._held_policers = self.treatments.policers_of(np.concatenate(held))
         return number not in self._left_policers | self._held_policers
 
-    def _treatment(self, mark: int | None, police: str) -> int:
+    def treatment(self, mark: int | None, police: str) -> int:
+        """The number of a DSCP to set, or None, with a policer that there is, or "". Raises TableFull."""
         number = self._policer_numbers[police] if police else 0
-        return self.treatments.number(treatment.KEEP if mark is None else mark, number)
+        dscp = treatment.KEEP if mark is None else mark
+        return self._treated.setdefault((dscp, police), self.treatments.number(dscp, number))
+
+    def numbers(self, wanted: Wanted | None = None) -> dict[str, Any]:
+        """What has which number, as control.numbers has it: of rules, policers and treatments."""
+        with self._lock:
+            rules: dict[str, tuple[int, int]] = {}
+            wanted = wanted or self._wanted
+            if wanted is not None and self._prepared:
+                for key, rule in zip(wanted.rule_keys, wanted.rules, strict=True):
+                    limit = self._places.limits[key] if rule.sessions else 0
+                    rules[text_of(key)] = self._places.hits[key], limit
+                for key in wanted.nat_keys:
+                    rules[text_of(key)] = self._places.hits[key], 0
+            treated = [(number, *what) for what, number in self._treated.items()]
+            policers = {str(name): number for name, number in self._policer_numbers.items()}
+            return {"rules": rules, "policers": policers, "treatments": treated}
 
 
 def _own(interface: Interface) -> list[IPv4Interface]:

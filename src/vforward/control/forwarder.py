@@ -26,13 +26,16 @@ from vforward.control.bridging import Bridging
 from vforward.control.firewall import Firewall
 from vforward.control.hand_off import HandOff
 from vforward.control.interfaces import PORTS_MAX, Interfaces
+from vforward.control.layout_hash import layout_hash
 from vforward.control.maintenance import Maintenance
 from vforward.control.neighbor_machine import Limits
 from vforward.control.neighbors import NeighborService
 from vforward.control.placement import Placement
 from vforward.control.publish import Publisher
+from vforward.control.restore import KEPT, keep_up, take_over
 from vforward.control.router_graph import lay_out
 from vforward.control.routing import Routing
+from vforward.control.told_router import ToldRouter
 from vforward.errors import ConfigError, VforwardError
 from vforward.graph import control as c
 from vforward.graph.build import Graph
@@ -54,6 +57,8 @@ BUFFERS_MIN = 1024
 NEXT_HOPS = 49152
 """Adjacencies for next hops and groups of them, besides one for each neighbor."""
 NEIGHBORS_MAX = 1 << 20
+NEVER, CRASH, ALWAYS = STATES = ("never", "crash", "always")
+"""After what a forwarder goes on from what the last one of its name left."""
 
 
 class Forwarder(Assembly):
@@ -63,8 +68,9 @@ class Forwarder(Assembly):
     sleep when nothing comes in, "spin" does not. workers: how many threads forward, 1 to WORKERS_MAX.
     core: CPU to pin the first to, the others to those that follow (graph.workers.cores). icmp_errors: ICMP
     errors per second in all. mac_table: MACs that all bridges together may know; mac_age_s: for how
-    long after a station was last heard. neighbors: how many may be known. Raises ArenaError
-    when a forwarder of that name is running or there is no room for the buffers.
+    long after a station was last heard. neighbors: how many may be known. keep: "crash": what it knows and
+    was told outlives its being killed, and is taken over by the next one of its name that says so, too;
+    "always": when it ends, too; fresh: that one begins with nothing. Raises ArenaError when a forwarder of that name is running or there is no room for the buffers.
     """
 
     def __init__(
@@ -80,6 +86,8 @@ class Forwarder(Assembly):
         mac_table: int = 65536,
         mac_age_s: float = 300.0,
         neighbors: int = 16384,
+        keep: str = NEVER,
+        fresh: bool = False,
     ) -> None:
         if not 1 <= vector <= VECTOR_MAX:
             msg = f"vector is {vector}; allowed: 1 to {VECTOR_MAX}"
@@ -90,12 +98,21 @@ class Forwarder(Assembly):
         if not 1 <= workers <= c.WORKERS_MAX:
             msg = f"workers is {workers}; allowed: 1 to {c.WORKERS_MAX}"
             raise ConfigError(msg)
+        if keep not in STATES:
+            msg = f"keep is {keep!r}; allowed: {', '.join(STATES)}"
+            raise ConfigError(msg)
         if buffers < BUFFERS_MIN * workers:
             msg = f"buffers is {buffers}; at least {BUFFERS_MIN} for each worker"
             raise ConfigError(msg)
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"
         with ExitStack() as stack:  # closed here if there is no room for all of it
-            self.arena = stack.enter_context(Arena.create(self.name))
+            self.arena = stack.enter_context(
+                Arena.create(
+                    self.name,
+                    keep=None if keep == NEVER or fresh else KEPT,
+                    layout_hash=layout_hash(),
+                )
+            )
             self.pool = Pool(self.arena, buffers)
             self.interfaces = Interfaces(self.arena)
             ports = self.interfaces.ports
@@ -115,14 +132,17 @@ class Forwarder(Assembly):
             )
             stack.callback(self.neighbors.close)
             limits = self.arena.make("icmp-limits", rate_limit.items_for(), "u8")
-            hz = int(clock_hz())
+            self.hz = hz = int(clock_hz())
             self.icmp_limits = rate_limit.prepare(limits, hz, rate=icmp_errors)
             self.firewall = Firewall(self.arena, self.interfaces, hz, self.pool.size, workers)
+            self.told = ToldRouter()
+            self.firewall.on_change = self.told.change_firewall
             self._hand_off = None
             if workers > 1:
                 self._hand_off = HandOff(self.arena, self.pool, ports, workers)
                 stack.callback(self._hand_off.close)
             self._stack = stack.pop_all()
+        self._kept, self._started = keep, False
         self.workers: Workers | None = None
         self.n_workers = workers
         self.cores = cores(workers, core)
@@ -193,11 +213,18 @@ class Forwarder(Assembly):
         for _, port in real:
             port.attach(workers.quiesce)
         self._publisher = Publisher(self, config)
+        if self._kept != NEVER:
+            self._stack.callback(self.told.close)
+            take_over(self, self._publisher.drops_before)
+        self._publisher.begin()
+        if self._kept != NEVER:
+            keep_up(self)
 
     def start(self) -> None:
         """Start the workers and the services. Raises VforwardError when they run already."""
         assert self.workers is not None, "build comes before start"
         assert self._publisher is not None
+        self.arena.stays, self._started = self._kept == ALWAYS, True
         self._stack.callback(self.stop)
         self.neighbors.start()  # first: workers read where to ring without a lock
         self.workers.start()
@@ -297,5 +324,7 @@ class Forwarder(Assembly):
     def __enter__(self) -> Forwarder:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None and self._started:  # as if it had been killed
+            self.arena.stays = self._kept != NEVER
         self.close()

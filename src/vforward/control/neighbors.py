@@ -136,7 +136,7 @@ class NeighborService:
         chance = random.Random(seed).random
         self._machine = Machine(routing, self, times or Times(), limits or Limits(), chance)
         self._injected = False
-        self._lock = threading.RLock()
+        self.lock = self._lock = threading.RLock()
         self._event = -1
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -196,6 +196,22 @@ class NeighborService:
         with self._lock:
             self._machine.set_static(port, ip, mac, self._clock())
             self._flush()
+
+    def is_static(self, port: int, ip: int) -> bool:
+        """Whether a neighbor is known, and was set."""
+        entry = self._machine.entries.get((port, ip))
+        return entry is not None and entry.state is State.STATIC
+
+    def restore(self, port: int, ip: int, mac: bytes) -> bool:
+        """Know a neighbor from what was known before the process was killed: it is stale, and of use.
+
+        Returns whether it is known now.
+        """
+        with self._lock:
+            if (port, ip) not in self._machine.entries and self._in_prefix(port, ip):
+                self._machine.learn(port, ip, mac, ev.ADD, self._clock())
+                self._flush()
+            return (port, ip) in self._machine.entries
 
     def delete(self, port: int, ip: int) -> bool:
         """Forget a neighbor, static or not. Returns whether it was known.

@@ -46,12 +46,14 @@ MACS_SHOWN = 2000
 
 
 class Publisher:
-    """Publishes a built forwarder, and while started keeps that up to date from a thread."""
+    """Publishes a built forwarder from begin on, and while started keeps that up to date from a thread."""
 
     def __init__(self, forwarder: Forwarder, config: str | None) -> None:
-        self._forwarder = forwarder
+        self._forwarder, self._config = forwarder, config
         arena, graph = forwarder.arena, forwarder.graph
         self._drops = arena.make("drops", (forwarder.interfaces.ports.size, DROPS), np.uint64)
+        self.drops_before = np.zeros(self._drops.shape, np.uint64)
+        """What ports of the last process had counted."""
         self._last: dict[str, Any] = {}
         self._changes = -1
         self._firewall_changes = 0
@@ -72,7 +74,10 @@ class Publisher:
                 one = segment(name, worker)
                 arena.make(f"{one}-cleared", arena.open(one).shape, np.uint64)
         arena.make("drops-cleared", self._drops.shape, np.uint64)
-        arena.write_document("forwarder", describe(forwarder, config))
+
+    def begin(self) -> None:
+        """Publish all of it: from now on others see the forwarder."""
+        self._forwarder.arena.write_document("forwarder", describe(self._forwarder, self._config))
         self.refresh()
 
     def refresh(self, part: str = "") -> None:
@@ -111,7 +116,8 @@ class Publisher:
         for interface in self._forwarder.interfaces:
             if interface.port is not None:
                 values = list(interface.port.statistics().values())[:DROPS]
-                self._drops[interface.number, : len(values)] = values
+                before = self.drops_before[interface.number, : len(values)]
+                self._drops[interface.number, : len(values)] = before + np.array(values, np.uint64)
 
     def _neighbors(self) -> None:
         neighbors = self._forwarder.known_neighbors(NEIGHBORS_SHOWN)
@@ -146,11 +152,6 @@ class Publisher:
 def describe(forwarder: Forwarder, config: str | None) -> dict[str, Any]:
     """The document "forwarder": nodes in the order of their numbers, and ports."""
     graph = forwarder.graph
-    counts_at = 0
-    nodes = []
-    for member in graph.order:
-        nodes.append({**_node(graph, member), "counts_at": counts_at})
-        counts_at += len(member.node.counter_labels)
     return {
         "name": forwarder.name,
         "pid": os.getpid(),
@@ -159,7 +160,7 @@ def describe(forwarder: Forwarder, config: str | None) -> dict[str, Any]:
         "workers": graph.workers,
         "vector": forwarder.vector,
         "config": config,
-        "nodes": nodes,
+        "nodes": nodes(graph),
         "vrfs": list(forwarder.interfaces.vrfs),
         "ports": [_port(forwarder, interface) for interface in forwarder.interfaces],
     }
@@ -203,6 +204,16 @@ def workers(forwarder: Forwarder) -> list[dict[str, Any]]:
         {"core": core, "queues": [f"{q.port} {q.number}" for q in queues if q.worker == number]}
         for number, core in enumerate(forwarder.cores)
     ]
+
+
+def nodes(graph: Graph) -> list[dict[str, Any]]:
+    """Its nodes in the order of their numbers, with where their counters begin."""
+    counts_at = 0
+    found = []
+    for member in graph.order:
+        found.append({**_node(graph, member), "counts_at": counts_at})
+        counts_at += len(member.node.counter_labels)
+    return found
 
 
 def _node(graph: Graph, member: Member) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Routing:
         self.fib4, self.fib6 = Fib4(arena), Fib6(arena)
         self._adjacencies = Adjacencies(arena, ports, n_adjacencies)
         self._groups = Groups(arena, self._adjacencies, n_buckets)
-        self._lock = threading.RLock()
+        self.lock = self._lock = threading.RLock()
         self._ports, self._name = ports, names
         self._tables: dict[tuple[int, int], RouteTable] = {}  # of a VRF and IP version
         self._interfaces: dict[tuple[int, Interface], int] = {}  # -> VRF
@@ -184,12 +184,16 @@ class Routing:
         """
         with self._lock:
             table, key = self._table(vrf, prefix.version), key_of_prefix(prefix)
-            orders = [t.order for t in table.entries.get(key, ()) if t.order[0] == CONFIGURED_RANK]
-            orders = [order for order in orders if metric in (None, order[1])]
-            if not orders:
+            found = [m for m in self.metrics(prefix, vrf) if metric in (None, m)]
+            if not found:
                 raise KeyError(str(prefix))
-            self._remove(table, key, orders[0])
+            self._remove(table, key, (CONFIGURED_RANK, found[0], 0))
             self.reclaim()
+
+    def metrics(self, prefix: Network, vrf: int = 0) -> list[int]:
+        """The metrics of a prefix's configured routes, the lowest first. The caller has the lock."""
+        entries = self._table(vrf, prefix.version).entries.get(key_of_prefix(prefix), ())
+        return [t.order[1] for t in entries if t.order[0] == CONFIGURED_RANK]
 
     def add_many(
         self, prefixes: ArrayLike, lengths: ArrayLike, which: ArrayLike,
@@ -349,8 +353,6 @@ class Routing:
         for fib, n in retired:
             fib.reclaim(n)
         return True
-
-    # Tables.
 
     def _table(self, vrf: int, version: int) -> RouteTable:
         if (vrf, version) not in self._tables:

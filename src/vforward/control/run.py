@@ -43,9 +43,12 @@ IDLE_ROUNDS = 3
 
 
 def from_config(
-    config: models.Config, loading: Callable[[int, int, str], None] = lambda *_: None
+    config: models.Config,
+    loading: Callable[[int, int, str], None] = lambda *_: None,
+    *,
+    fresh: bool = False,
 ) -> Forwarder:
-    """A forwarder with all that the configuration names, ready to build.
+    """A forwarder with all that the configuration names, ready to build. fresh: see Forwarder.
 
     loading: called while files of routes are loaded, with how many routes are done, how many there
     are, and the file's name. Raises ConfigError, ArenaError, PortError, ShimMissing; then nothing is
@@ -65,6 +68,8 @@ def from_config(
         mac_table=settings.mac_table,
         mac_age_s=settings.mac_age_s,
         neighbors=settings.neighbors,
+        keep=settings.keep,
+        fresh=fresh,
     )
     try:
         _fill(forwarder, config, loading)
@@ -82,8 +87,9 @@ def run(
     loading: Callable[[int, int, str], None] = lambda *_: None,
     file: str | None = None,
     exit_when_idle: bool = False,
+    fresh: bool = False,
 ) -> None:
-    """Forward as configured until SIGTERM or SIGINT comes. Main thread only.
+    """Forward as configured until SIGTERM or SIGINT comes. Main thread only. fresh: see Forwarder.
 
     progress: called while kernels compile, with how many are done, how many there are, and the
     next one's name. loading: see from_config. ready: called when packets are forwarded. file: where
@@ -105,7 +111,7 @@ def run(
         try:
             if not compiling.is_complete():  # all of it, so that nothing compiles on a packet's way
                 compiling.compile_all(step)
-            with from_config(config, load_step) as forwarder:
+            with from_config(config, load_step, fresh=fresh) as forwarder:
                 _build(forwarder, step, file)
                 forwarder.start()
                 _await_start(forwarder)

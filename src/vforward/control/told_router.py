@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a forwarder was told of routes, neighbors and its firewall, as entries of control.told, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING, Any
+
+from vforward.control.rule_policy import Wanted
+from vforward.control.rule_said import meant, plain, said
+from vforward.control.told import Told
+from vforward.errors import VforwardError
+
+if TYPE_CHECKING:
+    from vforward.control.assembly import Assembly, Host
+
+log = logging.getLogger(__name__)
+
+RouteKey = tuple[str, IPv4Network | IPv6Network, int]
+"""VRF, prefix, metric."""
+NeighborKey = tuple[str, IPv4Address | IPv6Address]
+"""Port, address."""
+ROUTE, NEIGHBOR, FIREWALL = "route", "neighbor", "firewall"
+SETTINGS = ("default", "loose", "per_source", "timeouts")
+"""What of a firewall's settings may change while it runs."""
+
+
+class ToldRouter(Told):
+    """See the module. there: whether the route, or the neighbor as a static one, was there before."""
+
+    def add_route(
+        self,
+        key: RouteKey,
+        paths: Iterable[tuple[Host | None, str | None, int]],
+        kind: str,
+        *,
+        there: bool,
+    ) -> None:
+        """A route is in force."""
+        if self.on:
+            ways = [[hop and str(hop), port, weight] for hop, port, weight in paths]
+            name = _name(ROUTE, *key)
+            new = self.is_new(name, now=not there)
+            vrf, prefix, metric = key
+            route = {"vrf": vrf, "prefix": str(prefix), "metric": metric}
+            self.say(name, {"new": new, **route, "paths": ways, "kind": kind})
+
+    def delete_route(self, key: RouteKey) -> None:
+        """A route is no more."""
+        if self.on:
+            vrf, prefix, metric = key
+            self.gone(_name(ROUTE, *key), {"vrf": vrf, "prefix": str(prefix), "metric": metric})
+
+    def add_neighbor(self, key: NeighborKey, mac: bytes, *, there: bool) -> None:
+        """A neighbor's MAC is set."""
+        if self.on:
+            name = _name(NEIGHBOR, *key)
+            new = self.is_new(name, now=not there)
+            port, address = key
+            neighbor = {"port": port, "address": str(address), "mac": mac.hex()}
+            self.say(name, {"new": new, **neighbor})
+
+    def delete_neighbor(self, key: NeighborKey) -> None:
+        """A neighbor is set no more."""
+        if self.on:
+            port, address = key
+            self.gone(_name(NEIGHBOR, *key), {"port": port, "address": str(address)})
+
+    def change_firewall(self, part: str, wanted: Wanted) -> None:
+        """A part of the firewall is in force (Firewall.on_change)."""
+        if self.on:
+            self.say(_name(FIREWALL, part), {"new": False, "is": _part(part, wanted)})
+
+    def repeat(self, entries: dict[str, Any], forwarder: Assembly) -> tuple[int, int]:
+        """Tell a forwarder once more what was told another process, and note it here as told.
+
+        Returns how much of it is in force, and how much cannot be any more: that is logged.
+        """
+        self.collect()
+        done = lost = 0
+        kinds = {ROUTE: _repeat_route, NEIGHBOR: _repeat_neighbor}
+        firewall: dict[str, Any] = {}
+        with forwarder.routing.together():
+            for name, value in entries.items():
+                kind, _, rest = name.partition(" ")
+                if kind == FIREWALL:
+                    firewall[rest] = value
+                elif kind in kinds and _try(name, lambda: kinds[kind](forwarder, value)):  # noqa: B023
+                    done += 1
+                else:
+                    lost += 1
+        if firewall and _try(FIREWALL, lambda: _repeat_firewall(forwarder, firewall)):
+            done += len(firewall)
+        else:
+            lost += len(firewall)
+        return done, lost
+
+
+def _name(kind: str, *what: object) -> str:
+    return " ".join([kind, *map(str, what)])
+
+
+def _try(name: str, do: Callable[[], None]) -> bool:
+    """Whether it could be done. What was said is as hostile as any text."""
+    try:
+        do()
+    except (VforwardError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        log.warning("%s was told at run time, and cannot be in force any more: %s", name, error)
+        return False
+    return True
+
+
+def _repeat_route(forwarder: Assembly, value: dict[str, Any]) -> None:
+    prefix, metric, vrf = value["prefix"], value["metric"], value["vrf"]
+    if not isinstance(metric, int) or not 0 <= metric < 1 << 32:
+        raise ValueError(metric)
+    if value.get("gone"):
+        with contextlib.suppress(KeyError):  # nor does the configuration have it now
+            forwarder.delete_route(prefix, metric=metric, vrf=vrf)
+        return
+    paths = [(hop, port, weight) for hop, port, weight in value["paths"]]
+    forwarder.add_route(prefix, paths=paths, kind=value["kind"], metric=metric, vrf=vrf)
+
+
+def _repeat_neighbor(forwarder: Assembly, value: dict[str, Any]) -> None:
+    if value.get("gone"):
+        with contextlib.suppress(KeyError):
+            forwarder.delete_neighbor(value["address"], value["port"])
+        return
+    forwarder.add_neighbor(value["address"], bytes.fromhex(value["mac"]), value["port"])
+
+
+def _part(part: str, wanted: Wanted) -> Any:
+    if part == "settings":
+        return {name: plain(getattr(wanted.settings, name)) for name in SETTINGS}
+    if part in ("rules", "nat"):
+        return [said(one) for one in getattr(wanted, part)]
+    if part == "policers":
+        return {name: said(one) for name, one in wanted.policers.items()}
+    sets = wanted.sets.addresses if part == "address_sets" else wanted.sets.ports
+    return {name: plain(items) for name, items in sets.items()}
+
+
+def _repeat_firewall(forwarder: Assembly, parts: dict[str, Any]) -> None:
+    """All parts at once, so that each finds what it names."""
+    given = {part: value["is"] for part, value in parts.items()}
+    settings = given.pop("settings", None)
+    if settings is not None:
+        said_now = {name: settings[name] for name in SETTINGS}
+        forwarder.set_firewall(replace(forwarder.firewall.wanted.settings, **said_now))
+    for part in ("rules", "nat"):
+        if part in given:
+            given[part] = [meant(one) for one in given[part]]
+    if "policers" in given:
+        given["policers"] = {name: meant(one) for name, one in given["policers"].items()}
+    if given:
+        forwarder.firewall.change(**given)
