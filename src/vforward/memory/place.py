@@ -19,6 +19,8 @@ from vforward.errors import ArenaError
 
 MAGIC = b"vforward"
 """What a segment begins with."""
+_PAGE, _SIZE_AT = 4096, 48
+"""Of a segment's header, arena.HEADER: one whose first bytes are damaged is a segment all the same."""
 API_SOCKET = "api.sock"
 """Where a forwarder that serves its API listens, in its arena."""
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -181,7 +183,9 @@ def is_ours(path: Path) -> bool:
         if path.suffix == ".json" or (path.name.startswith(".") and path.suffix == ".tmp"):
             return True
         with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
+            head = file.read(_SIZE_AT + 8)
+        size = int.from_bytes(head[_SIZE_AT:], "little")
+        return head.startswith(MAGIC) or 0 < size == status.st_size - _PAGE
     except FileNotFoundError:
         return True
 
