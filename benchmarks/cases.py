@@ -94,7 +94,9 @@ CASES = {
         Case(
             "start-warm", "process start to first forwarded packet", start_cases.start_warm, STARTS
         ),
-        Case("restart-warm", "kill -9 to first forwarded packet", restart_case.restart_warm, STARTS),
+        Case(
+            "restart-warm", "kill -9 to first forwarded packet", restart_case.restart_warm, STARTS
+        ),
         Case("start-cold", "compile everything, nothing cached", start_cases.start_cold, CONTROL),
         Case("fib4-lookup", "a route lookup, 512 000 routes", table_cases.fib4_lookup, KEYS),
         Case("fib4-churn", "insert and delete under look-ups", fib_cases.fib4_churn, CONTROL),

@@ -4,9 +4,9 @@
     h1 eth0 --- lan0 [ vforward run: firewall, masquerade ] wan0 --- eth0 h2
 
 A program starts the daemon again as soon as it has ended, as a supervisor does (systemd's Restart=always
-with RestartSec=0). h1 sends a datagram each millisecond, all of one flow; each says when it was sent. The time
-ends when one that was sent after the kill has come to h2: so what was under way then counts for nothing. All
-figures go by CLOCK_MONOTONIC; the value is the 95th percentile of so many kills.
+with RestartSec=0). h1 sends a datagram each millisecond, all of one flow; each says when it was sent. The
+time ends when one that was sent after the kill has come to h2: so what was under way then counts for
+nothing. All figures go by CLOCK_MONOTONIC; the value is the 95th percentile of so many kills.
 """
 
 from __future__ import annotations

@@ -36,7 +36,9 @@ def test_all_that_there_is_has_its_number(tmp_path, monkeypatch):
         forwarder.add_to_bridge("b", "sw")
         forwarder.set_firewall(r.FirewallSettings(default="deny", sessions=1023))
         forwarder.firewall.change(
-            rules=RULES, nat=[r.Masquerade(out="wan")], policers={"gold": r.Policer(rate=1000, burst=64)}
+            rules=RULES,
+            nat=[r.Masquerade(out="wan")],
+            policers={"gold": r.Policer(rate=1000, burst=64)},
         )
         forwarder.build()
         found = parsed(json.loads(json.dumps(document(forwarder, forwarder.firewall.numbers()))))

@@ -9,7 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from restore_worlds import CLIENT, CLIENT_MAC, RULES, SERVER, answer, die, router, udp
+from restore_worlds import (
+    CLIENT,
+    CLIENT_MAC,
+    LAN,
+    RULES,
+    SERVER,
+    SERVER_MAC,
+    WAN,
+    answer,
+    die,
+    router,
+    udp,
+)
 from vforward.control import restore as module
 from vforward.control import rules as r
 from vforward.control.observe import View
@@ -33,7 +45,11 @@ def view(made):
 
 
 def routes(made):
-    return {(row.prefix, row.metric): row.kind for row in made.routing.routes() if row.source == "configured"}
+    return {
+        (row.prefix, row.metric): row.kind
+        for row in made.routing.routes()
+        if row.source == "configured"
+    }
 
 
 def station(made, port, address):
@@ -45,10 +61,21 @@ def station(made, port, address):
 def test_what_is_of_use_is_known_by_its_name():
     kept = [
         "sessions-0", "sessions-31", "session-kills-2", "mac", "domains", "adjacencies", "told", "stats",
-        "stats-1", "counts-cleared", "counts-3-cleared", "drops", "drops-cleared", "policers", "rule-hits-1",
-        "nat_pools-cleared", "numbers.json", "forwarder.json", "cleared.json", "control-2",
+        "stats-1", "counts-cleared", "counts-3-cleared", "drops", "drops-cleared", "policers",
+        "rule-hits-1", "nat_pools-cleared", "numbers.json", "forwarder.json", "cleared.json", "control-2",
     ]  # fmt: skip
-    left = ["data", "meta", "stack", "fib4.root", "lock", "api.sock", "routes.json", "sessions", "held", ".x.tmp"]
+    left = [
+        "data",
+        "meta",
+        "stack",
+        "fib4.root",
+        "lock",
+        "api.sock",
+        "routes.json",
+        "sessions",
+        "held",
+        ".x.tmp",
+    ]
     assert [name for name in kept + left if module.KEPT(name)] == kept
 
 
@@ -71,7 +98,9 @@ def test_a_mapping_of_nat_stays_and_packets_go_on(runtime):
         assert session["nat_from"] == f"{mapping[0]}:{mapping[1]}"
         for shard in made.firewall.shards:
             shard.check()
-        assert names(runtime / "kept") == [name for name in names(runtime / "kept") if name != ".previous"]
+        assert names(runtime / "kept") == [
+            name for name in names(runtime / "kept") if name != ".previous"
+        ]
     assert list(runtime.iterdir()) == []
 
 
@@ -189,11 +218,15 @@ def test_a_clean_end_leaves_nothing_unless_it_is_to(runtime):
 
 
 def test_who_ends_by_an_error_is_as_if_killed(runtime):
-    with pytest.raises(VforwardError, match="ended by itself"), router() as made:
-        made.start()
-        made.stop()
-        udp(made, 5000)
-        raise VforwardError("a worker has ended by itself")
+    def ends_badly():
+        with router() as made:
+            made.start()
+            made.stop()
+            udp(made, 5000)
+            raise VforwardError("a worker has ended by itself")
+
+    with pytest.raises(VforwardError, match="ended by itself"):
+        ends_badly()
     with router() as made:
         assert len(made.sessions()) == 1
 
@@ -220,7 +253,7 @@ def test_neighbors_are_of_use_at_once():
     """Learned by ARP: stale, and packets go there."""
     with router(neighbors=False) as made:
         for port, own, address, mac in (
-            (made.lan, "10.0.1.1", CLIENT, CLIENT_MAC), (made.wan, "192.0.2.1", SERVER, "02:00:00:00:00:64"),
+            (made.lan, LAN, CLIENT, CLIENT_MAC), (made.wan, WAN, SERVER, SERVER_MAC),
         ):  # fmt: skip
             request = packets.arp_request(mac, address, own)
             port.send([packets.eth(b"\xff" * 6, mac, 0x0806, request)])
@@ -231,7 +264,7 @@ def test_neighbors_are_of_use_at_once():
         die(made)
     with router(neighbors=False) as made:
         known = {n["address"]: (n["state"], n["mac"]) for n in made.known_neighbors()}
-        assert known == {CLIENT: ("stale", CLIENT_MAC), SERVER: ("stale", "02:00:00:00:00:64")}
+        assert known == {CLIENT: ("stale", CLIENT_MAC), SERVER: ("stale", SERVER_MAC)}
         assert udp(made, 5000) == mapping
 
 
@@ -242,7 +275,9 @@ def test_macs_are_known():
         station(made, "one", "02:00:00:00:00:bb")
         die(made)
     with router() as made:
-        found = {(m.domain, m.mac, made.interfaces.name_of(m.port)) for m in made.bridging.entries()}
+        found = {
+            (m.domain, m.mac, made.interfaces.name_of(m.port)) for m in made.bridging.entries()
+        }
         assert found == {("b", 0x0200000000AA, "one"), ("b", 0x0200000000BB, "one")}
         assert made.bridging.counters()["b"] == (2, 1)
         made.bridging.check()
@@ -352,7 +387,9 @@ def test_it_says_what_it_took_over(caplog):
         made.add_route("10.5.0.0/16", via=SERVER)
         die(made)
     with router():
-        (said,) = [r.message for r in caplog.records if "went on from the last process" in r.message]
+        (said,) = [
+            r.message for r in caplog.records if "went on from the last process" in r.message
+        ]
         assert "1 things told" in said
         assert "1 sessions" in said
 

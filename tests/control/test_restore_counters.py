@@ -46,7 +46,9 @@ def test_nodes_are_found_by_their_names():
     assert nodes([], new).counts.shape == (0, 2)
 
 
-@pytest.mark.parametrize("odd", [[{}], [7], ["x"], [None], [{"name": []}], [{"name": "a"}], 7, None])
+@pytest.mark.parametrize(
+    "odd", [[{}], [7], ["x"], [None], [{"name": []}], [{"name": "a"}], 7, None]
+)
 def test_odd_documents_raise_what_is_caught(odd):
     with pytest.raises((LookupError, TypeError, ValueError, AttributeError)):
         nodes(odd, [node("a", [(0, "next")], ["bytes"])])
@@ -58,14 +60,22 @@ def test_rules_nat_and_policers_go_on(before, after):
         for port in range(5000, 5012):
             udp(made, port)
         seen = View(Arena.attach(made.name))
-        wanted = [(row["name"], row["packets"]) for row in rules(seen).rows], nat(seen), policers(seen)
+        wanted = (
+            [(row["name"], row["packets"]) for row in rules(seen).rows],
+            nat(seen),
+            policers(seen),
+        )
         die(made)
     assert wanted[0] == [("web", 0), ("", 12), ("(default)", 0)]
     assert wanted[1][0]["allocated"] == 12
     assert wanted[2][0]["green_packets"] == 12
     with router(workers=after) as made:
         seen = View(Arena.attach(made.name))
-        again = [(row["name"], row["packets"]) for row in rules(seen).rows], nat(seen), policers(seen)
+        again = (
+            [(row["name"], row["packets"]) for row in rules(seen).rows],
+            nat(seen),
+            policers(seen),
+        )
         assert again == wanted
 
 

@@ -28,7 +28,8 @@ THINGS = [
     r.Masquerade(out="wan"),
     r.Masquerade(out="wan", name="m", from_="10.0.0.0/8", protocol=17, ports="5000-5999"),
     r.SourceNat(pool="203.0.113.10-203.0.113.20", out=["wan", "b"]),
-    r.DestinationNat(to="203.0.113.1", new="10.0.0.1", protocol="tcp", to_ports=80, new_port=8080, in_="wan"),
+    r.DestinationNat(to="203.0.113.1", new="10.0.0.1", protocol="tcp", to_ports=80, new_port=8080),
+    r.DestinationNat(to="203.0.113.1", new="10.0.0.1", in_="wan"),
     r.StaticNat(inside="10.0.0.0/28", outside="203.0.113.0/28", port="wan", name="s"),
 ]  # fmt: skip
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was told: in the file when say returns, whatever comes then; and what is damaged counts for nothing."""
+"""What was told is in the file when say returns; what is damaged counts for nothing."""
 
 import os
 import random
@@ -79,11 +79,12 @@ def test_without_room_it_says_so_and_the_file_stays_right(tmp_path, monkeypatch)
     told = begun(tmp_path, [("a", {"n": 1})])
     write = os.write
 
-    def half(file, line):
-        return write(file, line[: len(line) // 2])
-
     def none(*_):
         raise OSError(28, "No space left on device")
+
+    def half(file, line):
+        monkeypatch.setattr(os, "write", none)
+        return write(file, line[: len(line) // 2])
 
     for broken in (half, none):
         monkeypatch.setattr(os, "write", broken)

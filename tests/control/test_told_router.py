@@ -62,8 +62,18 @@ def test_neighbors():
         made.add_neighbor("192.0.2.77", MAC, "wan")
         made.delete_neighbor(CLIENT, "lan")
         assert kept(made) == {
-            "neighbor wan 192.0.2.77": {"new": True, "port": "wan", "address": "192.0.2.77", "mac": MAC.hex()},
-            f"neighbor lan {CLIENT}": {"new": False, "gone": True, "port": "lan", "address": CLIENT},
+            "neighbor wan 192.0.2.77": {
+                "new": True,
+                "port": "wan",
+                "address": "192.0.2.77",
+                "mac": MAC.hex(),
+            },
+            f"neighbor lan {CLIENT}": {
+                "new": False,
+                "gone": True,
+                "port": "lan",
+                "address": CLIENT,
+            },
         }
         made.delete_neighbor("192.0.2.77", "wan")
         assert list(kept(made)) == [f"neighbor lan {CLIENT}"]
@@ -71,7 +81,9 @@ def test_neighbors():
 
 def test_parts_of_the_firewall():
     with router() as made:
-        made.set_rules([*RULES, r.Rule(action="deny", from_="@bad")], address_sets={"bad": ["10.6.0.0/16"]})
+        made.set_rules(
+            [*RULES, r.Rule(action="deny", from_="@bad")], address_sets={"bad": ["10.6.0.0/16"]}
+        )
         made.set_firewall(r.FirewallSettings(default="permit", sessions=1023, timeouts={"udp": 7}))
         found = kept(made)
         assert set(found) == {"firewall rules", "firewall address_sets", "firewall settings"}
@@ -94,17 +106,51 @@ def test_told_again_it_is_all_in_force():
         assert made.firewall.wanted == wanted
         assert made.told.entries == entries
         assert made.routing.metrics(__import__("ipaddress").ip_network("10.5.0.0/16")) == [0]
-        assert made.neighbors.is_static(2, int(__import__("ipaddress").ip_address("::ffff:192.0.2.77")))
+        assert made.neighbors.is_static(
+            2, int(__import__("ipaddress").ip_address("::ffff:192.0.2.77"))
+        )
 
 
 @pytest.mark.parametrize(
     "entries",
     [
         {"route default 10.0.0.0/8 0": {}},
-        {"route default 10.0.0.0/8 0": {"prefix": "x", "metric": 0, "vrf": "default", "paths": [], "kind": ""}},
-        {"route": {"prefix": "10.0.0.0/8", "metric": -1, "vrf": "default", "paths": [], "kind": "blackhole"}},
-        {"route": {"prefix": "10.0.0.0/8", "metric": 0, "vrf": [], "paths": 7, "kind": "blackhole"}},
-        {"route": {"prefix": "10.0.0.0/8", "metric": 0, "vrf": "d", "paths": [["10.7.7.7", None, 1]], "kind": ""}},
+        {
+            "route default 10.0.0.0/8 0": {
+                "prefix": "x",
+                "metric": 0,
+                "vrf": "default",
+                "paths": [],
+                "kind": "",
+            }
+        },
+        {
+            "route": {
+                "prefix": "10.0.0.0/8",
+                "metric": -1,
+                "vrf": "default",
+                "paths": [],
+                "kind": "blackhole",
+            }
+        },
+        {
+            "route": {
+                "prefix": "10.0.0.0/8",
+                "metric": 0,
+                "vrf": [],
+                "paths": 7,
+                "kind": "blackhole",
+            }
+        },
+        {
+            "route": {
+                "prefix": "10.0.0.0/8",
+                "metric": 0,
+                "vrf": "d",
+                "paths": [["10.7.7.7", None, 1]],
+                "kind": "",
+            }
+        },
         {"neighbor": {"address": "10.0.1.7", "port": "nowhere", "mac": "020000000001"}},
         {"neighbor": {"address": "10.0.1.7", "port": "lan", "mac": "zz"}},
         {"neighbor": {"address": "10.0.1.7", "port": "lan", "mac": "ffffffffffff"}},

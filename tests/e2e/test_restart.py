@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vforward run` killed with -9 and started again at once: who talks through it notices a pause, nothing else."""
+"""`vforward run` killed with -9 and started again: who talks through it notices a pause, nothing else."""
 
 import contextlib
 import hashlib
@@ -71,7 +71,9 @@ class Supervised:
             while not self._stopping:
                 with self._place.router.inside():
                     command = [sys.executable, "-c", PROGRAM, "run", str(self._file)]
-                    self.process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT)
+                    self.process = subprocess.Popen(
+                        command, stdout=written, stderr=subprocess.STDOUT
+                    )
                 self.starts += 1
                 self.process.wait()
 
@@ -151,6 +153,7 @@ def test_a_transfer_goes_on(net):
 
 def test_a_mapping_stays_and_counters_never_go_back(net):
     with udp_pair(net.h1, net.h2, H2) as (one, other):
+
         def mapping():
             one.settimeout(0.2)
             other.settimeout(0.2)
@@ -176,7 +179,9 @@ def test_a_mapping_stays_and_counters_never_go_back(net):
             net.daemon.kill()
             net.daemon.ready(turn + 2)
             again = counted()
-            assert {key: (n, again.get(key)) for key, n in counts.items() if again.get(key, 0) < n} == {}
+            assert {
+                key: (n, again.get(key)) for key, n in counts.items() if again.get(key, 0) < n
+            } == {}
             assert mapping() == before
             counts = counted()
     assert counts

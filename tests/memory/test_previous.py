@@ -134,7 +134,9 @@ def test_killed_at_any_call_nothing_is_lost_and_nothing_mixed(place, monkeypatch
             patch.setattr(Path, name, counted(getattr(Path, name)))
         locks = []
         take = module.take_lock
-        monkeypatch.setattr("vforward.memory.arena.take_lock", lambda path: locks.append(take(path)) or locks[-1])
+        monkeypatch.setattr(
+            "vforward.memory.arena.take_lock", lambda path: locks.append(take(path)) or locks[-1]
+        )
         done = False
         try:
             arena = create()
@@ -145,7 +147,8 @@ def test_killed_at_any_call_nothing_is_lost_and_nothing_mixed(place, monkeypatch
             arena.taken_over()
         except Killed:
             pass
-    os.close(locks[-1])
+    if locks:
+        os.close(locks[-1])
     with create() as arena:
         previous = Previous(arena.previous, HASH)
         value = int(previous.open("kept", np.uint64)[0])
@@ -179,7 +182,10 @@ def test_foreign_directories_are_left_alone(place, tmp_path):
 def test_a_damaged_segment_is_named(place, field, value, text):
     die(live())
     np.memmap(place / "a" / "kept", HEADER, "r+", shape=1)[field] = value
-    with create() as arena, pytest.raises(ArenaError, match=f"'kept' of the last process: .*({text})"):
+    with (
+        create() as arena,
+        pytest.raises(ArenaError, match=f"'kept' of the last process: .*({text})"),
+    ):
         Previous(arena.previous, HASH).open("kept", np.uint64)
 
 

@@ -49,7 +49,9 @@ MEMBERS = {1: 1, 2: 1, 3: 2}
 
 
 @settings(max_examples=50)
-@given(st.dictionaries(st.tuples(st.sampled_from([1, 2]), st.integers(1, 2**46)), st.integers(0, 20)))
+@given(
+    st.dictionaries(st.tuples(st.sampled_from([1, 2]), st.integers(1, 2**46)), st.integers(0, 20))
+)
 def test_all_are_there_with_their_age(stations):
     old = Bridges(MEMBERS, now=0)
     for tick in range(21):
@@ -82,7 +84,10 @@ def test_what_is_too_old_static_or_elsewhere_is_left_out():
     assert restore(old, Bridges(MEMBERS), down=mac.PER_AGE) == {RESTORED: 2}
     assert restore(old, Bridges(MEMBERS), down=mac.PER_AGE + 1) == {EXPIRED: 2}
     assert restore(old, Bridges(MEMBERS), down=10**9) == {EXPIRED: 2}
-    assert restore(old, Bridges({1: 2, 3: 2})) == {RESTORED: 1, GONE: 1}  # the port is in another one
+    assert restore(old, Bridges({1: 2, 3: 2})) == {
+        RESTORED: 1,
+        GONE: 1,
+    }  # the port is in another one
     silent = Bridges(MEMBERS)
     silent.domains[1]["flags"] = 0
     assert restore(old, silent) == {RESTORED: 1, GONE: 1}
@@ -114,7 +119,9 @@ def test_any_words_make_a_table_that_makes_sense(seed):
     for n in range(50):
         old.learn(1, 1000 + n, 1)
     places = rng.integers(0, SIZE, 300)
-    old.macs.table[places] = rng.integers(0, 2**64, 300, dtype=np.uint64, endpoint=False) & ~np.uint64(1)
+    old.macs.table[places] = rng.integers(
+        0, 2**64, 300, dtype=np.uint64, endpoint=False
+    ) & ~np.uint64(1)
     found = restore(old, new)
     assert found.get(DAMAGED, 0) > 200
     for entry in new.macs.entries():

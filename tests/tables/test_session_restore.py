@@ -66,7 +66,9 @@ def filled(rng, capacity=63, n=40):
         protocol = int(rng.choice([1, 6, 6, 17, 17, 47]))
         src, dst = endpoint(0x0A000000 + int(rng.integers(9)), 1000 + k), endpoint(0xC0000201, 80)
         nat = (dst, endpoint(0xC6336401, 5000 + k)) if rng.random() < 0.5 else None
-        grant = t.Grant(*(int(rng.integers(1, 9)) if rng.random() < 0.6 else 0 for _ in range(3)), 100, 0, 3)
+        grant = t.Grant(
+            *(int(rng.integers(1, 9)) if rng.random() < 0.6 else 0 for _ in range(3)), 100, 0, 3
+        )
         grant = grant._replace(per_source=int(rng.integers(2)) * 50)
         world.put(MESSAGES[protocol])
         if rng.random() < 0.3:
@@ -241,7 +243,9 @@ def test_what_is_left_out(names, end):
     assert restore(old, new_shards(), names) == {end: 1}
 
 
-@pytest.mark.parametrize(("down", "end"), [(299, sr.RESTORED), (300, sr.RESTORED), (301, sr.EXPIRED)])
+@pytest.mark.parametrize(
+    ("down", "end"), [(299, sr.RESTORED), (300, sr.RESTORED), (301, sr.EXPIRED)]
+)
 @pytest.mark.parametrize("big", [0, 1 << 40])
 def test_time_that_no_worker_ran_counts(down, end, big):
     """UDP without a reply has 300 s."""
@@ -284,17 +288,27 @@ def test_where_there_is_less_room_those_with_a_reply_come_first():
     old = filled(rng, 255, 200)
     state = old.hot["state"][old.sessions.numbers()]
     settled = int(((state >= t.ESTABLISHED) & (state != t.UNREPLIED)).sum())
-    (world,) = new_shards(capacity=63)
-    assert settled > 63
+    (world,) = new_shards(capacity=31)
+    assert settled > 31
     outcomes = restore(old, [world])
-    assert outcomes[sr.RESTORED] == 63
-    assert outcomes[sr.FULL] == state.size - 63
+    assert outcomes[sr.RESTORED] == 31
+    assert outcomes[sr.FULL] == state.size - 31
     assert world.head[t.EMBRYONIC] == 0
 
 
 @pytest.mark.parametrize(
     "word",
-    [t.CAPACITY, t.BITS, t.BUCKET_MASK, t.N_SOURCES, t.HOT_AT, t.COLD_AT, t.INDEX_AT, t.SOURCES_AT, t.LIMITS_AT],
+    [
+        t.CAPACITY,
+        t.BITS,
+        t.BUCKET_MASK,
+        t.N_SOURCES,
+        t.HOT_AT,
+        t.COLD_AT,
+        t.INDEX_AT,
+        t.SOURCES_AT,
+        t.LIMITS_AT,
+    ],
 )
 @pytest.mark.parametrize("value", [0, 1, 2**20 - 1, 2**63, 2**64 - 1])
 def test_a_head_that_makes_no_sense_is_refused(word, value):
@@ -337,7 +351,11 @@ def test_a_record_whose_key_is_damaged_is_left_out(field):
 
 
 @settings(max_examples=int(os.environ.get("VFORWARD_FUZZ", "400")))
-@given(seed=st.integers(0, 2**32), flips=st.integers(1, 64), where=st.sampled_from(["all", "records", "head"]))
+@given(
+    seed=st.integers(0, 2**32),
+    flips=st.integers(1, 64),
+    where=st.sampled_from(["all", "records", "head"]),
+)
 def test_whatever_is_damaged_what_is_restored_makes_sense(seed, flips, where):
     """Bytes changed at random: a refusal, or tables in which all adds up, and no session that was not."""
     rng = np.random.default_rng(seed)

@@ -53,8 +53,9 @@ from vforward.io.virtio import VirtioPort
 from vforward.jit import cache, entries, imports
 from vforward.layout import BUF_STRIDE
 from vforward.nodes import CATALOG
-from vforward.tables import mac, session_restore
+from vforward.tables import session_restore
 from vforward.tables.bridge import DOMAIN
+from vforward.tables.mac import ENTRIES_MIN
 from vforward.tables.session_table import Sessions
 from vforward.testing import packets
 
@@ -257,7 +258,7 @@ def _restore(forwarder: Forwarder) -> None:
     names = session_restore.Names(wide, wide[:256].copy(), wide, wide, wide, none)
     session_restore.restore(shard, [shard], names, 0)
     session_restore.arrange([shard])
-    macs = np.zeros(mac.ENTRIES_MIN, np.uint64)
+    macs = np.zeros(ENTRIES_MIN, np.uint64)
     forwarder.bridging.restore(macs, np.zeros(1, DOMAIN), wide[:256].copy(), wide, 0.0)
 
 

@@ -112,9 +112,9 @@ class Forwarder(Model):
     mac_table: Annotated[int, whole(8192, 2097152)] = 65536
     mac_age_s: Annotated[int, whole(16, 1000000)] = 300
     neighbors: Annotated[int, whole(1, 1048576)] = 16384
-    keep: Annotated[
-        Literal["never", "crash", "always"], says('"crash", "always" or "never"')
-    ] = "crash"
+    keep: Annotated[Literal["never", "crash", "always"], says('"crash", "always" or "never"')] = (
+        "crash"
+    )
 
 
 class Config(Model):

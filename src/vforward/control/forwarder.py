@@ -58,7 +58,7 @@ NEXT_HOPS = 49152
 """Adjacencies for next hops and groups of them, besides one for each neighbor."""
 NEIGHBORS_MAX = 1 << 20
 NEVER, CRASH, ALWAYS = STATES = ("never", "crash", "always")
-"""After what a forwarder goes on from what the last one of its name left."""
+"""After what end of the last one of its name a forwarder goes on from what that has left."""
 
 
 class Forwarder(Assembly):
@@ -68,9 +68,10 @@ class Forwarder(Assembly):
     sleep when nothing comes in, "spin" does not. workers: how many threads forward, 1 to WORKERS_MAX.
     core: CPU to pin the first to, the others to those that follow (graph.workers.cores). icmp_errors: ICMP
     errors per second in all. mac_table: MACs that all bridges together may know; mac_age_s: for how
-    long after a station was last heard. neighbors: how many may be known. keep: "crash": what it knows and
-    was told outlives its being killed, and is taken over by the next one of its name that says so, too;
-    "always": when it ends, too; fresh: that one begins with nothing. Raises ArenaError when a forwarder of that name is running or there is no room for the buffers.
+    long after a station was last heard. neighbors: how many may be known. keep: "crash": the next one of
+    its name goes on from what it knew and was told when it was killed, "always": or ended; fresh: it takes
+    over nothing, for once. Raises ArenaError when a forwarder of that name is running or there is no room
+    for the buffers.
     """
 
     def __init__(

@@ -14,7 +14,17 @@ from vforward.control.publish import DROPS
 from vforward.graph import control as c
 from vforward.memory.arena import HEADER
 from vforward.rings import spsc
-from vforward.tables import adjacency, bridge, flow_home, mac, nat, policer, policy, session, session_life
+from vforward.tables import (
+    adjacency,
+    bridge,
+    flow_home,
+    mac,
+    nat,
+    policer,
+    policy,
+    session,
+    session_life,
+)
 
 REVISION = 1
 """Another number when the same types and constants mean something else: a hash function, for one."""

@@ -55,15 +55,17 @@ def document(forwarder: Forwarder, firewall: Mapping[str, Any]) -> dict[str, Any
 def parsed(given: Any) -> Numbers:
     """The document as read. Raises ArenaError for what is none."""
     try:
-        by_name = [
-            {str(name): _number(n) for name, n in given[key].items()}
-            for key in ("ports", "vrfs", "bridges", "policers")
-        ]
-        rules = {str(key): (_number(hits), _number(limit)) for key, (hits, limit) in given["rules"].items()}
-        treatments = tuple((_number(n), _number(d), str(name)) for n, d, name in given["treatments"])
+        rules = given["rules"].items()
+        return Numbers(
+            _named(given["ports"]),
+            _named(given["vrfs"]),
+            _named(given["bridges"]),
+            _named(given["policers"]),
+            {str(key): (_number(hits), _number(limit)) for key, (hits, limit) in rules},
+            tuple((_number(n), _number(dscp), str(one)) for n, dscp, one in given["treatments"]),
+        )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ArenaError(f"document {NAME!r} of the last process: {error!r}") from None
-    return Numbers(*by_name, rules, treatments)
 
 
 def translation(
@@ -85,6 +87,10 @@ def text_of(key: Hashable) -> str:
         return f"{first.__name__} {second}"
     digest = hashlib.blake2b(repr(first).encode(), digest_size=12).hexdigest()
     return f"{type(first).__name__} {digest} {second}"
+
+
+def _named(given: Any) -> dict[str, int]:
+    return {str(name): _number(number) for name, number in given.items()}
 
 
 def _number(value: Any) -> int:

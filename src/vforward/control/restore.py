@@ -83,7 +83,7 @@ def take_over(forwarder: Forwarder, drops_before: NDArray[np.uint64]) -> None:
 
 
 def keep_up(forwarder: Forwarder) -> None:
-    """From now on what this process knows and is told is what the next one goes on from. Once, after take_over.
+    """From now on what this process knows and is told is what the next one goes on from. After take_over.
 
     Raises ArenaError, VforwardError.
     """
@@ -107,7 +107,14 @@ def _part(what: str) -> Iterator[None]:
     """What a part of it raises is said, and the others go on: all of it may be damaged in any way."""
     try:
         yield
-    except (VforwardError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (
+        VforwardError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         log.warning("%s of the last process are lost: %s", what, error)
 
 
@@ -147,7 +154,11 @@ def _neighbors(previous: Previous, ports: NDArray[np.int64], forwarder: Forwarde
 
 
 def _macs(
-    previous: Previous, known: Numbers, ports: NDArray[np.int64], forwarder: Forwarder, down_s: float
+    previous: Previous,
+    known: Numbers,
+    ports: NDArray[np.int64],
+    forwarder: Forwarder,
+    down_s: float,
 ) -> int:
     """Restore what bridges had learned. Returns how many MACs."""
     names = translation(known.bridges, forwarder.bridge_numbers, DOMAINS, 0)

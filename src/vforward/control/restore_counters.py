@@ -63,8 +63,15 @@ def nodes(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Nodes:
         labels = {counter["label"]: at for at, counter in enumerate(its["counters"])}
         for at, counter in enumerate(node["counters"]):
             if counter["label"] in labels:
-                counts.append((int(node["counts_at"]) + at, its["counts_at"] + labels[counter["label"]]))
-    return Nodes(*(np.array(pairs, np.int64).reshape(-1, n) for pairs, n in ((rows, 2), (edges, 4), (counts, 2))))
+                counts.append(
+                    (int(node["counts_at"]) + at, its["counts_at"] + labels[counter["label"]])
+                )
+    return Nodes(
+        *(
+            np.array(pairs, np.int64).reshape(-1, n)
+            for pairs, n in ((rows, 2), (edges, 4), (counts, 2))
+        )
+    )
 
 
 def add_nodes(previous: Previous, forwarder: Forwarder, places: Nodes) -> None:
@@ -97,7 +104,10 @@ def add_hits(previous: Previous, forwarder: Forwarder, hits: NDArray[np.int64]) 
 def add_pools(previous: Previous, forwarder: Forwarder) -> None:
     """How often pools of NAT gave a source, or had none."""
     says = ("first", "last", "low", "high")
-    here = {tuple(int(row[name]) for name in says): n for n, row in enumerate(forwarder.firewall.pools.table)}
+    here = {
+        tuple(int(row[name]) for name in says): n
+        for n, row in enumerate(forwarder.firewall.pools.table)
+    }
     there = previous.open("nat_pools", NAT_POOL)
 
     def add(new: NDArray[Any], old: NDArray[Any]) -> None:
@@ -120,9 +130,12 @@ def add_policers(previous: Previous, forwarder: Forwarder, numbers: NDArray[np.i
 
 
 def add_drops(
-    previous: Previous, forwarder: Forwarder, ports: list[dict[str, Any]], before: NDArray[np.uint64]
+    previous: Previous,
+    forwarder: Forwarder,
+    ports: list[dict[str, Any]],
+    before: NDArray[np.uint64],
 ) -> None:
-    """What ports had dropped outside of the graph: into before; what was cleared of it, into its segment."""
+    """What ports had dropped outside of the graph, into before; what was cleared, into its segment."""
     counted = previous.open("drops", np.uint64, dimensions=2)
     cleared = previous.open("drops-cleared", np.uint64, dimensions=2)
     into = forwarder.arena.open("drops-cleared", writable=True)
@@ -161,7 +174,13 @@ def add_workers(previous: Previous, forwarder: Forwarder) -> None:
 
 
 def _add(
-    previous: Previous, forwarder: Forwarder, name: str, dtype: Any, add: Add, *, dimensions: int = 1
+    previous: Previous,
+    forwarder: Forwarder,
+    name: str,
+    dtype: Any,
+    add: Add,
+    *,
+    dimensions: int = 1,
 ) -> None:
     """Add what each old worker's segment of a name has counted, and what was cleared of it."""
     for worker, to, old in _workers(previous, forwarder, name, dtype, dimensions):

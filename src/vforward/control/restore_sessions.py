@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sessions of the last process, put into the shards of this one's workers, however many they are.
 
-Secrets stay the same where they can: so a source that comes again gets the port of NAT that it had, and flows
-stay with their workers.
+Secrets stay the same where they can: so a source that comes again gets the port of NAT that it had, and
+flows stay with their workers.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,11 @@ LEFT_OUT = {
 
 
 def restore_sessions(
-    previous: Previous, known: Numbers, ports: NDArray[np.int64], forwarder: Forwarder, down_s: float
+    previous: Previous,
+    known: Numbers,
+    ports: NDArray[np.int64],
+    forwarder: Forwarder,
+    down_s: float,
 ) -> str:
     """Restore what can be. Returns in words what that was; of what is damaged the log tells.
 
@@ -64,7 +68,9 @@ def restore_sessions(
         doomed = _doomed(previous, worker, int(shard[t.CAPACITY]))
         found = sr.restore(shard, shards, names._replace(doomed=doomed), down)
         if found[sr.DAMAGED]:
-            log.warning("sessions of worker %d: %d are damaged, and left out", worker, found[sr.DAMAGED])
+            log.warning(
+                "sessions of worker %d: %d are damaged, and left out", worker, found[sr.DAMAGED]
+            )
         outcomes += found
         counters = slice(t.COUNTERS, t.REFUSED + 1)
         shards[worker if worker < len(shards) else 0][counters] += shard[counters]
@@ -92,7 +98,9 @@ def _shards(previous: Previous) -> dict[int, NDArray[np.uint64]]:
     return found
 
 
-def _set_clocks(old: dict[int, NDArray[np.uint64]], shards: list[NDArray[np.uint64]], down: int) -> None:
+def _set_clocks(
+    old: dict[int, NDArray[np.uint64]], shards: list[NDArray[np.uint64]], down: int
+) -> None:
     """Let clocks and secrets of new shards, still empty, be as those of the old ones."""
     clocks = [int(shard[t.NOW]) for shard in old.values()]
     now = max([clock for clock in clocks if clock < CLOCK_MAX], default=0) + down
@@ -107,11 +115,20 @@ def _set_clocks(old: dict[int, NDArray[np.uint64]], shards: list[NDArray[np.uint
 
 def _rules(known: Numbers, firewall: Firewall) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """By old place the new one in rule_hits; by old limit the new one, 0: none."""
-    here: dict[str, Any] = firewall.numbers()["rules"]
-    hits = translation(*({key: one[0] for key, one in rules.items()} for rules in (known.rules, here)), HITS_MAX)
+    old, new = known.rules, firewall.numbers()["rules"]
+    hits = translation(
+        {key: place for key, (place, _) in old.items()},
+        {key: place for key, (place, _) in new.items()},
+        HITS_MAX,
+    )
     hits[0] = 0  # the default's
-    limited = ({key: one[1] for key, one in rules.items() if one[1]} for rules in (known.rules, here))
-    return hits, translation(*limited, t.LIMITS_MAX, 0)
+    limits = translation(
+        {key: limit for key, (_, limit) in old.items() if limit},
+        {key: limit for key, (_, limit) in new.items() if limit},
+        t.LIMITS_MAX,
+        0,
+    )
+    return hits, limits
 
 
 def _treatments(known: Numbers, firewall: Firewall) -> NDArray[np.int64]:

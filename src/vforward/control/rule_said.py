@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules, NAT and policers as plain data, and back: what JSON can carry, in the words of the configuration."""
+"""Rules, NAT and policers as plain data, in the words of the configuration, and back: for JSON."""
 
 from __future__ import annotations
 

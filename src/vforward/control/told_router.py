@@ -108,7 +108,14 @@ def _try(name: str, do: Callable[[], None]) -> bool:
     """Whether it could be done. What was said is as hostile as any text."""
     try:
         do()
-    except (VforwardError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (
+        VforwardError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         log.warning("%s was told at run time, and cannot be in force any more: %s", name, error)
         return False
     return True

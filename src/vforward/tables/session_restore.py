@@ -2,10 +2,10 @@
 """session_restore: the sessions of a shard that its worker left when it was killed, put into new shards.
 
 Nothing in the old shard is believed. Its head must describe what a shard of its size looks like
-(refusal). A record is restored if what it says can be, and if its old index leads to it by both of its keys:
-the index is entered under hashes with a secret, so a record that was half-written, or damaged, is found
-out by 2 * 29 bits and more of them. What a packet changes in it (times, TCP's windows) is any number, as
-it may be from a packet; states and scales are checked.
+(refusal). A record is restored if what it says can be, and if its old index leads to it by both of its
+keys: the index is entered under hashes with a secret, so a record that was half-written, or damaged, is
+found out by 2 * 29 bits and more of them. What a packet changes in it (times, TCP's windows) is any number,
+as it may be from a packet; states and scales are checked.
 
 Numbers are those of the new process: ``Names`` has them by the old ones. What the index, lists, counts of
 sources and of limits, strays and time are made from is the record alone, by the usual ways into the table.
@@ -148,7 +148,9 @@ def _homes(shards: Any, record: Any, zone: Any) -> Any:
     src, dst = t.source4(record.k0, record.k1), t.destination4(record.k0, record.k1)
     back, to = t.source4(record.k2, record.k3), t.destination4(record.k2, record.k3)
     first = flow_home.mixed4(s, src, dst, protocol, zone)
-    return flow_home.home(s, first), flow_home.home(s, flow_home.mixed4(s, back, to, protocol, zone))
+    return flow_home.home(s, first), flow_home.home(
+        s, flow_home.mixed4(s, back, to, protocol, zone)
+    )
 
 
 @inline
@@ -256,7 +258,10 @@ def _restore_one(old: Any, n: Any, names: Any, shards: Any, down: Any) -> Any:
     if _is_taken(shards, record, zone, home, other):
         return i64(DAMAGED)
     age = ((now - i64(cold.created)) & 0xFFFFFFFF) + down
-    limit, treatment = _new(names.limits, i64(cold.limit)), _new(names.treatments, i64(cold.treatment))
+    limit, treatment = (
+        _new(names.limits, i64(cold.limit)),
+        _new(names.treatments, i64(cold.treatment)),
+    )
     grant = (in_port, out_port, _new(names.hits, i64(cold.hits)), max(limit, 0), max(treatment, 0))
     return _enter(s, old, n, zone, idle, age, grant)
 
@@ -274,7 +279,7 @@ def _restore(at: Any, names: Any, shards: Any, down: Any, outcomes: Any) -> None
 
 @kernel
 def _arrange(sessions: Any, counts: Any, order: Any) -> None:
-    """Put all sessions of a shard, which are in no list, where they belong: of a list, by when they were seen.
+    """Put all sessions of a shard, in no list yet, where they belong: in lists by when they were seen.
 
     counts: i64[WIDE + 1] of zeros. order: u32[], room for all of them.
     """
