@@ -13,7 +13,7 @@ LAN, WAN, CLIENT, SERVER = "10.0.1.1", "192.0.2.1", "10.0.1.9", "192.0.2.9"
 CLIENT_MAC, SERVER_MAC = "02:00:00:00:00:63", "02:00:00:00:00:64"
 RULES = [
     r.Rule(action="permit", name="web", protocol="tcp", to_ports=80, sessions=50, mark="ef"),
-    r.Rule(action="permit", protocol="udp", per_source=40, police="gold"),
+    r.Rule(action="permit", protocol="udp", per_source=400, police="gold"),
 ]
 NAT = [r.Masquerade(out="wan", ports="2000-2999")]
 POLICERS = {"gold": r.Policer(rate="1G", burst=100_000)}
@@ -32,9 +32,10 @@ def router(name="kept", ports=("lan", "wan"), *, workers=1, neighbors=True, rule
         made.add_bridge("b")
         made.add_to_bridge("b", "one")
         made.add_to_bridge("b", "two")
-        if neighbors:
-            made.add_neighbor(CLIENT, packets.mac_bytes(CLIENT_MAC), "lan")
-            made.add_neighbor(SERVER, packets.mac_bytes(SERVER_MAC), "wan")
+        told = (("lan", CLIENT, CLIENT_MAC), ("wan", SERVER, SERVER_MAC)) if neighbors else ()
+        for port, address, mac in told:
+            if port in ports:
+                made.add_neighbor(address, packets.mac_bytes(mac), port)
         if rules is not None:
             made.set_firewall(r.FirewallSettings(default="deny", sessions=1023))
             made.firewall.change(rules=rules, nat=NAT if "wan" in ports else [], policers=POLICERS)

@@ -293,8 +293,10 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGE)
-@pytest.mark.parametrize("field", ["magic", "layout_hash", "size"])
+FIELDS = ["magic", "layout_hash", "size"] * 2
+
+
+@pytest.mark.parametrize(("name", "field"), zip(DAMAGE, FIELDS, strict=True))
 def test_a_damaged_segment_costs_its_part_only(runtime, caplog, name, field):
     with router(workers=2) as made:
         for port in range(5000, 5040):
@@ -312,7 +314,7 @@ def test_a_damaged_segment_costs_its_part_only(runtime, caplog, name, field):
         assert ("10.5.0.0/16", 0) in routes(made)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "7", "null", '{"ports": 1}', "[" * 50_000])
+@pytest.mark.parametrize("text", ["", "null", '{"ports": 1}'])
 @pytest.mark.parametrize("name", ["numbers", "forwarder", "cleared", "told"])
 def test_damaged_documents_are_named(runtime, caplog, name, text):
     with router() as made:
@@ -331,7 +333,7 @@ def test_damaged_documents_are_named(runtime, caplog, name, text):
 def test_random_damage_never_stops_it(runtime):
     """Bytes changed in all files at once."""
     rng = np.random.default_rng(5)
-    for turn in range(25):
+    for turn in range(8):
         with router(workers=1 + turn % 2) as made:
             for port in range(5000, 5010):
                 udp(made, port)

@@ -2,6 +2,7 @@
 """What a forwarder is told is noted by what it is about, and can be told again."""
 
 import json
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_what_the_configuration_says_is_not_told():
 def test_routes():
     with router() as made:
         made.add_route("10.5.0.0/16", via=SERVER)
-        made.add_route("10.5.0.0/16", paths=[(SERVER, None, 2), (None, "wan", 1)], metric=3)
+        made.add_route("10.5.0.0/16", paths=[(SERVER, None, 2), ("192.0.2.8", "wan", 1)], metric=3)
         made.add_route("2001:db8::/32", kind="unreachable", vrf="red")
         assert set(kept(made)) == {
             "route default 10.5.0.0/16 0", "route default 10.5.0.0/16 3", "route red 2001:db8::/32 0",
@@ -105,9 +106,9 @@ def test_told_again_it_is_all_in_force():
         assert made.told.repeat(entries, made) == (5, 0)
         assert made.firewall.wanted == wanted
         assert made.told.entries == entries
-        assert made.routing.metrics(__import__("ipaddress").ip_network("10.5.0.0/16")) == [0]
+        assert made.routing.metrics(ip_network("10.5.0.0/16")) == [0]
         assert made.neighbors.is_static(
-            2, int(__import__("ipaddress").ip_address("::ffff:192.0.2.77"))
+            2, int(ip_address("::ffff:192.0.2.77"))
         )
 
 

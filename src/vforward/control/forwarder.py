@@ -143,7 +143,7 @@ class Forwarder(Assembly):
                 self._hand_off = HandOff(self.arena, self.pool, ports, workers)
                 stack.callback(self._hand_off.close)
             self._stack = stack.pop_all()
-        self._kept, self._started = keep, False
+        self._kept, self._knows = keep, False
         self.workers: Workers | None = None
         self.n_workers = workers
         self.cores = cores(workers, core)
@@ -220,12 +220,12 @@ class Forwarder(Assembly):
         self._publisher.begin()
         if self._kept != NEVER:
             keep_up(self)
+            self.arena.stays, self._knows = self._kept == ALWAYS, True
 
     def start(self) -> None:
         """Start the workers and the services. Raises VforwardError when they run already."""
         assert self.workers is not None, "build comes before start"
         assert self._publisher is not None
-        self.arena.stays, self._started = self._kept == ALWAYS, True
         self._stack.callback(self.stop)
         self.neighbors.start()  # first: workers read where to ring without a lock
         self.workers.start()
@@ -326,6 +326,6 @@ class Forwarder(Assembly):
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is not None and self._started:  # as if it had been killed
-            self.arena.stays = self._kept != NEVER
+        if error is not None and self._knows:  # as if it had been killed
+            self.arena.stays = True
         self.close()
