@@ -6,6 +6,7 @@ Signals set an event and nothing else, so none of them comes between a resource 
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from vforward.control import compile as compiling
+from vforward.control import compiled
 from vforward.control import config as models
 from vforward.control.api_server import Tcp
 from vforward.control.assembly import Tags
@@ -109,13 +110,16 @@ def run(
             loading(done, total, name)
 
         try:
-            if not compiling.is_complete():  # all of it, so that nothing compiles on a packet's way
+            if not compiled.is_complete():  # all of it, so that nothing compiles on a packet's way
+                from vforward.control import compile as compiling
+
                 compiling.compile_all(step)
             with from_config(config, load_step, fresh=fresh) as forwarder:
                 _build(forwarder, step, file)
                 forwarder.start()
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
+                gc.freeze()  # all that is there by now stays: later collections need not look at it
                 ready()
                 _wait(forwarder, stop, exit_when_idle=exit_when_idle)
         except _Stopped:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from functools import cache
 
 import numpy as np
 
@@ -29,8 +30,9 @@ def read_clock() -> int:
     return cycles()
 
 
+@cache
 def clock_hz(seconds: float = 0.02) -> float:
-    """Cycles of the time stamp counter per second, measured against the monotonic clock."""
+    """Cycles of the time stamp counter per second, measured once against the monotonic clock."""
     read_clock()
     begin, start = time.perf_counter_ns(), read_clock()
     time.sleep(seconds)

@@ -23,11 +23,10 @@ import numpy as np
 from vforward.graph.node import INFO, Kind, Labels, Node
 from vforward.io import vhost_rx
 from vforward.io.port import RxEdge
-from vforward.io.vhost_copy import CHAIN_PIECES, PIECES_AT, SLOTS
+from vforward.io.vhost_copy import CHAIN_PIECES, LINE, PIECES_AT, SLOTS
 from vforward.io.vhost_rx import (
     BELL,
     ETHERNET,
-    LINE,
     NUMBER,
     POLLS,
     PUBLISH_EVERY,

@@ -18,9 +18,9 @@ import numpy as np
 
 from vforward.graph.node import INFO, Labels, Node
 from vforward.io.port import TxEdge, drop
-from vforward.io.vhost_copy import CHAIN_PIECES, HEADER_AT, PIECES_AT, copy_out
+from vforward.io.vhost_copy import CHAIN_PIECES, HEADER_AT, LINE, PIECES_AT, copy_out
 from vforward.io.vhost_header import leave
-from vforward.io.vhost_rx import LINE, PUBLISH_EVERY
+from vforward.io.vhost_rx import PUBLISH_EVERY
 from vforward.io.virtio_rx import HEADER, kick
 from vforward.jit.intrinsics import address, ask_write, copy, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
