@@ -62,7 +62,8 @@ def test_what_is_of_use_is_known_by_its_name():
     kept = [
         "sessions-0", "sessions-31", "session-kills-2", "mac", "domains", "adjacencies", "told", "stats",
         "stats-1", "counts-cleared", "counts-3-cleared", "drops", "drops-cleared", "policers",
-        "rule-hits-1", "nat_pools-cleared", "numbers.json", "forwarder.json", "cleared.json", "control-2",
+        "rule-hits-1", "nat_pools-cleared", "stats.7", "stats-2.7-cleared", "numbers.json",
+        "forwarder.json", "cleared.json", "control-2",
     ]  # fmt: skip
     left = [
         "data",
@@ -296,7 +297,7 @@ DAMAGE = {
 FIELDS = ["magic", "layout_hash", "size"] * 2
 
 
-@pytest.mark.parametrize(("name", "field"), zip(DAMAGE, FIELDS, strict=True))
+@pytest.mark.parametrize(("name", "field"), list(zip(DAMAGE, FIELDS, strict=True)))
 def test_a_damaged_segment_costs_its_part_only(runtime, caplog, name, field):
     with router(workers=2) as made:
         for port in range(5000, 5040):

@@ -107,9 +107,7 @@ def test_told_again_it_is_all_in_force():
         assert made.firewall.wanted == wanted
         assert made.told.entries == entries
         assert made.routing.metrics(ip_network("10.5.0.0/16")) == [0]
-        assert made.neighbors.is_static(
-            2, int(ip_address("::ffff:192.0.2.77"))
-        )
+        assert made.neighbors.is_static(2, int(ip_address("::ffff:192.0.2.77")))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _OF_WORKERS = "control|stats|taken|counts|rule-hits|nat_pools"
 _FILES = re.compile(
     rf"session(s|-kills)-\d+|mac|domains|adjacencies|{told.FILE}|(drops|policers)(-cleared)?"
-    rf"|({_OF_WORKERS})(-\d+)?(-cleared)?|(forwarder|numbers|cleared)\.json"
+    rf"|({_OF_WORKERS})(-\d+)?(\.\d+)?(-cleared)?|(forwarder|numbers|cleared)\.json"
 )
 HEADERS = (14, 18, 22)
 """Bytes of a header with no tag, with one, with two."""
@@ -185,7 +185,7 @@ def _counters(
     with _part("counters"):
         about = previous.document("forwarder")
         places = restore_counters.nodes(about["nodes"], publish.nodes(forwarder.graph))
-        restore_counters.add_nodes(previous, forwarder, places)
+        restore_counters.add_nodes(previous, forwarder, places, int(about.get("generation", 0)))
         restore_counters.add_drops(previous, forwarder, about["ports"], drops_before)
     with _part("counters of workers"):
         restore_counters.add_workers(previous, forwarder)

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.control.publish import DROPS
-from vforward.errors import ArenaError
 from vforward.graph import control as c
 from vforward.graph.worker import read_clock
 from vforward.layout import EDGE_HELD
@@ -27,9 +26,7 @@ from vforward.tables.policer import POLICER
 if TYPE_CHECKING:
     from vforward.control.forwarder import Forwarder
 
-KINDS_OF_COUNTS = ("stats", "taken", "counts")
 SUMMED = (c.ROUNDS, c.BUSY_ROUNDS, c.SLEEPS, c.ROUND_CLOCKS)
-WORKERS_MAX = c.WORKERS_MAX
 Add = Callable[[NDArray[Any], NDArray[Any]], None]
 """Adds what an old array has counted to a new one."""
 
@@ -74,8 +71,8 @@ def nodes(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Nodes:
     )
 
 
-def add_nodes(previous: Previous, forwarder: Forwarder, places: Nodes) -> None:
-    """What nodes have counted. Raises ArenaError, IndexError."""
+def add_nodes(previous: Previous, forwarder: Forwarder, places: Nodes, generation: int) -> None:
+    """What nodes have counted, of the old graph of a generation. Raises ArenaError, IndexError."""
     rows, edges, counts = places.rows, places.edges, places.counts
 
     def stats(new: NDArray[Any], old: NDArray[Any]) -> None:
@@ -88,7 +85,9 @@ def add_nodes(previous: Previous, forwarder: Forwarder, places: Nodes) -> None:
         new[counts[:, 1]] += old[counts[:, 0]]
 
     for name, add, dimensions in (("stats", stats, 2), ("taken", taken, 2), ("counts", numbers, 1)):
-        _add(previous, forwarder, name, np.uint64, add, dimensions=dimensions)
+        _add(
+            previous, forwarder, name, np.uint64, add, dimensions=dimensions, generation=generation
+        )
 
 
 def add_hits(previous: Previous, forwarder: Forwarder, hits: NDArray[np.int64]) -> None:
@@ -157,12 +156,9 @@ def add_workers(previous: Previous, forwarder: Forwarder) -> None:
     controls = [forwarder.arena.open(name, writable=True) for name in _ours(forwarder, "control")]
     since: dict[str, list[int]] = {"clock": [now] * len(controls), "sleeps": [0] * len(controls)}
     since["rounds"] = [0] * len(controls)
-    try:
-        cleared = previous.document("cleared")
-    except ArenaError:
-        cleared = None
+    cleared = dict(previous.document("cleared")) if previous.has("cleared.json") else None
     words = [*SUMMED, *range(c.ROUND_TIMES, c.ROUND_TIMES + c.ROUND_BUCKETS)]
-    for worker, to, old in _workers(previous, forwarder, "control", np.uint64, 1):
+    for worker, to, old in _workers(previous, forwarder, "control", np.uint64):
         controls[to][words] += old[words]
         begun = int(old[c.STARTED]) if cleared is None else int(cleared["clock"][worker])
         if worker == to:
@@ -181,24 +177,36 @@ def _add(
     add: Add,
     *,
     dimensions: int = 1,
+    generation: int = 0,
 ) -> None:
     """Add what each old worker's segment of a name has counted, and what was cleared of it."""
-    for worker, to, old in _workers(previous, forwarder, name, dtype, dimensions):
+    for worker, to, old in _workers(previous, forwarder, name, dtype, dimensions, generation):
         add(forwarder.arena.open(c.segment(name, to), writable=True), old)
-        cleared = previous.open(f"{c.segment(name, worker)}-cleared", dtype, dimensions=dimensions)
+        one = f"{_segment(name, worker, generation)}-cleared"
+        cleared = previous.open(one, dtype, dimensions=dimensions)
         add(forwarder.arena.open(f"{c.segment(name, to)}-cleared", writable=True), cleared)
 
 
 def _workers(
-    previous: Previous, forwarder: Forwarder, name: str, dtype: Any, dimensions: int
+    previous: Previous,
+    forwarder: Forwarder,
+    name: str,
+    dtype: Any,
+    dimensions: int = 1,
+    generation: int = 0,
 ) -> Iterator[tuple[int, int, NDArray[Any]]]:
     """Of each old worker's segment of a name: its number, the new worker's who counts on, what it holds."""
-    for worker in range(WORKERS_MAX):
-        one = c.segment(name, worker)
+    for worker in range(c.WORKERS_MAX):
+        one = _segment(name, worker, generation)
         if not previous.has(one):
             return
         to = worker if worker < forwarder.n_workers else 0
         yield worker, to, previous.open(one, dtype, dimensions=dimensions)
+
+
+def _segment(name: str, worker: int, generation: int) -> str:
+    """The name of an old worker's segment, of a graph that has taken the place of so many others."""
+    return c.segment(name, worker) + (f".{generation}" if generation else "")
 
 
 def _ours(forwarder: Forwarder, name: str) -> list[str]:
