@@ -58,6 +58,7 @@ class Supervised:
 
     def __init__(self, place, file):
         self.log = file.with_suffix(".log")
+        self.log.touch()
         self.starts = 0
         self.process = None
         self._place, self._file = place, file
