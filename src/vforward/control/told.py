@@ -28,6 +28,7 @@ FILE = "told"
 FIRST = b"vforward told 1\n"
 LEAST = 1 << 16
 """Bytes up to which a file is not made anew."""
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 WASTE = 4
 """How many times longer than what counts a file may be."""
 
@@ -143,7 +144,7 @@ def read(raw: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _line(key: str, value: Any) -> bytes:
-    text = json.dumps([key, value], separators=(",", ":")).encode()
+    text = _ENCODE([key, value]).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 

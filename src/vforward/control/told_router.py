@@ -43,17 +43,14 @@ class ToldRouter(Told):
         """A route is in force."""
         if self.on:
             ways = [[hop and str(hop), port, weight] for hop, port, weight in paths]
-            name = _name(ROUTE, *key)
+            name, route = _route(key)
             new = self.is_new(name, now=not there)
-            vrf, prefix, metric = key
-            route = {"vrf": vrf, "prefix": str(prefix), "metric": metric}
             self.say(name, {"new": new, **route, "paths": ways, "kind": kind})
 
     def delete_route(self, key: RouteKey) -> None:
         """A route is no more."""
         if self.on:
-            vrf, prefix, metric = key
-            self.gone(_name(ROUTE, *key), {"vrf": vrf, "prefix": str(prefix), "metric": metric})
+            self.gone(*_route(key))
 
     def add_neighbor(self, key: NeighborKey, mac: bytes, *, there: bool) -> None:
         """A neighbor's MAC is set."""
@@ -98,6 +95,13 @@ class ToldRouter(Told):
         else:
             lost += len(firewall)
         return done, lost
+
+
+def _route(key: RouteKey) -> tuple[str, dict[str, Any]]:
+    """What a route is called, and what says which it is."""
+    vrf, prefix, metric = key
+    text = str(prefix)
+    return f"{ROUTE} {vrf} {text} {metric}", {"vrf": vrf, "prefix": text, "metric": metric}
 
 
 def _name(kind: str, *what: object) -> str:
