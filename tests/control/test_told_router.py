@@ -8,6 +8,7 @@ import pytest
 
 from restore_worlds import CLIENT, RULES, SERVER, router
 from vforward.control import rules as r
+from vforward.control import told_router as module
 from vforward.control.told import read
 
 MAC = bytes.fromhex("020000000077")
@@ -108,6 +109,30 @@ def test_told_again_it_is_all_in_force():
         assert made.told.entries == entries
         assert made.routing.metrics(ip_network("10.5.0.0/16")) == [0]
         assert made.neighbors.is_static(2, int(ip_address("::ffff:192.0.2.77")))
+
+
+def test_many_routes_are_told_again_as_few_are(monkeypatch):
+    with router() as made:
+        for n in range(300):
+            made.add_route(f"10.5.{n % 256}.{n // 256 * 128}/25", via=SERVER, metric=n % 2)
+            made.add_route(f"2001:db8:{n:x}::/48", kind="blackhole", vrf="red")
+        made.add_route("10.6.0.0/16", paths=[(SERVER, None, 2), ("192.0.2.8", "wan", 1)])
+        entries, routes = kept(made), made.routing.routes()
+    for many, odd in (
+        (10**9, {}),
+        (100, {}),
+        (100, {"route default x 0": {"prefix": "10.7.0.0/99"}}),
+    ):
+        monkeypatch.setattr(module, "MANY", many)
+        with router() as made:
+            made.told.close()
+            made.told.entries.clear()
+            wrong = {
+                name: {**entries["route default 10.6.0.0/16 0"], **one} for name, one in odd.items()
+            }
+            assert made.told.repeat(entries | wrong, made) == (601, len(odd))
+            assert made.told.entries == entries
+            assert made.routing.routes() == routes
 
 
 @pytest.mark.parametrize(

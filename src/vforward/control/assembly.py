@@ -239,7 +239,15 @@ class Assembly(FirewallApi):
         what = f"route {prefix}"
         given = [*paths] or ([] if kind else [(via, port, 1)])
         network, number = _parsed(what, ip_network, prefix), self.interfaces.vrf(vrf)
-        ways = [
+        ways = self.paths(what, given)
+        with self.routing.lock:
+            there = metric in self.routing.metrics(network, number)
+            self.routing.add(network, paths=ways, kind=kind, metric=metric, vrf=number)
+            self.told.add_route((vrf, network, metric), given, kind, there=there)
+
+    def paths(self, what: str, given: Iterable[tuple[Host | None, str | None, int]]) -> list[Path]:
+        """The paths that (via, port, weight) say, of a route. Raises ConfigError."""
+        return [
             Path(
                 None if hop is None else _parsed(what, ip_address, hop),
                 None if out is None else self.interfaces.find(out).number,
@@ -247,10 +255,6 @@ class Assembly(FirewallApi):
             )
             for hop, out, weight in given
         ]
-        with self.routing.lock:
-            there = metric in self.routing.metrics(network, number)
-            self.routing.add(network, paths=ways, kind=kind, metric=metric, vrf=number)
-            self.told.add_route((vrf, network, metric), given, kind, there=there)
 
     def add_route_file(
         self,

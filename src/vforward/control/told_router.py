@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any
 
+from vforward.control.routes import Path, routable_key
 from vforward.control.rule_policy import Wanted
 from vforward.control.rule_said import meant, plain, said
 from vforward.control.told import Told
@@ -25,6 +27,10 @@ RouteKey = tuple[str, IPv4Network | IPv6Network, int]
 NeighborKey = tuple[str, IPv4Address | IPv6Address]
 """Port, address."""
 ROUTE, NEIGHBOR, FIREWALL = "route", "neighbor", "firewall"
+ODD = (VforwardError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
+"""What a text makes raise that was not said by a forwarder, or not by this one."""
+MANY = 256
+"""Routes from which on they are added at once."""
 SETTINGS = ("default", "loose", "per_source", "timeouts")
 """What of a firewall's settings may change while it runs."""
 
@@ -82,8 +88,12 @@ class ToldRouter(Told):
         kinds = {ROUTE: _repeat_route, NEIGHBOR: _repeat_neighbor}
         firewall: dict[str, Any] = {}
         with forwarder.routing.together():
+            at_once = self._repeat_many(entries, forwarder)
+            done += len(at_once)
             for name, value in entries.items():
                 kind, _, rest = name.partition(" ")
+                if name in at_once:
+                    continue
                 if kind == FIREWALL:
                     firewall[rest] = value
                 elif kind in kinds and _try(name, lambda: kinds[kind](forwarder, value)):  # noqa: B023
@@ -95,6 +105,49 @@ class ToldRouter(Told):
         else:
             lost += len(firewall)
         return done, lost
+
+    def _repeat_many(self, entries: dict[str, Any], forwarder: Assembly) -> set[str]:
+        """Add those routes at once of which there are many. Returns which: the rest is odd, or few."""
+        groups: dict[tuple[str, int, int], list[str]] = {}
+        for name, value in entries.items():
+            if name.startswith(f"{ROUTE} ") and not value.get("gone"):
+                with contextlib.suppress(LookupError, TypeError):
+                    key = value["vrf"], value["metric"], 6 if ":" in value["prefix"] else 4
+                    groups.setdefault(key, []).append(name)
+        done: set[str] = set()
+        for key, names in groups.items():
+            if len(names) >= MANY:
+                with contextlib.suppress(*ODD):
+                    self._add_many(key, {name: entries[name] for name in names}, forwarder)
+                    done.update(names)
+        return done
+
+    def _add_many(
+        self, key: tuple[str, int, int], routes: dict[str, Any], forwarder: Assembly
+    ) -> None:
+        """Add many routes of one VRF, metric and IP version. Raises one of ODD."""
+        vrf, metric, version = key
+        ways: dict[str, int] = {}
+        which, meant = list[int](), list[str | list[Path]]()
+        networks = [ip_network(route["prefix"]) for route in routes.values()]
+        for route in routes.values():
+            way = json.dumps([route["kind"], route["paths"]])
+            if way not in ways:
+                paths = [(hop, port, weight) for hop, port, weight in route["paths"]]
+                meant.append(str(route["kind"]) or forwarder.paths("route", paths))
+            which.append(ways.setdefault(way, len(ways)))
+        for network in networks:
+            routable_key(network)
+        number, halves = forwarder.interfaces.vrf(vrf), (1 << 64) - 1
+        whole = [int(network.network_address) for network in networks]
+        new = [metric not in forwarder.routing.metrics(network, number) for network in networks]
+        forwarder.routing.add_many(
+            whole if version == 4 else [(n >> 64, n & halves) for n in whole],
+            [network.prefixlen for network in networks],
+            which, meant, version=version, metric=metric, vrf=number,
+        )  # fmt: skip
+        for (name, route), one in zip(routes.items(), new, strict=True):
+            self.say(name, {**route, "new": one})
 
 
 def _route(key: RouteKey) -> tuple[str, dict[str, Any]]:
@@ -112,14 +165,7 @@ def _try(name: str, do: Callable[[], None]) -> bool:
     """Whether it could be done. What was said is as hostile as any text."""
     try:
         do()
-    except (
-        VforwardError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-    ) as error:
+    except ODD as error:
         log.warning("%s was told at run time, and cannot be in force any more: %s", name, error)
         return False
     return True
