@@ -17,6 +17,7 @@ from benchmarks import (
     fig79_cases,
     graph_cases,
     hash_peers,
+    idle_cases,
     l2_cases,
     memory_cases,
     nat_cases,
@@ -54,6 +55,7 @@ from benchmarks.loads import (
     STREAM,
     WIRES,
     WOKEN,
+    WOKEN_WIRE,
     Load,
 )
 from benchmarks.session import Session
@@ -160,6 +162,9 @@ CASES = {
         Case("churn-loss", "packets lost under changes of all", churn_case.churn_loss, WIRES),
         Case("soak", "what grows under traffic and changes", soak_case.soak, WIRES),
         Case("scaling", "two workers against one, graph work", scaling_case.scaling),
+        Case("idle-cpu", "an idle daemon's processor time", idle_cases.idle_cpu, CONTROL),
+        Case("memory-idle", "an idle daemon's memory", idle_cases.memory_idle, CONTROL),
+        Case("wake-latency", "a frame to an idle daemon", idle_cases.wake_latency, WOKEN_WIRE),
         Case("pool", "take a buffer and put it back", table_cases.pool, NUMBERS),
     )
 }

@@ -116,9 +116,7 @@ def _rows(session: Session, where: Lab, test: Tester, others: int) -> Iterator[d
         f"worker on CPU {where.forwarder_cpu}; {test.says()}; client and {others} other threads of "
         f"the daemon on CPU {test.cpus[0]}, nice {NICE}"
     )
-    yield row(
-        f"{CASE}-no-drop", found, "packets/s", **more, offered=round(highest), note=pinned
-    )
+    yield row(f"{CASE}-no-drop", found, "packets/s", **more, offered=round(highest), note=pinned)
     if not found.value:
         yield missing(CASE, "packets", session.gauge, "no rate without loss")
         return

@@ -23,7 +23,9 @@ from benchmarks.peer_lab import NEXT_HOP
 from vforward.control.client import Client
 from vforward.control.demo_world import end_with_parent
 
-PROGRAM = "import sys; sys.path[:0] = [sys.argv[1]]; from benchmarks.churn_client import main; main()"
+PROGRAM = (
+    "import sys; sys.path[:0] = [sys.argv[1]]; from benchmarks.churn_client import main; main()"
+)
 NICE = 10
 READS_S = 10
 OTHER_HOP = "10.2.0.10"

@@ -132,7 +132,7 @@ def test_every_number_has_bounds():
             assert not plain or taken or len(bounds(field)) == 2, f"{model.__name__}.{key}"
 
 
-@pytest.mark.parametrize(("path", "key"), FIELDS, ids=lambda part: dotted((*part,)) if type(part) is tuple else part)
+@pytest.mark.parametrize(("path", "key"), FIELDS, ids=[dotted((*p, k)) for p, k in FIELDS])
 def test_a_wrong_value(path, key):
     field = keys_of(PLACES[path])[key]
     wrong = [*NOTHING_TAKES]

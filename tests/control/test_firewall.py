@@ -242,8 +242,8 @@ def test_it_cannot_be_switched_on_once_it_is_built(firewall):
 
 
 def arcs():
-    features = tuple(f"ip4-{name}" for name in ("urpf", *FEATURES))
-    six = tuple(f"ip6-{name}" for name in FEATURES)
+    features = {f"ip4-{name}": bit for bit, name in enumerate(("urpf", *FEATURES))}
+    six = {f"ip6-{name}": bit for bit, name in enumerate(FEATURES)}
     masks = [np.full(5, END, np.uint64) for _ in range(2)]
     return {
         "ip4-input": Arc("ip4-input", (), features, "ip4-lookup", masks[0]),

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from vforward.control.config_firewall import Rule
 from vforward.control.config_routes import Route
-from vforward.control.config_types import DEFAULT_VRF, Model, Prefix, VrfName, whole
+from vforward.control.config_types import DEFAULT_VRF, Many, Model, Prefix, VrfName, whole
 
 TEXT_MAX = 200
 """Characters of a name or a text in a request."""
@@ -27,6 +27,7 @@ PROBLEMS_MAX = 100
 FILTER_MAX = 1000
 CAPTURE_S_MAX = 86_400.0
 SNAP = 65549
+PLACE_MAX = 4096
 
 
 class Fault(BaseModel):
@@ -236,6 +237,15 @@ class Place(TypedDict):
     number: int
 
 
+class PluginWish(Model):
+    """Where a plug-in is: a file's path, absolute or as the forwarder sees it, or an entry point's name.
+
+    Of one that is replaced: empty, where it was.
+    """
+
+    place: Annotated[str, Field(max_length=PLACE_MAX)] = ""
+
+
 class RouteName(Model):
     """Which configured route: without a metric the one with the lowest."""
 
@@ -247,8 +257,8 @@ class RouteName(Model):
 class RoutesWish(Model):
     """Routes to delete, and then routes to add; each is done for itself."""
 
-    delete: Annotated[list[RouteName], Field(max_length=CHANGES_MAX)] = []
-    add: Annotated[list[Route], Field(max_length=CHANGES_MAX)] = []
+    delete: Annotated[tuple[RouteName, ...], Many, Field(max_length=CHANGES_MAX)] = ()
+    add: Annotated[tuple[Route, ...], Many, Field(max_length=CHANGES_MAX)] = ()
 
 
 class RefusedRoute(Problem):

@@ -7,6 +7,7 @@ is let go after CHUNK of them, so that neighbors who come and go do not wait for
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vforward.control.api_models import PROBLEMS_MAX, RefusedRoute, RoutesChanged, RoutesWish
@@ -33,16 +34,13 @@ def change_routes(forwarder: "Forwarder", wanted: RoutesWish) -> RoutesChanged:
 
 def _deletes(forwarder: "Forwarder", wanted: RoutesWish) -> Iterator[Change]:
     for n, one in enumerate(wanted.delete):
-        prefix, metric, vrf = one.prefix, one.metric, one.vrf
-        yield (
-            f"delete[{n}]",
-            lambda p=prefix, m=metric, v=vrf: forwarder.delete_route(p, metric=m, vrf=v),
-        )
+        delete = partial(forwarder.delete_route, one.prefix, metric=one.metric, vrf=one.vrf)
+        yield f"delete[{n}]", delete
 
 
 def _adds(forwarder: "Forwarder", wanted: RoutesWish) -> Iterator[Change]:
     for n, route in enumerate(wanted.add):
-        yield f"add[{n}]", lambda route=route: forwarder.add_route(**route.arguments())
+        yield f"add[{n}]", partial(forwarder.add_route, **route.arguments())
 
 
 def _do(

@@ -18,10 +18,10 @@ from typing import Annotated
 
 import typer
 
-from vforward.control import cli_change, cli_look, cli_watch
+from vforward.control import cli_change, cli_look, cli_node, cli_watch
 from vforward.control.cli_app import app, command, guarded
 
-__all__ = ["app", "cli_change", "cli_look", "cli_watch"]
+__all__ = ["app", "cli_change", "cli_look", "cli_node", "cli_watch"]
 
 
 def _version(wanted: bool) -> None:
@@ -64,12 +64,14 @@ def run(
     from vforward.control import run as daemon
 
     logs.set_up(wanted.log.format, wanted.log.level)
+    logs.tell_of_threads()
 
     def ready() -> None:
         bar.close()
         how = f"show with: vforward show runtime -n {wanted.forwarder.name}"
-        sys.stdout.write(f"forwarding: {tables.summary(wanted)}; {how}\n")
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # it forwards, whether there is room to say so or not
+            sys.stdout.write(f"forwarding: {tables.summary(wanted)}; {how}\n")
+            sys.stdout.flush()
 
     with tables.Bar("compiling") as bar:
         daemon.run(
@@ -80,6 +82,7 @@ def run(
             file=str(file.absolute()),
             exit_when_idle=exit_when_idle,
             fresh=fresh,
+            confined=True,
         )
 
 

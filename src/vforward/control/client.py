@@ -21,14 +21,18 @@ from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import quote, urlencode, urlsplit
 
 from vforward.control.capture_progress import Progress
-from vforward.control.observe import ErrorRow, Listing, PortRow, Runtime, WaysRow, choose
+from vforward.control.observe import choose
+from vforward.control.observe_rows import ErrorRow, Listing, PortRow, Runtime, WaysRow
 from vforward.control.observe_workers import WorkerRow
 from vforward.control.packet_trace import TracedPacket
+from vforward.control.plugin_rows import PluginChange, PluginRow
 from vforward.errors import ApiError, ArenaError, ConfigError
 from vforward.io import unix
 from vforward.memory.place import API_SOCKET, NAME, locked, refuse_foreign, runtime_directory
 
 TIMEOUT_S = 30.0
+PLUGIN_S = 400.0
+"""How much longer a plug-in may take: it is compiled, twice, and tried."""
 WRONG = (400, 422)
 """Statuses that say that the request is wrong, not the moment."""
 
@@ -169,7 +173,7 @@ class Client:
         add: Iterable[Mapping[str, Any]] = (),
         delete: Iterable[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
-        """Delete many routes, then add many. add: tables of [[routes]]; delete: prefix, metric, vrf of each.
+        """Delete many routes, then add many. add: tables of [[routes]]; delete: each prefix, metric, vrf.
 
         Returns how many were ``deleted``, ``added`` and ``refused``, and the ``problems`` (RFC 9457) of
         the first hundred refused ones, with their places ``at``. ConfigError: what a place says is no
@@ -212,9 +216,28 @@ class Client:
         """Have a policer, or set it anew. policer: keys of [policers.NAME]."""
         self._ask("PUT", f"/policers/{quote(name, safe='')}", body=policer)
 
+    def plugins(self) -> list[PluginRow]:
+        """The plug-ins that are loaded."""
+        return _built(list[PluginRow], self._get("/nodes"))
+
+    def load_plugin(self, place: str) -> PluginChange:
+        """Load a plug-in: a file's path, as the forwarder sees it, or an entry point's name."""
+        return self._plugin("POST", "/nodes", {"place": place})
+
+    def replace_plugin(self, name: str, place: str = "") -> PluginChange:
+        """Load a plug-in in place of one that is loaded; from where that came, if no place is given."""
+        return self._plugin("PUT", f"/nodes/{quote(name, safe='')}", {"place": place})
+
+    def unload_plugin(self, name: str) -> PluginChange:
+        """Take a plug-in out; its state is forgotten."""
+        return self._plugin("DELETE", f"/nodes/{quote(name, safe='')}", None)
+
     def delete_policer(self, name: str) -> None:
         """Delete a policer that no rule names."""
         self._ask("DELETE", f"/policers/{quote(name, safe='')}")
+
+    def _plugin(self, method: str, path: str, wish: Mapping[str, str] | None) -> PluginChange:
+        return _built(PluginChange, self._ask(method, path, body=wish, wait_s=PLUGIN_S))
 
     # How.
 

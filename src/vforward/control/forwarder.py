@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from vforward.control.assembly import Assembly
 from vforward.control.bridging import Bridging
+from vforward.control.capture import Captures
 from vforward.control.firewall import Firewall
 from vforward.control.hand_off import HandOff
 from vforward.control.interfaces import PORTS_MAX, Interfaces
@@ -31,15 +32,17 @@ from vforward.control.maintenance import Maintenance
 from vforward.control.neighbor_machine import Limits
 from vforward.control.neighbors import NeighborService
 from vforward.control.placement import Placement
+from vforward.control.plugins import Plugins
 from vforward.control.publish import Publisher
 from vforward.control.restore import KEPT, keep_up, take_over
 from vforward.control.router_graph import lay_out
 from vforward.control.routing import Routing
+from vforward.control.succession import Succession
 from vforward.control.told_router import ToldRouter
 from vforward.errors import ConfigError, VforwardError
 from vforward.graph import control as c
 from vforward.graph.build import Graph
-from vforward.graph.worker import clock_hz
+from vforward.graph.worker import PROFILES, clock_hz
 from vforward.graph.workers import Workers, cores
 from vforward.io import shim
 from vforward.io.libc import libc_address
@@ -65,13 +68,13 @@ class Forwarder(Assembly):
     """See the module. Ports and wiring are given first, then build, then packets.
 
     vector: packets per call of a node, 1 to 256. buffers: of the pool. idle: "poll" lets a worker
-    sleep when nothing comes in, "spin" does not. workers: how many threads forward, 1 to WORKERS_MAX.
-    core: CPU to pin the first to, the others to those that follow (graph.workers.cores). icmp_errors: ICMP
-    errors per second in all. mac_table: MACs that all bridges together may know; mac_age_s: for how
-    long after a station was last heard. neighbors: how many may be known. keep: "crash": the next one of
-    its name goes on from what it knew and was told when it was killed, "always": or ended; fresh: it takes
-    over nothing, for once. Raises ArenaError when a forwarder of that name is running or there is no room
-    for the buffers.
+    sleep when nothing comes in, "spin" does not. profile: see there. workers: how many threads forward,
+    1 to WORKERS_MAX. core: CPU to pin the first to, the others to those that follow (graph.workers.cores).
+    icmp_errors: ICMP errors per second in all. mac_table: MACs that all bridges together may know;
+    mac_age_s: for how long after a station was last heard. neighbors: how many may be known. keep: "crash":
+    the next one of its name goes on from what it knew and was told when it was killed, "always": or ended;
+    fresh: it takes over nothing, for once. Raises ArenaError when a forwarder of that name is running or
+    there is no room for the buffers.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Forwarder(Assembly):
         vector: int = VECTOR_MAX,
         buffers: int = 16384,
         idle: str = "poll",
+        profile: str = "latency",
         core: int | None = None,
         workers: int = 1,
         icmp_errors: int = 1000,
@@ -105,6 +109,8 @@ class Forwarder(Assembly):
         if buffers < BUFFERS_MIN * workers:
             msg = f"buffers is {buffers}; at least {BUFFERS_MIN} for each worker"
             raise ConfigError(msg)
+        self.workers: Workers | None = None
+        self.profile = profile
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"
         with ExitStack() as stack:  # closed here if there is no room for all of it
             self.arena = stack.enter_context(
@@ -144,7 +150,6 @@ class Forwarder(Assembly):
                 stack.callback(self._hand_off.close)
             self._stack = stack.pop_all()
         self._kept, self._knows = keep, False
-        self.workers: Workers | None = None
         self.n_workers = workers
         self.cores = cores(workers, core)
         """The CPU that each worker is pinned to."""
@@ -153,9 +158,34 @@ class Forwarder(Assembly):
         self._idle = idle
         self._bridges: dict[str, int] = {}
         self._without_carrier: set[str] = set()
-        self._moving = threading.Lock()
+        self.moving = threading.Lock()
+        """Held while queues move between workers, and while a graph takes another's place."""
+        self.captures = Captures(self)
+        self._succession = Succession(self, self._hand_off, hz)
+        self.changing = threading.RLock()
+        """Held while something is changed that the graph is laid out by."""
+        self.plugins = Plugins(self)
+        self._stack.callback(self.plugins.close)
         self._maintenance = Maintenance([self.bridging.step, self._follow_carriers])
         self._publisher: Publisher | None = None
+
+    @property
+    def profile(self) -> str:
+        """How workers that may sleep go about it, graph.worker.PROFILES; may be set at any time.
+
+        "latency": they poll for some milliseconds after each packet. "throughput": they let packets
+        gather, and leave the CPU to others meanwhile. Raises ConfigError for another one.
+        """
+        return self._profile
+
+    @profile.setter
+    def profile(self, profile: str) -> None:
+        if profile not in PROFILES:
+            msg = f"profile is {profile!r}; allowed: {' or '.join(map(repr, PROFILES))}"
+            raise ConfigError(msg)
+        self._profile = profile
+        if self.workers is not None:
+            self.workers.follow(profile)
 
     def build(
         self, progress: Callable[[str], None] = lambda _: None, config: str | None = None
@@ -179,8 +209,7 @@ class Forwarder(Assembly):
             own |= firewall | neighbors
         real = self.interfaces.real()
         self.placement = Placement(real, self.n_workers)
-        self.graph.tables["senders"] = self.placement.senders
-        lay_out(self.graph, real, self._hand_off)
+        self.lay_out(self.graph, self.placement)
         if self.interfaces.ports["host"].any():
             for _, port in real:  # the addresses are Linux's too, on all of its interfaces
                 port.mute()
@@ -191,24 +220,26 @@ class Forwarder(Assembly):
                     arc.enable(f"{family}-urpf", interface.number)
         self.firewall.enable(self.graph.arcs)
         self.graph.build(progress)
+        if self._hand_off is not None:
+            self.placement.lay(self.graph)
         self._built = True
         for plan in self.graph.plans:
             plan.control[c.VECTOR] = self.vector
         self.workers = workers = Workers(
             self.graph.plans,
-            descriptors=[
-                fd for queue in self.placement.queues.values() for fd in queue.descriptors
-            ],
+            descriptors=self.placement.descriptors,
+            deaf_to=[self.placement.deaf_to(worker) for worker in range(self.n_workers)],
             poll=shim.address("vf_ppoll") if self._idle == "poll" and shim.built() else 0,
             read=libc_address("read"),
             cores=self.cores,
         )
         self._stack.callback(workers.close)
+        workers.follow(self._profile)
         progress("scheduler")
         workers.prepare()
         if self._hand_off is not None:
             self._hand_off.connect(workers)
-            self.placement.begin(self.graph, workers, self._hand_off)
+            self.placement.begin(workers, self._hand_off)
         self.routing.quiesce = self.firewall.quiesce = workers.quiesce
         self.neighbors.wake = workers.wake
         for _, port in real:
@@ -221,6 +252,34 @@ class Forwarder(Assembly):
         if self._kept != NEVER:
             keep_up(self)
             self.arena.stays, self._knows = self._kept == ALWAYS, True
+
+    def lay_out(self, graph: Graph, placement: Placement) -> None:
+        """Add and wire the nodes of an empty graph, for the ports that there are. Raises WiringError."""
+        graph.tables["senders"] = placement.senders
+        lay_out(graph, self.interfaces.real(), self._hand_off)
+
+    def replace_graph(
+        self,
+        change: Callable[[Graph], None] | None = None,
+        *,
+        standing: Callable[[], None] | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> list[float]:
+        """Lay out the graph anew, for the ports that there are now, and put it in the old one's place.
+
+        change: lays what there is besides the forwarder's own nodes, if not the plug-ins that are loaded.
+        The workers may be running: see control.succession. Returns for how long each forwarded nothing,
+        seconds. Raises WiringError, KernelError, ArenaError, VforwardError: then the old graph goes on.
+        """
+        if self._publisher is None:
+            msg = "replace_graph: the graph is not built; build comes first"
+            raise VforwardError(msg)
+        with self.changing:
+            lay = change or self.plugins.lay
+            stood = self._succession.run(self._publisher, lay, standing, progress)
+            if change is None:
+                self.plugins.enable()  # at ports that are new
+            return stood
 
     def start(self) -> None:
         """Start the workers and the services. Raises VforwardError when they run already."""
@@ -291,7 +350,7 @@ class Forwarder(Assembly):
         no such queue or worker, VforwardError when a worker does not answer: then it is as before.
         """
         assert self.workers is not None, "build comes before packets"
-        with self._moving:
+        with self.moving:
             self.placement.move(port, queue, worker)
 
     def _follow_carriers(self, _now: float) -> None:

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from vforward.control import compiled
@@ -21,8 +21,10 @@ from vforward.control.assembly import Tags
 from vforward.control.bridging import BridgeSettings
 from vforward.control.config_api import Api, read_token
 from vforward.control.config_firewall import as_object, as_settings
+from vforward.control.confine import confine
 from vforward.control.forwarder import Forwarder
-from vforward.errors import ConfigError, KernelError
+from vforward.control.supervisor import Supervisor
+from vforward.errors import ConfigError, KernelError, VforwardError
 from vforward.graph import control as c
 from vforward.graph import workers
 from vforward.io.af_packet import AfPacketPort
@@ -63,6 +65,7 @@ def from_config(
         vector=settings.vector,
         buffers=settings.buffers,
         idle=settings.idle,
+        profile=settings.profile,
         core=settings.core,
         workers=n_workers,
         icmp_errors=settings.icmp_errors_per_second,
@@ -89,24 +92,29 @@ def run(
     file: str | None = None,
     exit_when_idle: bool = False,
     fresh: bool = False,
+    confined: bool = False,
 ) -> None:
     """Forward as configured until SIGTERM or SIGINT comes. Main thread only. fresh: see Forwarder.
 
     progress: called while kernels compile, with how many are done, how many there are, and the
     next one's name. loading: see from_config. ready: called when packets are forwarded. file: where
     the configuration is from, to be shown. exit_when_idle: ends also when no packet has come for
-    IDLE_S. Raises as from_config, and KernelError.
+    IDLE_S. confined: gives up privileges before the first packet, for good: for a process that is
+    nothing but this (control.confine). Raises as from_config, KernelError, VforwardError.
     """
+    supervisor = Supervisor()
     with _signals() as stop:
 
         def step(done: int, total: int, name: str) -> None:
             if stop.is_set():
                 raise _Stopped
+            supervisor.starting()
             progress(done, total, name)
 
         def load_step(done: int, total: int, name: str) -> None:
             if stop.is_set():
                 raise _Stopped
+            supervisor.starting()
             loading(done, total, name)
 
         try:
@@ -116,12 +124,17 @@ def run(
                 compiling.compile_all(step)
             with from_config(config, load_step, fresh=fresh) as forwarder:
                 _build(forwarder, step, file)
+                with suppress(VforwardError):  # then plug-ins are refused, and why is said
+                    forwarder.plugins.helper.start()  # while this process may start others
+                if confined:
+                    confine(config)
                 forwarder.start()
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
                 gc.freeze()  # all that is there by now stays: later collections need not look at it
                 ready()
-                _wait(forwarder, stop, exit_when_idle=exit_when_idle)
+                with _supervised(supervisor, forwarder):
+                    _wait(forwarder, stop, exit_when_idle=exit_when_idle)
         except _Stopped:
             return
 
@@ -306,6 +319,8 @@ def new_port(port: models.Port) -> Port:
             server=port.role == "server",
             mac=mac,
             mtu=port.mtu,
+            queues=port.queues,
+            packed=port.packed,
             offloads=port.offloads,
         )
     if isinstance(port, models.VhostUserPort):
@@ -352,13 +367,28 @@ def _await_start(forwarder: Forwarder) -> None:
             time.sleep(0.001)
 
 
+@contextmanager
+def _supervised(supervisor: Supervisor, forwarder: Forwarder) -> Iterator[None]:
+    """The supervisor is told that the forwarder forwards, for as long as this lasts."""
+    supervisor.ready(
+        lambda: [int(worker.plan.control[c.ROUNDS]) for worker in forwarder.workers or ()]
+    )
+    try:
+        yield
+    finally:
+        supervisor.stopping()
+
+
 def _wait(forwarder: Forwarder, stop: threading.Event, *, exit_when_idle: bool) -> None:
     """Return when a signal has come or, if so wished, packets have ceased. Raises KernelError."""
     assert forwarder.workers is not None
     busy, rounds, since = -1, [0] * len(forwarder.workers), time.monotonic()
     while not stop.wait(LOOK_S):
         if not forwarder.workers.running:
-            msg = "a worker has ended by itself; its error is above"
+            ended = [n for n, one in enumerate(forwarder.workers) if not one.running]
+            msg = (
+                f"worker {', '.join(map(str, ended))} has ended by itself; its error is in the log"
+            )
             raise KernelError(msg)
         done = [int(worker.plan.control[c.ROUNDS]) for worker in forwarder.workers]
         if forwarder.workers.busy_rounds() != busy:

@@ -91,7 +91,7 @@ def populate(buffer: Any) -> None:
 
 
 def have(at: int, size: int, first: int, last: int) -> int:
-    """Have the pages of the bytes from first to last of such a mapping at an address, huge ones if possible.
+    """Have the pages of the bytes from first to last of such a mapping, huge ones if possible.
 
     Whole ones of 2 MiB: returns up to which byte, size at most. Raises OSError as populate does.
     """
