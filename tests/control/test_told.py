@@ -61,6 +61,13 @@ def test_deletions_of_what_the_configuration_has_are_noted(tmp_path):
     told.close()
 
 
+def test_what_a_configuration_has_made_its_own_is_forgotten(tmp_path):
+    told = begun(tmp_path, [("a", {"n": 1}), ("b", {"n": 2}), ("c", {"n": 3})])
+    told.keep_only({"b", "x"})
+    assert read((tmp_path / FILE).read_bytes()) == ({"b": {"n": 2}}, 0)
+    told.close()
+
+
 def test_it_is_made_anew_when_most_is_out_of_date(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LEAST", 2000)
     told = begun(tmp_path)

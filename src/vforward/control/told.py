@@ -17,6 +17,7 @@ import logging
 import os
 import threading
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,11 @@ class Told:
         """Note that something was deleted, of which is_new can be asked. what: says which."""
         new = self.is_new(key, now=False)
         self.say(key, None if new else {"new": False, "gone": True, **what})
+
+    def keep_only(self, keys: Collection[str]) -> None:
+        """Of all else nothing more is known: it is as the configuration has it. Raises VforwardError."""
+        for key in [key for key in self.entries if key not in keys]:
+            self.say(key, None)
 
     def _append(self, line: bytes) -> None:
         try:
