@@ -11,6 +11,8 @@ fib4_nodes: U32``, and the same for fib6::
 What a change takes out of use is *retired*: a reader may still be in it. ``reclaim`` lets it be used
 anew, for what was retired before the moment since when every worker has passed a quiet point.
 
+Between ``stage`` and ``unstage`` changes are made aside, in copies of the VRFs' tries (tables.trie_copy).
+
 Complexity  a change makes one node anew, 0.3 to 1 us; one of /16 or shorter writes all that it covers:
             a default route in a full table takes some 10 ms
 Limits      values up to trie.VALUE_MAX (2**23 - 1); max_lines lines of 64 bytes for nodes. 1 M IPv4
@@ -30,6 +32,7 @@ from vforward.memory.arena import Arena
 from vforward.tables import TableFull, rib, trie, trie_check
 from vforward.tables import trie_change as changes
 from vforward.tables.trie_change import ABSENT, RETIRED, ROUTES, TOP, USED
+from vforward.tables.trie_copy import Aside
 
 OP = np.dtype(
     [
@@ -142,12 +145,13 @@ class Fib:
         self._use_root(0)
         self._retired = np.zeros(max_lines, np.uint32)
         self._work = np.zeros(changes.WORK_WORDS, np.uint32)
-        self._stack = np.zeros(2 * changes.LEVELS, np.int64)
+        self._stack = np.zeros(3 * changes.LEVELS, np.int64)
         self._state = np.zeros(changes.STATE_WORDS, np.int64)
         self._state[TOP] = 1
         self._counts = np.zeros((n_vrfs, rib.LENGTHS), np.int64)
         self._rib = rib.empty()
         self._one = np.zeros(1, OP)
+        self._aside: Aside | None = None
 
     @property
     def tables(self) -> dict[str, NDArray[Any]]:
@@ -233,6 +237,20 @@ class Fib:
         _reclaim(self.nodes, self._retired, self._state, n)
         self.nodes[0] = self._state[USED]
 
+    def stage(self) -> Aside:
+        """Make changes aside, until unstage; see Aside for how they are put in force."""
+        assert self._aside is None, "staged already"
+        assert not self.retired, "a reader may be in what is retired: reclaim first"
+        self._aside = Aside(self.root, self.nodes, self._stack, self._state)
+        return self._aside
+
+    def unstage(self) -> None:
+        """End what stage began. What was not put in force has to be undone before: routes have no copy."""
+        assert self._aside is not None
+        self._aside.discard()
+        self._aside = None
+        self.nodes[0] = self._state[USED]
+
     def items(self, vrf: int = 0) -> Iterator[tuple[int, int, int]]:
         """All routes of a VRF as (prefix, length, value), by prefix, shorter ones first."""
         mine = self._rib[(self._rib["leaf"] != 0) & (self._rib["vrf"] == vrf)]
@@ -313,13 +331,18 @@ class Fib:
     def _run(self, ops: NDArray[Any]) -> int:
         state, done = self._state, 0
         state[ABSENT] = 0
-        arrays = (self.root, self.nodes, self._retired, self._work, self._stack, state)
+        root = self._aside.root if self._aside else self.root
+        if self._aside and not self._aside.copy(set(ops["vrf"].tolist())):
+            raise TableFull(f"{self.name}: no room for a second trie, to be changed aside", 0)
+        arrays = (root, self.nodes, self._retired, self._work, self._stack, state)
         while True:
             self._use_nodes()
             done = _apply(*arrays, self._rib, self._counts, ops, done)
             if done == ops.size or len(self) * 2 < self._rib.size:
                 break
             self._rib = rib.copied(self._rib, self._rib.size * 2)
+        if self._aside:  # where no reader was
+            self.reclaim()
         if done < ops.size:
             msg = (
                 f"{self.name}: all {self.nodes.size // trie.WORDS - 1} lines are in use "
