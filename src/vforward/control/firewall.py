@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Interface
 from typing import Any
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 
 from vforward.control import flow_words as words
 from vforward.control import rule_text
+from vforward.control.firewall_change import FirewallChange
 from vforward.control.interfaces import Interface, Interfaces
 from vforward.control.policy_bundle import Policy
 from vforward.control.rule_checks import World, check_nat, check_policers, check_rules
 from vforward.control.rule_policy import Compiler, Places, Wanted
 from vforward.control.rule_rows import Sets
-from vforward.control.rules import DROP, PASS, FirewallSettings, Nat, Policer, Rule
+from vforward.control.rules import FirewallSettings, Nat, Policer, Rule
 from vforward.control.session_list import KILLS, Filter, Names, SessionList, end_sessions
 from vforward.control.slots import Slots
 from vforward.control.wording import KeyPath, Problem, dotted, listed, nearest
@@ -44,7 +46,6 @@ FEATURES = ("reassembly", "session", "acl", "police")
 """Of each family's arc, "ip4-session" and so on."""
 HAND_OFF = ("hand-off", "piece-hand-off")
 """Where there are several workers, besides."""
-REMEDIES = {PASS: policer.PASS, DROP: policer.DROP}
 
 
 class Firewall:
@@ -124,6 +125,19 @@ class Firewall:
             )
             self._check(wanted)
             self._put(wanted)
+
+    @contextmanager
+    def changing(self, wanted: Wanted) -> Iterator[FirewallChange]:
+        """Compile all that is wanted aside, to be put in force inside. Others who change wait.
+
+        Where it ends without that, nothing has changed. Raises ConfigError, TableFull.
+        """
+        with self._lock:
+            change = FirewallChange(self, wanted)
+            try:
+                yield change
+            finally:
+                change.finish()
 
     def edit(self, what: str, edit: Callable[[Wanted], Any]) -> None:
         """As change, of one part ("rules", "policers"): to what edit makes of what is wanted now."""
@@ -265,50 +279,9 @@ class Firewall:
 
     def _put(self, wanted: Wanted) -> None:
         """Put in force what is right."""
-        if self._prepared:
-            self._set_policers(wanted)
-            for place in self._places.keep(wanted):
-                words_of = slice(
-                    2 * place, 2 * place + 2
-                )  # a worker may be counting for whoever was
-                for hits, cleared in zip(self.hits, self._hits_cleared, strict=True):
-                    cleared[words_of] = hits[words_of]  # there before
-            numbers = {i.name: i.number for i in self._interfaces}
-            quiet = self._policy.publish(self._compiler.parts(wanted, numbers))
-            self._left_pools += self._places.unused_pools(wanted)
-            if quiet:
-                self._left_policers.clear()
-                while self._left_pools:
-                    self.pools.delete(self._left_pools.pop())
-            settings = wanted.settings
-            for shard in self.shards:
-                shard.set_loose(settings.loose)
-                for kind, seconds in zip(session.KINDS, session.DEFAULTS, strict=True):
-                    key = kind.replace("-", "_")
-                    shard.set_timeout(kind, settings.timeouts.get(key, seconds))
-        self._wanted = wanted
-        self.changes += 1
-
-    def _set_policers(self, wanted: Wanted) -> None:
-        numbers = self._policer_numbers.items()
-        self._left_policers |= {n for name, n in numbers if name not in wanted.policers}
-        self._held_policers = None
-        new = self._policer_numbers.keep(wanted.policers)
-        for number in new:
-            self.policers.clear(number)
-        before = self._wanted.policers if self._wanted else {}
-        for name, one in wanted.policers.items():
-            number = self._policer_numbers[name]
-            if number in new or before.get(name) != one:
-                remedies = (REMEDIES.get(action, action) for action in (one.yellow, one.red))
-                self.policers.define(
-                    number,
-                    one.rate,
-                    one.burst,
-                    excess_burst=one.peak_burst or one.excess_burst or 0,
-                    peak_rate=one.peak_rate or 0,
-                    actions=(policer.PASS, *remedies),
-                )
+        change = FirewallChange(self, wanted)
+        change.put_in_force()
+        change.finish()
 
     def _is_idle(self, number: int) -> bool:
         """Whether nobody asks a policer that is gone: no older policy, and no session that began by one.

@@ -71,7 +71,7 @@ class Routing:
         self.fib4, self.fib6 = Fib4(arena), Fib6(arena)
         self._adjacencies = Adjacencies(arena, ports, n_adjacencies)
         self._groups = Groups(arena, self._adjacencies, n_buckets)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._ports, self._name = ports, names
         self._tables: dict[tuple[int, int], RouteTable] = {}  # of a VRF and IP version
         self._interfaces: dict[tuple[int, Interface], int] = {}  # -> VRF
@@ -104,7 +104,7 @@ class Routing:
 
         The first address or route does it too. Raises ConfigError, TableFull.
         """
-        with self._lock:
+        with self.lock:
             self._table(vrf, 4)
 
     # What the router's own addresses give.
@@ -114,7 +114,7 @@ class Routing:
 
         Raises ConfigError, TableFull; nothing is changed then.
         """
-        with self._lock:
+        with self.lock:
             vrf = int(self._ports[port]["vrf"])
             table, put = self._table(vrf, interface.version), list[tuple[Key, Order]]()
             try:
@@ -134,7 +134,7 @@ class Routing:
 
         Raises KeyError when the port does not have it, TableFull.
         """
-        with self._lock:
+        with self.lock:
             vrf = self._interfaces[port, interface]
             table = self._table(vrf, interface.version)
             gone = given(port, interface)
@@ -169,7 +169,7 @@ class Routing:
         Raises ConfigError when a path is not possible or there is no adjacency left, TableFull;
         nothing is changed then.
         """
-        with self._lock:
+        with self.lock:
             table, key = self._table(vrf, prefix.version), routable_key(prefix)
             order = (CONFIGURED_RANK, metric, 0)
             if kind:
@@ -185,7 +185,7 @@ class Routing:
 
         Raises KeyError when there is none, TableFull; nothing is changed then.
         """
-        with self._lock:
+        with self.lock:
             table, key = self._table(vrf, prefix.version), key_of_prefix(prefix)
             orders = [t.order for t in table.entries.get(key, ()) if t.order[0] == CONFIGURED_RANK]
             orders = [order for order in orders if metric in (None, order[1])]
@@ -214,7 +214,7 @@ class Routing:
         """
         whole, order_of, keys = sorted_keys(prefixes, lengths, BITS[version])  # as the FIB sorts
         index = np.asarray(which, np.int64)[order_of]
-        with self._lock:
+        with self.lock:
             table = self._table(vrf, version)
             order, targets = (CONFIGURED_RANK, metric, 0), list[Target]()
             try:
@@ -275,7 +275,7 @@ class Routing:
         Raises ConfigError when no adjacency is free, TableFull, VforwardError when workers do not
         let go of the old MAC; nothing is changed then.
         """
-        with self._lock:
+        with self.lock:
             new = (port, address) not in self._known
             if new:
                 number = self._adjacencies.hop((port, address))
@@ -294,20 +294,20 @@ class Routing:
 
     def neighbor_stale(self, port: int, address: int) -> None:
         """Packets go to a neighbor as before, but its use is to be told: by the edge NOTIFY."""
-        with self._lock:
+        with self.lock:
             if (port, address) in self._known:
                 self._adjacencies.stale(self._known[port, address][0])
 
     def neighbor_down(self, port: int, address: int) -> None:
         """A neighbor's MAC is not known any more: packets to it wait for resolution again."""
-        with self._lock:
+        with self.lock:
             if (port, address) in self._known:
                 self._forget(port, address)
             self._groups.set_failed((port, address), failed=False)
 
     def neighbor_failed(self, port: int, address: int) -> bool:
         """As neighbor_down, and multipath routes do without it until up or down: True if any does."""
-        with self._lock:
+        with self.lock:
             if (port, address) in self._known:
                 self._forget(port, address)
             return self._groups.set_failed((port, address), failed=True)
@@ -316,18 +316,18 @@ class Routing:
 
     def changes(self) -> int:
         """A number that is another one after routes have changed."""
-        with self._lock:
+        with self.lock:
             return sum(table.changes for table in self._tables.values())
 
     def count(self, vrf: int | None = None) -> int:
         """Prefixes that have a route, without host routes of neighbors."""
-        with self._lock:
+        with self.lock:
             return sum(len(table) for table in self._shown(vrf))
 
     def routes(self, vrf: int | None = None, limit: int | None = None) -> list[Route]:
         """The routes in force, by VRF, family and prefix, at most limit; as count counts them."""
         found: list[Route] = []
-        with self._lock:
+        with self.lock:
             for table in self._shown(vrf):
                 left = None if limit is None else limit - len(found)
                 if left is None or left > 0:
@@ -339,7 +339,7 @@ class Routing:
 
     def reclaim(self) -> None:
         """Free what is out of use; waits for a quiet point. What cannot be freed now is kept."""
-        with self._lock:
+        with self.lock:
             if self.fib4.retired or self.fib6.retired or self._adjacencies.waiting:
                 self._quiet()
 

@@ -212,6 +212,16 @@ class Fib:
                 raise TableFull(str(error), start + error.done) from None
             between(min(start + CHUNK, ops.size))
 
+    def delete_many(self, keys: Sequence[int], vrf: int = 0) -> None:
+        """Delete many routes, each ``prefix << 8 | length``. Raises TableFull as apply does.
+
+        One that is not there is passed over.
+        """
+        ops = np.zeros(len(keys), OP)
+        ops["high"], ops["low"] = self._many([key >> 8 for key in keys])
+        ops["length"], ops["vrf"] = [key & 0xFF for key in keys], vrf
+        self.apply(ops)
+
     def apply(self, ops: NDArray[Any]) -> int:
         """Apply an array of OP in order; returns how many deletes found no route.
 
