@@ -54,15 +54,9 @@ class Tags(NamedTuple):
     push: tuple[tuple[int, int], ...] = ()
 
 
-class Assembly(FirewallApi):
+class Assembly(InterfaceSteps, FirewallApi):
     """Interfaces, bridges, routes, neighbors, a firewall. A Forwarder is one, with a graph and a worker."""
 
-    pool: Pool
-    n_workers: int
-    interfaces: Interfaces
-    routing: Routing
-    bridging: Bridging
-    neighbors: NeighborService
     _bridges: dict[str, int]
     _stack: ExitStack
     _built = False
@@ -76,17 +70,8 @@ class Assembly(FirewallApi):
         (name or address in use; built already), PortError.
         """
         self._not_built(f"port {name}")
-        kind = type(port).__name__
-        interface = self.interfaces.new(name, kind, address, vrf=vrf, urpf=urpf)
         with ExitStack() as undo:
-            undo.callback(self.interfaces.forget, interface)
-            self._refuse_addresses(interface)
-            undo.callback(port.close)
-            port.workers = self.n_workers
-            port.open(interface.number, self.pool)
-            interface.port = port
-            self._up(interface, port.mac, port.mtu)
-            self._stack.callback(port.close)
+            self._add(undo, self.open_port(undo, name, port, address, vrf=vrf, urpf=urpf))
             undo.pop_all()
         return port
 
@@ -109,14 +94,11 @@ class Assembly(FirewallApi):
         given, and never more than that. Raises ConfigError.
         """
         self._not_built(f"port {name}")
-        on = self.interfaces.find(parent)
-        interface = self.interfaces.new(name, "vlan", address, vrf=vrf, urpf=urpf)
         with ExitStack() as undo:
-            undo.callback(self.interfaces.forget, interface)
-            self._refuse_addresses(interface)
-            self.interfaces.lay_vlan(interface, parent, vlan, inner, dot1ad=dot1ad)
-            assert on.port is not None
-            self._up(interface, on.port.mac, min(mtu or on.port.mtu, on.port.mtu))
+            made = self.open_vlan(
+                undo, name, parent, (vlan, inner, dot1ad), address, mtu, vrf=vrf, urpf=urpf
+            )
+            self._add(undo, made)
             undo.pop_all()
 
     def add_bridge(self, name: str, settings: BridgeSettings | None = None) -> None:
@@ -152,20 +134,13 @@ class Assembly(FirewallApi):
         """Add the routed interface of a bridge. Raises ConfigError."""
         self._not_built(f"port {name}")
         domain = self._bridge(bridge)
-        for other in self.interfaces:
-            if other.kind == "bvi" and other.bridge == bridge:
-                msg = (
-                    f"port {name}: bridge {bridge} has {other.name} as its routed interface already"
-                )
-                raise ConfigError(msg)
-        interface = self.interfaces.new(name, "bvi", address, vrf=vrf, urpf=urpf)
         with ExitStack() as undo:
-            undo.callback(self.interfaces.forget, interface)
-            self._refuse_addresses(interface)
-            self._up(interface, mac or default_mac(interface.number), mtu)
+            made = self.open_bvi(
+                undo, name, bridge, address, mac=mac, mtu=mtu, vrf=vrf, urpf=urpf
+            )
+            self._add(undo, made)
             undo.pop_all()
-        self.interfaces.bvi(interface, bridge)
-        self.bridging.set_bvi(domain, interface.number)
+        self.bridging.set_bvi(domain, made.number)
 
     def add_static_mac(self, bridge: str, mac: bytes, port: str) -> None:
         """Bind a MAC to a port of a bridge for good. Raises ConfigError, TableFull."""
@@ -326,34 +301,9 @@ class Assembly(FirewallApi):
             raise ConfigError(msg)
         return interface
 
-    def _refuse_addresses(self, interface: Interface) -> None:
-        """Raise ConfigError where another port of the VRF has the same one, save on its own link."""
-        for other in self.interfaces:
-            if other is interface or other.vrf != interface.vrf:
-                continue
-            used = {address.ip for address in other.addresses if not is_link_local(address)}
-            for address in interface.addresses:
-                if address.ip in used:
-                    msg = (
-                        f"port {interface.name}: {address.ip} is an address of {other.name} already"
-                    )
-                    raise ConfigError(msg)
-
-    def _up(self, interface: Interface, mac: bytes, mtu: int) -> None:
-        names = [name for name, _ in self.interfaces.real()]
-        on = interface.parent or interface.name
-        output = names.index(on) + BVI_EDGE + 1 if on in names else BVI_EDGE
-        if any(a.version == 6 for a in interface.addresses):
-            if not any(is_link_local(a) for a in interface.addresses):
-                interface.addresses += (link_local(mac),)
-        self.interfaces.up(interface, mac, mtu, output)
-        with ExitStack() as undo:
-            for address in interface.addresses:
-                self.routing.connect(interface.number, address)
-                undo.callback(self.routing.disconnect, interface.number, address)
-                self.neighbors.add_address(interface.number, address)
-                undo.callback(self.neighbors.delete_address, interface.number, address)
-            undo.pop_all()
+    def _add(self, undo: ExitStack, interface: Interface) -> None:
+        self.connect(undo, interface, self.routing)
+        self.attach(undo, interface)
 
 
 def _parsed(what: str, parse: Callable[[G], R], given: G) -> R:

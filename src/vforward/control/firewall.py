@@ -31,7 +31,6 @@ from vforward.control.session_list import KILLS, Filter, Names, SessionList, end
 from vforward.control.slots import Slots
 from vforward.control.wording import KeyPath, Problem, dotted, listed, nearest
 from vforward.errors import ConfigError
-from vforward.graph.arcs import Arc
 from vforward.graph.control import segment
 from vforward.memory.arena import Arena
 from vforward.tables import acl, policer, policy, reassembly, session, strays, treatment
@@ -111,33 +110,60 @@ class Firewall:
         Raises ConfigError, which names all problems, and TableFull; nothing has changed then.
         """
         with self._lock:
-            before = self.wanted
-            sets = Sets(
-                before.sets.addresses if address_sets is None else _address_sets(address_sets),
-                before.sets.ports if port_sets is None else _port_sets(port_sets),
-            )
-            wanted = Wanted(
-                before.settings,
-                before.rules if rules is None else tuple(rules),
-                before.nat if nat is None else tuple(nat),
-                before.policers if policers is None else dict(policers),
-                sets,
-            )
+            wanted = self._with(self.wanted, rules, nat, policers, address_sets, port_sets)
             self._check(wanted)
             self._put(wanted)
 
     @contextmanager
-    def changing(self, wanted: Wanted) -> Iterator[FirewallChange]:
-        """Compile all that is wanted aside, to be put in force inside. Others who change wait.
+    def changing(
+        self,
+        *,
+        settings: FirewallSettings | None = None,
+        rules: Iterable[Rule] | None = None,
+        nat: Iterable[Nat] | None = None,
+        policers: Mapping[str, Policer] | None = None,
+        address_sets: Mapping[str, Any] | None = None,
+        port_sets: Mapping[str, Any] | None = None,
+    ) -> Iterator[FirewallChange]:
+        """As change, compiled aside, to be put in force inside. Others who change wait.
 
         Where it ends without that, nothing has changed. Raises ConfigError, TableFull.
         """
         with self._lock:
+            before = self._wanted
+            if settings is not None:
+                before = Wanted(settings) if before is None else replace(before, settings=settings)
+            if before is None:
+                before = self.wanted  # which says what is missing
+            wanted = self._with(before, rules, nat, policers, address_sets, port_sets)
+            self._check(wanted)
             change = FirewallChange(self, wanted)
             try:
                 yield change
             finally:
                 change.finish()
+
+    @staticmethod
+    def _with(
+        before: Wanted,
+        rules: Iterable[Rule] | None,
+        nat: Iterable[Nat] | None,
+        policers: Mapping[str, Policer] | None,
+        address_sets: Mapping[str, Any] | None,
+        port_sets: Mapping[str, Any] | None,
+    ) -> Wanted:
+        """What is wanted with what is given in place of what was."""
+        sets = Sets(
+            before.sets.addresses if address_sets is None else _address_sets(address_sets),
+            before.sets.ports if port_sets is None else _port_sets(port_sets),
+        )
+        return Wanted(
+            before.settings,
+            before.rules if rules is None else tuple(rules),
+            before.nat if nat is None else tuple(nat),
+            before.policers if policers is None else dict(policers),
+            sets,
+        )
 
     def edit(self, what: str, edit: Callable[[Wanted], Any]) -> None:
         """As change, of one part ("rules", "policers"): to what edit makes of what is wanted now."""
@@ -224,13 +250,11 @@ class Firewall:
         named = self._wanted.settings.ports
         return [i for i in self._interfaces if (i.name in named if named else self._is_routed(i))]
 
-    def enable(self, arcs: Mapping[str, Arc]) -> None:
-        """Send the packets of its ports through its nodes."""
-        for family in ("ip4", "ip6"):
-            arc = arcs[f"{family}-input"]
-            for interface in self.ports():
-                for feature in FEATURES + (HAND_OFF if self._workers > 1 else ()):
-                    arc.enable(f"{family}-{feature}", interface.number)
+    def features_of(self, interface: Interface) -> list[str]:
+        """What an interface's packets go through, without the family."""
+        if interface not in self.ports():
+            return []
+        return [*FEATURES, *(HAND_OFF if self._workers > 1 else ())]
 
     def document(self) -> dict[str, Any]:
         """What others are to read of it, see rule_text; empty when it is off."""

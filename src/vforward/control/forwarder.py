@@ -118,10 +118,11 @@ class Forwarder(Assembly):
             hz = int(clock_hz())
             self.icmp_limits = rate_limit.prepare(limits, hz, rate=icmp_errors)
             self.firewall = Firewall(self.arena, self.interfaces, hz, self.pool.size, workers)
-            self._hand_off = None
+            self.hand_off = None
             if workers > 1:
-                self._hand_off = HandOff(self.arena, self.pool, ports, workers)
-                stack.callback(self._hand_off.close)
+                self.hand_off = HandOff(self.arena, self.pool, ports, workers)
+                stack.callback(self.hand_off.close)
+            stack.callback(self._close_ports)
             self._stack = stack.pop_all()
         self.workers: Workers | None = None
         self.n_workers = workers
@@ -132,7 +133,7 @@ class Forwarder(Assembly):
         self._idle = idle
         self._bridges: dict[str, int] = {}
         self._without_carrier: set[str] = set()
-        self._moving = threading.Lock()
+        self.moving = threading.Lock()
         self._maintenance = Maintenance([self.bridging.step, self._follow_carriers])
         self._publisher: Publisher | None = None
 
@@ -159,16 +160,12 @@ class Forwarder(Assembly):
         real = self.interfaces.real()
         self.placement = Placement(real, self.n_workers)
         self.graph.tables["senders"] = self.placement.senders
-        lay_out(self.graph, real, self._hand_off)
+        lay_out(self.graph, real, self.hand_off)
         if self.interfaces.ports["host"].any():
             for _, port in real:  # the addresses are Linux's too, on all of its interfaces
                 port.mute()
         for interface in self.interfaces:
-            if interface.urpf:
-                for family in ("ip4", "ip6"):
-                    arc = self.graph.arcs[f"{family}-input"]
-                    arc.enable(f"{family}-urpf", interface.number)
-        self.firewall.enable(self.graph.arcs)
+            self.switch_features(self.graph.arcs, interface, on=True)
         self.graph.build(progress)
         self._built = True
         for plan in self.graph.plans:
@@ -185,9 +182,9 @@ class Forwarder(Assembly):
         self._stack.callback(workers.close)
         progress("scheduler")
         workers.prepare()
-        if self._hand_off is not None:
-            self._hand_off.connect(workers)
-            self.placement.begin(self.graph, workers, self._hand_off)
+        if self.hand_off is not None:
+            self.hand_off.connect(workers)
+            self.placement.begin(self.graph, workers, self.hand_off)
         self.routing.quiesce = self.firewall.quiesce = workers.quiesce
         self.neighbors.wake = workers.wake
         for _, port in real:
@@ -263,7 +260,7 @@ class Forwarder(Assembly):
         no such queue or worker, VforwardError when a worker does not answer: then it is as before.
         """
         assert self.workers is not None, "build comes before packets"
-        with self._moving:
+        with self.moving:
             self.placement.move(port, queue, worker)
 
     def _follow_carriers(self, _now: float) -> None:
@@ -289,6 +286,11 @@ class Forwarder(Assembly):
             }
             for n in self.neighbors.entries(most)
         ]
+
+    def _close_ports(self) -> None:
+        with ExitStack() as rest:
+            for _, port in self.interfaces.real():
+                rest.callback(port.close)
 
     def close(self) -> None:
         """Stop, close the ports and remove the arena. Harmless when repeated."""
