@@ -57,9 +57,9 @@ class Tags(NamedTuple):
 class Assembly(InterfaceSteps, FirewallApi):
     """Interfaces, bridges, routes, neighbors, a firewall. A Forwarder is one, with a graph and a worker."""
 
-    _bridges: dict[str, int]
-    _stack: ExitStack
-    _built = False
+    built = False
+    resting = False
+    """Whether it is built and yet no packet is on its way (control.rest)."""
 
     def add_port(
         self, name: str, port: P, address: Given = (), *, vrf: str = "default", urpf: str = ""
@@ -104,7 +104,9 @@ class Assembly(InterfaceSteps, FirewallApi):
     def add_bridge(self, name: str, settings: BridgeSettings | None = None) -> None:
         """Add a bridge domain. Raises ConfigError."""
         self._not_built(f"bridge {name}")
-        self._bridges[name] = self.bridging.add_domain(name, settings)
+        with ExitStack() as undo:
+            self.make_bridge(undo, name, settings)
+            undo.pop_all()
 
     def add_to_bridge(
         self, bridge: str, port: str, group: int = 0, tags: Tags | None = None
@@ -117,7 +119,7 @@ class Assembly(InterfaceSteps, FirewallApi):
         self._not_built(f"bridge {bridge}")
         interface = self._layer2(f"bridge {bridge}", port)
         self._change_tags(interface, tags or Tags(None))
-        self.bridging.add_member(self._bridge(bridge), interface.number, group)
+        self.bridging.add_member(self.bridge_number(bridge), interface.number, group)
         self.interfaces.bridge(interface, bridge)
 
     def add_bvi(
@@ -133,7 +135,7 @@ class Assembly(InterfaceSteps, FirewallApi):
     ) -> None:
         """Add the routed interface of a bridge. Raises ConfigError."""
         self._not_built(f"port {name}")
-        domain = self._bridge(bridge)
+        domain = self.bridge_number(bridge)
         with ExitStack() as undo:
             made = self.open_bvi(
                 undo, name, bridge, address, mac=mac, mtu=mtu, vrf=vrf, urpf=urpf
@@ -145,7 +147,7 @@ class Assembly(InterfaceSteps, FirewallApi):
     def add_static_mac(self, bridge: str, mac: bytes, port: str) -> None:
         """Bind a MAC to a port of a bridge for good. Raises ConfigError, TableFull."""
         number = self.interfaces.find(port).number
-        self.bridging.add_static(self._bridge(bridge), int.from_bytes(mac, "big"), number)
+        self.bridging.add_static(self.bridge_number(bridge), int.from_bytes(mac, "big"), number)
 
     def cross_connect(
         self, one: str, other: str, tags: tuple[Tags | None, Tags | None] = (None, None)
@@ -175,23 +177,11 @@ class Assembly(InterfaceSteps, FirewallApi):
         ConfigError, PortError.
         """
         self._not_built(f"port {name}")
-        there = self.interfaces.find(of)
-        record = self.interfaces.record(there)
-        if record["mode"] not in (ROUTED, BVI) or record["host"]:
-            msg = f"port {name}: {of} can have no host: it is no routed port, or has one already"
-            raise ConfigError(msg)
-        mac = int(record["mac"]).to_bytes(6, "big")
-        port = TapPort(
-            tap,
-            mac=mac,
-            mtu=int(record["mtu"]),
-            addresses=there.addresses,
-            host_routes=routes,
-            netns=netns,
-            queues=queues,
-        )
-        self.add_port(name, port)
-        self.interfaces.host(self.interfaces.find(name), there)
+        with ExitStack() as undo:
+            made = self.open_host(undo, name, tap, of, netns=netns, queues=queues, routes=routes)
+            self._add(undo, made)
+            undo.pop_all()
+        self.interfaces.host(made, self.interfaces.find(of))
 
     def add_route(
         self,
@@ -273,15 +263,9 @@ class Assembly(InterfaceSteps, FirewallApi):
             raise KeyError(what)
 
     def _not_built(self, what: str) -> None:
-        if self._built:
-            msg = f"{what}: the graph is built and its edges are fixed; add this before build"
+        if self.built and not self.resting:
+            msg = f"{what}: the graph is built, and packets may be on their way; add this before build"
             raise ConfigError(msg)
-
-    def _bridge(self, name: str) -> int:
-        if name not in self._bridges:
-            msg = f"no bridge named {name!r}; there are: {', '.join(self._bridges) or 'none'}"
-            raise ConfigError(msg)
-        return self._bridges[name]
 
     def _change_tags(self, interface: Interface, tags: Tags) -> None:
         own = [(eth.QINQ if interface.dot1ad else eth.VLAN, interface.vlan)]

@@ -221,6 +221,7 @@ def plan(before: Parts, after: Parts) -> Plan:
     """The order in which a forwarder goes from the one to the other."""
     both = [key for key in after if key in before]
     anew = {key for key in both if _is_made_anew(key, before[key], after[key])}
+    anew |= {key for key in both if _has_host_moved(after[key], before, after)}
     while more := {
         key
         for key in both
@@ -240,6 +241,14 @@ def plan(before: Parts, after: Parts) -> Plan:
     made.come.sort(key=lambda key: _rank(key, after[key]))
     made.changed.sort(key=lambda key: _rank(key, after[key]))
     return made
+
+
+def _has_host_moved(value: Any, before: Parts, after: Parts) -> bool:
+    """Whether the host's interface has to have other addresses."""
+    if not isinstance(value, TapPort):
+        return False
+    one, other = (parts_.get(("ports", value.host_of)) for parts_ in (before, after))
+    return one is not None and other is not None and one.address != other.address
 
 
 def _goes(key: Key) -> bool:

@@ -167,7 +167,7 @@ class Forwarder(Assembly):
         for interface in self.interfaces:
             self.switch_features(self.graph.arcs, interface, on=True)
         self.graph.build(progress)
-        self._built = True
+        self.built = True
         for plan in self.graph.plans:
             plan.control[c.VECTOR] = self.vector
         self.workers = workers = Workers(
@@ -175,7 +175,7 @@ class Forwarder(Assembly):
             descriptors=[
                 fd for queue in self.placement.queues.values() for fd in queue.descriptors
             ],
-            poll=shim.address("vf_ppoll") if self._idle == "poll" and shim.built() else 0,
+            poll=self._ppoll(),
             read=libc_address("read"),
             cores=self.cores,
         )
@@ -252,6 +252,22 @@ class Forwarder(Assembly):
             rest.callback(self.neighbors.stop)
             if self.workers is not None:
                 rest.callback(self.workers.stop)
+
+    def set_vector(self, vector: int) -> None:
+        """How many packets a node gets in one call at most, from the next round on."""
+        self.vector = vector
+        for worker in self.workers or ():
+            worker.plan.control[c.VECTOR] = vector
+
+    def set_idle(self, idle: str) -> None:
+        """Whether workers sleep when nothing comes in ("poll"), or not ("spin")."""
+        self._idle = idle
+        for worker in self.workers or ():
+            worker.sleep_by(self._ppoll())
+
+    def _ppoll(self) -> int:
+        """The address of what workers sleep by; 0: they do not."""
+        return shim.address("vf_ppoll") if self._idle == "poll" and shim.built() else 0
 
     def move_queue(self, port: str, worker: int, queue: int = 0) -> None:
         """Let another worker poll a port's receive queue, while they run or not.

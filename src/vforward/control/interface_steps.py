@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Any, Protocol
 
-from vforward.control.bridging import Bridging
+from vforward.control.bridging import BridgeSettings, Bridging
 from vforward.control.firewall import Firewall
 from vforward.control.interfaces import (
     Address,
@@ -31,7 +31,9 @@ from vforward.control.routing import Routing
 from vforward.errors import ConfigError
 from vforward.graph.arcs import Arc
 from vforward.io.port import Port, default_mac
+from vforward.io.tap import TapPort
 from vforward.memory.pool import Pool
+from vforward.tables.ports import BVI, ROUTED
 
 
 class Connects(Protocol):
@@ -54,6 +56,7 @@ class InterfaceSteps:
     bridging: Bridging
     neighbors: NeighborService
     firewall: Firewall
+    _bridges: dict[str, int]
 
     def open_port(
         self, undo: ExitStack, name: str, port: Port, address: Given = (), *, vrf: str, urpf: str
@@ -95,6 +98,50 @@ class InterfaceSteps:
         self._fill(interface, mac or default_mac(interface.number), mtu)
         self.interfaces.bvi(interface, bridge)
         return interface
+
+    def open_host(
+        self, undo: ExitStack, name: str, tap: str, of: str,
+        *, netns: str = "", queues: int = 1, routes: bool = True,
+    ) -> Interface:  # fmt: skip
+        """Open the TAP by which the host will stand at a port. Raises ConfigError, PortError."""
+        there = self.interfaces.find(of)
+        record = self.interfaces.record(there)
+        if record["mode"] not in (ROUTED, BVI) or self._has_host(record):
+            msg = f"port {name}: {of} can have no host: it is no routed port, or has one already"
+            raise ConfigError(msg)
+        port = TapPort(
+            tap,
+            mac=int(record["mac"]).to_bytes(6, "big"),
+            mtu=int(record["mtu"]),
+            addresses=there.addresses,
+            host_routes=routes,
+            netns=netns,
+            queues=queues,
+        )
+        return self.open_port(undo, name, port, vrf="default", urpf="")
+
+    def _has_host(self, record: Any) -> bool:
+        """Whether the host stands there, by a port that is to stay."""
+        host = int(record["host"])
+        return any(interface.number == host for interface in self.interfaces)
+
+    def make_bridge(
+        self, undo: ExitStack, name: str, settings: BridgeSettings | None = None
+    ) -> None:
+        """Make a bridge without ports. Raises ConfigError."""
+        self._bridges[name] = self.bridging.add_domain(name, settings)
+        undo.callback(self.drop_bridge, name)
+
+    def drop_bridge(self, name: str) -> None:
+        """A bridge whose ports have gone is no more."""
+        self.bridging.delete_domain(self._bridges.pop(name))
+
+    def bridge_number(self, name: str) -> int:
+        """A bridge's domain. Raises ConfigError."""
+        if name not in self._bridges:
+            msg = f"no bridge named {name!r}; there are: {', '.join(self._bridges) or 'none'}"
+            raise ConfigError(msg)
+        return self._bridges[name]
 
     def connect(self, undo: ExitStack, interface: Interface, routing: Connects) -> None:
         """Make the routes of its addresses. Raises ConfigError, TableFull."""
@@ -161,9 +208,11 @@ class InterfaceSteps:
 
     def _fill(self, interface: Interface, mac: bytes, mtu: int) -> None:
         """Its record."""
-        names = [name for name, _ in self.interfaces.real()]
-        on = interface.parent or interface.name
-        output = names.index(on) + BVI_EDGE + 1 if on in names else BVI_EDGE
+        output = BVI_EDGE
+        if interface.parent:
+            output = int(self.interfaces.record(self.interfaces.find(interface.parent))["output"])
+        elif interface.port is not None:
+            output += 1 + [name for name, _ in self.interfaces.real()].index(interface.name)
         interface.addresses = with_link_local(interface.addresses, mac)
         self.interfaces.up(interface, mac, mtu, output)
 

@@ -133,6 +133,28 @@ class Stage:
         self._routing.disconnect(port, interface)
         self._undo.append(lambda: self._routing.connect(port, interface))
 
+    def delete_at(self, port: int) -> int:
+        """Delete the configured routes with a next hop at a port. Returns how many there were."""
+        leading = {
+            target
+            for target in self._targets._users
+            if target.order[0] == CONFIGURED_RANK
+            and (port in (target.port, target.glean) or any(hop[0] == port for hop, _ in target.hops))
+        }
+        gone = 0
+        for table in self._routing._tables.values() if leading else ():
+            there = [
+                (key, target.order)
+                for key, entry in table.entries.items()
+                for target in entry
+                if target in leading
+            ]
+            for key, order in there:
+                self._keep(table, key, order)
+                self._routing._remove(table, key, order)
+            gone += len(there)
+        return gone
+
     def keep_neighbor(self, port: int, address: int) -> None:
         """A neighbor is about to change: what its packets are led by stays until the end."""
         known = self._routing._known.get((port, address))

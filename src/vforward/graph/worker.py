@@ -61,8 +61,8 @@ class Worker:
         self.plan = plan._replace(polled=polled)
         self._words = self.plan.words()
         self._control = plan.control
-        self._control[c.POLL], self._control[c.READ] = poll, read
-        self._control[c.SPIN_ROUNDS] = PATIENCE_ROUNDS if poll else 0
+        self._control[c.READ] = read
+        self.sleep_by(poll)
         self._core = core
         self._thread: threading.Thread | None = None
         self._ringing = (
@@ -107,6 +107,11 @@ class Worker:
         """Whether one of the descriptors wakes it. A store: the thread may live, and may be asleep."""
         at = self._fds.index(descriptor)
         self.plan.polled[at] = (descriptor if on else NOBODY) | POLLIN << 32
+
+    def sleep_by(self, poll: int) -> None:
+        """Have it sleep by another function, or (0) not at all, from the next round on."""
+        self._control[c.SPIN_ROUNDS] = PATIENCE_ROUNDS if poll else 0
+        self._control[c.POLL] = poll
 
     def wake(self) -> None:
         """Make a sleeping worker look around. Any thread. Harmless when closed."""

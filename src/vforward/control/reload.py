@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the configuration in force to another one, while packets are forwarded. The only way one comes in.
+
+    difference   which parts differ (control.difference): nothing is done yet
+    aside        ports are opened, rules compiled, routes entered into tries aside: no packet sees it
+    at rest      no packet is on its way (control.rest): what was prepared is in force, by some stores
+    afterwards   what has gone is closed
+
+An error before the moment of rest, or in it, undoes everything. A forwarder that is not built yet is brought
+from the empty configuration to its first one in the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from vforward.control import logs, reload_routes
+from vforward.control.config import Config
+from vforward.control.config_firewall import Firewall as FirewallModel
+from vforward.control.config_firewall import as_object, as_settings
+from vforward.control.difference import (
+    Change,
+    Key,
+    Parts,
+    Plan,
+    applied,
+    difference,
+    parts,
+    plan,
+)
+from vforward.control.reload_ports import PortWork, neighbor_address
+from vforward.control.reload_report import Report, lines_of, name_of
+from vforward.control.reload_routes import RouteWork
+from vforward.control.rest import Rest, at_rest
+from vforward.control.route_file import Table
+from vforward.control.routing_stage import Stage, staged
+from vforward.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vforward.control.forwarder import Forwarder
+
+log = logging.getLogger(__name__)
+
+FIREWALL = ("firewall", "rules", "nat", "policers", "address_sets", "port_sets")
+Progress = Callable[[int, int, str], None]
+
+
+def _silent(_done: int, _total: int, _name: str) -> None:
+    pass
+
+
+class Reload:
+    """The configuration that is in force in a forwarder, and the way to another. Any thread, one at a time.
+
+    config: what the forwarder was made with: of it only [forwarder], [api] and [log] are in force yet.
+    """
+
+    def __init__(self, forwarder: Forwarder, config: Config) -> None:
+        self._forwarder = forwarder
+        empty = {"ports": {}, "bridges": {}, "firewall": None}
+        empty |= dict.fromkeys(("routes", "route_files", "neighbors", "cross_connects"), ())
+        self.parts: dict[Key, Any] = parts(config.model_copy(update=empty))
+        self._content: dict[Key, list[Table]] = {}
+        self._touched: dict[Key, None] = {}
+        self._lock = threading.RLock()
+
+    def touch(self, *keys: Key) -> None:
+        """Something was changed at run time, not by a configuration."""
+        with self._lock:
+            self._touched |= dict.fromkeys(keys)
+
+    def apply(
+        self,
+        config: Config,
+        *,
+        dry_run: bool = False,
+        exact: bool = False,
+        skip_restart: bool = False,
+        progress: Progress = _silent,
+    ) -> Report:
+        """Bring a configuration in force, or only say what that would be.
+
+        exact: what was changed at run time, too, becomes as the configuration says. skip_restart: leave what
+        needs a restart as it is. Raises ConfigError, which names all that needs a restart, PortError and what
+        else opening ports raises, TableFull, VforwardError; nothing has changed then.
+        """
+        with self._lock:
+            files = {file.file for file in config.route_files}
+            after = parts(config, {path: reload_routes.stamp(path) for path in files})
+            changes = difference(self.parts, after)
+            left = [change for change in changes if change.restart]
+            if left and not skip_restart and not dry_run:
+                raise ConfigError(
+                    "this needs a restart, and nothing was changed:\n"
+                    + "\n".join(f"  {line}" for line in lines_of(left))
+                )
+            if skip_restart:
+                after = _without(after, left, self.parts)
+                changes = difference(self.parts, after)
+            again = [key for key in self._touched if exact]
+            content = reload_routes.read(after, self.parts, self._content)
+            planned = plan(self.parts, after)
+            routes = reload_routes.work(self.parts, after, planned, self._content, content, again)
+            report = Report(
+                lines_of(changes),
+                routes.counts(),
+                [name_of(key) for key in self._kept(changes, exact=exact)],
+                lines_of(left) if skip_restart else [],
+            )
+            if dry_run or not (changes or again):
+                return report
+            change = _Change(self._forwarder, self.parts, after, planned, routes, again)
+            rest = change.run(progress)
+            self.parts, self._content = after, content
+            self._touched = dict.fromkeys(self._kept(changes, exact=exact))
+            _set_log(changes, after)
+            stood = round(rest.inputs_s * 1e3, 3), round(rest.workers_s * 1e3, 3)
+            return Report(
+                report.lines, report.routes, report.kept, report.left, True, stood[0], stood[1]
+            )
+
+    def _kept(self, changes: Iterable[Change], *, exact: bool) -> list[Key]:
+        """What was changed at run time, and stays so."""
+        done = {change.key for change in changes}
+        return [key for key in self._touched if not exact and key not in done]
+
+
+def _without(after: Parts, left: Iterable[Change], before: Parts) -> dict[Key, Any]:
+    """The parts without these changes; where the firewall would be switched on or off, without its parts."""
+    undone = [Change(change.key, change.after, change.before) for change in left]
+    made = applied(after, undone)
+    if any(change.key == ("firewall", "default") for change in left):
+        made = {key: value for key, value in made.items() if key[0] not in FIREWALL}
+        made |= {key: value for key, value in before.items() if key[0] in FIREWALL}
+    return made
+
+
+def _set_log(changes: Iterable[Change], after: Parts) -> None:
+    if any(change.key[0] == "log" for change in changes):
+        logs.set_up(after["log", "format"], after["log", "level"])
+
+
+class _Change:
+    """One change of the configuration in force."""
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        before: Parts,
+        after: Parts,
+        planned: Plan,
+        routes: RouteWork,
+        again: list[Key],
+    ) -> None:
+        self._forwarder = forwarder
+        self._before, self._after, self._plan = before, after, planned
+        self._routes, self._again = routes, again
+        self._ports = PortWork(forwarder, before, after, planned)
+
+    def run(self, progress: Progress) -> Rest:
+        """See the module."""
+        forwarder = self._forwarder
+        with ExitStack() as undo:
+            self._ports.open(undo)
+            with ExitStack() as locked:
+                given = self._firewall()
+                firewall = locked.enter_context(forwarder.firewall.changing(**given)) if given else None
+                locked.enter_context(forwarder.neighbors.lock)
+                stage = locked.enter_context(staged(forwarder.routing))
+                self._ports.connect(stage)
+                self._do_routes(stage, progress)
+                rest = locked.enter_context(at_rest(forwarder))
+                with ExitStack() as back:
+                    stage.stand()
+                    self._ports.switch(back)
+                    self._neighbors(back, stage)
+                    self._ports.switch_features(back)
+                    if firewall is not None:
+                        back.callback(firewall.take_back)
+                        firewall.put_in_force()
+                    stage.put_in_force()
+                    self._set()
+                    back.pop_all()
+            undo.pop_all()
+        self._ports.finish()
+        forwarder.publish()
+        return rest
+
+    def _do_routes(self, stage: Stage, progress: Progress) -> None:
+        if not self._routes and not self._again:
+            return
+        forwarder = self._forwarder
+        ports = self._ports.numbers()
+        for key in self._again:
+            if key[0] == "routes" and key not in self._after:
+                prefix, metric, vrf = reload_routes.parsed(key)
+                stage.delete(prefix, metric, forwarder.interfaces.vrf(vrf))
+        self._routes.do(stage, forwarder.routing, forwarder.interfaces.vrfs, ports, progress)
+
+    def _neighbors(self, undo: ExitStack, stage: Stage) -> None:
+        """Neighbors whose ports stay."""
+        names = self._forwarder.interfaces.by_name
+        keys = [*self._plan.gone, *self._plan.changed, *self._plan.come, *self._again]
+        for key in dict.fromkeys(key for key in keys if key[0] == "neighbors"):
+            if key[1] not in names:
+                continue
+            number, ip = names[key[1]].number, neighbor_address(key)
+            stage.keep_neighbor(number, ip)
+            undo.callback(self._tell, number, ip, self._before.get(key))
+            self._tell(number, ip, self._after.get(key))
+
+    def _tell(self, number: int, ip: int, neighbor: Any) -> None:
+        neighbors = self._forwarder.neighbors
+        if neighbor is None:
+            neighbors.delete(number, ip)
+        else:
+            neighbors.add_static(number, ip, neighbor.mac.packed)
+
+    def _firewall(self) -> dict[str, Any]:
+        """What of the firewall is changed, as Firewall.changing takes it."""
+        keys = [*self._plan.gone, *self._plan.changed, *self._plan.come, *self._again]
+        touched = {key[0] for key in keys} & set(FIREWALL)
+        after = self._after
+        given: dict[str, Any] = {}
+        if "firewall" in touched:
+            fields = {key[1]: value for key, value in after.items() if key[0] == "firewall"}
+            given["settings"] = as_settings(FirewallModel.model_construct(**fields))
+        for section in ("rules", "nat"):
+            if section in touched:
+                given[section] = [as_object(one) for one in after.get((section,), ())]
+        firewall = self._forwarder.firewall
+        running = firewall.wanted if firewall.on else None
+        for section in ("policers", "address_sets", "port_sets"):
+            if section not in touched:
+                continue
+            made = dict(_running(section, running))
+            for key in keys:
+                if key[0] == section and key not in after:
+                    made.pop(key[1], None)
+                elif key[0] == section:
+                    made[key[1]] = after[key] if section != "policers" else as_object(after[key])
+            given[section] = made
+        if self._ports.renumbered and running is not None and not given:
+            given["rules"] = running.rules  # they name ports by their numbers
+        return given
+
+    def _set(self) -> None:
+        """What is a word of the workers'."""
+        for key in self._plan.changed:
+            if key == ("forwarder", "vector"):
+                self._forwarder.set_vector(self._after[key])
+            elif key == ("forwarder", "idle"):
+                self._forwarder.set_idle(self._after[key])
+
+
+def _running(section: str, wanted: Any) -> Mapping[str, Any]:
+    """What the firewall has by name."""
+    if wanted is None:
+        return {}
+    if section == "policers":
+        return dict(wanted.policers)
+    return dict(wanted.sets.addresses if section == "address_sets" else wanted.sets.ports)
