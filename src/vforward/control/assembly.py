@@ -21,20 +21,15 @@ from ipaddress import (
 from typing import NamedTuple, TypeVar
 
 from vforward.control import route_file
-from vforward.control.bridging import BridgeSettings, Bridging, Tag, rewrite
+from vforward.control.bridging import BridgeSettings, Tag, rewrite
 from vforward.control.firewall_api import FirewallApi
-from vforward.control.interfaces import Given, Interface, Interfaces, is_link_local, link_local
-from vforward.control.neighbors import NeighborService
-from vforward.control.router_graph import BVI_EDGE
+from vforward.control.interface_steps import InterfaceSteps
+from vforward.control.interfaces import Given, Interface
 from vforward.control.routes import Path
-from vforward.control.routing import Routing
 from vforward.errors import ConfigError
-from vforward.io.port import Port, default_mac
-from vforward.io.tap import TapPort
-from vforward.memory.pool import Pool
+from vforward.io.port import Port
 from vforward.packet import ethernet as eth
 from vforward.tables.addresses import mapped_int
-from vforward.tables.ports import BVI, ROUTED
 
 P = TypeVar("P", bound=Port)
 G = TypeVar("G")
@@ -137,9 +132,7 @@ class Assembly(InterfaceSteps, FirewallApi):
         self._not_built(f"port {name}")
         domain = self.bridge_number(bridge)
         with ExitStack() as undo:
-            made = self.open_bvi(
-                undo, name, bridge, address, mac=mac, mtu=mtu, vrf=vrf, urpf=urpf
-            )
+            made = self.open_bvi(undo, name, bridge, address, mac=mac, mtu=mtu, vrf=vrf, urpf=urpf)
             self._add(undo, made)
             undo.pop_all()
         self.bridging.set_bvi(domain, made.number)
@@ -235,13 +228,13 @@ class Assembly(InterfaceSteps, FirewallApi):
 
     def delete_route(
         self, prefix: Prefix, *, metric: int | None = None, vrf: str = "default"
-    ) -> None:
-        """Take a route away. Raises KeyError when there is none, ConfigError."""
+    ) -> int:
+        """Take a route away; returns its metric. Raises KeyError when there is none, ConfigError."""
         what = f"route {prefix}"
         if vrf not in self.interfaces.vrfs:
             raise KeyError(f"{what} of VRF {vrf}")
         number = self.interfaces.vrfs[vrf]
-        self.routing.delete(_parsed(what, ip_network, prefix), metric=metric, vrf=number)
+        return self.routing.delete(_parsed(what, ip_network, prefix), metric=metric, vrf=number)
 
     def add_neighbor(self, address: Host, mac: bytes, port: str) -> None:
         """Tell a neighbor's MAC, which is then never asked for. Raises ConfigError."""

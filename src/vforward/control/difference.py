@@ -127,7 +127,7 @@ def parts(config: Config, stamps: Mapping[Path, str] | None = None) -> dict[Key,
     for place, file in enumerate(config.route_files):
         stamp = (stamps or {}).get(file.file, "")
         of_vrf = tuple(links.of(file.vrf))
-        key = ("route_files", file.vrf, str(file.file), str(file.via or ""))
+        key: Key = ("route_files", file.vrf, str(file.file), str(file.via or ""))
         while key in found:  # the same file twice
             key += ("again",)
         found[key] = Filed(file, place, stamp, of_vrf)
@@ -214,7 +214,17 @@ class Plan:
 
 _STAYING = ("routes", "route_files", "neighbors")
 """What is set anew where it has changed, or where a port that it needs is made anew."""
-_SET = ("forwarder", "api", "log", "firewall", "rules", "nat", "policers", "address_sets", "port_sets")
+_SET = (
+    "forwarder",
+    "api",
+    "log",
+    "firewall",
+    "rules",
+    "nat",
+    "policers",
+    "address_sets",
+    "port_sets",
+)
 
 
 def plan(before: Parts, after: Parts) -> Plan:
@@ -329,9 +339,7 @@ class _Links:
         """The ports at which a route's next hops are, in their order."""
         ways = [(route.via, route.port)] if route.paths is None else []
         ways += [(path.via, path.port) for path in route.paths or ()]
-        found = (
-            port or (self.at(route.vrf, via) if via is not None else "") for via, port in ways
-        )
+        found = (port or (self.at(route.vrf, via) if via is not None else "") for via, port in ways)
         return tuple(name for name in found if name)
 
 

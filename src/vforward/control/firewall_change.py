@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One change of what the firewall is told: compiled aside, put in force by stores, or taken back.
 
-    FirewallChange(firewall, wanted)     records and images are made that no packet asks yet
-    put_in_force()                       all of it, by one store of the policy and a few of timeouts
-    take_back()                          the same the other way
-    finish()                             what is not in force is given back
+FirewallChange(firewall, wanted)     records and images are made that no packet asks yet
+put_in_force()                       all of it, by one store of the policy and a few of timeouts
+take_back()                          the same the other way
+finish()                             what is not in force is given back
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REMEDIES = {PASS: policer.PASS, DROP: policer.DROP}
 
 
 class FirewallChange:
-    """A part of Firewall, whose lock the caller has. Raises ConfigError, TableFull; nothing changes then."""
+    """A part of Firewall, whose lock the caller has. Raises ConfigError, TableFull."""
 
     def __init__(self, firewall: Firewall, wanted: Wanted) -> None:
         self._of, self._wanted = firewall, wanted

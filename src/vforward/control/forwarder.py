@@ -47,6 +47,7 @@ from vforward.tables import rate_limit
 
 if TYPE_CHECKING:
     from vforward.control.api_server import Server, Tcp
+    from vforward.control.reload import Reload
 
 BUFFERS_MIN = 1024
 """With fewer, a worker's cache could hold all of them, and nobody could ask for a neighbor."""
@@ -136,6 +137,8 @@ class Forwarder(Assembly):
         self.moving = threading.Lock()
         self._maintenance = Maintenance([self.bridging.step, self._follow_carriers])
         self._publisher: Publisher | None = None
+        self.reload: Reload | None = None
+        """The way to another configuration, where it came from one (control.run)."""
 
     def build(
         self, progress: Callable[[str], None] = lambda _: None, config: str | None = None

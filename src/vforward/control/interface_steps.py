@@ -74,7 +74,7 @@ class InterfaceSteps:
         self, undo: ExitStack, name: str, parent: str, tags: tuple[int, int, bool],
         address: Given = (), mtu: int | None = None, *, vrf: str, urpf: str,
     ) -> Interface:  # fmt: skip
-        """Make a sub-interface. tags: outer, inner or 0, whether the outer is 802.1ad's. Raises ConfigError."""
+        """Make a sub-interface. tags: outer, inner or 0, is the outer 802.1ad's. Raises ConfigError."""
         on = self.interfaces.find(parent)
         interface = self._new(undo, name, "vlan", address, vrf=vrf, urpf=urpf)
         vlan, inner, dot1ad = tags
@@ -179,7 +179,7 @@ class InterfaceSteps:
             )
 
     def number_outputs(self) -> None:
-        """Say by which edge of interface-output each interface's packets leave: as the ports are in order."""
+        """Say by which edge of interface-output each interface's packets leave, by the order of ports."""
         edges = {name: at for at, (name, _) in enumerate(self.interfaces.real(), BVI_EDGE + 1)}
         for interface in self.interfaces:
             on = interface.parent or interface.name

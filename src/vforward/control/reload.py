@@ -6,38 +6,48 @@
     at rest      no packet is on its way (control.rest): what was prepared is in force, by some stores
     afterwards   what has gone is closed
 
-An error before the moment of rest, or in it, undoes everything. A forwarder that is not built yet is brought
-from the empty configuration to its first one in the same way.
+An error before the moment of rest, or in it, undoes everything. A forwarder that is not built yet is
+brought from the empty configuration to its first one in the same way.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vforward.control import logs, reload_routes
 from vforward.control.config import Config
+from vforward.control.config_checks_addresses import check_addresses
+from vforward.control.config_checks_ports import check_ports
+from vforward.control.config_draft import Draft
 from vforward.control.config_firewall import Firewall as FirewallModel
 from vforward.control.config_firewall import as_object, as_settings
+from vforward.control.config_ports import Port
+from vforward.control.config_types import NAME, NAME_SAYS
 from vforward.control.difference import (
+    NOTHING,
     Change,
     Key,
     Parts,
     Plan,
     applied,
     difference,
+    needs,
     parts,
     plan,
 )
 from vforward.control.reload_ports import PortWork, neighbor_address
-from vforward.control.reload_report import Report, lines_of, name_of
+from vforward.control.reload_report import Line, Report, lines_of, name_of
 from vforward.control.reload_routes import RouteWork
 from vforward.control.rest import Rest, at_rest
 from vforward.control.route_file import Table
 from vforward.control.routing_stage import Stage, staged
+from vforward.control.wording import dotted
 from vforward.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,11 +71,13 @@ class Reload:
 
     def __init__(self, forwarder: Forwarder, config: Config) -> None:
         self._forwarder = forwarder
-        empty = {"ports": {}, "bridges": {}, "firewall": None}
+        empty: dict[str, Any] = {"ports": {}, "bridges": {}, "firewall": None}
         empty |= dict.fromkeys(("routes", "route_files", "neighbors", "cross_connects"), ())
         self.parts: dict[Key, Any] = parts(config.model_copy(update=empty))
         self._content: dict[Key, list[Table]] = {}
         self._touched: dict[Key, None] = {}
+        self._extra: dict[Key, Any] = {}
+        """Ports that were added at run time, or (NOTHING) deleted."""
         self._lock = threading.RLock()
 
     def touch(self, *keys: Key) -> None:
@@ -84,15 +96,14 @@ class Reload:
     ) -> Report:
         """Bring a configuration in force, or only say what that would be.
 
-        exact: what was changed at run time, too, becomes as the configuration says. skip_restart: leave what
-        needs a restart as it is. Raises ConfigError, which names all that needs a restart, PortError and what
-        else opening ports raises, TableFull, VforwardError; nothing has changed then.
+        exact: what was changed at run time, too, becomes as the configuration says. skip_restart: leave
+        what needs a restart as it is. Raises ConfigError, which names all that needs one, PortError and
+        what else opening ports raises, TableFull, VforwardError; nothing has changed then.
         """
         with self._lock:
             files = {file.file for file in config.route_files}
             after = parts(config, {path: reload_routes.stamp(path) for path in files})
-            changes = difference(self.parts, after)
-            left = [change for change in changes if change.restart]
+            left = [change for change in difference(self.parts, after) if change.restart]
             if left and not skip_restart and not dry_run:
                 raise ConfigError(
                     "this needs a restart, and nothing was changed:\n"
@@ -100,48 +111,137 @@ class Reload:
                 )
             if skip_restart:
                 after = _without(after, left, self.parts)
-                changes = difference(self.parts, after)
-            again = [key for key in self._touched if exact]
-            content = reload_routes.read(after, self.parts, self._content)
-            planned = plan(self.parts, after)
-            routes = reload_routes.work(self.parts, after, planned, self._content, content, again)
-            report = Report(
-                lines_of(changes),
-                routes.counts(),
-                [name_of(key) for key in self._kept(changes, exact=exact)],
-                lines_of(left) if skip_restart else [],
+            changed = {change.key for change in difference(self.parts, after)}
+            kept = [key for key in self._touched if not exact and key not in changed]
+            again = [key for key in self._touched if exact and key not in changed]
+            extra = {key: self._extra[key] for key in kept if key in self._extra}
+            report = self._bring(
+                _with(after, extra),
+                again,
+                kept=[name_of(key) for key in kept],
+                left=lines_of(left) if skip_restart else [],
+                dry_run=dry_run,
+                progress=progress,
             )
-            if dry_run or not (changes or again):
-                return report
-            change = _Change(self._forwarder, self.parts, after, planned, routes, again)
-            rest = change.run(progress)
-            self.parts, self._content = after, content
-            self._touched = dict.fromkeys(self._kept(changes, exact=exact))
-            _set_log(changes, after)
-            stood = round(rest.inputs_s * 1e3, 3), round(rest.workers_s * 1e3, 3)
-            return Report(
-                report.lines, report.routes, report.kept, report.left, True, stood[0], stood[1]
-            )
+            if not dry_run:
+                self.parts, self._extra, self._touched = after, extra, dict.fromkeys(kept)
+            return report
 
-    def _kept(self, changes: Iterable[Change], *, exact: bool) -> list[Key]:
-        """What was changed at run time, and stays so."""
-        done = {change.key for change in changes}
-        return [key for key in self._touched if not exact and key not in done]
+    def add_port(self, name: str, port: Port) -> Report:
+        """Add a port at run time: it stays when a configuration is applied that does not name it.
+
+        Raises as apply, and ConfigError where it is wrong among the others.
+        """
+        with self._lock:
+            now, key = self._now, ("ports", name)
+            if key in now:
+                raise ConfigError(f"there is a port {name!r} already; delete it first")
+            if not re.fullmatch(NAME, name):
+                raise ConfigError(f"{name!r} is not a name that can be used; allowed: {NAME_SAYS}")
+            _refuse_ports({**now, key: port})
+            return self._bring_extra(key, port)
+
+    def delete_port(self, name: str) -> Report:
+        """Delete a port at run time. Raises KeyError where there is none, ConfigError if it is needed."""
+        with self._lock:
+            now, key = self._now, ("ports", name)
+            if key not in now:
+                raise KeyError(f"port {name}")
+            users = [name_of(of) for of, value in now.items() if key in needs(of, value)]
+            if users:
+                raise ConfigError(f"port {name} is needed by: {', '.join(users[:12])}")
+            return self._bring_extra(key, NOTHING)
+
+    @property
+    def _now(self) -> dict[Key, Any]:
+        """What is in force, with ports that were changed at run time."""
+        return _with(self.parts, self._extra)
+
+    def _bring_extra(self, key: Key, value: Any) -> Report:
+        extra = {**self._extra, key: value}
+        if self.parts.get(key, NOTHING) == value:  # as the configuration says
+            del extra[key]
+        report = self._bring(_with(self.parts, extra), [])
+        self._extra = extra
+        self._touched.pop(key, None)
+        if key in extra:
+            self._touched[key] = None
+        return report
+
+    def _bring(
+        self,
+        after: dict[Key, Any],
+        again: list[Key],
+        *,
+        kept: Sequence[str] = (),
+        left: Sequence[Line] = (),
+        dry_run: bool = False,
+        progress: Progress = _silent,
+    ) -> Report:
+        """Bring parts in force."""
+        before = self._now
+        changes = difference(before, after)
+        planned = plan(before, after)
+        content = reload_routes.read(after, before, self._content)
+        routes = reload_routes.work(before, after, planned, self._content, content, again)
+        report = Report(
+            lines_of(
+                [*changes, *(Change(key, "as it is now", after.get(key, NOTHING)) for key in again)]
+            ),
+            routes.counts(),
+            [*kept],
+            [*left],
+        )
+        if dry_run or not (changes or again):
+            return report
+        rest = _Change(self._forwarder, before, after, planned, routes, again).run(progress)
+        self._content = content
+        if any(change.key[0] == "log" for change in changes):
+            logs.set_up(after["log", "format"], after["log", "level"])
+        return replace(
+            report,
+            applied=True,
+            stood_ms=round(rest.inputs_s * 1e3, 3),
+            workers_stood_ms=round(rest.workers_s * 1e3, 3),
+        )
+
+
+def _with(parts_: Parts, extra: Parts) -> dict[Key, Any]:
+    """Parts, with others in place of theirs."""
+    found = {**parts_, **extra}
+    return {key: value for key, value in found.items() if value is not NOTHING}
+
+
+def _refuse_ports(now: Parts) -> None:
+    """Raise ConfigError where something is wrong among the ports."""
+    ports = {key[1]: value for key, value in now.items() if key[0] == "ports"}
+    bridges = {key[1]: value for key, value in now.items() if key[0] == "bridges" and len(key) == 2}
+    draft = Draft(
+        ports=ports,
+        declared=tuple(ports),
+        bridges=bridges,
+        declared_bridges=tuple(bridges),
+        routes={},
+        route_files={},
+        neighbors={},
+        cross_connects={},
+        refused=frozenset({"bridges"}),
+    )
+    problems = [*check_ports(draft), *check_addresses(draft)]
+    if problems:
+        raise ConfigError(
+            "\n".join(f"{dotted(p.path)}: {p.what}; allowed: {p.allowed}" for p in problems)
+        )
 
 
 def _without(after: Parts, left: Iterable[Change], before: Parts) -> dict[Key, Any]:
-    """The parts without these changes; where the firewall would be switched on or off, without its parts."""
+    """The parts without these changes: without the firewall's, where that would be switched on or off."""
     undone = [Change(change.key, change.after, change.before) for change in left]
     made = applied(after, undone)
     if any(change.key == ("firewall", "default") for change in left):
         made = {key: value for key, value in made.items() if key[0] not in FIREWALL}
         made |= {key: value for key, value in before.items() if key[0] in FIREWALL}
     return made
-
-
-def _set_log(changes: Iterable[Change], after: Parts) -> None:
-    if any(change.key[0] == "log" for change in changes):
-        logs.set_up(after["log", "format"], after["log", "level"])
 
 
 class _Change:
@@ -168,7 +268,9 @@ class _Change:
             self._ports.open(undo)
             with ExitStack() as locked:
                 given = self._firewall()
-                firewall = locked.enter_context(forwarder.firewall.changing(**given)) if given else None
+                firewall = (
+                    locked.enter_context(forwarder.firewall.changing(**given)) if given else None
+                )
                 locked.enter_context(forwarder.neighbors.lock)
                 stage = locked.enter_context(staged(forwarder.routing))
                 self._ports.connect(stage)
@@ -176,6 +278,7 @@ class _Change:
                 rest = locked.enter_context(at_rest(forwarder))
                 with ExitStack() as back:
                     stage.stand()
+                    back.callback(stage.undo)
                     self._ports.switch(back)
                     self._neighbors(back, stage)
                     self._ports.switch_features(back)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What becomes of ports, bridges and cross connects when a configuration takes another's place.
 
-    open      new ones are opened, beside those that go: no packet is led there yet
-    connect   the routes of their addresses, staged
-    switch    while workers stand: where frames go from now on
-    finish    what has gone is closed
+open      new ones are opened, beside those that go: no packet is led there yet
+connect   the routes of their addresses, staged
+switch    while workers stand: where frames go from now on
+finish    what has gone is closed
 """
 
 from __future__ import annotations
@@ -152,9 +152,9 @@ class PortWork:
             undo.callback(forwarder.switch_features, arcs, interface, on=True)
             forwarder.switch_features(arcs, interface, on=False)
         for name in (*self._came, *self._changed, *self._affected):
-            if (interface := forwarder.interfaces.by_name.get(name)) is not None:
-                undo.callback(forwarder.switch_features, arcs, interface, on=True)
-                forwarder.switch_features(arcs, interface, on=True)
+            if (here := forwarder.interfaces.by_name.get(name)) is not None:
+                undo.callback(forwarder.switch_features, arcs, here, on=True)
+                forwarder.switch_features(arcs, here, on=True)
 
     def _go(self, undo: ExitStack, key: Key, value: Any) -> None:
         forwarder = self._forwarder

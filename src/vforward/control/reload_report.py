@@ -94,7 +94,9 @@ def name_of(key: Key) -> str:
 def _lines(change: Change) -> Iterator[Line]:
     what, restart = name_of(change.key), change.restart
     if isinstance(change.before, tuple) and change.key in (("rules",), ("nat",)):
-        yield from _of_lists(what, change.before, change.after if change.after is not NOTHING else ())
+        yield from _of_lists(
+            what, change.before, change.after if change.after is not NOTHING else ()
+        )
     elif isinstance(change.after, tuple) and change.key in (("rules",), ("nat",)):
         yield from _of_lists(what, (), change.after)
     elif change.kind == "changed" and isinstance(change.before, BaseModel):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of routes when a configuration takes another's place: those of files, and those told one by one.
+"""What becomes of routes when a configuration takes another's place: of files', and of those in it.
 
 Of a prefix the route that stands in the configuration wins over a file's, and of files' the last one's. A
 file that is no more, or has changed, is compared with what it was route by route.
@@ -149,7 +149,7 @@ def put(stage: Stage, routed: Routed, vrfs: Mapping[str, int], ports: Mapping[st
 def work(
     before: Parts, after: Parts, plan: Plan, was: Content, now: Content, again: Iterable[Key] = ()
 ) -> RouteWork:
-    """What is to be done. was, now: what the files said, and say; again: routes that are put in any case."""
+    """What is to be done. was, now: what the files said, and say; again: routes to put in any case."""
     made = RouteWork()
     anew = {*plan.changed, *plan.come, *again}
     made.gone = [before[key] for key in plan.gone if key[0] == "routes"]

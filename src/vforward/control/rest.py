@@ -51,10 +51,14 @@ def at_rest(forwarder: Forwarder) -> Iterator[Rest]:
         try:
             _empty(forwarder)
             stood = time.perf_counter()
+            forwarder.resting = True
             try:
                 yield rest
             finally:
-                _poll(forwarder, True)  # before they are woken: who sleeps looks once at what wakes it
+                forwarder.resting = False
+                _poll(
+                    forwarder, True
+                )  # before they are woken: who sleeps looks once at what wakes it
                 workers.resume()
                 ended = time.perf_counter()
                 rest.inputs_s, rest.workers_s = ended - begun, ended - stood

@@ -180,8 +180,8 @@ class Routing:
             self._put(table, key, target)
             self.reclaim()
 
-    def delete(self, prefix: Network, *, metric: int | None = None, vrf: int = 0) -> None:
-        """Delete a configured route; without a metric the one with the lowest.
+    def delete(self, prefix: Network, *, metric: int | None = None, vrf: int = 0) -> int:
+        """Delete a configured route; without a metric the one with the lowest. Returns its metric.
 
         Raises KeyError when there is none, TableFull; nothing is changed then.
         """
@@ -193,6 +193,7 @@ class Routing:
                 raise KeyError(str(prefix))
             self._remove(table, key, orders[0])
             self.reclaim()
+            return orders[0][1]
 
     def add_many(
         self,

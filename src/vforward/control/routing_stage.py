@@ -97,7 +97,7 @@ class Stage:
         self,
         prefixes: NDArray[Any],
         lengths: NDArray[Any],
-        which: NDArray[Any],
+        which: Sequence[int],
         ways: Sequence[Sequence[Path]],
         keys: Sequence[Key],
         *,
@@ -139,7 +139,9 @@ class Stage:
             target
             for target in self._targets._users
             if target.order[0] == CONFIGURED_RANK
-            and (port in (target.port, target.glean) or any(hop[0] == port for hop, _ in target.hops))
+            and (
+                port in (target.port, target.glean) or any(hop[0] == port for hop, _ in target.hops)
+            )
         }
         gone = 0
         for table in self._routing._tables.values() if leading else ():
@@ -179,10 +181,12 @@ class Stage:
         """Bring everything back as it was."""
         for aside in self.asides:
             aside.take_back()
-        for undo in reversed(self._undo):
+        while self._undo:
             try:
-                undo()
-            except Exception:  # no room, where there was some before: the others are to be undone all the same
+                self._undo.pop()()
+            except (
+                Exception
+            ):  # no room, where there was some before: the others are to be undone all the same
                 log.exception("routes: a change could not be undone")
 
     def let_go(self) -> None:

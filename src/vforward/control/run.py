@@ -6,6 +6,7 @@ Signals set an event and nothing else, so none of them comes between a resource 
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -16,25 +17,14 @@ from functools import partial
 from vforward.control import compile as compiling
 from vforward.control import config as models
 from vforward.control.api_server import Tcp
-from vforward.control.assembly import Tags
-from vforward.control.bridging import BridgeSettings
 from vforward.control.config_api import Api, read_token
-from vforward.control.config_firewall import as_object, as_settings
 from vforward.control.forwarder import Forwarder
-from vforward.errors import ConfigError, KernelError
+from vforward.control.reload import Reload
+from vforward.errors import ConfigError, KernelError, VforwardError
 from vforward.graph import control as c
 from vforward.graph import workers
-from vforward.io.af_packet import AfPacketPort
-from vforward.io.generator import GeneratorPort
-from vforward.io.memif import MemifPort
-from vforward.io.memory import MemoryPort
-from vforward.io.memring import MemringPort
-from vforward.io.netmap import NetmapPort
-from vforward.io.null import NullPort
-from vforward.io.pcap import PcapPort
-from vforward.io.port import Port
-from vforward.io.vhost import VhostUserPort
-from vforward.io.virtio import VirtioPort
+
+log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
 IDLE_S = 0.2
@@ -67,7 +57,8 @@ def from_config(
         neighbors=settings.neighbors,
     )
     try:
-        _fill(forwarder, config, loading)
+        forwarder.reload = Reload(forwarder, config)
+        forwarder.reload.apply(config, progress=loading)
     except BaseException:
         forwarder.close()
         raise
@@ -85,12 +76,14 @@ def run(
 ) -> None:
     """Forward as configured until SIGTERM or SIGINT comes. Main thread only.
 
+    SIGHUP: file is read again, and what differs is applied; what is wrong with it is logged.
+
     progress: called while kernels compile, with how many are done, how many there are, and the
     next one's name. loading: see from_config. ready: called when packets are forwarded. file: where
     the configuration is from, to be shown. exit_when_idle: ends also when no packet has come for
     IDLE_S. Raises as from_config, and KernelError.
     """
-    with _signals() as stop:
+    with _signals() as (stop, again):
 
         def step(done: int, total: int, name: str) -> None:
             if stop.is_set():
@@ -111,7 +104,8 @@ def run(
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
                 ready()
-                _wait(forwarder, stop, exit_when_idle=exit_when_idle)
+                again_from = partial(reload, forwarder, file) if file is not None else None
+                _wait(forwarder, stop, again, again_from, exit_when_idle=exit_when_idle)
         except _Stopped:
             return
 
@@ -131,16 +125,33 @@ class _Stopped(Exception):
 
 
 @contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+def _signals() -> Iterator[tuple[threading.Event, threading.Event]]:
+    """An event that SIGTERM and SIGINT set, and one that SIGHUP sets."""
+    stop, again = threading.Event(), threading.Event()
+    events = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: again}
+    before = {
+        number: signal.signal(number, lambda *_, event=event: event.set())
+        for number, event in events.items()
+    }
     try:
-        yield stop
+        yield stop, again
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def reload(forwarder: Forwarder, file: str) -> None:
+    """Apply what a configuration's file says by now; log what is wrong with it, or what was changed."""
+    assert forwarder.reload is not None
+    try:
+        report = forwarder.reload.apply(models.load(file, forwarder.name))
+    except VforwardError as error:
+        log.error("%s: not applied: %s", file, error)  # noqa: TRY400 it says all that is to be known
+    except Exception:
+        log.exception("%s: not applied", file)
+    else:
+        told = "\n".join(report.text()) or "nothing differs"
+        log.warning("%s: applied in %.1f ms: %s", file, report.stood_ms, told)
 
 
 def _check_core(core: int | None, n_workers: int) -> None:
@@ -180,14 +191,27 @@ def _await_start(forwarder: Forwarder) -> None:
             time.sleep(0.001)
 
 
-def _wait(forwarder: Forwarder, stop: threading.Event, *, exit_when_idle: bool) -> None:
-    """Return when a signal has come or, if so wished, packets have ceased. Raises KernelError."""
+def _wait(
+    forwarder: Forwarder,
+    stop: threading.Event,
+    again: threading.Event,
+    reload: Callable[[], None] | None,
+    *,
+    exit_when_idle: bool,
+) -> None:
+    """Return when a signal has come or, if so wished, packets have ceased. Raises KernelError.
+
+    Calls reload when the event again is set.
+    """
     assert forwarder.workers is not None
     busy, rounds, since = -1, [0] * len(forwarder.workers), time.monotonic()
     while not stop.wait(LOOK_S):
         if not forwarder.workers.running:
             msg = "a worker has ended by itself; its error is above"
             raise KernelError(msg)
+        if again.is_set() and reload is not None:
+            again.clear()
+            reload()
         done = [int(worker.plan.control[c.ROUNDS]) for worker in forwarder.workers]
         if forwarder.workers.busy_rounds() != busy:
             busy, rounds, since = forwarder.workers.busy_rounds(), done, time.monotonic()

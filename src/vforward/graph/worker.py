@@ -109,9 +109,10 @@ class Worker:
         self.plan.polled[at] = (descriptor if on else NOBODY) | POLLIN << 32
 
     def sleep_by(self, poll: int) -> None:
-        """Have it sleep by another function, or (0) not at all, from the next round on."""
+        """Have it sleep by a function, or (0) not at all, from the next round on."""
+        if poll:
+            self._control[c.POLL] = poll  # and stays: a worker may be about to call it
         self._control[c.SPIN_ROUNDS] = PATIENCE_ROUNDS if poll else 0
-        self._control[c.POLL] = poll
 
     def wake(self) -> None:
         """Make a sleeping worker look around. Any thread. Harmless when closed."""

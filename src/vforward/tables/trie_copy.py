@@ -134,7 +134,7 @@ class Aside:
         return True
 
     def put_in_force(self) -> None:
-        """Let readers see what was changed, while all of them stand at a quiet point: 256 KiB for each VRF."""
+        """Let readers see what was changed, while all of them stand: 256 KiB for each VRF."""
         for vrf in self._before:
             self._live[_of(vrf)] = self.root[_of(vrf)]
         self._in_force = True
