@@ -170,13 +170,14 @@ class InterfaceSteps:
 
     def switch_features(self, arcs: Mapping[str, Arc], interface: Interface, *, on: bool) -> None:
         """Have its packets go through the features that it has by now, or through none."""
-        names = self.firewall.features_of(interface) if on else []
+        names = {*self.firewall.features_of(interface)} if on else set()
         if on and interface.urpf:
-            names = ["urpf", *names]
+            names.add("urpf")
         for family in ("ip4", "ip6"):
-            arcs[f"{family}-input"].enable_only(
-                [f"{family}-{name}" for name in names], interface.number
-            )
+            arc = arcs[f"{family}-input"]
+            for feature in arc.features:
+                change = arc.enable if feature.removeprefix(f"{family}-") in names else arc.disable
+                change(feature, interface.number)
 
     def number_outputs(self) -> None:
         """Say by which edge of interface-output each interface's packets leave, by the order of ports."""

@@ -104,6 +104,8 @@ class Reload:
             files = {file.file for file in config.route_files}
             after = parts(config, {path: reload_routes.stamp(path) for path in files})
             left = [change for change in difference(self.parts, after) if change.restart]
+            if not self._forwarder.built:  # all of it is made yet
+                left = []
             if left and not skip_restart and not dry_run:
                 raise ConfigError(
                     "this needs a restart, and nothing was changed:\n"

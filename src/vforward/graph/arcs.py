@@ -10,7 +10,6 @@ enabling a feature is a store, and the union's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,14 +74,6 @@ class Arc:
     def disable(self, feature: str, port: int) -> None:
         """Take the feature off the port's way. The worker may be running."""
         self.masks[port] &= ~self._bit(feature)
-        self.masks[-1] = np.bitwise_or.reduce(self.masks[:-1])
-
-    def enable_only(self, features: Iterable[str], port: int) -> None:
-        """Send the port's packets through these features and no others. The worker may be running."""
-        mask = np.uint64(END)
-        for feature in features:
-            mask |= self._bit(feature)
-        self.masks[port] = mask
         self.masks[-1] = np.bitwise_or.reduce(self.masks[:-1])
 
     def _bit(self, feature: str) -> np.uint64:
