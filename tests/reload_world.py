@@ -48,6 +48,7 @@ EXTRAS = {
     'ports.inside = {type = "bvi", bridge = "b", address = "10.8.0.1/24"}\n',
     "set": 'address_sets.some = ["198.51.100.0/24"]\n',
     "policer": 'policers.slow = {type = "single-rate", rate = "1M", burst = 1500}\n',
+    "port": 'ports.more = {type = "memory", address = "10.6.0.1/24"}\n',
     "log": 'log = {level = "error"}\n',
 }
 
@@ -179,6 +180,8 @@ class Load:
     def take(self):
         for name, port in zip(OUTS, self.outs, strict=True):
             for got in port.received():
+                if got[12:14] != b"\x08\x00":
+                    continue  # an announcement of an address that is new
                 number = struct.unpack(">I", got[42:46])[0]
                 outcome = name, got[4], got[15] >> 2
                 if number in self.seen or got[:4] != b"\2\0\0\0" or got[22] != 63:

@@ -102,8 +102,8 @@ class World:
             time.sleep(0.002)
 
     def moved(self):
-        return [self.node(m.name) for m in self.router.graph.order], self.router.hand_off and (
-            self.router.hand_off.waiting()
+        return [self.node(m.name) for m in self.router.graph.order], self.router._hand_off and (
+            self.router._hand_off.waiting()
         )
 
     def node(self, name, worker=None):
@@ -140,7 +140,7 @@ class World:
         held = self.held()
         dropped = sum(self.drops().values())
         assert self.sent + made == self.received + dropped + len(held), self.drops()
-        assert self.router.hand_off is None or self.router.hand_off.waiting() == 0
+        assert self.router._hand_off is None or self.router._hand_off.waiting() == 0
         self.router.pool.check(held)
         for shard in self.router.firewall.shards:
             shard.check()

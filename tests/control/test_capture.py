@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from vforward.control.capture import Captures
 from vforward.control.forwarder import Forwarder
 from vforward.control.show_capture import records
 from vforward.errors import ArenaError, ConfigError
@@ -28,7 +27,6 @@ def router(tmp_path_factory):
             made.add_neighbor("10.0.2.9", pk.mac_bytes(NEXT), "wan")
             made.add_neighbor("10.0.1.9", pk.mac_bytes(HOST), "lan")
             made.build()
-            made.captures = Captures(made)
             yield made
 
 
@@ -183,7 +181,7 @@ def test_of_several_workers(tmp_path, monkeypatch):
         router.wan = router.add_port("wan", MemoryPort(), "10.0.2.1/24")
         router.add_neighbor("10.0.2.9", pk.mac_bytes(NEXT), "wan")
         router.build()
-        captures = Captures(router)
+        captures = router.captures
         sent = [udp(router, n) for n in range(300)]
         for at in ("wan", "lan", "interface-output"):
             with captures.begin(at) as capture:

@@ -48,19 +48,6 @@ def test_empty_cache_empties_this_version_only(tmp_path, monkeypatch):
     assert [list(path.iterdir()) for path in others] == [[path / "kernel.nbc"] for path in others]
 
 
-def test_complete_is_said_of_these_very_sources(tmp_path, monkeypatch):
-    package = tmp_path / "vforward"
-    package.mkdir()
-    (package / "a.py").write_text("one = 1\n")
-    monkeypatch.setattr(cache, "directory", lambda: tmp_path)
-    monkeypatch.setattr(cache, "PACKAGE", package)
-    assert not compiling.is_complete()
-    cache.part.__wrapped__(*compiling._marker())
-    assert compiling.is_complete()
-    (package / "a.py").write_text("one = 2\n")
-    assert not compiling.is_complete()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_nothing_is_left_to_compile(tmp_path):
@@ -73,7 +60,7 @@ def test_nothing_is_left_to_compile(tmp_path):
         return subprocess.run(command, env=environment, check=True, text=True, capture_output=True)
 
     def compiled():
-        return {path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".nbc", ".py")}
+        return {path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".nbc", ".o")}
 
     said = vforward("compile", "--cold").stdout
     assert str(tmp_path / "cache") in said

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import fake_forwarder as fake
 from vforward.control import observe
 from vforward.control.graph_drawing import HEIGHT, WIDTH, chosen, svg
-from vforward.control.observe import EdgeRow, WaysRow
+from vforward.control.observe_rows import EdgeRow, WaysRow
 
 SVG = "{http://www.w3.org/2000/svg}"
 

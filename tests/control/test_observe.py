@@ -7,7 +7,7 @@ import pytest
 
 import fake_forwarder as fake
 from vforward.control import observe
-from vforward.control.observe import EdgeRow, ErrorRow, Listing, Moved
+from vforward.control.observe_rows import EdgeRow, ErrorRow, Listing, Moved
 from vforward.errors import ArenaError
 from vforward.graph import control as c
 from vforward.memory.arena import Arena

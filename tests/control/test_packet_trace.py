@@ -129,7 +129,7 @@ def test_switches_off_behind_itself(arena, view, paths):
 
 
 def test_one_at_a_time(arena, view):
-    with (arena.path / "trace").open("rb") as held:
+    with (arena.path / "control").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(ArenaError, match="'fake' is traced by another process already"):
             collect(view, 1)

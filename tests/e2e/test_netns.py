@@ -16,6 +16,7 @@ import vforward
 from e2e.lab import ping, transfer, until
 from e2e.test_daemon import daemon, show
 from vforward.control import compile as compiling
+from vforward.control import compiled
 from vforward.jit import cache
 
 pytestmark = pytest.mark.root
@@ -130,7 +131,7 @@ def as_ordinary_user(place):
     Root's files may be for root alone: he sees Python, its packages, this one and the compiled code in
     place, a directory of his, in a mount namespace that ends with the command.
     """
-    if not compiling.is_complete():  # else he would compile it, and nobody keep it
+    if not compiled.is_complete():  # else he would compile it, and nobody keep it
         compiling.compile_all()
     home = place / "home"
     home.mkdir()

@@ -144,6 +144,9 @@ class Heap:
     def make(self, _, shape, dtype, *, sparse=False):
         return np.zeros(shape, dtype)
 
+    def forget(self, name):
+        self.forgotten = [*getattr(self, "forgotten", ()), name]
+
     def use(self, _name, _first, last):
         return last
 

@@ -96,7 +96,7 @@ def test_it_stops_and_starts_again(rig):
 
 def test_a_quiet_point_waits_for_a_run_in_another_thread(rig):
     worker = rig.worker
-    with worker._inline:  # as run_until_idle does
+    with worker.inline:  # as run_until_idle does
         found = []
         asker = Thread(target=lambda: found.append(worker.quiesce(0.05)))
         asker.start()

@@ -81,7 +81,7 @@ def test_a_quiet_point_waits_for_the_last_of_them(two):
     held, leave = Event(), Event()
 
     def hold():  # as if the second were in a round of a caller's
-        with two.workers[1]._inline:
+        with two.workers[1].inline:
             held.set()
             leave.wait(60)
 

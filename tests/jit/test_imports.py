@@ -40,7 +40,10 @@ def package(tmp_path, monkeypatch):
 
 def forget():
     """As a new process."""
-    for function in (imports.digest, imports.imported, imports._facts, imports._known):
+    for function in (
+        *(imports.digest, imports.imported),
+        *(imports._facts, imports._known, imports._modules),
+    ):
         function.cache_clear()
 
 

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from vforward.control import api_models as m
 from vforward.control.api_problems import may_answer
-from vforward.control.capture import Capture, Captures
+from vforward.control.capture import Capture
 from vforward.control.capture_progress import Progress
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Pcap(StreamingResponse):
 def router(forwarder: "Forwarder") -> APIRouter:
     """The calls."""
     routes = APIRouter(responses=may_answer(400, 409, 422, 500))
-    captures = Captures(forwarder)
+    captures = forwarder.captures
 
     @routes.post("/captures", response_class=Pcap, status_code=200)
     def capture(wish: m.CaptureWish) -> StreamingResponse:

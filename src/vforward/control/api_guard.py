@@ -11,6 +11,9 @@ from typing import Any
 BODY_MAX = 8 << 20
 """Bytes of a request's body; 100 000 rules have room in it."""
 
+BY_TCP = "vforward.by_tcp"
+"""Key of a request's scope: it did not come by the Unix socket."""
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Scope]]
 Send = Callable[[Scope], Awaitable[None]]
@@ -64,7 +67,7 @@ def with_token(app: App, token: str) -> App:
             return
         kind, _, given = _header(scope, b"authorization").partition(b" ")
         if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), wanted):
-            await app(scope, receive, send)
+            await app({**scope, BY_TCP: True}, receive, send)
         else:
             detail = "say Authorization: Bearer TOKEN, with the token of [api] token_file"
             await refuse(send, 401, "unauthorized", detail, [(b"www-authenticate", b"Bearer")])

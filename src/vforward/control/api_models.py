@@ -24,6 +24,7 @@ FILTER_MAX = 1000
 PATH_MAX = 4096
 CAPTURE_S_MAX = 86_400.0
 SNAP = 65549
+PLACE_MAX = 4096
 
 
 class Fault(BaseModel):
@@ -231,6 +232,15 @@ class Place(TypedDict):
     """Where a rule stands."""
 
     number: int
+
+
+class PluginWish(Model):
+    """Where a plug-in is: a file's path, absolute or as the forwarder sees it, or an entry point's name.
+
+    Of one that is replaced: empty, where it was.
+    """
+
+    place: Annotated[str, Field(max_length=PLACE_MAX)] = ""
 
 
 class CaptureWish(Model):

@@ -13,7 +13,7 @@ from vforward.control.api_guard import problem
 from vforward.control.api_models import Problem
 from vforward.control.config_errors import describe
 from vforward.control.wording import dotted
-from vforward.errors import ConfigError, VforwardError
+from vforward.errors import ConfigError, KernelError, VforwardError, WiringError
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ MEDIA = "application/problem+json"
 KINDS = {
     400: "malformed",
     401: "unauthorized",
+    403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
     409: "conflict",
@@ -30,11 +31,14 @@ KINDS = {
 }
 _MEANS = {
     400: "The body is no JSON.",
+    403: "It is answered on the Unix socket only.",
     404: "There is no such thing.",
     409: "It cannot be done now.",
     422: "The request is wrong; `errors` says where.",
     500: "A fault of the forwarder's; its log says more.",
 }
+WRONG = (ConfigError, KernelError, WiringError)
+"""What is asked for is wrong: other errors say that it cannot be now."""
 _FAULTS = 20
 """Wrong places of a request that are named."""
 
@@ -65,7 +69,7 @@ def _answer(status: int, detail: str, **more: Any) -> JSONResponse:
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
-    return _answer(422 if isinstance(error, ConfigError) else 409, str(error))
+    return _answer(422 if isinstance(error, WRONG) else 409, str(error))
 
 
 async def _missing(_: Request, error: Exception) -> JSONResponse:

@@ -10,7 +10,8 @@ import vforward
 from vforward.control import api_models as m
 from vforward.control import graph_drawing, metrics, observe_firewall, observe_workers, packet_trace
 from vforward.control.api_problems import may_answer
-from vforward.control.observe import ErrorRow, PortRow, Runtime, View, WaysRow
+from vforward.control.observe import View
+from vforward.control.observe_rows import ErrorRow, PortRow, Runtime, WaysRow
 from vforward.control.observe_workers import WorkerRow
 from vforward.control.packet_trace import TracedPacket
 from vforward.control.session_list import Filter
@@ -47,7 +48,7 @@ Chosen = Annotated[Filter, Depends(session_filter)]
 
 
 def router(view: View, publish: Callable[[str], None]) -> APIRouter:
-    """The calls. publish: brings a document of control.publish up to date."""
+    """The calls. view: the newest of its line is looked at. publish: brings a document up to date."""
     routes = APIRouter(responses=may_answer(400, 409, 422, 500))
     _of_forwarder(routes, view, publish)
     _of_metrics(routes, View(view.arena, heeds_clear=False), publish)
@@ -59,80 +60,81 @@ def _of_forwarder(routes: APIRouter, view: View, publish: Callable[[str], None])
     @routes.get("/forwarder", response_model=m.About)
     def forwarder() -> Any:
         """Who this is."""
-        about = {key: view.about[key] for key in ("name", "pid", "started", "config")}
-        now = view.runtime()
-        vrfs = view.about.get("vrfs", [])
+        now = view.now()
+        about = {key: now.about[key] for key in ("name", "pid", "started", "config")}
+        done = now.runtime()
         return {
             **about,
             "version": vforward.__version__,
-            "state": now.state,
-            "vector": now.vector,
-            "vrfs": vrfs,
+            "state": done.state,
+            "vector": done.vector,
+            "vrfs": now.about.get("vrfs", []),
         }
 
     @routes.get("/runtime")
     def runtime() -> Runtime:
         """What the worker and its nodes have done since the last clear."""
-        return view.runtime()
+        return view.now().runtime()
 
     @routes.get("/workers")
     def workers() -> list[WorkerRow]:
         """The workers one by one; all else is of all of them together."""
         publish("workers")
-        return observe_workers.workers(view)
+        return observe_workers.workers(view.now())
 
     @routes.get("/ports")
     def ports() -> list[PortRow]:
         """The ports, and what went through them since the last clear."""
         publish("drops")
         publish("peers")
-        return view.ports()
+        return view.now().ports()
 
     @routes.get("/errors")
     def errors(all: bool = False) -> list[ErrorRow]:
         """Counters of drops that are not zero; all: other counters too."""
         publish("drops")
-        return [row for row in view.errors() if row.drop or all]
+        return [row for row in view.now().errors() if row.drop or all]
 
     @routes.get("/graph")
     def graph() -> list[WaysRow]:
         """The nodes in the order in which they run, with their ways out."""
-        return view.graph()
+        return view.now().graph()
 
     @routes.get("/graph.svg", response_class=Svg)
     def picture(all: bool = False) -> Response:
         """The same as a picture: what packets took, or all of it."""
-        drawn = graph_drawing.svg(view.graph(), view.about["name"], everything=all)
+        now = view.now()
+        drawn = graph_drawing.svg(now.graph(), now.about["name"], everything=all)
         return Response(drawn, media_type=Svg.media_type)
 
     @routes.get("/routes", response_model=m.Routes)
     def routes_in_force() -> Any:
         """The routes in force, 2000 of them at most."""
         publish("routes")
-        return vars(view.routes())
+        return vars(view.now().routes())
 
     @routes.get("/neighbors", response_model=m.Neighbors)
     def neighbors() -> Any:
         """The neighbors, 2000 of them at most."""
         publish("neighbors")
-        return vars(view.neighbors())
+        return vars(view.now().neighbors())
 
     @routes.get("/bridges", response_model=list[m.BridgeRow])
     def bridges() -> Any:
         """The bridges."""
         publish("bridges")
-        return view.bridges()
+        return view.now().bridges()
 
     @routes.get("/macs", response_model=m.Macs)
     def macs() -> Any:
         """The MACs of the bridges, 2000 of them at most."""
         publish("bridges")
-        return vars(view.macs())
+        return vars(view.now().macs())
 
     @routes.post("/clear", status_code=204)
     def clear() -> None:
         """Let all that is shown count from zero. /metrics goes on."""
-        view.clear()
+        view.now().clear()
 
     @routes.post("/traces")
     def trace(wish: m.TraceWish) -> list[TracedPacket]:
@@ -146,7 +148,7 @@ def _of_metrics(routes: APIRouter, view: View, publish: Callable[[str], None]) -
         """All counters for Prometheus, counted since the forwarder began."""
         for part in ("drops", "routes", "neighbors", "bridges", "firewall"):
             publish(part)
-        return Response(metrics.text(view), media_type=metrics.CONTENT_TYPE)
+        return Response(metrics.text(view.now()), media_type=metrics.CONTENT_TYPE)
 
 
 def _of_firewall(routes: APIRouter, view: View, publish: Callable[[str], None]) -> None:
@@ -154,25 +156,25 @@ def _of_firewall(routes: APIRouter, view: View, publish: Callable[[str], None]) 
     def rules() -> Any:
         """The firewall's rules in their order, 10 000 of them at most; last what none matched."""
         publish("firewall")
-        return vars(observe_firewall.rules(view))
+        return vars(observe_firewall.rules(view.now()))
 
     @routes.get("/nat", response_model=list[m.NatRow])
     def nat() -> Any:
         """The rules of NAT."""
         publish("firewall")
-        return observe_firewall.nat(view)
+        return observe_firewall.nat(view.now())
 
     @routes.get("/policers", response_model=list[m.PolicerRow])
     def policers() -> Any:
         """The policers."""
         publish("firewall")
-        return observe_firewall.policers(view)
+        return observe_firewall.policers(view.now())
 
     @routes.get("/sessions", response_model=m.SessionsFound)
     def sessions(only: Chosen, most: Annotated[int, Query(ge=0, le=m.SESSIONS_MOST)] = 1000) -> Any:
         """The sessions of the firewall, at most so many; 0: only how many there are."""
         publish("firewall")
-        found = observe_firewall.sessions(view)
+        found = observe_firewall.sessions(view.now())
         states = found.by_state(only)
         rows = found.rows(only, most) if most else []
         return {"count": sum(states.values()), "by_state": states, "rows": rows}
@@ -182,4 +184,4 @@ def _of_firewall(routes: APIRouter, view: View, publish: Callable[[str], None]) 
         """End sessions: those chosen, or all of them. The next packets are asked by the rules again."""
         if only == Filter() and not all:
             raise ConfigError("which sessions? Say from, to, port, ..., or all")
-        return {"count": observe_firewall.kill(view, only)}
+        return {"count": observe_firewall.kill(view.now(), only)}

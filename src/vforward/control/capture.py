@@ -33,6 +33,9 @@ from vforward.io.pcap_file import file_header
 
 if TYPE_CHECKING:
     from vforward.control.forwarder import Forwarder
+    from vforward.control.placement import Placement
+    from vforward.graph.build import Graph
+    from vforward.graph.succession import Run
 
 SNAP = 65535 + 14
 QUIET_S = 5.0
@@ -58,7 +61,6 @@ class Captures:
         Raises ConfigError when there is no such port or node, or the filter is wrong; ArenaError when
         another capture is running.
         """
-        leaving, coming = self._nodes(at)
         test = self._test(at, text)
         if not self._one.acquire(blocking=False):
             msg = f"forwarder {self._forwarder.name!r} is captured from already; end that first"
@@ -66,30 +68,42 @@ class Captures:
         try:
             workers = self._forwarder.workers
             assert workers is not None, "build comes before a capture"
-            self._last = Capture(
-                [(one, CaptureRing(leaving, coming, snap=snap, spare=HEAD)) for one in workers],
-                Progress(at, text),
-                test,
-                count=count,
-                frames=bool(leaving),  # of a port, or of an input: they begin with Ethernet
-                ended=self._one.release,
-            )
+            with self._forwarder.moving:  # the graph stays what it is
+                leaving, coming = self._nodes(at, self._forwarder.graph, self._forwarder.placement)
+                self._last = Capture(
+                    [(one, CaptureRing(leaving, coming, snap=snap, spare=HEAD)) for one in workers],
+                    Progress(at, text),
+                    test,
+                    count=count,
+                    frames=bool(leaving),  # of a port, or of an input: they begin with Ethernet
+                    ended=self._one.release,
+                )
         except BaseException:
             self._one.release()
             raise
         return self._last
 
+    def follow(self, graph: Graph, placement: Placement) -> list[list[Run]]:
+        """By worker, what is to be stored when a graph takes the place of that which is captured from."""
+        if self._last is None or self._last.done:
+            return [[] for _ in range(graph.workers)]
+        try:
+            nodes = self._nodes(self._last.progress.at, graph, placement)
+        except ConfigError:  # that port or node is no more: no packet comes there
+            nodes = [], []
+        return [ring.follow(*nodes) for ring in self._last.rings]
+
     def progress(self) -> list[Progress]:
         """The capture that is running, or the last one; empty when there was none."""
         return [] if self._last is None else [self._last.progress]
 
-    def _nodes(self, at: str) -> tuple[list[int], list[int]]:
-        """The nodes that the packets leave, and those that they come to."""
-        members = self._forwarder.graph.members
+    def _nodes(self, at: str, graph: Graph, placement: Placement) -> tuple[list[int], list[int]]:
+        """The nodes that the packets leave, and those that they come to. Raises ConfigError."""
+        members = graph.members
         interfaces = self._forwarder.interfaces.by_name
         if at in interfaces:
             name = interfaces[at].parent or at
-            queues = [q.number for q in self._forwarder.placement.queues.values() if q.port == name]
+            queues = [q.number for q in placement.queues.values() if q.port == name]
             ways = [[rx_name(name, queue) for queue in queues], [tx_name(name)]]
             rx, tx = ([members[node].number for node in way if node in members] for way in ways)
             if not rx and not tx:
@@ -137,6 +151,11 @@ class Capture:
     def progress(self) -> Progress:
         """How it stands."""
         return replace(self._progress, missed=sum(ring.missed for _, ring in self._workers))
+
+    @property
+    def rings(self) -> list[CaptureRing]:
+        """By worker, where it copies to."""
+        return [ring for _, ring in self._workers]
 
     @property
     def done(self) -> bool:

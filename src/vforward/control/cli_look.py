@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vforward.control.cli_app import CANNOT, Json, Name, command, connect, done
-from vforward.control.observe import Listing
+from vforward.control.observe_rows import Listing
 from vforward.errors import ConfigError
 
 if TYPE_CHECKING:

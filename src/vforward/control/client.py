@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import pathlib
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,21 +21,24 @@ from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import quote, urlencode, urlsplit
 
 from vforward.control.capture_progress import Progress
-from vforward.control.observe import ErrorRow, Listing, PortRow, Runtime, WaysRow, choose
+from vforward.control.client_config import ConfigCalls, said
+from vforward.control.observe import choose
+from vforward.control.observe_rows import ErrorRow, Listing, PortRow, Runtime, WaysRow
 from vforward.control.observe_workers import WorkerRow
 from vforward.control.packet_trace import TracedPacket
+from vforward.control.plugin_rows import PluginChange, PluginRow
 from vforward.errors import ApiError, ArenaError, ConfigError
 from vforward.io import unix
 from vforward.memory.place import API_SOCKET, NAME, locked, refuse_foreign, runtime_directory
 
 TIMEOUT_S = 30.0
-APPLY_S = 600.0
-"""How much longer a configuration may take: rules are compiled, and files of routes read."""
+PLUGIN_S = 400.0
+"""How much longer a plug-in may take: it is compiled, twice, and tried."""
 WRONG = (400, 422)
 """Statuses that say that the request is wrong, not the moment."""
 
 
-class Client:
+class Client(ConfigCalls):
     """Speaks to the forwarder of that name, or to the only one that runs. Any thread may call it.
 
     url, token: instead, to one that listens by TCP, "http://10.0.0.1:8080". timeout_s: longest wait for an
@@ -162,7 +163,7 @@ class Client:
 
     def add_route(self, prefix: str, **route: Any) -> None:
         """Add a route, or replace that of the same prefix, metric and VRF. route: keys of [[routes]]."""
-        self._ask("POST", "/routes", body={"prefix": prefix, **_said(route)})
+        self._ask("POST", "/routes", body={"prefix": prefix, **said(route)})
 
     def delete_route(self, prefix: str, *, metric: int | None = None, vrf: str = "default") -> None:
         """Delete a configured route; without a metric the one with the lowest."""
@@ -185,7 +186,7 @@ class Client:
     ) -> None:
         """Replace all rules at once, and sets if given. rules: keys of [[rules]]."""
         sets = {"address_sets": address_sets, "port_sets": port_sets}
-        self._ask("PUT", "/rules", body={"rules": [*rules], **_said(sets)})
+        self._ask("PUT", "/rules", body={"rules": [*rules], **said(sets)})
 
     def add_rule(self, rule: Mapping[str, Any], before: str | int = "") -> int:
         """Add a rule before another one (its name or number), or as the last. Returns its number."""
@@ -203,47 +204,28 @@ class Client:
         """Have a policer, or set it anew. policer: keys of [policers.NAME]."""
         self._ask("PUT", f"/policers/{quote(name, safe='')}", body=policer)
 
+    def plugins(self) -> list[PluginRow]:
+        """The plug-ins that are loaded."""
+        return _built(list[PluginRow], self._get("/nodes"))
+
+    def load_plugin(self, place: str) -> PluginChange:
+        """Load a plug-in: a file's path, as the forwarder sees it, or an entry point's name."""
+        return self._plugin("POST", "/nodes", {"place": place})
+
+    def replace_plugin(self, name: str, place: str = "") -> PluginChange:
+        """Load a plug-in in place of one that is loaded; from where that came, if no place is given."""
+        return self._plugin("PUT", f"/nodes/{quote(name, safe='')}", {"place": place})
+
+    def unload_plugin(self, name: str) -> PluginChange:
+        """Take a plug-in out; its state is forgotten."""
+        return self._plugin("DELETE", f"/nodes/{quote(name, safe='')}", None)
+
     def delete_policer(self, name: str) -> None:
         """Delete a policer that no rule names."""
         self._ask("DELETE", f"/policers/{quote(name, safe='')}")
 
-    def apply(
-        self,
-        file: str | os.PathLike[str],
-        *,
-        dry_run: bool = False,
-        exact: bool = False,
-        skip_restart: bool = False,
-    ) -> dict[str, Any]:
-        """Bring a configuration file in force: what differs, at one moment; or only say what would.
-
-        exact: undo what was changed at run time, too. skip_restart: leave what needs a restart as it is.
-        Returns applied, changes (each with kind, what, before, after, restart), routes_of_files, kept,
-        left, stood_ms, workers_stood_ms.
-        """
-        path = pathlib.Path(file)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            what = getattr(error, "strerror", None) or error
-            raise ConfigError(f"{path}: cannot be read: {what}") from error
-        wish = {"text": text, "file": str(path.absolute())}
-        wish |= {"dry_run": dry_run, "exact": exact, "skip_restart": skip_restart}  # type: ignore[dict-item]
-        return dict(self._ask("POST", "/configuration", body=wish, wait_s=APPLY_S))
-
-    def add_port(self, name: str, **port: Any) -> dict[str, Any]:
-        """Add a port. port: keys of [ports.NAME]. Returns what apply does."""
-        at = f"/ports/{quote(name, safe='')}"
-        return dict(self._ask("PUT", at, body=_said(port), wait_s=APPLY_S))
-
-    def delete_port(self, name: str) -> dict[str, Any]:
-        """Delete a port that nothing of the configuration needs. Returns what apply does."""
-        return dict(self._ask("DELETE", f"/ports/{quote(name, safe='')}", wait_s=APPLY_S))
-
-    def move_queue(self, port: str, worker: int, queue: int = 0) -> None:
-        """Let another worker poll a receive queue of a port."""
-        at = f"/ports/{quote(port, safe='')}/queues/{queue}"
-        self._ask("PUT", at, body={"worker": worker})
+    def _plugin(self, method: str, path: str, wish: Mapping[str, str] | None) -> PluginChange:
+        return _built(PluginChange, self._ask(method, path, body=wish, wait_s=PLUGIN_S))
 
     # How.
 
@@ -365,11 +347,6 @@ def _not_there(name: str) -> Exception:
 def _named(only: Mapping[str, str]) -> dict[str, str]:
     """Filter's fields as the API calls them."""
     return {key.rstrip("_"): value for key, value in only.items() if value != ""}
-
-
-def _said(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given at all."""
-    return {key: value for key, value in given.items() if value is not None}
 
 
 def _worded(query: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -17,12 +17,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vforward.control.assembly import Assembly
 from vforward.control.bridging import Bridging
+from vforward.control.capture import Captures
 from vforward.control.firewall import Firewall
 from vforward.control.hand_off import HandOff
 from vforward.control.interfaces import PORTS_MAX, Interfaces
@@ -30,9 +31,11 @@ from vforward.control.maintenance import Maintenance
 from vforward.control.neighbor_machine import Limits
 from vforward.control.neighbors import NeighborService
 from vforward.control.placement import Placement
+from vforward.control.plugins import Plugins
 from vforward.control.publish import Publisher
 from vforward.control.router_graph import lay_out
 from vforward.control.routing import Routing
+from vforward.control.succession import Succession, Taking
 from vforward.errors import ConfigError, VforwardError
 from vforward.graph import control as c
 from vforward.graph.build import Graph
@@ -119,10 +122,10 @@ class Forwarder(Assembly):
             hz = int(clock_hz())
             self.icmp_limits = rate_limit.prepare(limits, hz, rate=icmp_errors)
             self.firewall = Firewall(self.arena, self.interfaces, hz, self.pool.size, workers)
-            self.hand_off = None
+            self._hand_off = None
             if workers > 1:
-                self.hand_off = HandOff(self.arena, self.pool, ports, workers)
-                stack.callback(self.hand_off.close)
+                self._hand_off = HandOff(self.arena, self.pool, ports, workers)
+                stack.callback(self._hand_off.close)
             stack.callback(self._close_ports)
             self._stack = stack.pop_all()
         self.workers: Workers | None = None
@@ -135,6 +138,13 @@ class Forwarder(Assembly):
         self._bridges: dict[str, int] = {}
         self._without_carrier: set[str] = set()
         self.moving = threading.Lock()
+        """Held while queues move between workers, and while a graph takes another's place."""
+        self.captures = Captures(self)
+        self._succession = Succession(self, self._hand_off, hz)
+        self.changing = threading.RLock()
+        """Held while something is changed that the graph is laid out by."""
+        self.plugins = Plugins(self)
+        self._stack.callback(self.plugins.close)
         self._maintenance = Maintenance([self.bridging.step, self._follow_carriers])
         self._publisher: Publisher | None = None
         self.reload: Reload | None = None
@@ -162,22 +172,22 @@ class Forwarder(Assembly):
             own |= firewall | neighbors
         real = self.interfaces.real()
         self.placement = Placement(real, self.n_workers)
-        self.graph.tables["senders"] = self.placement.senders
-        lay_out(self.graph, real, self.hand_off)
+        self.lay_out(self.graph, self.placement)
         if self.interfaces.ports["host"].any():
             for _, port in real:  # the addresses are Linux's too, on all of its interfaces
                 port.mute()
         for interface in self.interfaces:
             self.switch_features(self.graph.arcs, interface, on=True)
         self.graph.build(progress)
+        if self._hand_off is not None:
+            self.placement.lay(self.graph)
         self.built = True
         for plan in self.graph.plans:
             plan.control[c.VECTOR] = self.vector
         self.workers = workers = Workers(
             self.graph.plans,
-            descriptors=[
-                fd for queue in self.placement.queues.values() for fd in queue.descriptors
-            ],
+            descriptors=self.placement.descriptors,
+            deaf_to=[self.placement.deaf_to(worker) for worker in range(self.n_workers)],
             poll=self._ppoll(),
             read=libc_address("read"),
             cores=self.cores,
@@ -185,14 +195,61 @@ class Forwarder(Assembly):
         self._stack.callback(workers.close)
         progress("scheduler")
         workers.prepare()
-        if self.hand_off is not None:
-            self.hand_off.connect(workers)
-            self.placement.begin(self.graph, workers, self.hand_off)
+        if self._hand_off is not None:
+            self._hand_off.connect(workers)
+            self.placement.begin(workers, self._hand_off)
         self.routing.quiesce = self.firewall.quiesce = workers.quiesce
         self.neighbors.wake = workers.wake
         for _, port in real:
             port.attach(workers.quiesce)
         self._publisher = Publisher(self, config)
+
+    def lay_out(self, graph: Graph, placement: Placement) -> None:
+        """Add and wire the nodes of an empty graph, for the ports that there are. Raises WiringError."""
+        graph.tables["senders"] = placement.senders
+        lay_out(graph, self.interfaces.real(), self._hand_off)
+
+    def replace_graph(
+        self,
+        change: Callable[[Graph], None] | None = None,
+        *,
+        standing: Callable[[], None] | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> list[float]:
+        """Lay out the graph anew, for the ports that there are now, and put it in the old one's place.
+
+        change: lays what there is besides the forwarder's own nodes, if not the plug-ins that are loaded.
+        The workers may be running: see control.succession. Returns for how long each forwarded nothing,
+        seconds. Raises WiringError, KernelError, ArenaError, VforwardError: then the old graph goes on.
+        """
+        if self._publisher is None:
+            msg = "replace_graph: the graph is not built; build comes first"
+            raise VforwardError(msg)
+        with self.changing:
+            lay = change or self.plugins.lay
+            stood = self._succession.run(self._publisher, lay, standing, progress)
+            if change is None:
+                self.plugins.enable()  # at ports that are new
+            return stood
+
+    @contextmanager
+    def next_graph(self) -> Iterator[Taking]:
+        """A graph for the ports that there are now, built aside, to take place inside while at rest.
+
+        ``moving`` is held. Raises as replace_graph.
+        """
+        assert self._publisher is not None, "build comes first"
+        with (
+            self.changing,
+            self._succession.prepared(self.plugins.lay) as (new, placement),
+            self.moving,
+        ):
+            taking = self._succession.offer(new, placement, self._publisher)
+            try:
+                yield taking
+            finally:
+                taking.finish()
+        self.plugins.enable()
 
     def start(self) -> None:
         """Start the workers and the services. Raises VforwardError when they run already."""
@@ -230,6 +287,12 @@ class Forwarder(Assembly):
         """Let others see now what has changed, or a part of it: see control.publish."""
         if self._publisher is not None:
             self._publisher.refresh(part)
+
+    def publish_ports(self) -> None:
+        """Let others see ports as they are now."""
+        if self._publisher is not None:
+            self._publisher.describe()
+            self._publisher.refresh()
 
     def run_until_idle(self) -> None:
         """Forward what waits, in the calling thread, until nothing more moves.

@@ -18,7 +18,7 @@ from html import escape
 from itertools import pairwise
 from math import log10
 
-from vforward.control.observe import WaysRow
+from vforward.control.observe_rows import WaysRow
 
 DROP = "drop"
 WIDTH, HEIGHT, THIN = 172, 46, 14

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 
 from vforward.control.bridging import BridgeSettings, Bridging
-from vforward.control.firewall import Firewall
+from vforward.control.firewall import FEATURES, HAND_OFF, Firewall
 from vforward.control.interfaces import (
     Address,
     Given,
@@ -34,6 +34,8 @@ from vforward.io.port import Port, default_mac
 from vforward.io.tap import TapPort
 from vforward.memory.pool import Pool
 from vforward.tables.ports import BVI, ROUTED
+
+OWN_FEATURES = ("urpf", *FEATURES, *HAND_OFF)
 
 
 class Connects(Protocol):
@@ -176,8 +178,11 @@ class InterfaceSteps:
         for family in ("ip4", "ip6"):
             arc = arcs[f"{family}-input"]
             for feature in arc.features:
-                change = arc.enable if feature.removeprefix(f"{family}-") in names else arc.disable
-                change(feature, interface.number)
+                name = feature.removeprefix(f"{family}-")
+                if name in names:
+                    arc.enable(feature, interface.number)
+                elif name in OWN_FEATURES or not on:  # others are plug-ins'
+                    arc.disable(feature, interface.number)
 
     def number_outputs(self) -> None:
         """Say by which edge of interface-output each interface's packets leave, by the order of ports."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `vforward` command: says what to install when the daemon extra is missing, else runs it."""
 
+import gc
 import sys
 
 OPTIONAL = {"typer", "rich", "pydantic"}
@@ -8,6 +9,7 @@ OPTIONAL = {"typer", "rich", "pydantic"}
 
 def main() -> None:
     """Run the command line."""
+    gc.set_threshold(100_000, 50, 100)  # to look for garbage while all is loaded took a fifth of it
     try:
         from vforward.control.cli import app
     except ImportError as error:

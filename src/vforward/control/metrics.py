@@ -25,7 +25,8 @@ from vforward.control import observe_firewall
 from vforward.graph import control as c
 
 if TYPE_CHECKING:
-    from vforward.control.observe import Moved, View
+    from vforward.control.observe import View
+    from vforward.control.observe_rows import Moved
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 FREE = 2

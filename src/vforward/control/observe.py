@@ -2,7 +2,7 @@
 """Look into a running forwarder: what its API serves, as rows. Reads shared memory only.
 
     read     documents forwarder, routes, neighbors, cleared; segment drops and, of each worker, control,
-             stats, taken and counts, and what they held when they were last cleared
+             and of each graph too stats, taken and counts, and what they held when they were last cleared
     written  by clear: the segments NAME-cleared, the firewall's too, and the document "cleared"
 
 Nobody is stopped or waited for, and nothing here imports Numba. A counter is shown as what it has
@@ -11,6 +11,7 @@ counted since the last clear, on all workers together.
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vforward.control.observe_rows import (
+    OUTSIDE,
+    QUEUE_FULL,
+    EdgeRow,
+    ErrorRow,
+    Listing,
+    Moved,
+    PortRow,
+    Runtime,
+    WaysRow,
+    neighbor,
+    node_row,
+    port_row,
+    ratio,
+)
 from vforward.errors import ArenaError
 from vforward.graph import control as c
 from vforward.layout import EDGE_HELD
@@ -27,122 +43,10 @@ from vforward.memory.place import running, runtime_directory
 STATES = {c.IDLE: "idle", c.RUNNING: "running", c.PAUSED: "paused", c.STOPPED: "stopped"}
 COUNTED = ("stats", "taken", "counts")
 """Of each worker. Besides there are the ports' drops."""
+OF_GRAPH = (*COUNTED, "trace")
+"""Segments that each graph has of its own."""
 HITS, POLICERS, POOLS = "rule-hits", "policers", "nat_pools"
 """What the firewall counts in; a forwarder that is only a graph has none."""
-OUTSIDE = "counted by the port, outside of the graph"
-QUEUE_FULL = "came while the node's queue was full"
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Rows of a table that may be long: the first of them, and how many there are."""
-
-    count: int
-    rows: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class NodeRow:
-    """What a node has done."""
-
-    name: str
-    kind: str
-    calls: int
-    packets: int
-    clocks_per_packet: float
-    packets_per_call: float
-    share: float  # of the clocks spent on packets
-    empty_polls: int
-    clocks_per_empty_poll: float
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What the workers have done."""
-
-    name: str
-    pid: int
-    state: str  # of the worker that is not running, if there is one
-    vector: int
-    seconds: float  # since the last clear, or since the workers started
-    packets: int  # that came in by ports
-    packets_per_second: float
-    clocks_per_packet: float  # of all nodes, per packet that came in
-    load: float  # part of the workers' time spent on packets
-    sleeps: int
-    rounds: int
-    nodes: list[NodeRow]
-
-
-@dataclass(frozen=True)
-class Moved:
-    """What went through a port one way."""
-
-    packets: int
-    bytes: int
-    drops: int
-
-
-@dataclass(frozen=True)
-class PortRow:
-    """A port, or a sub-interface: its parent counts its packets. rx None: nothing comes in.
-
-    touched: of a port that makes packets, which of their bytes it writes. other_end: how it stands with
-    what is outside: who is there, of a port whose peers come and go, or what was chosen.
-    """
-
-    number: int
-    name: str
-    type: str
-    mac: str
-    mtu: int
-    addresses: list[str]
-    parent: str
-    vlan: int
-    peer: str
-    rx: Moved | None
-    tx: Moved | None
-    touched: str = ""
-    other_end: str = ""
-    inner: int = 0
-    bridge: str = ""
-    vrf: str = "default"
-    urpf: str = ""
-
-
-@dataclass(frozen=True)
-class ErrorRow:
-    """A counter that is not zero. drop: it counts packets that were dropped."""
-
-    node: str
-    reason: str
-    count: int
-    drop: bool
-    help: str
-
-
-@dataclass(frozen=True)
-class EdgeRow:
-    """A way out of a node, and the packets that took it."""
-
-    label: str
-    to: str
-    packets: int
-
-
-@dataclass(frozen=True)
-class WaysRow:
-    """A node and its ways out. ended: packets that went nowhere: sent, freed or held.
-
-    made: packets that it made besides those it was given; they are in its edges too.
-    """
-
-    name: str
-    kind: str
-    packets: int
-    edges: list[EdgeRow]
-    ended: int
-    made: int = 0
 
 
 def choose(name: str = "") -> str:
@@ -165,25 +69,67 @@ def attach(name: str = "") -> View:
     return View(Arena.attach(choose(name)))
 
 
-class View:
-    """A running forwarder, seen from outside. A context manager: leaving it detaches."""
+@dataclass
+class _Line:
+    """Views of one forwarder, of which the newest counts."""
 
-    def __init__(self, arena: Arena, *, heeds_clear: bool = True) -> None:
-        """heeds_clear: False, counters are shown as counted since the forwarder began."""
+    lock: threading.Lock
+    newest: View
+
+
+class View:
+    """A running forwarder, seen from outside. A context manager: leaving it detaches.
+
+    A view is of one graph; ``now`` gives that of the graph that has taken its place, if there is one.
+    """
+
+    def __init__(
+        self, arena: Arena, *, heeds_clear: bool = True, line: _Line | None = None
+    ) -> None:
+        """heeds_clear: False, counters are shown as counted since the forwarder began. line: of views."""
         self.arena = arena
         self._heeds_clear = heeds_clear
         if not (arena.path / "forwarder.json").exists():
             msg = f"forwarder {arena.name!r} is still starting; try again when it forwards"
             raise ArenaError(msg)
-        self.about: dict[str, Any] = arena.read_document("forwarder")
-        self.workers: int = self.about["workers"]
-        self.controls = [arena.open(name) for name in self.segments("control")]
-        self.nodes: list[dict[str, Any]] = self.about["nodes"]
+        self.stamp = self._read()
         self._number = {node["name"]: number for number, node in enumerate(self.nodes)}
+        self._line = line or _Line(threading.Lock(), self)
+
+    def _read(self) -> tuple[int, int]:
+        """Read who it is, and map what its graph counts in: all of it is there until nobody looks."""
+        while True:
+            stamp = _stamp(self.arena)
+            self.about: dict[str, Any] = self.arena.read_document("forwarder")
+            self.workers: int = self.about["workers"]
+            self.generation: int = self.about.get("generation", 0)
+            self.nodes: list[dict[str, Any]] = self.about["nodes"]
+            try:
+                self.controls = [self.arena.open(name) for name in self.segments("control")]
+                for name in ("trace", *COUNTED):
+                    for one in self.segments(name):
+                        self.arena.open(one)
+                        if name in COUNTED:
+                            self.arena.open(f"{one}-cleared")
+            except ArenaError:
+                if stamp == _stamp(self.arena):
+                    raise
+            else:
+                return stamp
+
+    def now(self) -> View:
+        """The forwarder as it is now: the newest view of it. Any thread. Raises ArenaError."""
+        with self._line.lock:
+            if self._line.newest.stamp != _stamp(self.arena):
+                self._line.newest = View(
+                    Arena.attach(self.arena.name), heeds_clear=self._heeds_clear, line=self._line
+                )
+            return self._line.newest
 
     def close(self) -> None:
         """Detach. Harmless when repeated."""
         self.arena.close()
+        self._line.newest.arena.close()
 
     def __enter__(self) -> View:
         return self
@@ -193,7 +139,8 @@ class View:
 
     def segments(self, name: str) -> list[str]:
         """By worker, the name of its own segment."""
-        return [c.segment(name, worker) for worker in range(self.workers)]
+        generation = self.generation if name in OF_GRAPH else 0
+        return [c.segment(name, worker, generation) for worker in range(self.workers)]
 
     def runtime(self) -> Runtime:
         """What the workers and their nodes have done."""
@@ -210,12 +157,12 @@ class View:
             vector=int(self.controls[0][c.VECTOR]),
             seconds=seconds,
             packets=packets,
-            packets_per_second=_ratio(packets, seconds),
-            clocks_per_packet=_ratio(busy, packets),
-            load=min(1.0, _ratio(busy, sum(clocks))),
+            packets_per_second=ratio(packets, seconds),
+            clocks_per_packet=ratio(busy, packets),
+            load=min(1.0, ratio(busy, sum(clocks))),
             sleeps=sum(self.words(c.SLEEPS)) - sum(since["sleeps"]),
             rounds=sum(self.words(c.ROUNDS)) - sum(since["rounds"]),
-            nodes=[_node_row(node, row, busy) for node, row in zip(self.nodes, stats, strict=True)],
+            nodes=[node_row(node, row, busy) for node, row in zip(self.nodes, stats, strict=True)],
         )
 
     def ports(self) -> list[PortRow]:
@@ -235,7 +182,7 @@ class View:
             if tx is not None:
                 packets, lost = int(taken[tx, EDGE_HELD]), self._drops(counts, tx)
                 sent = Moved(packets, self._bytes(counts, tx), lost)
-            rows.append(_port_row(port, received, sent, peers.get(port["name"], "")))
+            rows.append(port_row(port, received, sent, peers.get(port["name"], "")))
         return sorted(rows, key=lambda row: row.number)
 
     def errors(self) -> list[ErrorRow]:
@@ -282,7 +229,7 @@ class View:
         """The neighbors: port, address, mac, state, age (s; None: configured)."""
         now = time.monotonic()  # one clock for all processes
         found = self.arena.read_document("neighbors")
-        return Listing(found["count"], [_neighbor(row, now) for row in found["neighbors"]])
+        return Listing(found["count"], [neighbor(row, now) for row in found["neighbors"]])
 
     def has(self, name: str) -> bool:
         """Whether there is a segment of that name."""
@@ -297,9 +244,19 @@ class View:
         """Count from zero from now on. The worker's own counters are left alone."""
         each = [*COUNTED, *filter(self.has, (HITS, POOLS))]
         shared = ["drops", *filter(self.has, (POLICERS,))]
-        with Arena.attach(self.arena.name) as writer:
-            for name in [*shared, *(one for names in map(self.segments, each) for one in names)]:
-                writer.open(f"{name}-cleared", writable=True)[:] = self.arena.open(name)
+        try:
+            with Arena.attach(self.arena.name) as writer:
+                for name in [
+                    *shared,
+                    *(one for names in map(self.segments, each) for one in names),
+                ]:
+                    writer.open(f"{name}-cleared", writable=True)[:] = self.arena.open(name)
+        except ArenaError:
+            if self.now() is self:
+                raise
+        if self.now() is not self:  # another graph took its place meanwhile
+            self.now().clear()
+            return
         words = {"clock": c.NOW, "sleeps": c.SLEEPS, "rounds": c.ROUNDS}
         content = {name: self.words(word) for name, word in words.items()}
         self.arena.write_document("cleared", content)
@@ -353,48 +310,10 @@ class View:
         return int(self._counts(counts, number)[labels.index("bytes")])
 
 
-def _node_row(node: dict[str, Any], row: NDArray[np.uint64], busy: int) -> NodeRow:
-    calls, packets, clocks = (int(row[word]) for word in (c.CALLS, c.PACKETS, c.CLOCKS))
-    return NodeRow(
-        name=node["name"],
-        kind=node["kind"],
-        calls=calls,
-        packets=packets,
-        clocks_per_packet=_ratio(clocks, packets),
-        packets_per_call=_ratio(packets, calls),
-        share=_ratio(clocks, busy),
-        empty_polls=int(row[c.EMPTY_CALLS]),
-        clocks_per_empty_poll=_ratio(int(row[c.EMPTY_CLOCKS]), int(row[c.EMPTY_CALLS])),
-    )
-
-
-def _port_row(port: dict[str, Any], rx: Moved | None, tx: Moved | None, other_end: str) -> PortRow:
-    return PortRow(
-        number=port["number"],
-        name=port["name"],
-        type=port["type"],
-        mac=port["mac"],
-        mtu=port["mtu"],
-        addresses=port["addresses"],
-        parent=port.get("parent") or "",
-        vlan=port.get("vlan") or 0,
-        inner=port.get("inner") or 0,
-        peer=port.get("peer") or "",
-        bridge=port.get("bridge") or "",
-        vrf=port.get("vrf") or "default",
-        urpf=port.get("urpf") or "",
-        rx=rx,
-        tx=tx,
-        touched=port.get("touched") or "",
-        other_end=other_end,
-    )
-
-
-def _neighbor(row: dict[str, Any], now: float) -> dict[str, Any]:
-    rest = {key: value for key, value in row.items() if key != "since"}
-    age = None if row["state"] == "static" else round(max(0.0, now - row["since"]), 3)
-    return {**rest, "age": age}
-
-
-def _ratio(a: float, b: float) -> float:
-    return a / b if b else 0.0
+def _stamp(arena: Arena) -> tuple[int, int]:
+    """Other than before when the document "forwarder" was published anew. Raises ArenaError."""
+    try:
+        status = (arena.path / "forwarder.json").stat()
+    except OSError as error:
+        raise ArenaError(f"forwarder {arena.name!r} is gone: {error.strerror}") from error
+    return status.st_ino, status.st_mtime_ns

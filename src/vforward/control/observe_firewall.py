@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vforward.control.observe import HITS, POLICERS, POOLS, Listing, View
+from vforward.control.observe import HITS, POLICERS, POOLS, View
+from vforward.control.observe_rows import Listing
 from vforward.errors import ArenaError
 
 if TYPE_CHECKING:

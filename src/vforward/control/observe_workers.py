@@ -44,9 +44,9 @@ def workers(view: View) -> list[WorkerRow]:
     said, since = view.arena.read_document("workers"), view.cleared()
     rows = []
     for number, control in enumerate(view.controls):
-        stats = view.since(c.segment("stats", number))
+        stats = view.since(view.segments("stats")[number])
         packets = int(stats[view.received(), c.PACKETS].sum())
-        counts = view.since(c.segment("counts", number))
+        counts = view.since(view.segments("counts")[number])
         given, taken = (_counted(view, counts, label) for label in (HANDED_OFF, TAKEN_UP))
         busy, clocks = int(stats[:, c.CLOCKS].sum()), view.clocks(number, since)
         rows.append(

@@ -4,7 +4,8 @@
     written  control words TRACING and TRACE_WANTED, and TRACED_ROWS while the worker does not trace
     read     each worker's segment trace, up to TRACED_ROWS
 
-One process at a time does that: it holds a lock on the file of the segment trace.
+One process at a time does that: it holds a lock on the file of the segment control. What was recorded while
+another graph took the old one's place is forgotten, and begun anew.
 """
 
 from __future__ import annotations
@@ -66,14 +67,15 @@ def collect(view: View, count: int, node: str = "", timeout_s: float = 10.0) -> 
     Returns fewer when no more came in time. Raises ArenaError when another trace is running or the
     worker does not answer, ConfigError when there is no such input node.
     """
-    inputs = [row["name"] for row in view.nodes if row["kind"] == "input"]
-    if node and node not in inputs:
-        msg = f"no input node {node!r}; there are: {', '.join(inputs) or 'none'}"
-        raise ConfigError(msg)
     deadline = time.monotonic() + timeout_s
     found: list[TracedPacket] = []
     with _alone(view) as controls:
         while len(found) < count:
+            view = view.now()
+            inputs = [row["name"] for row in view.nodes if row["kind"] == "input"]
+            if node and node not in inputs:
+                msg = f"no input node {node!r}; there are: {', '.join(inputs) or 'none'}"
+                raise ConfigError(msg)
             wanted = count - len(found)
             # Inputs share what is marked, so enough for a vector from each of them.
             marked = VECTOR_MAX * len(inputs) if node else wanted
@@ -82,6 +84,8 @@ def collect(view: View, count: int, node: str = "", timeout_s: float = 10.0) -> 
                 records = _batch(view, controls, wish, deadline)
             finally:
                 _rewind(controls)
+            if not _is_of(view, controls):
+                records = records[:0]
             found += [p for p in _packets(view, records) if not node or p.steps[0].node == node]
             if time.monotonic() >= deadline:
                 break
@@ -91,7 +95,7 @@ def collect(view: View, count: int, node: str = "", timeout_s: float = 10.0) -> 
 @contextmanager
 def _alone(view: View) -> Iterator[list[NDArray[np.uint64]]]:
     """The workers' control words, to be written by nobody else who traces."""
-    descriptor = os.open(view.arena.path / "trace", os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(view.arena.path / "control", os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,9 +139,15 @@ def _batch(
         now = time.monotonic()
         through = (through or now) if _enough(view, records, wish) else None
         settled = through is not None and now - through >= SETTLE_S
-        if settled or now >= deadline or max(rows) >= c.TRACE_ROOM:
+        changed = not _is_of(view, controls)
+        if settled or changed or now >= deadline or max(rows) >= c.TRACE_ROOM:
             return records
         time.sleep(LOOK_S)
+
+
+def _is_of(view: View, controls: list[NDArray[np.uint64]]) -> bool:
+    """Whether the workers are on the graph that is seen: else their records are of another one's nodes."""
+    return all(int(control[c.GENERATION]) == view.generation for control in controls)
 
 
 def _rewind(controls: list[NDArray[np.uint64]]) -> None:

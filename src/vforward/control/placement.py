@@ -55,15 +55,37 @@ class Placement:
             self.owners[name] = first if len(port.senders()[1]) < n_workers else None
             turn += max(1, len(queues) % n_workers)
 
-    def begin(self, graph: Graph, workers: Workers, hand_off: HandOff) -> None:
-        """Have each of several workers do its part: the graph is built, none runs."""
-        self._graph, self._workers, self._hand_off = graph, workers, hand_off
+    def follow(self, before: Placement) -> None:
+        """Leave ports that were there already with the workers that they are with."""
+        for key, queue in before.queues.items():
+            if key in self.queues:
+                self.queues[key].worker = queue.worker
+        self.owners |= {name: owner for name, owner in before.owners.items() if name in self.owners}
+
+    def lay(self, graph: Graph) -> None:
+        """Have each of several workers do its part in a graph that is built, and on which none runs."""
+        self._graph = graph
         for queue in self.queues.values():
             for worker in range(self._n):
-                self._poll(queue, worker, worker == queue.worker)
+                on = worker == queue.worker
+                graph.poll(worker, rx_name(queue.port, queue.number), on)
         for port, owner in self.owners.items():
             if owner is not None:
                 self._send_by(port, owner)
+
+    def begin(self, workers: Workers, hand_off: HandOff) -> None:
+        """Queues and ports may be moved from now on: the workers are on the graph that was laid."""
+        self._workers, self._hand_off = workers, hand_off
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What wakes workers."""
+        return [fd for queue in self.queues.values() for fd in queue.descriptors]
+
+    def deaf_to(self, worker: int) -> set[int]:
+        """Of these, what does not wake a worker: descriptors of queues that others poll."""
+        mine = (queue.descriptors for queue in self.queues.values() if queue.worker == worker)
+        return set(self.descriptors).difference(*mine)
 
     def move(self, port: str, number: int, worker: int) -> None:
         """Let another worker poll a queue, and send where its port's owner does. Any thread, one at a time.

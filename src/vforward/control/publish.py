@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a forwarder leaves in its arena for others to read: documents, and port statistics.
 
-forwarder   once: nodes, edges, counters, ports (see describe)
+forwarder   with each graph: its generation, nodes, edges, counters, ports (see describe)
 peers       when they change: of ports with peers that come and go, how that stands
 workers     when they change: each one's core, and the queues that it polls
 routes      when they change: how many there are, and the first ROUTES_SHOWN
@@ -28,11 +28,14 @@ import numpy as np
 from vforward.control.router_graph import rx_name, tx_name
 from vforward.graph.build import Graph, Member
 from vforward.graph.control import segment
+from vforward.graph.succession import COUNTED, runs
 from vforward.graph.worker import clock_hz
 
 if TYPE_CHECKING:
     from vforward.control.forwarder import Forwarder
     from vforward.control.interfaces import Interface
+    from vforward.control.placement import Placement
+    from vforward.memory.arena import Arena
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Publisher:
     def __init__(self, forwarder: Forwarder, config: str | None) -> None:
         self._forwarder = forwarder
         arena, graph = forwarder.arena, forwarder.graph
+        self._once = {"started": time.time(), "tsc_hz": clock_hz(), "config": config}
         self._drops = arena.make("drops", (forwarder.interfaces.ports.size, DROPS), np.uint64)
         self._last: dict[str, Any] = {}
         self._changes = -1
@@ -67,13 +71,48 @@ class Publisher:
             "workers": lambda: self._document("workers", workers(forwarder)),
             "firewall": self._firewall,
         }
-        for name in ("stats", "taken", "counts"):
-            for worker in range(graph.workers):
-                one = segment(name, worker)
-                arena.make(f"{one}-cleared", arena.open(one).shape, np.uint64)
         arena.make("drops-cleared", self._drops.shape, np.uint64)
-        arena.write_document("forwarder", describe(forwarder, config))
+        for name in _cleared(graph):
+            arena.make(f"{name}-cleared", arena.open(name).shape, np.uint64)
+        arena.write_document(
+            "forwarder", describe(forwarder, graph, forwarder.placement, self._once)
+        )
         self.refresh()
+
+    def prepare(self, graph: Graph, placement: Placement) -> Callable[[Graph], None]:
+        """Get ready to publish a graph that will take another's place; call what is returned when it has.
+
+        That is to be given the old one, whose counters are what they are by then. Raises ArenaError.
+        """
+        forwarder, arena = self._forwarder, self._forwarder.arena
+        try:
+            for name in _cleared(graph):
+                arena.make(f"{name}-cleared", arena.open(name).shape, np.uint64)
+        except BaseException:
+            self.abandon(graph)
+            raise
+        said = describe(forwarder, graph, placement, self._once)
+
+        def publish(old: Graph) -> None:
+            with self._publishing:
+                _carry_cleared(arena, old, graph)
+                arena.write_document("forwarder", said)
+                self.abandon(old)
+            self.refresh()
+
+        return publish
+
+    def describe(self) -> None:
+        """Publish nodes and ports anew: ports have changed. Any thread."""
+        forwarder = self._forwarder
+        with self._publishing:
+            said = describe(forwarder, forwarder.graph, forwarder.placement, self._once)
+            forwarder.arena.write_document("forwarder", said)
+
+    def abandon(self, graph: Graph) -> None:
+        """What was made for a graph goes. Harmless when repeated."""
+        for name in _cleared(graph):
+            self._forwarder.arena.forget(f"{name}-cleared")
 
     def refresh(self, part: str = "") -> None:
         """Publish what has changed, or a part of it: a name in the module's list. Any thread."""
@@ -143,9 +182,32 @@ class Publisher:
             self._last[name] = content
 
 
-def describe(forwarder: Forwarder, config: str | None) -> dict[str, Any]:
-    """The document "forwarder": nodes in the order of their numbers, and ports."""
-    graph = forwarder.graph
+def _cleared(graph: Graph) -> list[str]:
+    """The graph's segments of which another is what they were when they were cleared."""
+    return [
+        segment(name, worker, graph.generation)
+        for name in COUNTED
+        for worker in range(graph.workers)
+    ]
+
+
+def _carry_cleared(arena: Arena, old: Graph, new: Graph) -> None:
+    """What was cleared stays cleared: the same words as of the counters themselves."""
+    wanted = runs(old, new)
+    for name in COUNTED:
+        for worker in range(new.workers):
+            from_, to = (
+                arena.open(f"{segment(name, worker, graph.generation)}-cleared").reshape(-1)
+                for graph in (old, new)
+            )
+            for a, b, n in wanted[name]:
+                to[a : a + n] = from_[b : b + n]
+
+
+def describe(
+    forwarder: Forwarder, graph: Graph, placement: Placement, once: dict[str, Any]
+) -> dict[str, Any]:
+    """The document "forwarder": nodes in the order of their numbers, and ports. once: what stays."""
     counts_at = 0
     nodes = []
     for member in graph.order:
@@ -154,14 +216,15 @@ def describe(forwarder: Forwarder, config: str | None) -> dict[str, Any]:
     return {
         "name": forwarder.name,
         "pid": os.getpid(),
-        "started": time.time(),
-        "tsc_hz": clock_hz(),
+        **once,
+        "generation": graph.generation,
         "workers": graph.workers,
         "vector": forwarder.vector,
-        "config": config,
         "nodes": nodes,
         "vrfs": list(forwarder.interfaces.vrfs),
-        "ports": [_port(forwarder, interface) for interface in forwarder.interfaces],
+        "ports": [
+            _port(forwarder, graph, placement, interface) for interface in forwarder.interfaces
+        ],
     }
 
 
@@ -218,11 +281,13 @@ def _node(graph: Graph, member: Member) -> dict[str, Any]:
     }
 
 
-def _port(forwarder: Forwarder, interface: Interface) -> dict[str, Any]:
+def _port(
+    forwarder: Forwarder, graph: Graph, placement: Placement, interface: Interface
+) -> dict[str, Any]:
     record = forwarder.interfaces.record(interface)
-    members = forwarder.graph.members
+    members = graph.members
     tx = tx_name(interface.name)
-    queues = [q for q in forwarder.placement.queues.values() if q.port == interface.name]
+    queues = [q for q in placement.queues.values() if q.port == interface.name]
     touched = getattr(interface.port, "touched", "")
     return {
         "number": interface.number,

@@ -277,6 +277,11 @@ class _Change:
                 stage = locked.enter_context(staged(forwarder.routing))
                 self._ports.connect(stage)
                 self._do_routes(stage, progress)
+                taking = None
+                if forwarder.built and self._ports.needs_graph:
+                    taking = locked.enter_context(forwarder.next_graph())
+                else:
+                    locked.enter_context(forwarder.moving)
                 rest = locked.enter_context(at_rest(forwarder))
                 with ExitStack() as back:
                     stage.stand()
@@ -284,15 +289,19 @@ class _Change:
                     self._ports.switch(back)
                     self._neighbors(back, stage)
                     self._ports.switch_features(back)
+                    if taking is not None:
+                        self._ports.number(back)
                     if firewall is not None:
                         back.callback(firewall.take_back)
                         firewall.put_in_force()
+                    if taking is not None:
+                        taking.take_place()
                     stage.put_in_force()
                     self._set()
                     back.pop_all()
             undo.pop_all()
         self._ports.finish()
-        forwarder.publish()
+        forwarder.publish_ports()
         return rest
 
     def _do_routes(self, stage: Stage, progress: Progress) -> None:

@@ -156,6 +156,12 @@ class PortWork:
                 undo.callback(forwarder.switch_features, arcs, here, on=True)
                 forwarder.switch_features(arcs, here, on=True)
 
+    def number(self, undo: ExitStack) -> None:
+        """Say by which edges of the new graph interfaces' packets leave."""
+        records = self._forwarder.interfaces.ports
+        undo.callback(records["output"].__setitem__, slice(None), records["output"].copy())
+        self._forwarder.number_outputs()
+
     def _go(self, undo: ExitStack, key: Key, value: Any) -> None:
         forwarder = self._forwarder
         if key[0] == "ports":
@@ -276,6 +282,7 @@ class PortWork:
             if isinstance(self._before[key], Bridge):
                 forwarder.drop_bridge(key[1])
         if forwarder.workers is not None:
+            forwarder.plugins.enable()  # at ports that are new
             stands = forwarder.interfaces.ports["host"].any()
             for interface in self._came.values():
                 if interface.port is not None:

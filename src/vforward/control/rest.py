@@ -36,7 +36,7 @@ class Rest:
 
 @contextmanager
 def at_rest(forwarder: Forwarder) -> Iterator[Rest]:
-    """See the module. Before the graph is built there is nothing to wait for.
+    """See the module. Before the graph is built there is nothing to wait for. ``moving`` is held.
 
     Raises VforwardError when it does not come to rest; then it goes on as before.
     """
@@ -45,27 +45,24 @@ def at_rest(forwarder: Forwarder) -> Iterator[Rest]:
     if workers is None:
         yield rest
         return
-    with forwarder.moving:
-        begun = time.perf_counter()
-        _poll(forwarder, False)
+    begun = time.perf_counter()
+    _poll(forwarder, False)
+    try:
+        _empty(forwarder)
+        stood = time.perf_counter()
+        forwarder.resting = True
         try:
-            _empty(forwarder)
-            stood = time.perf_counter()
-            forwarder.resting = True
-            try:
-                yield rest
-            finally:
-                forwarder.resting = False
-                _poll(
-                    forwarder, True
-                )  # before they are woken: who sleeps looks once at what wakes it
-                workers.resume()
-                ended = time.perf_counter()
-                rest.inputs_s, rest.workers_s = ended - begun, ended - stood
-        except BaseException:
-            _poll(forwarder, True)
+            yield rest
+        finally:
+            forwarder.resting = False
+            _poll(forwarder, True)  # before they are woken: who sleeps looks once at what wakes it
             workers.resume()
-            raise
+            ended = time.perf_counter()
+            rest.inputs_s, rest.workers_s = ended - begun, ended - stood
+    except BaseException:
+        _poll(forwarder, True)
+        workers.resume()
+        raise
 
 
 def _poll(forwarder: Forwarder, on: bool) -> None:
@@ -85,7 +82,7 @@ def _empty(forwarder: Forwarder) -> None:
         for _ in range(2):  # rounds: what a queue was given in one it has in the next
             if not workers.quiesce(PATIENCE_S):
                 raise VforwardError("a worker does not answer; nothing was changed")
-        if forwarder.hand_off is not None and not forwarder.hand_off.taken_up(
+        if forwarder._hand_off is not None and not forwarder._hand_off.taken_up(
             lambda: workers.running, PATIENCE_S
         ):
             raise VforwardError("a worker does not take up what it was handed; nothing was changed")
@@ -98,5 +95,5 @@ def _empty(forwarder: Forwarder) -> None:
 
 def _on_the_way(forwarder: Forwarder) -> bool:
     assert forwarder.workers is not None
-    rings = forwarder.hand_off is not None and forwarder.hand_off.waiting() > 0
+    rings = forwarder._hand_off is not None and forwarder._hand_off.waiting() > 0
     return rings or any(worker.plan.pending.any() for worker in forwarder.workers)

@@ -22,6 +22,7 @@ import numpy as np
 
 from vforward.control import hand_off as kinds
 from vforward.control.hand_off import HandOff
+from vforward.graph import arcs
 from vforward.graph.build import Graph
 from vforward.io.port import Port
 from vforward.nodes.arp import input as arp_input
@@ -224,15 +225,15 @@ def lay_out(
     for name, member in graph.members.items():
         if "drop" in member.edges and name != "interface-output":
             graph.wire(name, "drop", "drop")
-    features = SHARED_FEATURES if hand_off else FEATURES
+    features = arcs.spread(SHARED_FEATURES if hand_off else FEATURES)
     for family, again_too in (("ip4", AGAIN), ("ip6", AGAIN6)):
         start, end = f"{family}-input", f"{family}-lookup"
-        names = [f"{family}-{feature}" for feature in features]
+        names = {f"{family}-{feature}": bit for feature, bit in features.items()}
         starts = [start, again_too]
         if hand_off:
             starts.append(_add_flow_hand_off(graph, hand_off, family))
         graph.arc(start, starts=starts, features=names, end=end)
-        acl, police = (np.uint64(1 << features.index(name)) for name in ("acl", "police"))
+        acl, police = (np.uint64(1 << features[name]) for name in ("acl", "police"))
         for feature in ("session", "acl"):  # a known flow goes past the rules
             member = graph.members[f"{family}-{feature}"]
             member.tables["skips"] = np.array([acl | police, acl], np.uint64)

@@ -6,6 +6,7 @@ Signals set an event and nothing else, so none of them comes between a resource 
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from vforward.control import compile as compiling
+from vforward.control import compiled
 from vforward.control import config as models
 from vforward.control.api_server import Tcp
 from vforward.control.config_api import Api, read_token
@@ -96,13 +97,16 @@ def run(
             loading(done, total, name)
 
         try:
-            if not compiling.is_complete():  # all of it, so that nothing compiles on a packet's way
+            if not compiled.is_complete():  # all of it, so that nothing compiles on a packet's way
+                from vforward.control import compile as compiling
+
                 compiling.compile_all(step)
             with from_config(config, load_step) as forwarder:
                 _build(forwarder, step, file)
                 forwarder.start()
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
+                gc.freeze()  # all that is there by now stays: later collections need not look at it
                 ready()
                 again_from = partial(reload, forwarder, file) if file is not None else None
                 _wait(forwarder, stop, again, again_from, exit_when_idle=exit_when_idle)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from vforward.control.observe import ErrorRow, Moved, PortRow, Runtime, WaysRow
+from vforward.control.observe_rows import ErrorRow, Moved, PortRow, Runtime, WaysRow
 from vforward.control.observe_workers import WorkerRow
 from vforward.control.packet_trace import TracedPacket
+from vforward.control.plugin_rows import PluginRow
 
 if TYPE_CHECKING:
     from vforward.control.config import Config
@@ -149,6 +150,12 @@ def bridges(rows: list[dict[str, Any]]) -> None:
 def macs(rows: list[dict[str, Any]]) -> None:
     """Print who is behind which port of a bridge."""
     _print_documents(rows, ("bridge", "mac", "port", "static", "age"), "no MACs")
+
+
+def plugins(rows: list[PluginRow]) -> None:
+    """Print the plug-ins."""
+    listed = [{**asdict(row), "ports": " ".join(row.ports)} for row in rows]
+    _print_documents(listed, ("name", "arc", "after", "before", "ports", "place"), "no plug-ins")
 
 
 def graph(rows: list[WaysRow]) -> None:

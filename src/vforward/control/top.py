@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vforward.control.observe import Moved, NodeRow, PortRow, Runtime
+from vforward.control.observe_rows import Moved, NodeRow, PortRow, Runtime
 
 
 @dataclass(frozen=True)

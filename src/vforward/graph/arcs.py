@@ -2,14 +2,16 @@
 """Feature arcs: optional nodes between two fixed ones, chosen per port by a bit mask.
 
 An arc has an ordered list of features and an end. ``masks u64[n_ports + 1]`` says for each port which
-features are on: bit k is feature k, and bit 62 is always set and means the end; the last word is the
-union of all ports'. A packet carries what is left of its port's mask in meta.features; its next node
-is the lowest bit, as edge EDGE_ARC + bit. An arc with nothing enabled costs one test per vector;
-enabling a feature is a store, and the union's.
+features are on: each feature has a bit, in the list's order, and bit 62 is always set and means the end;
+the last word is the union of all ports'. A feature keeps its bit for as long as the arc is there, whatever
+graph takes another's place: packets that wait somewhere carry it. A packet carries what is left of its
+port's mask in meta.features; its next node is the lowest bit, as edge EDGE_ARC + bit. An arc with nothing
+enabled costs one test per vector; enabling a feature is a store, and the union's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,15 +58,26 @@ def proceed_past(meta: Any, row: Any, mask: Any) -> Any:
     return EDGE_ARC + ctz(left)
 
 
+def spread(features: Sequence[str]) -> dict[str, int]:
+    """Bits for features, with room between them, before the first and behind the last for others."""
+    step = (ARC_BITS - 1) / (len(features) + 1)
+    return {name: int(step * (i + 1)) for i, name in enumerate(features)}
+
+
 @dataclass(frozen=True)
 class Arc:
-    """An arc of a graph. masks is the table ``features`` of the nodes that start it."""
+    """An arc of a graph. masks is the table ``features`` of the nodes that start it. bits: by feature."""
 
     name: str
     starts: tuple[str, ...]
-    features: tuple[str, ...]
+    bits: dict[str, int]
     end: str
     masks: NDArray[np.uint64]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features in the order in which packets visit them."""
+        return tuple(sorted(self.bits, key=lambda name: self.bits[name]))
 
     def enable(self, feature: str, port: int) -> None:
         """Send the port's packets through the feature. The worker may be running."""
@@ -77,8 +90,8 @@ class Arc:
         self.masks[-1] = np.bitwise_or.reduce(self.masks[:-1])
 
     def _bit(self, feature: str) -> np.uint64:
-        if feature not in self.features:
+        if feature not in self.bits:
             raise WiringError(
                 f"arc {self.name}: no feature {feature!r}; it has: {', '.join(self.features)}"
             )
-        return np.uint64(1 << self.features.index(feature))
+        return np.uint64(1 << self.bits[feature])

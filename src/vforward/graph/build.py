@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import graphlib
-import itertools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from vforward.errors import WiringError
 from vforward.graph import control as c
 from vforward.graph import emit
 from vforward.graph.arcs import END, Arc
+from vforward.graph.checks import check, in_order
 from vforward.graph.node import Kind, Node
 from vforward.graph.scheduler import NODE, Plan
 from vforward.jit import entries
@@ -82,22 +81,57 @@ class Graph:
     for itself in ``own``, by worker.
     """
 
-    def __init__(self, arena: Arena, pool: Pool, n_ports: int = 64, workers: int = 1) -> None:
+    def __init__(
+        self,
+        arena: Arena,
+        pool: Pool,
+        n_ports: int = 64,
+        workers: int = 1,
+        *,
+        before: Graph | None = None,
+    ) -> None:
+        """before: see successor."""
         self.arena = arena
         self.pool = pool
         self.n_ports = n_ports
         self.workers = workers
-        self.tables: Tables = {}
-        self.own: list[Tables] = [
-            {"pool": pool.cache(), "emitted": emit.new(), "work": _lines(WORK, np.uint64)}
-            for _ in range(workers)
-        ]
+        self.generation: int = 0 if before is None else before.generation + 1
+        self.tables: Tables = {} if before is None else dict(before.tables)
+        self.own: list[Tables] = (
+            [
+                {"pool": pool.cache(), "emitted": emit.new(), "work": _lines(WORK, np.uint64)}
+                for _ in range(workers)
+            ]
+            if before is None
+            else before.own
+        )
         self.members: dict[str, Member] = {}
         self.arcs: dict[str, Arc] = {}
         self.order: list[Member] = []
         self.plans: list[Plan] = []
+        self.counts: list[NDArray[np.uint64]] = []
+        """By worker, all nodes' counters in their order."""
         self._frames: list[NDArray[np.uint32]] = []
         self._nothing: Any = None
+        self._before = before
+        self._segments: list[str] = []
+
+    def successor(self) -> Graph:
+        """An empty graph that may take this one's place while packets are forwarded (graph.succession).
+
+        It has the same shared tables and own ones, control words, and masks of arcs of the same names.
+        """
+        return Graph(self.arena, self.pool, self.n_ports, self.workers, before=self)
+
+    def settle(self) -> None:
+        """It has taken another one's place, which may go."""
+        self._before = None
+
+    def release(self) -> None:
+        """Take its counters and traces out of the arena: no worker is on it. Harmless when repeated."""
+        for name in self._segments:
+            self.arena.forget(name)
+        self._segments.clear()
 
     @property
     def plan(self) -> Plan:
@@ -129,7 +163,7 @@ class Graph:
 
     def wire(self, name: str, edge: str, to: str) -> None:
         """Send what leaves node ``name`` by ``edge`` to node ``to``. Raises WiringError."""
-        member = self._member(name)
+        member = self.member(name)
         if edge not in member.edges:
             raise WiringError(
                 f"node {name}: unknown edge {edge!r}; it has: {', '.join(member.edges) or 'none'}"
@@ -141,19 +175,37 @@ class Graph:
         member.wired[edge] = to
 
     def arc(self, name: str, *, starts: Iterable[str], features: Iterable[str], end: str) -> Arc:
-        """Lay a feature arc. The start nodes get its masks as their table ``features``."""
-        listed = tuple(features)
+        """Lay a feature arc. The start nodes get its masks as their table ``features``.
+
+        features: in order, or by name the bits of each (arcs.spread).
+        """
+        listed = list(features)
         if len(listed) > ARC_BITS - 1 or len(set(listed)) < len(listed):
             raise WiringError(
                 f"arc {name}: {len(listed)} features, at most {ARC_BITS - 1}, each once"
             )
-        masks = self.arena.make(f"arc-{name}", self.n_ports + 1, np.uint64)
-        masks[:] = END
-        arc = Arc(name, tuple(starts), listed, end, masks)
+        bits = (
+            dict(features)
+            if isinstance(features, Mapping)
+            else {f: i for i, f in enumerate(listed)}
+        )
+        if self._before is not None and name in self._before.arcs:
+            masks = self._before.arcs[name].masks
+        else:
+            masks = self.arena.make(f"arc-{name}", self.n_ports + 1, np.uint64)
+            masks[:] = END
+        arc = Arc(name, tuple(starts), bits, end, masks)
         for start in arc.starts:
-            self._member(start).tables["features"] = masks
+            self.member(start).tables["features"] = masks
         self.arcs[name] = arc
         return arc
+
+    def add_feature(self, arc: str, feature: str, bit: int) -> None:
+        """Give a node a place on an arc that is laid. Raises WiringError."""
+        found = self.arcs.get(arc)
+        if found is None or bit in found.bits.values() or not 0 <= bit < ARC_BITS - 1:
+            raise WiringError(f"arc {arc}: there is none, or bit {bit} is taken")
+        self.arcs[arc] = replace(found, bits={**found.bits, feature: bit})
 
     def build(self, progress: Callable[[str], None] = lambda _: None) -> Plan:
         """Check the wiring, compile every node's entry, lay out the scheduler's arrays.
@@ -161,8 +213,8 @@ class Graph:
         Returns the first worker's plan; ``plans`` has all. progress is called with each node's name
         before it is compiled. Raises WiringError, which names node and edge, and KernelError.
         """
-        self._check()
-        self.order = self._sorted()
+        check(self)
+        self.order = in_order(self)
         if any(m.node.kind is Kind.QUEUE for m in self.order):
             last = self.order[-1]
             if last.node.kind is not Kind.INNER or self.ways(last):
@@ -171,19 +223,27 @@ class Graph:
                 )
         for number, member in enumerate(self.order):
             member.number = number
-        for worker in range(self.workers):
-            self._lay_counters(worker)
         self._nothing = entries.build("receive-nothing", receive_nothing)
         for member in self.order:
             progress(member.name)
             member.entry = entries.build(member.node.name, member.node.kernel)
+        try:
+            self._lay()
+        except BaseException:
+            self.release()
+            raise
+        return self.plan
+
+    def _lay(self) -> None:
+        for worker in range(self.workers):
+            self._lay_counters(worker)
+        for member in self.order:
             member.blocks = [self._block(member, worker) for worker in range(self.workers)]
         self.plans = [self._plan(worker) for worker in range(self.workers)]
-        return self.plan
 
     def poll(self, worker: int, name: str, on: bool) -> None:
         """Let a worker poll an input, or not. A store: it may be running."""
-        member = self._member(name)
+        member = self.member(name)
         entry = member.entry if on else self._nothing
         self.plans[worker].nodes[member.number]["entry"] = entry.address
 
@@ -192,7 +252,7 @@ class Graph:
 
         to: a node that is behind this one in the order.
         """
-        member, target = self._member(name), self._member(to)
+        member, target = self.member(name), self.member(to)
         assert target.number > member.number, "a round would not end"
         at = member.number * 256 + member.edges.index(edge)
         self.plans[worker].following[at] = target.number
@@ -200,95 +260,38 @@ class Graph:
     def _lay_counters(self, worker: int) -> None:
         lengths = [len(member.node.counter_labels) for member in self.order]
         counts = self._make("counts", worker, max(1, sum(lengths)))
+        self.counts.append(counts)
         at = 0
         for member, length in zip(self.order, lengths, strict=True):
             member.shares.append(counts[at : at + length])
             at += length
 
-    def _member(self, name: str) -> Member:
+    def member(self, name: str) -> Member:
+        """The member of a name. Raises WiringError."""
         if name not in self.members:
             raise WiringError(f"no node {name!r} in the graph; it has: {', '.join(self.members)}")
         return self.members[name]
-
-    def _check(self) -> None:
-        for member in self.members.values():
-            for edge in member.edges:
-                if edge not in member.wired:
-                    raise WiringError(
-                        f"node {member.name}: edge {edge!r} is not wired; wire it to a node"
-                    )
-            for edge, to in member.wired.items():
-                if to not in self.members:
-                    raise WiringError(
-                        f"node {member.name}: edge {edge!r} leads to {to!r}, not in the graph"
-                    )
-                if self.members[to].node.kind is Kind.INPUT:
-                    raise WiringError(
-                        f"node {member.name}: edge {edge!r} leads to {to!r}, an input"
-                    )
-            given = [self._tables(member, worker) for worker in range(self.workers)]
-            for table in member.node.tables:
-                if any(table not in tables for tables in given):
-                    raise WiringError(f"node {member.name}: table {table!r} is not given")
-        places: dict[str, str] = {}
-        for arc in self.arcs.values():
-            for name in (*arc.features, arc.end):
-                if self._member(name).node.kind is Kind.INPUT:
-                    raise WiringError(f"arc {arc.name}: {name} is an input")
-            for name in (*arc.starts, *arc.features):
-                if name in places:  # their edges have the same numbers
-                    raise WiringError(f"node {name}: on arc {arc.name} and on arc {places[name]}")
-                places[name] = arc.name
 
     def ways(self, member: Member) -> dict[int, tuple[str, str]]:
         """All the ways out of a node: edge number -> (edge's name, next node)."""
         ways = {i: (edge, member.wired[edge]) for i, edge in enumerate(member.edges)}
         for arc in self.arcs.values():
             if member.name in arc.starts or member.name in arc.features:
-                first = arc.features.index(member.name) + 1 if member.name in arc.features else 0
-                for bit, to in enumerate(arc.features):
+                first = arc.bits.get(member.name, -1) + 1
+                for to, bit in arc.bits.items():
                     if bit >= first:
                         ways[EDGE_ARC + bit] = (f"{arc.name}:{to}", to)
                 ways[EDGE_ARC + ARC_BITS - 1] = (f"{arc.name}:end", arc.end)
         return ways
 
-    def _sorted(self) -> list[Member]:
-        """Inputs, then queues, then the rest in topological order, sinks last."""
-        before: dict[str, set[str]] = {name: set() for name in self.members}
-        for member in self.members.values():
-            for _, to in self.ways(member).values():
-                if self.members[to].node.kind is not Kind.QUEUE:
-                    before[to].add(member.name)
-        try:
-            names = list(graphlib.TopologicalSorter(before).static_order())
-        except graphlib.CycleError as error:
-            raise WiringError(self._describe_cycle(error.args[1])) from None
-        rank = {Kind.INPUT: 0, Kind.QUEUE: 1, Kind.INNER: 2}
-        position = {name: i for i, name in enumerate(names)}
-        return sorted(
-            self.members.values(),
-            key=lambda m: (rank[m.node.kind], not self.ways(m) and not m.edges, position[m.name]),
-        )
-
-    def _describe_cycle(self, names: list[str]) -> str:
-        steps = []
-        for name, to in itertools.pairwise(names):
-            ways = self.ways(self.members[name]).values()
-            edge = next((edge for edge, target in ways if target == to), "?")
-            steps.append(f"{name} -[{edge}]-> ")
-        return (
-            f"cycle without a queue: {''.join(steps)}{names[-1]}; "
-            "put a queue node on one of these edges"
-        )
-
-    def _tables(self, member: Member, worker: int) -> Tables:
+    def tables_of(self, member: Member, worker: int) -> Tables:
         """All that the node may take on a worker: what is nearer to it comes first."""
         mine = member.own[worker] if member.own else {}
         return {**self.tables, **self.own[worker], **member.tables, **mine}
 
     def _block(self, member: Member, worker: int) -> NDArray[np.int64]:
         given = {"data": self.pool.data, "meta": self.pool.meta, "count": member.shares[worker]}
-        tables = self._tables(member, worker) | given
+        tables = self.tables_of(member, worker) | given
         kinds = entries.parameters(member.node.kernel)
         words = []
         for name in entries.block_names(member.node.kernel):
@@ -316,6 +319,7 @@ class Graph:
         room = VECTOR_MAX * max(1, n_inputs) + QUEUE_ROOM * queues + emit.EMIT_ROOM
         words = -(-n // 64)
         frames = _lines((n, room), np.uint32)
+        frames.fill(0)  # else the worker, who is on its way then, finds no memory behind it
         self._frames.append(frames)
         nodes = _lines(n, NODE)
         following = np.full((n, 256), n - 1, np.uint16)
@@ -329,11 +333,8 @@ class Graph:
             nodes[at]["limit"] = QUEUE_ROOM if member.node.kind is Kind.QUEUE else room
             for edge, (_, to) in self.ways(member).items():
                 following[at, edge] = self.members[to].number
-        control = self._make("control", worker, c.CONTROL_WORDS)
-        control[c.VECTOR] = VECTOR_MAX
-        control[c.TRACE_NEXT] = worker * (1 << 16) // self.workers
         return Plan(
-            control=control,
+            control=self._control(worker),
             nodes=nodes,
             following=following.reshape(-1),
             pending=_lines(3 * words, np.uint64),
@@ -349,11 +350,22 @@ class Graph:
             n_inputs=n_inputs,
         )
 
+    def _control(self, worker: int) -> NDArray[np.uint64]:
+        """The worker's words, which all graphs that take each other's place have in common."""
+        if self._before is not None:
+            return self._before.plans[worker].control
+        control = self.arena.make(c.segment("control", worker), c.CONTROL_WORDS, np.uint64)
+        control[c.VECTOR] = VECTOR_MAX
+        control[c.TRACE_NEXT] = worker * (1 << 16) // self.workers
+        return control
+
     def _make(
         self, name: str, worker: int, shape: int | tuple[int, ...], dtype: Any = np.uint64
     ) -> NDArray[Any]:
-        """A segment of the worker's."""
-        return self.arena.make(c.segment(name, worker), shape, dtype)
+        """A segment of the worker's, for this graph."""
+        made = self.arena.make(c.segment(name, worker, self.generation), shape, dtype)
+        self._segments.append(c.segment(name, worker, self.generation))
+        return made
 
 
 def _lines(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:

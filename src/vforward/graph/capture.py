@@ -141,9 +141,8 @@ class CaptureRing:
         self._records = np.zeros(packets, RECORD)
         self._size, self._bytes = size, np.zeros(size + spare, np.uint8)
         self._words = np.zeros(WORDS, np.uint64)
-        self._wanted = np.zeros(NODES, np.uint8)
-        for nodes, how in ((leaving, LEAVING), (coming, COMING)):
-            self._wanted[list(nodes)] |= how
+        self._wanted = _wanted(leaving, coming)
+        self._next = self._wanted, np.zeros(1, np.uint64)
         for word, value in (
             (WANTED, self._wanted.ctypes.data),
             (SNAP, min(snap, size)),
@@ -170,6 +169,14 @@ class CaptureRing:
         c.watch(control, c.CAPTURES, on=False)
         control[c.CAPTURE] = 0
 
+    def follow(self, leaving: Iterable[int], coming: Iterable[int]) -> list[tuple[int, int, int]]:
+        """What is to be stored (graph.exchange.move) when nodes get other numbers: these are wanted."""
+        if int(self._words[WANTED]) == self._next[0].ctypes.data:
+            self._wanted = self._next[0]
+        made = _wanted(leaving, coming)
+        self._next = made, np.array([made.ctypes.data], np.uint64)
+        return [(self._words.ctypes.data + 8 * WANTED, self._next[1].ctypes.data, 1)]
+
     def waiting(self, most: int = 4096) -> Packets:
         """The packets that wait, at most so many; free gives their room back."""
         made = _load(self._words.ctypes.data + 8 * MADE)
@@ -188,3 +195,10 @@ class CaptureRing:
             last = records[-1]
             _store(base + 8 * FREED, int(last["at"]) + int(last["length"]))
             _store(base + 8 * TAKEN, int(self._words[TAKEN]) + records.size)
+
+
+def _wanted(leaving: Iterable[int], coming: Iterable[int]) -> NDArray[np.uint8]:
+    made = np.zeros(NODES, np.uint8)
+    for nodes, how in ((leaving, LEAVING), (coming, COMING)):
+        made[list(nodes)] |= how
+    return made

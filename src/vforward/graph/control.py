@@ -7,6 +7,9 @@
     counts   u64[n_counters]        worker: all nodes' counters, one after the other
     trace    TRACE[TRACE_ROOM]      worker, up to control[TRACED_ROWS]
 
+All but control go by the numbers of nodes, so each graph that takes another's place (graph.exchange)
+has its own: they are named after its generation.
+
 Any process may read all of them while the worker runs. "Clear" is a reader's copy to subtract.
 """
 
@@ -27,6 +30,7 @@ POLL = 5  # address of ppoll-like int64_t f(fds, n, timeout_ns)
 READ = 6  # address of read-like int64_t f(fd, buffer, n), to empty the wake eventfd
 ONCE = 7  # not 0: a run in the caller's thread ends after one round
 CAPTURE = 24  # address of a capture's words (graph.capture), or 0
+EXCHANGE = 27  # address of what the command SWAP is about (graph.exchange)
 # written by the worker
 STATE = 8
 ROUNDS = 9  # rounds done: a change is a quiet point
@@ -36,6 +40,7 @@ TRACED_ROWS = 12  # records in the trace
 TRACE_NEXT = 13  # number of the next traced packet
 STARTED = 14  # TSC when run was entered
 NOW = 15  # TSC of the last round
+GENERATION = 26  # of the graph that the worker is on
 ASLEEP = 16  # 1: about to sleep, or asleep; who gives it work takes that back and rings its eventfd
 ROUND_CLOCKS = 17  # clocks of all rounds that had packets
 ROUND_TIMES = 32  # and ROUND_BUCKETS - 1 words behind: how many took less than round_clocks(i)
@@ -45,14 +50,15 @@ TRACES, CAPTURES = 0, 1
 TRACES_MASK, CAPTURES_MASK = 0xFF, 0xFF00
 
 # commands
-RUN, PAUSE, STOP = 0, 1, 2
+RUN, PAUSE, STOP, SWAP = 0, 1, 2, 3
 # states
 IDLE, RUNNING, PAUSED, STOPPED = 0, 1, 2, 3
 
 
-def segment(name: str, worker: int) -> str:
-    """The name of a worker's own segment: the first one's has none added."""
-    return f"{name}-{worker}" if worker else name
+def segment(name: str, worker: int, generation: int = 0) -> str:
+    """The name of a worker's own segment: the first one's has none added, nor has the first graph's."""
+    mine = f"{name}-{worker}" if worker else name
+    return f"{mine}.{generation}" if generation else mine
 
 
 STATS = 8  # words per node

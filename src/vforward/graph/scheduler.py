@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.graph import control as c
-from vforward.graph import emit
+from vforward.graph import emit, exchange
 from vforward.graph.hand_on import hand_on, hand_on_made, refuse
 from vforward.graph.node import MORE
 from vforward.graph.watch import watch
-from vforward.jit.atomics import fence, load_acquire64, store_release64
+from vforward.jit.atomics import compare_swap64, fence, load_acquire64, store_release64
 from vforward.jit.intrinsics import address, call3, call4, ctz, cycles, relax, view
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_STRIDE, META, TRACED, VECTOR_MAX
@@ -79,6 +79,9 @@ class Plan(NamedTuple):
         arrays = self[:-1]
         pairs = [(a.ctypes.data, a.shape[0]) for a in arrays]
         return np.array([*(word for pair in pairs for word in pair), self.n_inputs], np.int64)
+
+
+PLAN_WORDS = 2 * (len(Plan._fields) - 1) + 1
 
 
 @inline
@@ -296,21 +299,25 @@ def _rest(g: Any, empty: int) -> None:
 
 
 @kernel
-def run(words: Any, until_idle: bool) -> None:
-    """Live: rounds until the command STOP, or (until_idle) until one moves no packet."""
-    g = _plan(words)
+def _rounds(at: int, until_idle: bool) -> bool:
+    """Rounds on the plan whose words are at an address. Returns whether another one takes its place."""
+    g = _plan(view(at, PLAN_WORDS, np.int64))
     base = address(g.control)
     empty = 0
-    g.control[c.STARTED] = cycles()
-    store_release64(base + 8 * c.STATE, u64(c.RUNNING))
     while True:
         command = load_acquire64(base + 8 * c.COMMAND)
         if command == u64(c.STOP):
-            break
+            return False
         if command == u64(c.PAUSE):
             store_release64(base + 8 * c.STATE, u64(c.PAUSED))
             store_release64(base + 8 * c.ROUNDS, g.control[c.ROUNDS] + u64(1))
             _rest(g, 1 << 30)
+            continue
+        if command == u64(c.SWAP):
+            words = view(i64(g.control[c.EXCHANGE]), exchange.WORDS, np.int64)
+            if exchange.stand(g, words):
+                return True
+            compare_swap64(base + 8 * c.COMMAND, u64(c.SWAP), u64(words[exchange.BACK]))
             continue
         store_release64(base + 8 * c.STATE, u64(c.RUNNING))
         vector = max(1, min(VECTOR_MAX, i64(load_acquire64(base + 8 * c.VECTOR))))
@@ -330,8 +337,38 @@ def run(words: Any, until_idle: bool) -> None:
         else:
             empty = 0 if more else empty + 1
             if until_idle and not more:
-                break
+                return False
             _rest(g, empty)
         if until_idle and g.control[c.ONCE]:
-            break
-    store_release64(base + 8 * c.STATE, u64(c.STOPPED))
+            return False
+
+
+@kernel
+def swap(at: int) -> int:
+    """Change over to the plan of the exchange, from that at an address. Returns where its words are.
+
+    Between two rounds; by the worker, or by whoever sees to it that it runs none.
+    """
+    old = _plan(view(at, PLAN_WORDS, np.int64))
+    words = view(i64(old.control[c.EXCHANGE]), exchange.WORDS, np.int64)
+    there = words[exchange.PLAN]
+    new = _plan(view(there, PLAN_WORDS, np.int64))
+    exchange.carry(old, new, words)
+    run_pending(new, VECTOR_MAX, cycles())  # what waited in queues that are no more is dropped
+    new.control[c.ASLEEP] = u64(0)  # all inputs are looked at before it sleeps
+    where = address(new.control) + 8 * c.COMMAND
+    compare_swap64(where, u64(c.SWAP), u64(words[exchange.BACK]))
+    store_release64(address(words) + 8 * exchange.WENT, cycles())  # the last use of the old plan
+    return there
+
+
+@kernel
+def run(words: Any, until_idle: bool) -> None:
+    """Live: rounds until the command STOP, or (until_idle) until one moves no packet."""
+    at = address(words)
+    g = _plan(view(at, PLAN_WORDS, np.int64))
+    g.control[c.STARTED] = cycles()
+    store_release64(address(g.control) + 8 * c.STATE, u64(c.RUNNING))
+    while _rounds(at, until_idle):
+        at = swap(at)
+    store_release64(address(g.control) + 8 * c.STATE, u64(c.STOPPED))

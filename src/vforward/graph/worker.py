@@ -6,13 +6,16 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
+from functools import cache
 
 import numpy as np
 
 from vforward.errors import VforwardError
 from vforward.graph import control as c
-from vforward.graph import scheduler
+from vforward.graph import exchange, scheduler
+from vforward.graph.build import Graph
+from vforward.graph.succession import Exchange, Run
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import kernel
 
@@ -21,6 +24,8 @@ PATIENCE_ROUNDS = 20_000
 POLLIN = 1
 NOBODY = 0xFFFFFFFF
 """In place of a descriptor: ppoll passes over it."""
+_ABANDONED: list[Exchange] = []
+"""Exchanges that came to nothing."""
 
 
 @kernel
@@ -29,8 +34,9 @@ def read_clock() -> int:
     return cycles()
 
 
+@cache
 def clock_hz(seconds: float = 0.02) -> float:
-    """Cycles of the time stamp counter per second, measured against the monotonic clock."""
+    """Cycles of the time stamp counter per second, measured once against the monotonic clock."""
     read_clock()
     begin, start = time.perf_counter_ns(), read_clock()
     time.sleep(seconds)
@@ -41,9 +47,9 @@ def clock_hz(seconds: float = 0.02) -> float:
 class Worker:
     """Runs a plan, in a thread of its own or in the caller's.
 
-    descriptors: what wakes it when it sleeps. poll, read: addresses of the C functions ppoll-like
-    ``int64_t f(pollfds, n, timeout_ns)`` and ``read``; poll 0: it never sleeps. core: the CPU that
-    the thread is pinned to.
+    descriptors: what wakes it when it sleeps, deaf_to: but for these now (see watch). poll, read:
+    addresses of the C functions ppoll-like ``int64_t f(pollfds, n, timeout_ns)`` and ``read``; poll 0: it
+    never sleeps. core: the CPU that the thread is pinned to.
     """
 
     def __init__(
@@ -51,15 +57,16 @@ class Worker:
         plan: scheduler.Plan,
         *,
         descriptors: Iterable[int] = (),
+        deaf_to: Container[int] = (),
         poll: int = 0,
         read: int = 0,
         core: int | None = None,
     ) -> None:
         self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._fds = [self.event, *descriptors]
-        polled = np.array([fd | POLLIN << 32 for fd in self._fds], np.uint64)
-        self.plan = plan._replace(polled=polled)
+        self.plan = self._polling(plan, self._fds, deaf_to)
         self._words = self.plan.words()
+        self._exchange: Exchange | None = None
         self._control = plan.control
         self._control[c.READ] = read
         self.sleep_by(poll)
@@ -68,7 +75,8 @@ class Worker:
         self._ringing = (
             threading.Lock()
         )  # lest wake writes to what close gave back, and is another's
-        self._inline = threading.RLock()  # held while another's thread runs rounds
+        self.inline = threading.RLock()
+        """Held while another's thread runs rounds, or gives it another plan."""
 
     def prepare(self) -> None:
         """Compile the function in which the thread will live, if that is not done. Moves no packet.
@@ -87,10 +95,11 @@ class Worker:
 
     def start(self) -> None:
         """Start the thread. Raises VforwardError when it lives already."""
-        self._alone("start")
-        self._control[c.COMMAND] = c.RUN
-        self._thread = threading.Thread(target=self._live, name="worker", daemon=True)
-        self._thread.start()
+        with self.inline:
+            self._alone("start")
+            self._control[c.COMMAND] = c.RUN
+            self._thread = threading.Thread(target=self._live, name="worker", daemon=True)
+            self._thread.start()
 
     def run_until_idle(self) -> None:
         """Run rounds in the calling thread until one moves no packet.
@@ -153,9 +162,9 @@ class Worker:
                 return False
             time.sleep(0.0001)
         # A run in the caller's thread is a round to wait for as well.
-        if not self._inline.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not self.inline.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return False
-        self._inline.release()
+        self.inline.release()
         return True
 
     def stop(self) -> None:
@@ -167,6 +176,54 @@ class Worker:
             thread.join()
             self._thread = None
 
+    def offer(
+        self,
+        old: Graph,
+        new: Graph,
+        number: int,
+        descriptors: Iterable[int],
+        deaf_to: Container[int] = (),
+        more: Sequence[Run] = (),
+    ) -> Exchange:
+        """What is needed to give it the new graph's plan, as worker ``number`` of both. Changes nothing.
+
+        descriptors: what wakes it then, deaf_to: but for these (see watch). more: see Exchange.
+        """
+        fds = [self.event, *descriptors]
+        plan = self._polling(new.plans[number], fds, deaf_to)
+        made = Exchange(old, new, number, plan, more)
+        made.descriptors = fds
+        return made
+
+    def take(self, offer: Exchange) -> None:
+        """Have it do an exchange: the thread, when it is its turn, else who calls this."""
+        self._exchange = offer  # its arrays live as long as it may look at them
+        self._control[c.EXCHANGE] = offer.words.ctypes.data
+        if self.running:  # and is told nothing else just now, as to stop
+            exchange.replace(self._control[c.COMMAND :], int(offer.words[exchange.BACK]), c.SWAP)
+            self.wake()
+        else:
+            scheduler.swap(self._words.ctypes.data)
+
+    def go_on(self) -> None:
+        """The exchange was called off: do as before."""
+        assert self._exchange is not None
+        _ABANDONED.append(self._exchange)  # it may still look into it
+        exchange.replace(
+            self._control[c.COMMAND :], c.SWAP, int(self._exchange.words[exchange.BACK])
+        )
+
+    def settle(self) -> None:
+        """The exchange was done: from now on its plan is the other one."""
+        assert self._exchange is not None
+        self.plan, self._words = self._exchange.plan, self._exchange.plan_words
+        self._fds = self._exchange.descriptors
+
+    @property
+    def command(self) -> int:
+        """What it was told last."""
+        return int(self._control[c.COMMAND])
+
     def close(self) -> None:
         """Stop, and give back the eventfd. Harmless when repeated."""
         self.stop()
@@ -174,6 +231,13 @@ class Worker:
             if self.event >= 0:
                 os.close(self.event)
                 self.event = -1
+
+    @staticmethod
+    def _polling(
+        plan: scheduler.Plan, fds: Iterable[int], deaf_to: Container[int] = ()
+    ) -> scheduler.Plan:
+        words = [(NOBODY if fd in deaf_to else fd) | POLLIN << 32 for fd in fds]
+        return plan._replace(polled=np.array(words, np.uint64))
 
     def _alone(self, what: str) -> None:
         if self.running:
@@ -183,7 +247,7 @@ class Worker:
     def _run_here(self, what: str, *, once: bool) -> None:
         self._alone(what)
         self._control[c.COMMAND] = c.RUN
-        with self._inline:
+        with self.inline:
             self._control[c.ONCE] = once
             scheduler.run(self._words, True)
 

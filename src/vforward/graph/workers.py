@@ -5,12 +5,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vforward.errors import VforwardError
 from vforward.graph import control as c
+from vforward.graph import exchange as x
 from vforward.graph.scheduler import Plan
+from vforward.graph.succession import Exchange
 from vforward.graph.worker import Worker
+
+PATIENCE_S = 5.0
+"""How long workers may take to come to the end of their rounds."""
+NAP_S = 0.00005
 
 
 def available() -> list[int]:
@@ -38,7 +48,10 @@ def cores(n: int, first: int | None = None) -> list[int | None]:
 
 
 class Workers:
-    """A worker for each plan. descriptors, poll, read: as Worker takes them; all may wake each."""
+    """A worker for each plan. descriptors, poll, read: as Worker takes them; all may wake each.
+
+    deaf_to: by worker, what of it does not.
+    """
 
     def __init__(
         self,
@@ -48,11 +61,13 @@ class Workers:
         poll: int = 0,
         read: int = 0,
         cores: Sequence[int | None] = (),
+        deaf_to: Sequence[Container[int]] = (),
     ) -> None:
         pinned = cores or [None] * len(plans)
+        deaf = deaf_to or [()] * len(plans)
         self._all = [
-            Worker(plan, descriptors=descriptors, poll=poll, read=read, core=core)
-            for plan, core in zip(plans, pinned, strict=True)
+            Worker(plan, descriptors=descriptors, deaf_to=no, poll=poll, read=read, core=core)
+            for plan, no, core in zip(plans, deaf, pinned, strict=True)
         ]
 
     def __iter__(self) -> Iterator[Worker]:
@@ -131,6 +146,75 @@ class Workers:
         """
         deadline = time.monotonic() + timeout
         return all(worker.quiesce(max(0.0, deadline - time.monotonic())) for worker in self._all)
+
+    def exchange(
+        self, offers: Sequence[Exchange], standing: Callable[[], None] | None = None
+    ) -> list[int]:
+        """Give each worker another plan, all at once: every one stands before one goes on.
+
+        standing: called while all of them stand; what it raises calls it off. It must not be long.
+        Returns for how many clocks each stood. Raises VforwardError when they do not come to stand in
+        PATIENCE_S, or one is told something else meanwhile: then all are on their old plans.
+        """
+        turn = np.zeros(1, np.uint64)
+        with ExitStack() as held:
+            for worker in self._all:
+                held.enter_context(worker.inline)
+            alive = sum(worker.running for worker in self._all)
+            if alive not in (0, len(self._all)):
+                msg = "some workers run and others do not: the graph stays as it is"
+                raise VforwardError(msg)
+            for worker, offer in zip(self._all, offers, strict=True):
+                back = c.PAUSE if worker.command == c.PAUSE else c.RUN
+                offer.begin(turn, x.ALL if standing else alive, back)
+            if standing and not alive:
+                standing()
+            for worker, offer in zip(self._all, offers, strict=True):
+                worker.take(offer)
+            if alive:
+                self._stand(offers, turn, standing)
+            for worker in self._all:
+                worker.settle()
+        return [offer.stood for offer in offers]
+
+    def _stand(
+        self,
+        offers: Sequence[Exchange],
+        turn: NDArray[np.uint64],
+        standing: Callable[[], None] | None,
+    ) -> None:
+        """Return when all have changed over. Raises VforwardError, and what standing raises."""
+        deadline = time.monotonic() + PATIENCE_S
+        while standing is not None and not x.replace(turn, len(self._all), x.HELD):
+            self._wait(offers, turn, deadline)
+        if standing is not None:
+            try:
+                standing()
+            except BaseException:
+                x.replace(turn, x.HELD, x.CALLED_OFF)
+                self._go_on()
+                raise
+            x.replace(turn, x.HELD, x.ALL)
+        while not all(offer.done for offer in offers):
+            self._wait(offers, turn, deadline)
+
+    def _wait(self, offers: Sequence[Exchange], turn: NDArray[np.uint64], deadline: float) -> None:
+        """A moment, unless it is called off: when it takes too long, or one has another command."""
+        pairs = zip(self._all, offers, strict=True)
+        left = any(worker.command != c.SWAP and not offer.done for worker, offer in pairs)
+        if left or time.monotonic() > deadline:
+            said = int(turn[0])
+            if said not in (len(self._all), x.ALL):
+                x.replace(turn, said, x.CALLED_OFF)
+        if int(turn[0]) >= x.CALLED_OFF:
+            self._go_on()
+            msg = "a worker was stopped, or did not answer, meanwhile: the graph stays as it is"
+            raise VforwardError(msg)
+        time.sleep(NAP_S)
+
+    def _go_on(self) -> None:
+        for worker in self._all:
+            worker.go_on()
 
     def stop(self) -> None:
         """End the threads. Harmless when there are none."""

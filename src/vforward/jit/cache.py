@@ -2,8 +2,8 @@
 """Where compiled code is kept, for whom, and for how long.
 
     root / stamp / MODULE-SOURCES / FUNCTION-DIGEST.nbc        one file for each compiled signature
-           |       |                |
-           |       |                what the function refers to, and its types   jit.sources, jit.store
+           |       |                |              .o          or C entry: jit.store, jit.objects
+           |       |                what the function refers to, and its types   jit.sources
            |       the module's own source and all that it imports                jit.imports
            the compilers, the processor, what of this layer compiles: stamp()
 
@@ -31,7 +31,7 @@ import numpy as np
 from vforward.errors import KernelError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-MACHINERY = ("cache", "entries", "imports", "kernel", "sources", "store")
+MACHINERY = ("cache", "entries", "imports", "kernel", "objects", "sources", "store")
 """The modules of this layer that compile. What is compiled in, as intrinsics, has importers like others."""
 KEEP = 8  # versions of a module, and stamps, that stay besides the newest: those used last
 STAMP = re.compile("[0-9a-f]{16}")  # so $VFORWARD_CACHE_DIR may hold directories of others

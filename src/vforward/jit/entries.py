@@ -3,28 +3,29 @@
 
 A node's *block* is an i64 array that holds, for each parameter of its kernel but idx and edge, the
 address and the length of the array. The entry is a few lines of generated source that make arrays of
-those and call the kernel. Its module's name carries a hash of all that the kernel is compiled from.
+those and call the kernel. Its name carries a hash of all that the kernel is compiled from.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numba.core import sigutils
 from numba.core.ccallback import CFunc
 
 from vforward.errors import KernelError
-from vforward.jit import sources
+from vforward.jit import cache, objects, sources
 from vforward.jit.intrinsics import view, view2
 from vforward.jit.kernel import merged
 from vforward.jit.sources import python_function
-from vforward.jit.store import Store
 from vforward.layout import ArrayOf
 
 SIGNATURE = "int64(int64, int64, int64, int64)"
@@ -38,7 +39,11 @@ def parameters(kernel: Callable[..., Any]) -> dict[str, ArrayOf]:
     Raises KernelError, naming the kernel, when the first five are not the reserved ones or an
     annotation is missing.
     """
-    function = python_function(kernel)
+    return dict(_parameters(python_function(kernel)))
+
+
+@functools.cache
+def _parameters(function: Callable[..., Any]) -> dict[str, ArrayOf]:
     where = f"kernel {function.__name__} ({function.__code__.co_filename})"
     names = tuple(inspect.signature(function).parameters)
     if names[: len(FIXED)] != FIXED:
@@ -55,7 +60,7 @@ def parameters(kernel: Callable[..., Any]) -> dict[str, ArrayOf]:
 
 def returns_int(kernel: Callable[..., Any]) -> bool:
     """Whether the kernel is annotated ``-> int``."""
-    return get_type_hints(python_function(kernel)).get("return") is int
+    return python_function(kernel).__annotations__.get("return") in (int, "int")
 
 
 def block_names(kernel: Callable[..., Any]) -> list[str]:
@@ -63,40 +68,60 @@ def block_names(kernel: Callable[..., Any]) -> list[str]:
     return [name for name in parameters(kernel) if name not in PER_CALL]
 
 
-def build(name: str, kernel: Callable[..., Any]) -> Any:
+class Entry(NamedTuple):
+    """A C function: its address, valid for the process's life, and whether it had to be compiled."""
+
+    address: int
+    compiled: bool
+
+
+_built: dict[str, Entry] = {}
+"""By the name of the module that each was made in."""
+
+
+def build(name: str, kernel: Callable[..., Any]) -> Entry:
     """Compile the kernel's entry, or load it from the cache.
 
-    Returns Numba's CFunc: its ``address`` is valid as long as the object lives. Raises KernelError
-    with the compiler's message when the kernel does not compile.
+    Raises KernelError with the compiler's message when the kernel does not compile.
     """
-    kinds = parameters(kernel)
-    source = _source(kinds, returns_int(kernel))
-    digest = sources.digest(kernel, source)
-    module_name = f"vforward_entry_{re.sub(r'[^A-Za-z0-9]', '_', name)}_{digest}"
-    if module_name in sys.modules:
-        return sys.modules[module_name].entry
-    module: Any = ModuleType(module_name)
+    function = python_function(kernel)
+    source = _source(parameters(kernel), returns_int(kernel))
+    made_from = sources.digest(kernel, source)
+    module = f"vforward_entry_{re.sub(r'[^A-Za-z0-9]', '_', name)}_{made_from}"
+    if module not in _built:
+        place = None
+        if sources.in_file(function):
+            kept = f"{re.sub(r'[^A-Za-z0-9]', '_', function.__qualname__[-80:])}-{made_from}.o"
+            place = cache.part(*sources.origin(function)) / kept
+        address = objects.load(place) if place else 0
+        try:
+            _built[module] = Entry(address or _compiled(module, source, kernel, place), not address)
+        except Exception as error:
+            raise KernelError(f"node {name}: its kernel does not compile: {error}") from error
+    return _built[module]
+
+
+def _compiled(name: str, source: str, kernel: Callable[..., Any], place: Path | None) -> int:
+    """Compile the source in a module of that name, and keep it at that place. Returns its address."""
+    kinds, function = parameters(kernel), python_function(kernel)
+    module: Any = ModuleType(name)
     module.__dict__.update({f"D{i}": np.dtype(kind.dtype) for i, kind in enumerate(kinds.values())})
-    module.__dict__.update(np=np, view=view, view2=view2, kernel=merged(python_function(kernel)))
-    sys.modules[module_name] = module  # what Numba reads from the cache looks for it there
+    module.__dict__.update(np=np, view=view, view2=view2, kernel=merged(function))
+    sys.modules[name] = module  # Numba names the code by it
     try:
         exec(source, module.__dict__)
-        module.entry = _compiled(module.entry, python_function(kernel))
-    except Exception as error:
-        raise KernelError(f"node {name}: its kernel does not compile: {error}") from error
-    finally:  # after an interrupt as well: half a module must not be found here later
-        if not isinstance(vars(module).get("entry"), CFunc):
-            del sys.modules[module_name]
-    return module.entry
+        options = {"nopython": True, "_nrt": False}
+        made: Any = CFunc(module.entry, sigutils.normalize_signature(SIGNATURE), {}, options)
+        made.compile()
+    finally:
+        del sys.modules[name]
+    _kept.append(made)  # its code goes with it
+    if place and not made._library.has_dynamic_globals:  # which are addresses of this process
+        objects.save(place, made._wrapper_name, made._library._get_compiled_object())
+    return int(made.address)
 
 
-def _compiled(entry: Any, kernel: Callable[..., Any]) -> Any:
-    options = {"nopython": True, "_nrt": False}
-    made: Any = CFunc(entry, sigutils.normalize_signature(SIGNATURE), {}, options)
-    if sources.in_file(kernel):
-        made._cache = Store(entry, kernel)
-    made.compile()
-    return made
+_kept: list[Any] = []
 
 
 def _source(kinds: dict[str, ArrayOf], returns: bool) -> str:

@@ -32,7 +32,7 @@ Facts = tuple[str, list[str]]
 def digest(path: Path) -> str:
     """A hash of the sources of the module in this file of the package: 16 hexadecimal digits."""
     found = hashlib.sha256()
-    for one in sorted(closure(path)):
+    for one in sorted(closure(path), key=str):
         found.update(f"{dotted(one)} {_facts(one)[0]}\n".encode())
     return found.hexdigest()[:16]
 
@@ -66,18 +66,22 @@ def dotted(path: Path) -> str:
 def _file(name: str, importer: Path) -> Path | None:
     """The file of the package that a name as written means, if it is one."""
     bare = name.lstrip(".")
-    parts = bare.split(".") if bare else []
     if bare != name:
-        place = importer.parents[len(name) - len(bare) - 1]
-    elif parts[0] == caches.PACKAGE.name:
-        place = caches.PACKAGE.parent
-    else:
-        return None
-    place = place.joinpath(*parts)
-    for file in (place / "__init__.py", place.with_suffix(".py")):
-        if file.is_file() and caches.PACKAGE in file.parents:
-            return file
-    return None
+        inside = importer.parent.relative_to(caches.PACKAGE.parent).parts
+        base = inside[: len(inside) - (len(name) - len(bare) - 1)]
+        bare = ".".join([*base, bare] if bare else base)
+    return _modules().get(bare)
+
+
+@cache
+def _modules() -> dict[str, Path]:
+    """All files of the package, by the names that they are imported by. Looked for once: as it begins."""
+    return {
+        dotted(Path(place, name)): Path(place, name)
+        for place, _, names in os.walk(caches.PACKAGE)
+        for name in names
+        if name.endswith(".py")
+    }
 
 
 @cache

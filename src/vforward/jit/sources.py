@@ -90,6 +90,7 @@ def _resolved(name: str) -> Path:
     return Path(name).resolve()
 
 
+@cache
 def _code(code: CodeType, text: str | None) -> str:
     """Bytecode and constants, less the docstring and line numbers, which may move."""
     found = (
@@ -118,23 +119,32 @@ def _used(function: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def _names(code: CodeType) -> list[str]:
+@cache
+def _names(code: CodeType) -> tuple[str, ...]:
     """What the code and the functions inside of it look up by name."""
     inner = [item for item in code.co_consts if isinstance(item, CodeType)]
-    return [*code.co_names, *(name for item in inner for name in _names(item))]
+    return (*code.co_names, *(name for item in inner for name in _names(item)))
 
 
 def _frozen(value: Any) -> str:
     """A value that Numba compiles in, as text; nothing for all others."""
-    if isinstance(value, type) and issubclass(value, Enum):
-        return repr([(member.name, member.value) for member in value])
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, Enum)):
+        return _written(value)
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape}{value.tobytes().hex()}"
-    if isinstance(value, (int, float, complex, str, bytes, np.generic, np.dtype, Enum)):
+    if isinstance(value, (int, float, complex, str, bytes, np.generic, Enum)):
         return repr(value)
     if isinstance(value, tuple):
         return f"({','.join(map(_frozen, value))})"
     return ""
+
+
+@cache
+def _written(kind: Any) -> str:
+    """A dtype or an enumeration, as text: neither changes, and to write a record's takes its time."""
+    if isinstance(kind, np.dtype):
+        return repr(kind)
+    return repr([(member.name, member.value) for member in kind])
 
 
 def _pickled(value: Any) -> str:

@@ -18,20 +18,18 @@ from typing import Any
 
 from numba.core import caching, compiler, serialize
 
-from vforward.jit import cache, sources
+from vforward.jit import cache, objects, sources
 
 log = logging.getLogger(__name__)
 
 
 class Store(caching._Cache):
-    """What a Numba dispatcher or C function takes for its cache."""
+    """What a Numba dispatcher takes for its cache."""
 
-    def __init__(
-        self, function: Callable[..., Any], home: Callable[..., Any] | None = None
-    ) -> None:
-        """function: undecorated. home: whose module's directory to use, if not the function's."""
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """function: undecorated."""
         self._function = function
-        self._origin = sources.origin(home or function)
+        self._origin = sources.origin(function)
 
     @property
     def cache_path(self) -> str:
@@ -40,7 +38,7 @@ class Store(caching._Cache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled signature, or None."""
-        target_context.refresh()
+        objects.offer_symbols()
         try:
             saved = self._path(sig, target_context.codegen()).read_bytes()
         except FileNotFoundError:

@@ -165,6 +165,19 @@ class Arena:
         raw = np.frombuffer(memory, np.uint8)[PAGE:][: math.prod(shape) * kind.itemsize]
         return self._keep(name, raw.view(kind).reshape(shape))
 
+    def forget(self, name: str) -> None:
+        """Take a segment of its own away: its memory is free when nobody has it mapped any more.
+
+        Harmless when there is none.
+        """
+        self._arrays.pop(name, None)
+        path = self.path / name
+        if path.is_symlink():
+            elsewhere = path.readlink()
+            elsewhere.unlink(missing_ok=True)
+            self._elsewhere = [one for one in self._elsewhere if one != elsewhere]
+        path.unlink(missing_ok=True)
+
     def write_document(self, name: str, content: Any) -> None:
         """Publish JSON beside the segments, whole or not at all."""
         aside = self.path / f".{name}.tmp"

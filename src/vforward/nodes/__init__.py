@@ -20,7 +20,7 @@ from vforward.nodes.icmp import echo as icmp4_echo
 from vforward.nodes.icmp import error as icmp4_error
 from vforward.nodes.icmp6 import echo as icmp6_echo
 from vforward.nodes.icmp6 import error as icmp6_error
-from vforward.nodes.interface import again, drop, output, segment
+from vforward.nodes.interface import again, drop, output, past, segment
 from vforward.nodes.ip4 import acl as ip4_acl
 from vforward.nodes.ip4 import fragment as ip4_fragment
 from vforward.nodes.ip4 import input as ip4_input
@@ -69,6 +69,7 @@ CATALOG: tuple[Node, ...] = (
     icmp6_error.NODE,
     drop.NODE,
     output.NODE,
+    past.NODE,
     segment.NODE,
     again.NODE,
     ip4_acl.NODE,
