@@ -1,5 +1,6 @@
 """Staged routes: seen by nobody until they are in force, all at once, and undone without a trace."""
 
+from contextlib import suppress
 from ipaddress import IPv4Interface, ip_address, ip_network
 
 import numpy as np
@@ -101,10 +102,8 @@ def tell(routing, change):
             ip_network(prefix), paths=paths, kind=to if isinstance(to, str) else "", metric=metric
         )
     else:
-        try:
+        with suppress(KeyError):
             routing.delete(ip_network(prefix), metric=metric)
-        except KeyError:
-            pass
 
 
 def possible(first, second):
@@ -160,7 +159,7 @@ def test_an_error_leaves_all_as_it_was(first, second, late):
                 stage.put_in_force()
             raise ConfigError("no")
 
-    with pytest.raises(ConfigError, match="^no$"):
+    with pytest.raises(ConfigError, match=r"^no$"):
         fail()
     assert ways(routing) == before
     assert routing.routes() == shown
@@ -213,7 +212,7 @@ def test_a_neighbor_that_goes_and_comes_back_keeps_its_adjacency():
     def fail():
         with staged(routing) as stage:
             stage.stand()
-            stage.keep_neighbor(LAN, ip)
+            stage.keep_neighbors()
             routing.neighbor_down(LAN, ip)
             routing.neighbor_up(LAN, ip, b"\x02\0\0\0\0\x19")
             raise ConfigError("no")

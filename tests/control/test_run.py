@@ -13,10 +13,9 @@ import pytest
 from vforward.control import config, observe
 from vforward.control.client import Client
 from vforward.control.rules import FirewallSettings, Masquerade, Policer, Rule
-from vforward.control.run import from_config, new_port, run
+from vforward.control.run import from_config, run
 from vforward.errors import ApiError, ArenaError, ConfigError, PortError
 from vforward.io.pcap import read_frames, write_frames
-from vforward.io.port import Port
 from vforward.memory.arena import Arena
 from vforward.memory.place import running, runtime_directory
 from vforward.testing import packets
@@ -147,35 +146,6 @@ def test_each_type_of_port(tmp_path):
         assert interfaces["file"].port.mtu == 9000
         assert forwarder.interfaces.record(interfaces["seven"])["mtu"] == 1400
     assert nothing_left()
-
-
-def test_every_model_of_a_port_becomes_one():
-    shown = {
-        "af_packet": {"interface": "eth0", "mac": "02:00:00:00:00:01", "ring_mib": 8, "xdp": "off"},
-        "pcap": {"read": "/x"},
-        "memory": {},
-        "netmap": {"name": "vale0:a"},
-        "memring": {"room": 64},
-        "memif": {"socket": "/x", "role": "client", "mac": "02:00:00:00:00:01"},
-        "vhost-user": {"socket": "vm.sock", "role": "client"},
-        "generator": {},
-        "null": {},
-    }
-    for model in config.Port.__args__[:-3]:
-        kind = model.model_fields["type"].annotation.__args__[0]
-        port = new_port(
-            model.model_validate({"type": kind, **shown[kind]}, context={"base": Path()})
-        )
-        assert isinstance(port, Port)
-
-
-def test_what_a_linux_interface_is_asked_for():
-    given = {"netns": "/proc/7/ns/net", "set_up": True, "mode": "raw", "promiscuous": False}
-    model = config.AfPacketPort(type="af_packet", interface="eth0", mtu=9000, **given)
-    port = new_port(model)
-    assert {key: getattr(port, key) for key in given} == given
-    assert (port.interface, port.mtu, port.ring_mib) == ("eth0", 9000, 32)
-    assert new_port(config.AfPacketPort(type="af_packet", interface="eth0")).netns == ""
 
 
 def test_a_port_that_does_not_open_leaves_nothing(tmp_path):

@@ -222,6 +222,16 @@ class NeighborService:
                 if at == port and entry.state is not State.STATIC:
                     self.delete(at, ip)
 
+    def restorer(self) -> Callable[[], None]:
+        """What brings neighbors back as they are now. The caller has the lock all the time."""
+        before = self._machine.snapshot()
+
+        def restore() -> None:
+            self._machine.restore(before)
+            self._flush()
+
+        return restore
+
     # The thread.
 
     def start(self) -> None:

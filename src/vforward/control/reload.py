@@ -277,6 +277,9 @@ class _Change:
                 stage = locked.enter_context(staged(forwarder.routing))
                 self._ports.connect(stage)
                 self._do_routes(stage, progress)
+                back_to = forwarder.neighbors.restorer() if self._moves_neighbors else None
+                if back_to is not None:
+                    stage.keep_neighbors()
                 taking = None
                 if forwarder.built and self._ports.needs_graph:
                     taking = locked.enter_context(forwarder.next_graph())
@@ -286,8 +289,10 @@ class _Change:
                 with ExitStack() as back:
                     stage.stand()
                     back.callback(stage.undo)
+                    if back_to is not None:
+                        back.callback(back_to)
                     self._ports.switch(back)
-                    self._neighbors(back, stage)
+                    self._neighbors()
                     self._ports.switch_features(back)
                     if taking is not None:
                         self._ports.number(back)
@@ -315,7 +320,13 @@ class _Change:
                 stage.delete(prefix, metric, forwarder.interfaces.vrf(vrf))
         self._routes.do(stage, forwarder.routing, forwarder.interfaces.vrfs, ports, progress)
 
-    def _neighbors(self, undo: ExitStack, stage: Stage) -> None:
+    @property
+    def _moves_neighbors(self) -> bool:
+        """Whether neighbors may be others afterwards."""
+        keys = [*self._plan.gone, *self._plan.changed, *self._plan.come, *self._again]
+        return any(key[0] in ("ports", "neighbors") for key in keys)
+
+    def _neighbors(self) -> None:
         """Neighbors whose ports stay."""
         names = self._forwarder.interfaces.by_name
         keys = [*self._plan.gone, *self._plan.changed, *self._plan.come, *self._again]
@@ -323,8 +334,6 @@ class _Change:
             if key[1] not in names:
                 continue
             number, ip = names[key[1]].number, neighbor_address(key)
-            stage.keep_neighbor(number, ip)
-            undo.callback(self._tell, number, ip, self._before.get(key))
             self._tell(number, ip, self._after.get(key))
 
     def _tell(self, number: int, ip: int, neighbor: Any) -> None:

@@ -157,11 +157,11 @@ class Stage:
             gone += len(there)
         return gone
 
-    def keep_neighbor(self, port: int, address: int) -> None:
-        """A neighbor is about to change: what its packets are led by stays until the end."""
-        known = self._routing._known.get((port, address))
-        if known is not None:
-            self._held_hops.append(self._adjacencies.hold(known[0]))
+    def keep_neighbors(self) -> None:
+        """Neighbors are about to change: what packets to them are led by stays until the end."""
+        self._held_hops += [
+            self._adjacencies.hold(number) for number, _ in self._routing._known.values()
+        ]
 
     # When it counts.
 
