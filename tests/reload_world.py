@@ -1,6 +1,6 @@
 """A router whose configuration changes under load, and what becomes of each packet by one configuration.
 
-Packets come in at lan, numbered, for four networks. A configuration says for each network by which port they
+Packets come in at lan, numbered, for four networks. A configuration says for each by which port they
 leave (routes, some from a file), with which DSCP (rules) and to which MAC (neighbors): all three are drawn
 anew, so a packet that met a part of one configuration and a part of another is found out.
 """
@@ -146,12 +146,12 @@ class Load:
     sent: int = 0
     seen: dict = field(default_factory=dict)
     wrong: list = field(default_factory=list)
+    others: list = field(default_factory=list)
 
     def __post_init__(self):
-        self.lan, *self.outs = (
-            self.router.interfaces.find(name).port for name in ("lan", *OUTS)
-        )
-        self._end = threading.Event()
+        self.lan, *self.outs = (self.router.interfaces.find(name).port for name in ("lan", *OUTS))
+        self._end, self._paused = threading.Event(), threading.Event()
+        self._resting = threading.Event()
         self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._take)]
 
     def __enter__(self):
@@ -164,13 +164,20 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def pause(self):
+        """Send no more; returns when that is so."""
+        self._paused.set()
+        self._resting.wait()
+
     def _send(self):
         while not self._end.is_set():
+            if self._paused.is_set():
+                self._resting.set()
+                time.sleep(0.001)
+                continue
             while any(port._outbox.used_slots() > 2000 for port in self.outs):
                 time.sleep(0.001)  # nothing is to be lost because this program is slow
-            frames = [
-                frame(k, network_of(k)) for k in range(self.sent, self.sent + self.batch)
-            ]
+            frames = [frame(k, network_of(k)) for k in range(self.sent, self.sent + self.batch)]
             while frames and not self._end.is_set():
                 done = self.lan.send(frames)
                 self.sent += done
@@ -183,6 +190,9 @@ class Load:
                 if got[12:14] != b"\x08\x00":
                     continue  # an announcement of an address that is new
                 number = struct.unpack(">I", got[42:46])[0]
+                if number == 0xFFFFFFFF:
+                    self.others.append(got)
+                    continue
                 outcome = name, got[4], got[15] >> 2
                 if number in self.seen or got[:4] != b"\2\0\0\0" or got[22] != 63:
                     self.wrong.append((number, got.hex()))
