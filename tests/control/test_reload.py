@@ -161,7 +161,7 @@ def test_ports_at_run_time(tmp_path):
         report = made.reload.apply(w.parsed(w.State(mark=(8, 0, 0, 0)), tmp_path))
         assert report.kept == ["ports.mine"]
         assert "mine" in made.interfaces.by_name
-        with pytest.raises(ConfigError, match=r"port one is needed by: routes 10\.9\.0\.0/24"):
+        with pytest.raises(ConfigError, match=r"port one is needed by: .*routes 10\.9\.0\.0/24"):
             made.reload.delete_port("one")
         with pytest.raises(KeyError):
             made.reload.delete_port("none")

@@ -269,6 +269,11 @@ class _Change:
         with ExitStack() as undo:
             self._ports.open(undo)
             with ExitStack() as locked:
+                taking = None  # first: what is published at its end is asked for under others' locks
+                if forwarder.built and self._ports.needs_graph:
+                    taking = locked.enter_context(forwarder.next_graph())
+                else:
+                    locked.enter_context(forwarder.moving)
                 given = self._firewall()
                 firewall = (
                     locked.enter_context(forwarder.firewall.changing(**given)) if given else None
@@ -280,11 +285,6 @@ class _Change:
                 back_to = forwarder.neighbors.restorer() if self._moves_neighbors else None
                 if back_to is not None:
                     stage.keep_neighbors()
-                taking = None
-                if forwarder.built and self._ports.needs_graph:
-                    taking = locked.enter_context(forwarder.next_graph())
-                else:
-                    locked.enter_context(forwarder.moving)
                 rest = locked.enter_context(at_rest(forwarder))
                 with ExitStack() as back:
                     stage.stand()
