@@ -53,11 +53,11 @@ EXTRAS = {
 }
 
 
-def text(state, directory):
+def text(state, directory, workers=1):
     """The configuration, and beside it the file of routes that it names."""
     extra = state.extra
     vector = 256 if "vector" in extra else 32
-    lines = [f'forwarder = {{name = "reload", buffers = 8192, vector = {vector}}}\n']
+    lines = [f'forwarder = {{name = "reload", buffers = 8192, vector = {vector}, workers = {workers}}}\n']
     urpf = ', urpf = "loose"' if "urpf" in extra else ""
     lines.append(
         f'ports.lan = {{type = "memory", mac = "{LAN_MAC}", address = "10.0.1.1/24"{urpf}}}\n'
@@ -98,8 +98,8 @@ def text(state, directory):
     return "".join(lines)
 
 
-def parsed(state, directory):
-    return config.parse(text(state, directory), str(directory / "reload.toml"))
+def parsed(state, directory, workers=1):
+    return config.parse(text(state, directory, workers), str(directory / "reload.toml"))
 
 
 def drawn(draw, state):
@@ -236,9 +236,7 @@ def explain(epochs, sent, seen):
 
 
 def started(state, directory, workers=1):
-    made = parsed(state, directory)
-    settings = made.forwarder.model_copy(update={"workers": workers})
-    router = from_config(made.model_copy(update={"forwarder": settings}))
+    router = from_config(parsed(state, directory, workers))
     try:
         router.build()
         router.start()

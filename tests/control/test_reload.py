@@ -60,7 +60,7 @@ def test_random_edits_under_load(tmp_path, workers):
             for _ in range(edits):
                 new = w.drawn(draw, state)
                 before = load.sent
-                made.reload.apply(w.parsed(new, tmp_path))
+                made.reload.apply(w.parsed(new, tmp_path, workers))
                 epochs.append((state, load.sent))
                 state = new
                 wait(lambda before=before: load.sent > before + 64)
@@ -71,6 +71,9 @@ def test_random_edits_under_load(tmp_path, workers):
         assert load.wrong == []
         assert w.explain(epochs, load.sent, load.seen) == ""
         made.stop()
+        made.run_until_idle()  # announcements of addresses that came last
+        for _, port in made.interfaces.real():
+            port.received()
         made.pool.check([])
         made.routing.fib4.check()
         made.bridging.check()
