@@ -57,7 +57,7 @@ def text(state, directory, workers=1):
     """The configuration, and beside it the file of routes that it names."""
     extra = state.extra
     vector = 256 if "vector" in extra else 32
-    lines = [f'forwarder = {{name = "reload", buffers = 8192, vector = {vector}, workers = {workers}}}\n']
+    lines = [f'forwarder = {{name = "reload", buffers = 65536, vector = {vector}, workers = {workers}}}\n']
     urpf = ', urpf = "loose"' if "urpf" in extra else ""
     lines.append(
         f'ports.lan = {{type = "memory", mac = "{LAN_MAC}", address = "10.0.1.1/24"{urpf}}}\n'
@@ -175,8 +175,11 @@ class Load:
                 self._resting.set()
                 time.sleep(0.001)
                 continue
-            while any(port._outbox.used_slots() > 2000 for port in self.outs):
-                time.sleep(0.001)  # nothing is to be lost because this program is slow
+            # Nothing is to be lost because this program is slow, or a worker has to wait for a CPU.
+            while self.lan._inbox.used_slots() > 1000 or any(
+                port._outbox.used_slots() > 2000 for port in self.outs
+            ):
+                time.sleep(0.001)
             frames = [frame(k, network_of(k)) for k in range(self.sent, self.sent + self.batch)]
             while frames and not self._end.is_set():
                 done = self.lan.send(frames)

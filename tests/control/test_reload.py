@@ -1,4 +1,4 @@
-"""Another configuration under load: each packet meets one of the two, none is lost; errors change nothing."""
+"""Another configuration under load: each packet meets one of both, none is lost; errors change nothing."""
 
 import os
 import time
@@ -209,7 +209,7 @@ def test_errors_change_nothing(tmp_path, monkeypatch):
     text = w.text(other, tmp_path)
     with router(one, tmp_path) as made, w.Load(made, batch=16) as load:
         wait(lambda: len(load.seen) > 100)
-        restart = text.replace("buffers = 8192", "buffers = 4096")
+        restart = text.replace("buffers = 65536", "buffers = 4096")
         refused(made, tmp_path, restart, ConfigError, "needs a restart.*\n.*forwarder.buffers")
         absent = f'{text}ports.file = {{type = "pcap", read = "absent.pcap"}}\n'
         refused(made, tmp_path, absent, PortError, "absent")
@@ -238,13 +238,13 @@ SET = 'address_sets.late = "10.0.0.0/8"\n'
 
 def test_what_needs_a_restart_can_be_left_as_it_is(tmp_path):
     one = w.State()
-    text = w.text(w.State(mark=(46, 0, 0, 0)), tmp_path).replace("buffers = 8192", "buffers = 4096")
+    text = w.text(w.State(mark=(46, 0, 0, 0)), tmp_path).replace("buffers = 65536", "buffers = 4096")
     with router(one, tmp_path) as made:
         wanted = config.parse(text, str(tmp_path / "reload.toml"), made.name)
         report = made.reload.apply(wanted, skip_restart=True)
         assert report.applied
         assert [line.what for line in report.left] == ["forwarder.buffers"]
-        assert made.reload.parts["forwarder", "buffers"] == 8192
+        assert made.reload.parts["forwarder", "buffers"] == 65536
         assert [line.what for line in made.reload.apply(wanted, dry_run=True).lines] == [
             "forwarder.buffers"
         ]

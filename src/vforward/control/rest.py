@@ -45,24 +45,20 @@ def at_rest(forwarder: Forwarder) -> Iterator[Rest]:
     if workers is None:
         yield rest
         return
-    begun = time.perf_counter()
+    begun = stood = time.perf_counter()
     _poll(forwarder, False)
     try:
         _empty(forwarder)
         stood = time.perf_counter()
         forwarder.resting = True
-        try:
-            yield rest
-        finally:
-            forwarder.resting = False
-            _poll(forwarder, True)  # before they are woken: who sleeps looks once at what wakes it
-            workers.resume()
-            ended = time.perf_counter()
-            rest.inputs_s, rest.workers_s = ended - begun, ended - stood
-    except BaseException:
-        _poll(forwarder, True)
+        yield rest
+    finally:
+        forwarder.resting = False
         workers.resume()
-        raise
+        rest.workers_s = time.perf_counter() - stood
+        _poll(forwarder, True)  # now that all run: much may wait, and be handed to others
+        workers.wake()
+        rest.inputs_s = time.perf_counter() - begun
 
 
 def _poll(forwarder: Forwarder, on: bool) -> None:

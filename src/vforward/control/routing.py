@@ -55,9 +55,8 @@ class Routing:
     """The writer of the FIBs and the adjacencies. Any thread may call any method.
 
     ports: the PORT table; names: of ports, by number. quiesce: returns True when no worker uses
-    anymore what it read before (between taking an adjacency out of use and changing it), and False
-    when it gave up waiting. It and names are called with the lock held, so must not wait for a
-    thread that calls this; nothing else is called (not the neighbor service, whose lock is outside).
+    anymore what it read before, and False when it gave up waiting. It and names are called with the lock
+    held, so must not wait for a thread that calls this. The neighbor service's lock is outside of it.
     """
 
     def __init__(
