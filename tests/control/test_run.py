@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -270,6 +271,47 @@ def test_an_address_of_the_api_that_is_taken_is_said(tmp_path):
         wanted = config.parse(router(tmp_path).read_text() + tcp, str(tmp_path / "router.toml"))
         with pytest.raises(ApiError, match=f"{port}: Address already in use"):
             run(wanted)
+    assert nothing_left()
+
+
+def wait(true, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.02)
+
+
+def test_sighup_applies_what_the_file_says_by_now_and_logs_what_is_wrong(tmp_path):
+    file = router(tmp_path)
+    text = file.read_text().replace('read = "in.pcap"\n', 'write = "lan.pcap"\n')
+    file.write_text(text)
+    with daemon(file) as (process, line), observe.attach("test") as view:
+        assert line.startswith("forwarding:")
+
+        def prefixes():
+            return {route["prefix"] for route in view.routes().rows}
+
+        wait(lambda: "10.8.0.0/16" in prefixes(), process)
+        file.write_text(text.replace("10.8.0.0/16", "10.7.0.0/16"))
+        process.send_signal(signal.SIGHUP)
+        wait(lambda: "10.7.0.0/16" in prefixes(), process)
+        assert "10.8.0.0/16" not in prefixes()
+        file.write_text(text.replace("10.8.0.0/16", "10.6.0.0/99") + "x = 1\ny = 2\n")
+        process.send_signal(signal.SIGHUP)
+        said = [process.stderr.readline() for _ in range(1)]
+        while "key here" not in said[-1] or len([t for t in said if "key here" in t]) < 2:
+            said.append(process.stderr.readline())
+        told = "".join(said)
+        assert "10.6.0.0/99" in told
+        assert "not applied" in told
+        file.write_text(text.replace("10.8.0.0/16", "10.5.0.0/16"))
+        process.send_signal(signal.SIGHUP)
+        wait(lambda: "10.5.0.0/16" in prefixes(), process)
+        assert "10.7.0.0/16" not in prefixes()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert "Traceback" not in process.stderr.read()
     assert nothing_left()
 
 

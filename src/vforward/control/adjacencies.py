@@ -77,6 +77,10 @@ class Adjacencies:
         for number, (way, kind, code) in FIXED.items():
             self.table[number]["icmp"], self.table[number]["edge"] = kind << 8 | code, way
 
+    def load(self) -> None:
+        """Have the code of what is seldom done loaded. Changes nothing."""
+        _put_word(self.table, 0, 0, self.table[0]["rewrite"].view(np.uint64)[0])
+
     @property
     def free(self) -> int:
         """Records that can be taken."""

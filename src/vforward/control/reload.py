@@ -79,6 +79,8 @@ class Reload:
         self._extra: dict[Key, Any] = {}
         """Ports that were added at run time, or (NOTHING) deleted."""
         self._lock = threading.RLock()
+        forwarder.bridging.flush()  # has its code loaded: not while workers stand
+        forwarder.routing.load()
 
     def touch(self, *keys: Key) -> None:
         """Something was changed at run time, not by a configuration."""

@@ -98,6 +98,10 @@ class Routing:
     def quiesce(self, quiesce: Callable[[], bool]) -> None:
         self._adjacencies.quiesce = quiesce
 
+    def load(self) -> None:
+        """See Adjacencies."""
+        self._adjacencies.load()
+
     def add_vrf(self, vrf: int) -> None:
         """Make a VRF's tables, before a packet is looked up in it; harmless when repeated.
 
