@@ -11,11 +11,13 @@ from benchmarks import (
     acl_path_cases,
     acl_peers,
     chain_cases,
+    churn_case,
     dpdk_cases,
     fib_cases,
     fig79_cases,
     graph_cases,
     hash_peers,
+    idle_cases,
     l2_cases,
     memory_cases,
     nat_cases,
@@ -28,6 +30,7 @@ from benchmarks import (
     ring_cases,
     scaling_case,
     session_cases,
+    soak_case,
     start_cases,
     table71_cases,
     table_cases,
@@ -51,6 +54,7 @@ from benchmarks.loads import (
     STREAM,
     WIRES,
     WOKEN,
+    WOKEN_WIRE,
     Load,
 )
 from benchmarks.session import Session
@@ -151,7 +155,12 @@ CASES = {
         Case("veth-tcp-off", "the same without any offload", veth_cases.veth_tcp_off, STREAM),
         Case("syscalls", "system calls for each packet, veth to veth", veth_cases.syscalls, WIRES),
         Case("veth-rtt", "round trip of a ping through veth", veth_cases.veth_rtt, PINGS),
+        Case("churn-loss", "packets lost under changes of all", churn_case.churn_loss, WIRES),
+        Case("soak", "what grows under traffic and changes", soak_case.soak, WIRES),
         Case("scaling", "two workers against one, graph work", scaling_case.scaling),
+        Case("idle-cpu", "an idle daemon's processor time", idle_cases.idle_cpu, CONTROL),
+        Case("memory-idle", "an idle daemon's memory", idle_cases.memory_idle, CONTROL),
+        Case("wake-latency", "a frame to an idle daemon", idle_cases.wake_latency, WOKEN_WIRE),
         Case("pool", "take a buffer and put it back", table_cases.pool, NUMBERS),
     )
 }

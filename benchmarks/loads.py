@@ -34,5 +34,6 @@ STREAM = Load("whole packet, copied by the kernel", "64 KB, or 1518 without offl
 GUEST = Load("whole packet, copied once each way", 64, "1; echo: 1024", WALL)
 COPIED = Load("whole packet written and read", 64, 1, WALL)
 WOKEN = Load("8 bytes of each packet", 64, 1)
+WOKEN_WIRE = Load("whole packet, copied by the kernel", 64, 1, WALL)
 PINGS = Load("whole packet", 98, 1, WALL)
 PASSED = Load("whole packet written, header changed by each function", 64, 1)

@@ -69,7 +69,7 @@ def _size(
     seconds = session.limit_s / SHARE
 
     def trial(rate: float) -> Trial:
-        return _checked(test.trial(pattern, rate, seconds))
+        return checked(test.trial(pattern, rate, seconds))
 
     highest = trial(MORE_THAN_ANY).offered
     more = {"vector": VECTOR_MAX, "packets": 0, "touched": 0, "bytes": name, "trial_s": seconds}
@@ -91,7 +91,7 @@ def _size(
             yield missing(case, "us", session.gauge, "no rate without loss")
 
 
-def _checked(trial: Trial) -> Trial:
+def checked(trial: Trial) -> Trial:
     """Raises AssertionError where packets came that should not have come so."""
     if trial.duplicated or trial.corrupted:
         msg = f"of {trial.sent} packets came {trial.received}, {trial.duplicated} more than once, "

@@ -26,7 +26,7 @@ from benchmarks.session import Session
 from vforward.jit.atomics import fetch_add64, load_acquire64
 from vforward.jit.intrinsics import address, cycles, relax
 from vforward.jit.kernel import kernel
-from vforward.rings.spsc import Ring, has_items, has_room, pop, push
+from vforward.rings.spsc import Ring, pop, pop_all, push, push_all
 
 SLOTS = 4096
 SIZES = (8, 32)
@@ -58,9 +58,8 @@ def producer(ring, items, size, bursts, gate):
         relax()
     start = cycles()
     for _ in range(bursts):
-        while not has_room(ring, size):
+        while not push_all(ring, items, size):
             relax()
-        push(ring, items, size)
     return np.float64(cycles() - start) / bursts
 
 
@@ -73,9 +72,8 @@ def consumer(ring, items, size, bursts, gate):
     start = cycles()
     total = np.uint64(0)
     for _ in range(bursts):
-        while not has_items(ring, size):
+        while not pop_all(ring, items, size):
             relax()
-        pop(ring, items, size)
         total += items[size - 1]
     return np.float64(cycles() - start) / bursts, total
 

@@ -13,7 +13,7 @@ ffi.cdef(header.split(BEGIN)[1].split(END)[0])
 ffi.set_source(
     "vforward.io._shim",
     '#include "vf_shim.h"',
-    sources=["csrc/vf_shim.c", "csrc/vf_window.c", "csrc/vf_bell.c", "csrc/vf_bpf.c"],
+    sources=[f"csrc/vf_{part}.c" for part in ("shim", "window", "bell", "bpf", "privilege")],
     include_dirs=["csrc"],
     depends=["csrc/vf_shim.h"],
     extra_compile_args=["-O2", "-Wall", "-Wextra"],

@@ -19,6 +19,8 @@
 
 #include "netmap_port.h"
 
+enum { PAGE = 4096 };
+
 static int fail(int error)
 {
     errno = error;
@@ -120,6 +122,14 @@ int port_info(struct port *port, const char *name, struct vf_reply *reply)
     return ask(port, &request, reply, fds) < 0 ? -1 : 0;
 }
 
+/* Where the buffers begin: the region ends with them. (A ring's own word of it is anybody's.) */
+static uint64_t bufs_at(const struct vf_reply *reply)
+{
+    uint64_t bytes = (uint64_t)reply->bufs * reply->buf_size;
+
+    return reply->size - (bytes + PAGE - 1) / PAGE * PAGE;
+}
+
 static void place(struct port *port, int which, uint64_t ring, uint64_t peer, uint64_t link,
                   uint32_t n)
 {
@@ -127,6 +137,7 @@ static void place(struct port *port, int which, uint64_t ring, uint64_t peer, ui
         .ring = (struct netmap_ring *)(port->base + ring),
         .peer = (struct netmap_ring *)(port->base + peer),
         .link = port->base + link,
+        .data = port->base + bufs_at(&port->reply),
         .n = n,
         .bufs = port->reply.bufs,
         .buf_size = port->reply.buf_size,

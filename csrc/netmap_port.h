@@ -19,6 +19,7 @@ struct kring {
     struct netmap_ring *ring;
     struct netmap_ring *peer; /* pipes: the ring at the other end */
     char *link;
+    char *data; /* buffer 0 */
     uint32_t n;
     uint32_t bufs;
     uint32_t buf_size;

@@ -20,7 +20,7 @@
 enum { OURS = 0, THEIRS = 64, WAITS = 4 };                   /* a pipe's link */
 enum { PORT_HEAD = 0, PORT_CUR = 4, PORT_WAITS = 8 };        /* a VALE port's link */
 enum { SWITCH_TAIL = THEIRS + 4, SWITCH_SLEEPS = THEIRS + 8 };
-enum { FIRST_BUF = 2 };
+enum { FIRST_BUF = 2, LINE = 64 };
 
 static uint32_t load(const void *where)
 {
@@ -166,6 +166,19 @@ static int pipe_txsync(struct port *port, struct kring *k)
     return finish(k, returned < k->n ? before(k->n, returned) : k->n);
 }
 
+/* Writes to each cache line of a packet that is returned, and of the slots. */
+static void claim(const struct kring *k, uint32_t at, const struct netmap_slot *slot)
+{
+    char *buf = k->data + (size_t)slot->buf_idx * k->buf_size;
+    uint32_t off = 0;
+
+    do {
+        __atomic_store_n((uint64_t *)(void *)(buf + off), 0, __ATOMIC_RELAXED);
+        off += LINE;
+    } while (off < slot->len);
+    __atomic_store_n(&k->ring->slot[at].ptr, 0, __ATOMIC_RELAXED);
+}
+
 static int pipe_rxsync(struct port *port, struct kring *k)
 {
     uint32_t head, at;
@@ -176,13 +189,17 @@ static int pipe_rxsync(struct port *port, struct kring *k)
     for (at = k->first; at != head; at = following(k->n, at)) {
         struct netmap_slot slot = k->ring->slot[at];
 
-        if (!(slot.flags & NS_BUF_CHANGED))
-            continue;
-        if (!is_slot(k, &slot)) {
-            good = false;
-            break;
+        bool named = is_slot(k, &slot);
+
+        if (slot.flags & NS_BUF_CHANGED) {
+            if (!named) {
+                good = false;
+                break;
+            }
+            k->peer->slot[at] = slot;
         }
-        k->peer->slot[at] = slot;
+        if (named)
+            claim(k, at, &slot);
     }
     k->first = at;
     publish(port, k, THEIRS, at);

@@ -122,6 +122,20 @@ int64_t vf_bell_open(uint64_t *words);
 int64_t vf_bell_ring(uint64_t *words, int64_t fd);
 int64_t vf_bell_close(uint64_t *words);
 
+/* Privileges. What is given up here does not come back. */
+
+/* The calling thread keeps, of the capabilities that it has, those whose bits are set; none is inheritable or
+ * ambient, and as far as it may none is in the bounding set. no_new_privs is set. */
+int64_t vf_privilege_drop(uint64_t keep);
+
+/* The same for another thread of this process, by SIGRTMAX. One caller at a time. -ESRCH: there is no such
+ * thread any more; -ETIMEDOUT: it does not take the signal. */
+int64_t vf_privilege_drop_in(int64_t tid, uint64_t keep);
+
+/* A filter of n struct sock_filter is in force in all threads, and in what they start. no_new_privs must be
+ * set, or CAP_SYS_ADMIN be there. -EBUSY: a thread has a filter of its own. */
+int64_t vf_seccomp(const void *steps, uint64_t n);
+
 /* cdef: end */
 
 #endif

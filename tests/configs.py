@@ -86,6 +86,7 @@ name = "edge-1"
 vector = 64
 buffers = 2048
 idle = "spin"
+profile = "throughput"
 core = 3
 icmp_errors_per_second = 50
 mac_table = 8192

@@ -1,17 +1,18 @@
-"""A virtio-net device in this process: memory with guard pages, the oracle's device, our two nodes."""
+"""A virtio-net device in this process: memory with guard pages, the oracles' device, our two nodes."""
 
 import os
 
 import numpy as np
 
 from guests import BASE, Guest, Memory
-from oracles.virtqueue_device import Device
+from oracles import packed, packed_device, virtqueue_device
 from vforward.io import shim, vhost_rx, virtio_rx, virtio_tx
 from vforward.io.libc import libc_address
 from vforward.io.vhost_header import mirrored
 from vforward.io.virtio_memory import parts
+from vforward.jit.kernel import i64, kernel
 from vforward.layout import VECTOR_MAX
-from vforward.rings import net_features, vhost_frontend
+from vforward.rings import net_features, packed_driver, vhost_frontend, vring_driver
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 from vforward.testing.run_node import heap_pool
@@ -23,17 +24,30 @@ NOTHING = bytes(10) + b"\x01\x00"
 """A header that leaves nothing to the driver, of a frame in one buffer."""
 
 
-class Net(Guest):
-    """A device with these features, and a driver of ours on it. (Of Guest: what packets are.)"""
+@kernel
+def lend_all(queue):
+    """All buffers of a packed queue, each at its own descriptor."""
+    first, size = i64(queue[driver.ADDED]) & 0x7FFF, i64(queue[vq.SIZE])
+    for k in range(size):
+        packed_driver.offer(queue, k, (first + k) % size)
+    packed_driver.publish(queue, size)
 
-    def __init__(self, size=SIZE, *, features=FEATURES, buffers=1024, start=0):
+
+class Net(Guest):
+    """A device with these features, and a driver of ours on it. (Of Guest: what packets are.)
+
+    Queues 2k and 2k + 1 are a pair: to receive, and to send. start: of how many buffers were used before.
+    """
+
+    def __init__(self, size=SIZE, *, features=FEATURES, buffers=1024, start=0, pairs=1):
         self.memory = Memory()
         self.pool = heap_pool(buffers)
         self.cache = self.pool.cache()
-        self.kicks = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
+        self.kicks = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2 * pairs)]
         self.queues, self.devices = [], []
-        at = 0
-        for k in range(2):
+        at, event_idx = 0, bool(features & vq.EVENT_IDX)
+        kind = packed_device if features & vq.RING_PACKED else virtqueue_device
+        for k in range(2 * pairs):
             where = parts(at, size)
             at = where.end
             queue = driver.new(size)
@@ -41,19 +55,21 @@ class Net(Guest):
             queue[[vq.DESC, vq.AVAIL, vq.USED, driver.BUFFERS]] = [
                 here + part for part in where[:4]
             ]
+            queue[driver.WHERE] = BASE + where.buffers
             queue[vq.FEATURES] = mirrored(features)
             queue[vq.CALL] = self.kicks[k]
-            driver.begin(queue, BASE + where.buffers, k == 0)
+            vring_driver.begin(queue, k % 2 == 0)
             vq.start(queue)
             self.queues.append(queue)
-            self.devices.append(
-                Device(
-                    self.memory.bytes, BASE, size, *(BASE + part for part in where[:3]),
-                    event_idx=bool(features & vq.EVENT_IDX),
-                )
-            )  # fmt: skip
-            self._begin_at(start, queue, self.devices[-1])
+            told = (BASE + part for part in where[:3])
+            device = kind.Device(self.memory.bytes, BASE, size, *told, event_idx=event_idx)
+            self.devices.append(device)
+            if start and kind is packed_device:
+                self._begin_in_lap(start, queue, device, k % 2 == 0)
+            elif start:
+                self._begin_at(start, queue, device)
         assert at <= self.memory.bytes.size()
+        self.sending = np.array([queue.ctypes.data for queue in self.queues[1::2]], np.uint64)
         self.port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
         self.events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
         self.port[vhost_rx.NUMBER] = 3
@@ -77,6 +93,19 @@ class Net(Guest):
         device._store("<H", device.avail + 2, int(queue[driver.ADDED]))
         device._store("<H", device.used + 2, start)
 
+    @staticmethod
+    def _begin_in_lap(start, queue, device, receives):
+        """The same, modulo two laps."""
+        position = packed.step(packed.FIRST, start % (2 * device.size), device.size)
+        queue[vq.NEXT] = queue[driver.ADDED] = device.taken = device.given = position
+        queue[driver.TAKEN] = position % packed.WRAP
+        for number in range(device.size):
+            lap = (position if number < position % packed.WRAP else ~position) & packed.WRAP
+            flags = packed.AVAIL | packed.USED if lap else 0
+            device._store("<H", device.desc + 16 * number + 14, flags)
+        if receives:
+            lend_all(queue)
+
     def deliver(self, frame, header=NOTHING, spread=1):
         """The device gives a frame to the driver, in as many buffers as it takes, and about spread.
 
@@ -96,13 +125,13 @@ class Net(Guest):
             device.use(head, len(cut))
         return True
 
-    def sent(self):
-        """What the device is sent: (header, frame) of each, given back at once."""
-        found = []
-        for head, pieces in self.devices[1].take():
+    def sent(self, pair=0):
+        """What the device is sent by a pair: (header, frame) of each, given back at once."""
+        found, device = [], self.devices[2 * pair + 1]
+        for head, pieces in device.take():
             assert not any(writable for _, _, writable in pieces)
-            data = self.devices[1].read(pieces)
-            self.devices[1].use(head, 0)
+            data = device.read(pieces)
+            device.use(head, 0)
             found.append((data[:HEADER], data[HEADER:]))
         return found
 
@@ -122,7 +151,7 @@ class Net(Guest):
         edge = np.zeros(rows.size, np.uint8)
         virtio_tx.tx(
             self.pool.data, self.pool.meta, rows, edge, self.counts["virtio-tx"], self.cache,
-            self.queues[1], self.port, self.work,
+            self.sending, self.port, self.work,
         )  # fmt: skip
         sent = edge == 255
         self.pool.put(rows[~sent])

@@ -35,6 +35,11 @@ without DF:
 with DF set:
   lan: MAC > MAC IPv4 10.0.1.1 > 10.0.1.9 ttl 64 ICMP unreachable: fragmentation needed
 """,
+    "hop_guard": "vforward node load hop_guard.py",
+    "load_a_plugin": """\
+1 of 2 still; nearly-expired
+2 of 2 without it
+""",
     "machine_and_processes": "knows: 10.0.0.9 is at 02:00:00:00:01:09",
     "netmap_pipe": """\
 bytes taken: 3 3 5 0

@@ -19,10 +19,12 @@ class World:
         self.graph.add(SINK, "drop")
         self.port = self.make_port(path, server, settings)
         self.port.open(1, self.pool)
-        for name, (node, tables) in (("tx", self.port.tx()), ("rx", self.port.rx())):
-            self.graph.add(node, name, **tables)
+        node, tables = self.port.tx()
+        self.graph.add(node, "tx", **tables)
         self.graph.wire("tx", "drop", "drop")
-        self.graph.wire("rx", "next", "tx" if what == "echo" else "drop")
+        for number, (node, tables, _) in enumerate(self.port.receivers()):
+            name = self.graph.add(node, f"rx-{number}" if number else "rx", **tables)
+            self.graph.wire(name, "next", "tx" if what == "echo" else "drop")
         if what == "source":
             generator = GeneratorPort(count=count)
             generator.open(2, self.pool)
@@ -44,13 +46,19 @@ class World:
         return VhostUserPort(str(path), server=server, **settings)
 
     def counts(self, name):
-        member = self.graph.members[name]
-        return dict(zip(member.node.counter_labels, member.counts.tolist(), strict=True))
+        """Of "rx": of all receive nodes."""
+        members = self._members(name)
+        sums = sum(member.counts for member in members)
+        return dict(zip(members[0].node.counter_labels, sums.tolist(), strict=True))
 
     def moved(self, name):
         """How many packets a node was given, or has received."""
         stats = self.worker.plan.stats.reshape(len(self.graph.order), -1)
-        return int(stats[self.graph.members[name].number, 1])
+        return sum(int(stats[member.number, 1]) for member in self._members(name))
+
+    def _members(self, name):
+        members = self.graph.members
+        return [members[one] for one in members if one == name or one.startswith(f"{name}-")]
 
     def close(self):
         self.worker.close()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vforward.control.bridging import BridgeSettings
     from vforward.control.client import Client
     from vforward.control.forwarder import Forwarder
+    from vforward.control.plugin import Plugin, Table
     from vforward.control.rules import (
         DestinationNat,
         FirewallSettings,
@@ -83,8 +84,10 @@ _HOME = {
     "NullPort": "io.null",
     "Packets": "io.memring_client",
     "PcapPort": "io.pcap",
+    "Plugin": "control.plugin",
     "Pool": "memory.pool",
     "Port": "io.port",
+    "Table": "control.plugin",
     "Tags": "control.assembly",
     "TapPort": "io.tap",
     "VhostUserPort": "io.vhost",

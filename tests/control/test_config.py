@@ -26,7 +26,7 @@ def problems(text: str) -> list[str]:
 def test_a_full_file_means_what_it_says() -> None:
     config = parse(GOOD, "dir/r.toml")
     assert config.forwarder == Forwarder(
-        name="edge-1", vector=64, buffers=2048, idle="spin", core=3,
+        name="edge-1", vector=64, buffers=2048, idle="spin", profile="throughput", core=3,
         icmp_errors_per_second=50, mac_table=8192, mac_age_s=16, neighbors=100,
     )  # fmt: skip
     lan0, file, mem, gen, sink, vlan, *_ = config.ports.values()
@@ -58,7 +58,8 @@ def test_defaults() -> None:
     config = parse('[ports.p]\ntype = "generator"\n', "/etc/My Router.toml")
     assert config.forwarder == Forwarder(name="my-router")
     assert config.forwarder.model_dump() == {
-        "name": "my-router", "vector": 256, "buffers": 16384, "idle": "poll", "workers": 1, "core": None,
+        "name": "my-router", "vector": 256, "buffers": 16384, "idle": "poll", "profile": "latency",
+        "workers": 1, "core": None,
         "icmp_errors_per_second": 1000, "mac_table": 65536, "mac_age_s": 300, "neighbors": 16384,
     }  # fmt: skip
     assert config.ports["p"].model_dump(mode="json") == {
@@ -82,6 +83,7 @@ WRONG_VALUES = [
     ("forwarder.vector", "vector = 64", ["0", "257", "64.0", "true", '"64"', "0x" + "f" * 9000]),
     ("forwarder.buffers", "buffers = 2048", ["1023", "4194305", "nan"]),
     ("forwarder.idle", 'idle = "spin"', ['"sleep"', "1", "[]"]),
+    ("forwarder.profile", 'profile = "throughput"', ['"fast"', "1", "[]"]),
     ("forwarder.core", "core = 3", ["-1", "1024", '"all"']),
     ("forwarder.icmp_errors_per_second", "icmp_errors_per_second = 50", ["0", "1000001"]),
     ("forwarder.mac_table", "mac_table = 8192", ["8191", "2097153", "1e6"]),

@@ -220,11 +220,11 @@ CASES = [
         'only with side = "backend"',
     ),
     (
-        port("a", 'socket = "x", side = "frontend", queues = 2', "vhost-user"),
-        "1: ports.a.queues",
-        "is more than a frontend has: one pair of queues",
-        "2",
-        '1, or side = "backend"',
+        port("a", 'socket = "x", packed = true', "vhost-user"),
+        "1: ports.a.packed",
+        "is for the driver to choose, which is at the other end",
+        "true",
+        'only with side = "frontend"',
     ),
     (
         "".join(port(f"p{i}", f'vrf = "v{i}"') for i in range(64)),
@@ -236,6 +236,7 @@ CASES = [
 ]
 
 GOOD = [
+    port("a", 'socket = "x", side = "frontend", queues = 8, packed = true', "vhost-user"),
     port("a", 'socket = "x"', "vhost-user") + port("b", 'socket = "y"', "vhost-user"),
     port("a", 'read = "x"', "pcap") + port("b", 'read = "x", write = "y"', "pcap"),
     A + vlan("v", "vlan = 5") + vlan("w", "vlan = 6, dot1ad = true"),

@@ -8,6 +8,8 @@ import pytest
 from vforward.control import forwarder as module
 from vforward.control.forwarder import Forwarder
 from vforward.errors import ArenaError, ConfigError, VforwardError
+from vforward.graph import control as c
+from vforward.graph.worker import PROFILES
 from vforward.io.memory import MemoryPort
 from vforward.memory.arena import Arena
 
@@ -52,7 +54,8 @@ def test_a_failed_one_leaves_nothing(monkeypatch, part):
 
 
 @pytest.mark.parametrize(
-    "options", [{"vector": 0}, {"vector": 257}, {"buffers": 1023}, {"neighbors": 0}]
+    "options",
+    [{"vector": 0}, {"vector": 257}, {"buffers": 1023}, {"neighbors": 0}, {"profile": "fast"}],
 )
 def test_options_out_of_range(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
@@ -128,6 +131,24 @@ def test_a_port_that_does_not_open_is_not_there():
         with pytest.raises(ConfigError, match=r"port lan: .*10\.0\.1\.1/24"):
             router.add_port("lan", MemoryPort(), "10.0.1.1.1/24")
         router.add_port("lan", MemoryPort(), "10.0.1.1/24")
+
+
+def test_the_profile_may_change_at_any_time(router):
+    def words():
+        return {
+            (int(p.control[c.SPIN_ROUNDS]), int(p.control[c.GATHER])) for p in router.graph.plans
+        }
+
+    router.profile = "throughput"
+    router.build()
+    assert words() == {tuple(PROFILES["throughput"])}
+    router.start()
+    router.profile = "latency"
+    assert (router.profile, words()) == ("latency", {tuple(PROFILES["latency"])})
+    with pytest.raises(ConfigError, match="profile is 'fast'; allowed: 'latency' or 'throughput'"):
+        router.profile = "fast"
+    assert (router.profile, words()) == ("latency", {tuple(PROFILES["latency"])})
+    router.stop()
 
 
 def test_stop_ends_everything_also_when_a_port_fails(router, monkeypatch):

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon's log: its lines, and how many of a kind there are."""
 
+import contextlib
 import io
 import json
 import logging
+import os
 import re
+import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -33,6 +37,7 @@ def written():
 
 
 log = logging.getLogger("vforward.test")
+FULL = Path("/dev/full")
 
 
 def test_text(written):
@@ -119,3 +124,68 @@ def test_the_next_says_how_many_were_left_out(written):
     log.warning("again")
     assert len(lines()) == BURST + 1
     assert lines()[-1].endswith("again (1,234 more like it were left out)")
+
+
+@pytest.fixture
+def piped(written):
+    """A log whose stream is a pipe: its reading end, and the handler."""
+    read, write = os.pipe()
+    root = logging.getLogger()
+    level = root.level
+    with os.fdopen(write, "w", encoding="utf-8") as stream:
+        handler = logs.set_up(level="info", stream=stream)
+        yield read, handler
+        root.removeHandler(handler)
+        root.setLevel(level)
+    os.close(read)
+
+
+def test_lines_come_by_a_descriptor(piped):
+    read, handler = piped
+    log.warning("caf\u00e9 %s", "\ud800")  # what UTF-8 has no bytes for is written as what it is
+    assert os.read(read, 4096).decode().endswith("caf\u00e9 \\ud800\n")
+    log.warning("long %s", "x" * 20_000)
+    assert handler.lost == 0
+    assert len(os.read(read, 1 << 16)) > 20_000
+
+
+def test_nobody_waits_for_who_does_not_read(piped, monkeypatch):
+    read, handler = piped
+    monkeypatch.setattr(logs, "WAIT_S", 0.001)
+    for n in range(100):
+        log.warning(f"{n} %s", "x" * 4000)  # each a kind of its own
+    assert 50 < handler.lost < 100
+    os.read(read, 1 << 16)
+    lost = handler.lost
+    log.warning("again")
+    assert handler.lost == lost
+    assert os.read(read, 4096).endswith(b": again\n")
+
+
+def test_a_full_disk_loses_lines(written):
+    root = logging.getLogger()
+    level = root.level
+    with contextlib.suppress(OSError), FULL.open("w", encoding="utf-8") as stream:
+        handler = logs.set_up(level="info", stream=stream)
+        try:
+            log.warning("lost")
+        finally:
+            root.removeHandler(handler)
+            root.setLevel(level)
+    assert handler.lost == 1
+
+
+def test_a_thread_that_ends_by_an_error_is_told(written, monkeypatch):
+    lines = written("json")
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    logs.tell_of_threads()
+
+    def fail():
+        raise ValueError("planted")
+
+    thread = threading.Thread(target=fail, name="one of ours")
+    thread.start()
+    thread.join()
+    (line,) = map(json.loads, lines())
+    assert line["message"] == "thread one of ours has ended by an error: planted"
+    assert line["error"].endswith("ValueError: planted")

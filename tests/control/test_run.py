@@ -1,5 +1,6 @@
 """The daemon's life, on capture files."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -355,3 +356,41 @@ def test_without_one_there_is_none(tmp_path):
     text = WALLED.split("[firewall]", maxsplit=1)[0]
     with from_config(config.parse(text, str(tmp_path / "open.toml"))) as forwarder:
         assert not forwarder.firewall.on
+
+
+DIES = """
+import sys, threading
+from vforward.graph import scheduler, worker
+
+class Dying:
+    def run(self, words, once):
+        if threading.current_thread().name == "worker" and sys.stdin.readline():
+            raise RuntimeError("planted")
+        return scheduler.run(words, once)
+
+    def __getattr__(self, name):
+        return getattr(scheduler, name)
+
+worker.scheduler = Dying()
+sys.argv[0] = "vforward"
+from vforward.control.main import main
+main()
+"""
+
+
+def test_a_worker_that_dies_ends_the_process_and_is_told(tmp_path):
+    """Which one, in the log with its error; and nothing is left, so that a supervisor can start it anew."""
+    file = tmp_path / "dies.toml"
+    file.write_text('[log]\nformat = "json"\n[ports.a]\ntype = "null"\n')
+    command = [sys.executable, "-c", DIES, "run", str(file)]
+    done = subprocess.run(
+        command, input="\n", capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    told, last = [line for line in done.stderr.splitlines() if "worker" in line]
+    told = json.loads(told)
+    assert told["level"] == "error"
+    assert told["message"] == "thread worker has ended by an error: planted"
+    assert "RuntimeError: planted" in told["error"]
+    assert last == "vforward: worker 0 has ended by itself; its error is in the log"
+    assert nothing_left()

@@ -125,8 +125,9 @@ def test_an_ordinary_user_in_a_namespace_of_his_own():
     assert done.stdout.count("receives by a ring") == done.stdout.count("receives by recvmmsg") == 2
 
 
-def as_ordinary_user(place):
-    """The beginning of a command line that starts Python as one, and its environment.
+def as_ordinary_user(place, capabilities=()):
+    """The beginning of a command line that starts Python as one, and its environment: in namespaces of his
+    own, or, with capabilities, in ours (root does that).
 
     Root's files may be for root alone: he sees Python, its packages, this one and the compiled code in
     place, a directory of his, in a mount namespace that ends with the command.
@@ -166,8 +167,8 @@ def as_ordinary_user(place):
         str(place / n) for n in ("src", "tests", "packages")
     )
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    user = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps=-all"
-    script = " && ".join(
-        [*mounts, f"exec {user} unshare -Urn '{place}/python/bin/{version}' \"$@\""]
-    )
+    names = ",".join(["-all", *(f"+{name}" for name in capabilities)])
+    user = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps={names}"
+    user += f" --ambient-caps={names} --bounding-set={names}" if capabilities else " unshare -Urn"
+    script = " && ".join([*mounts, f"exec {user} '{place}/python/bin/{version}' \"$@\""])
     return ["unshare", "-m", "sh", "-c", script, "sh"], environment

@@ -376,6 +376,39 @@ def test_a_ready_descriptor_wakes_too():
             os.close(fd)
 
 
+@pytest.mark.parametrize(
+    ("per_call", "queued", "gathers"),
+    [(1, False, True), (63, False, True), (64, False, False), (1, True, False)],
+)
+def test_after_few_packets_more_may_gather_but_none_waits_in_a_queue(per_call, queued, gathers):
+    """A quarter of a vector is not few. A nap is never shorter than it should be.
+
+    Where none is meant they would take 40 s, longer than until waits.
+    """
+    rig = Rig(buffers=4096)
+    times = 20
+    rig.source(times * per_call, ["before" if queued else "sink"], per_call=per_call)
+    if queued:  # behind a node: what an input gives a queue is taken up in the same round
+        rig.branch("before", ["queue"])
+        rig.branch("queue", ["sink"], node=QUEUE)
+    rig.sink()
+    wake = let_sleep(rig.build())
+    rig.control[c.GATHER] = 5_000_000 if gathers else 2_000_000_000
+    try:
+        start = time.monotonic()
+        with working(rig):
+            left = rig.given["source"]
+            until(lambda: left[0] == 0 if queued else rig.count("sink") == times * per_call)
+            rig.control[c.GATHER] = 0
+        if gathers:
+            assert time.monotonic() - start >= (times - 1) * 0.005
+        if queued:
+            rig.run()
+        rig.check()
+    finally:
+        os.close(wake)
+
+
 def test_a_paused_worker_sleeps_too():
     rig, _, wake = sleeping_rig()
     try:

@@ -10,7 +10,7 @@ import pytest
 from graph.kernels import Rig, until
 from vforward.errors import VforwardError
 from vforward.graph import control as c
-from vforward.graph.worker import Worker, clock_hz
+from vforward.graph.worker import PROFILES, Worker, clock_hz
 from vforward.io import shim
 from vforward.io.libc import libc_address
 
@@ -33,6 +33,24 @@ def rig(request):
 
 def test_the_clock_goes_at_some_gigahertz():
     assert 1e8 < clock_hz() < 1e10
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_only_who_may_sleep_follows_a_profile(rig, profile):
+    may = int(rig.control[c.POLL]) != 0
+    rig.worker.follow(profile)
+    patience, gather_ns = PROFILES[profile] if may else (0, 0)
+    assert (rig.control[c.SPIN_ROUNDS], rig.control[c.GATHER]) == (patience, gather_ns)
+
+
+def test_a_worker_goes_on_from_profile_to_profile(rig):
+    rig.worker.start()
+    for profile in [*PROFILES] * 5:
+        rig.worker.follow(profile)
+        before = rig.count("sink")
+        rig.left[0] = 10
+        rig.worker.wake()
+        until(lambda n=before: rig.count("sink") == n + 10)
 
 
 def test_it_runs_what_comes(rig):

@@ -210,6 +210,7 @@ def test_after_a_write_error_packets_are_dropped_and_the_file_stays_whole(tmp_pa
     assert result.frames == [None, None, *frames[2:]]
     again = run_node(node, frames, tables=tables)
     assert again.counters == {"bytes": 0, "write-failed": 6}
+    assert port.peer() == f"{tmp_path / 'out.pcap'}: File too large; nothing more is written"
     port.close()
     assert read_frames(tmp_path / "out.pcap") == frames[:2]
     assert (tmp_path / "out.pcap").stat().st_size == 24 + 2 * 1016

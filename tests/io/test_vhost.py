@@ -14,7 +14,7 @@ from fuzzing import kinds_open
 from oracles.virtqueue import INDIRECT
 from vforward.errors import PortError
 from vforward.graph import control
-from vforward.graph.worker import PATIENCE_ROUNDS
+from vforward.graph.worker import PROFILES
 from vforward.io import vhost_peers
 from vforward.io.vhost import VhostUserPort
 from vforward.memory.arena import Arena
@@ -160,7 +160,7 @@ def test_a_sleeping_worker_is_kicked_awake(echo, path, wanted):
         assert frontend.receive(1) == [frame]
     # A kick is not wanted where the worker, between two sleeps of 20 ms, has seen the frame already.
     assert kicked > 2 * len(FRAMES)
-    assert PATIENCE_ROUNDS > vq.IDLE_POLLS
+    assert all(profile.patience > vq.IDLE_POLLS for profile in PROFILES.values())
     frontend.close()
 
 

@@ -8,7 +8,18 @@ import time
 
 import pytest
 
-from backends import EVENT_IDX, IN_ORDER, MERGED, PROTOCOL, VERSION_1, Backend
+from backends import (
+    ACK,
+    EVENT_IDX,
+    IN_ORDER,
+    MANY,
+    MERGED,
+    PROTOCOL,
+    RING_PACKED,
+    SEVERAL,
+    VERSION_1,
+    Backend,
+)
 from fuzzing import kinds_open
 from vforward.errors import PortError
 from vforward.graph import control
@@ -53,9 +64,17 @@ def until(condition):
         time.sleep(0.002)
 
 
-def bounce(backend, frames=FRAMES):
-    backend.send(frames)
-    assert backend.receive(len(frames)) == frames
+def bounce(backend, frames=FRAMES, pair=0):
+    """There by one pair; back by any, flows in their order."""
+    backend.send(frames, pair=pair)
+    found, end = [], time.monotonic() + 5
+    while len(found) < len(frames) and time.monotonic() < end:
+        for back in range(backend.pairs):
+            found += backend.receive(len(frames), timeout_s=0.001, pair=back)
+    if backend.pairs == 1:
+        assert found == frames
+    else:
+        assert sorted(found) == sorted(frames)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +99,89 @@ def test_frames_there_and_back(echo, path, offered, protocol):
     total = 5 * sum(map(len, frames))
     assert echo.counts("rx")["bytes"] == echo.counts("tx")["bytes"] == total
     assert not echo.port.peer_faults
+
+
+ALL = VERSION_1 | PROTOCOL | MERGED
+KINDS = [
+    ALL | RING_PACKED,
+    ALL | RING_PACKED | IN_ORDER,
+    ALL | RING_PACKED | EVENT_IDX | OFFLOADS,
+    VERSION_1 | MERGED | RING_PACKED,
+]
+
+
+@pytest.mark.parametrize("offered", KINDS)
+def test_packed_queues(arena, path, offered):
+    echo = FrontWorld(arena, path, server=True, packed=True)
+    backend = Backend.connect(path, offered=offered).begin()
+    assert backend.features & RING_PACKED
+    for _ in range(150):  # more than a lap
+        bounce(backend)
+    assert "packed queues" in echo.port.peer()
+    backend.close()
+    until(lambda: not echo.port.ready)
+    assert not echo.port.peer_faults
+    again = Backend.connect(path).begin()  # one that has no packed queues
+    bounce(again)
+    assert "packed queues" not in echo.port.peer()
+    again.close()
+    echo.close()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("pairs", [2, 3, 8])
+def test_several_pairs(arena, path, pairs, packed):
+    echo = FrontWorld(arena, path, server=True, queues=pairs, packed=packed)
+    offered = ALL | MANY | (RING_PACKED if packed else 0)
+    for _ in range(2):
+        backend = Backend.connect(path, offered, SEVERAL | ACK, pairs).begin()
+        for pair in range(pairs):
+            bounce(backend, pair=pair)
+        backend.close()
+        until(lambda: not echo.port.ready)
+    assert echo.port.peer().count("from the device 16") == pairs
+    assert echo.counts("tx")["bytes"] == 2 * pairs * sum(map(len, FRAMES))
+    assert not echo.port.peer_faults
+    echo.close()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_worker_that_sleeps_is_called_by_any_pair(arena, path, packed):
+    echo = FrontWorld(arena, path, server=True, queues=2, packed=packed)
+    offered = ALL | MANY | EVENT_IDX | RING_PACKED
+    backend = Backend.connect(path, offered, SEVERAL | ACK, 2).begin()
+    words = echo.worker.plan.control
+    for pair in (1, 0, 1, 1, 0):
+        before = int(words[control.SLEEPS])
+        until(lambda before=before: int(words[control.SLEEPS]) > before)
+        assert backend.send(FRAMES[:1], pair=pair)
+        found, end = [], time.monotonic() + 5
+        while not found and time.monotonic() < end:
+            found = backend.receive(1, 0.001, 0) + backend.receive(1, 0.001, 1)
+        assert found == FRAMES[:1]
+    backend.close()
+    echo.close()
+
+
+@pytest.mark.parametrize(
+    ("offered", "protocol", "has"),
+    [(ALL | MANY, ACK, 2), (ALL | MANY, SEVERAL | ACK, 1), (ALL, SEVERAL, 2), (VERSION_1, 0, 2)],
+)
+def test_a_device_with_fewer_pairs_is_let_go(arena, path, offered, protocol, has, caplog):
+    echo = FrontWorld(arena, path, server=True, queues=2)
+    backend = Backend.connect(path, offered, protocol, has)
+    with pytest.raises(ConnectionError):
+        backend.begin()
+    until(lambda: echo.port.peer_faults == {"queues": 1})
+    assert "1 of 2 pairs of queues" in caplog.text
+    backend.close()
+    echo.close()
+
+
+@pytest.mark.parametrize("queues", [0, 9])
+def test_so_many_pairs_there_are_not(path, queues):
+    with pytest.raises(PortError, match="allowed: 1 to 8"):
+        VirtioPort(str(path), queues=queues)
 
 
 def test_one_backend_after_the_other(echo, path):
@@ -245,13 +347,17 @@ def test_offloads_are_taken_or_not(arena, path, offloads):
     echo.close()
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("queues", [1, 2, 4])
 @pytest.mark.parametrize("we_listen", [False, True])
-def test_our_frontend_on_our_backend(arena, path, we_listen):
+def test_our_frontend_on_our_backend(arena, path, we_listen, queues, packed):
     """There and back through both, and again when either has been another."""
     for _ in range(2):
         with Arena.create("device") as other, Arena.create("driver") as mine:
-            back = World(other, path, "echo", server=not we_listen)
-            front = FrontWorld(mine, path, "source", count=5000, server=we_listen)
+            back = World(other, path, "echo", server=not we_listen, queues=queues)
+            front = FrontWorld(
+                mine, path, "source", count=5000, server=we_listen, queues=queues, packed=packed
+            )
             until(lambda back=back, front=front: front.port.ready and back.port.ready)
             front.worker.start()
             until(lambda front=front: front.moved("tx") == 5000)
@@ -263,6 +369,10 @@ def test_our_frontend_on_our_backend(arena, path, we_listen):
             assert returned + back.counts("tx")["ring-full"] == sent > 0
             assert not front.port.peer_faults
             assert not back.port.peer_faults
-            assert int(front.port.queues[0][vq.FEATURES]) & IN_ORDER
+            wanted = IN_ORDER | (RING_PACKED if packed else 0)
+            for k, queue in enumerate(front.port.queues):
+                assert int(queue[vq.FEATURES]) & (IN_ORDER | RING_PACKED) == wanted
+                if queues > 1:
+                    assert int(queue[vq.MOVED]) == int(back.port.queues[k][vq.MOVED]) > 0
             front.close()
             back.close()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The virtio port on DPDK's device, net_vhost in testpmd: both sides count alike.
+"""The virtio port on DPDK's device, net_vhost in testpmd, with queues of both layouts, one pair and
+several: both sides count alike.
 
 And, for both sides of vhost-user and both roles, DPDK killed and started again.
 """
@@ -14,6 +15,7 @@ import pytest
 from dpdk import NET_VHOST, VIRTIO_USER, needs_dpdk, testpmd
 from vforward.io.virtio import QUEUE
 from vforward.memory.arena import Arena
+from vforward.rings import virtqueue as vq
 from vhost_worlds import World
 from virtio_worlds import FrontWorld
 
@@ -44,29 +46,46 @@ def world(kind, *arguments, **more):
         made.close()
 
 
+KINDS = pytest.mark.parametrize("queues", [1, 2])
+LAYOUTS = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+
+
+def all_moved(ours, which):
+    """That all pairs did, and by queues of which layout."""
+    queues = ours.port.queues[which::2]
+    assert all(int(queue[vq.MOVED]) for queue in queues)
+
+
+@LAYOUTS
+@KINDS
 @pytest.mark.parametrize(
     ("options", "length"),
     [((), 64), (("--txpkts=64,900,300",), 1264), (("--txpkts=1500,1500,1500",), 4500)],
 )
-def test_what_it_sends_is_received(arena, path, options, length):
+def test_what_it_sends_is_received(arena, path, options, length, queues, packed):
     with (
-        world(FrontWorld, arena, path, "sink", server=False) as ours,
-        testpmd(path, "txonly", *options, vdev=NET_VHOST) as dpdk,
+        world(FrontWorld, arena, path, "sink", server=False, queues=queues, packed=packed) as ours,
+        testpmd(path, "txonly", *options, vdev=NET_VHOST, queues=queues) as dpdk,
     ):
         dpdk.await_it(lambda: ours.moved("rx") >= ENOUGH)
+        assert ("packed queues" in ours.port.peer()) == packed
         said = dpdk.stop()
         got = ours.moved("rx")
-        assert said["TX-packets"] - QUEUE <= got <= said["TX-packets"]
+        assert said["TX-packets"] - queues * QUEUE <= got <= said["TX-packets"]
+        all_moved(ours, 0)
         counts = ours.counts("rx")
         assert counts.pop("bytes") == got * length
         assert not any(counts.values())
         assert not ours.port.peer_faults
 
 
-def test_what_we_send_arrives(arena, path):
+@LAYOUTS
+@KINDS
+def test_what_we_send_arrives(arena, path, queues, packed):
+    more = {"server": False, "queues": queues, "packed": packed}
     with (
-        world(FrontWorld, arena, path, "source", count=1 << 60, server=False) as ours,
-        testpmd(path, "rxonly", vdev=NET_VHOST) as dpdk,
+        world(FrontWorld, arena, path, "source", count=1 << 60, **more) as ours,
+        testpmd(path, "rxonly", vdev=NET_VHOST, queues=queues) as dpdk,
     ):
         dpdk.await_it(lambda: ours.port.ready)
         ours.worker.start()
@@ -74,24 +93,27 @@ def test_what_we_send_arrives(arena, path):
         ours.worker.stop()
         sent = ours.counts("tx")["bytes"] // 60
         said = dpdk.stop()
-        assert sent - QUEUE <= said["RX-packets"] <= sent
+        assert sent - queues * QUEUE <= said["RX-packets"] <= sent
+        all_moved(ours, 1)
         counts = ours.counts("tx")
         assert counts["ring-full"] == ours.moved("tx") - sent
         assert not any(counts[name] for name in ("no-peer", "refused", "broken"))
         assert not ours.port.peer_faults
 
 
-def test_there_and_back(arena, path):
+@LAYOUTS
+@KINDS
+def test_there_and_back(arena, path, queues, packed):
     with (
-        world(FrontWorld, arena, path, server=False) as ours,
-        testpmd(path, "flowgen", vdev=NET_VHOST) as dpdk,
+        world(FrontWorld, arena, path, server=False, queues=queues, packed=packed) as ours,
+        testpmd(path, "flowgen", vdev=NET_VHOST, queues=queues) as dpdk,
     ):
         dpdk.await_it(lambda: ours.moved("tx") >= ENOUGH)
         said = dpdk.stop()
         counts = ours.counts("tx")
         sent = counts["bytes"] // 60
-        assert said["TX-packets"] - QUEUE <= ours.moved("rx") <= said["TX-packets"]
-        assert sent - QUEUE <= said["RX-packets"] <= sent
+        assert said["TX-packets"] - queues * QUEUE <= ours.moved("rx") <= said["TX-packets"]
+        assert sent - queues * QUEUE <= said["RX-packets"] <= sent
         assert counts["ring-full"] + counts["no-peer"] == ours.moved("rx") - sent
         assert not ours.port.peer_faults
 
@@ -111,12 +133,21 @@ COMBINATIONS = [
 ]
 
 
+SHAPES = {"one": (1, False), "two": (2, False), "two-packed": (2, True)}
+
+
+@pytest.mark.parametrize(("queues", "packed"), SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize(("side", "we_listen", "vdev"), COMBINATIONS)
-def test_a_killed_peer_and_the_next_one(arena, path, side, we_listen, vdev):
+def test_a_killed_peer_and_the_next_one(arena, path, side, we_listen, vdev, queues, packed):
     """Traffic goes on, both ways, with no word to us."""
-    with world(side, arena, path, server=we_listen) as ours:
+    more = {"queues": queues}
+    if side is FrontWorld:
+        more["packed"] = packed
+    else:
+        vdev += (",cq=1" if queues > 1 else "") + (",packed_vq=1" if packed else "")
+    with world(side, arena, path, server=we_listen, **more) as ours:
         for turn in range(1, 4):
-            with testpmd(path, "flowgen", vdev=vdev) as dpdk:
+            with testpmd(path, "flowgen", vdev=vdev, queues=queues) as dpdk:
                 before = ours.counts("tx")["bytes"]
                 dpdk.await_it(
                     lambda before=before: ours.counts("tx")["bytes"] >= before + 60 * ENOUGH

@@ -29,6 +29,7 @@ def test_both_sides_see_it_and_neither_can_shrink_it():
     assert os.fstat(memory.fd).st_size == region.size
     queue = driver.new(64)
     memory.begin(1, queue, receives=True)
+    assert int(queue[driver.WHERE]) == GUEST + memory.parts[1].buffers
     with mmap.mmap(memory.fd, region.size) as theirs:
         at = memory.parts[1]
         assert int.from_bytes(theirs[at.desc : at.desc + 8], "little") == GUEST + at.buffers

@@ -56,3 +56,10 @@ def test_nor_is_one_with_a_changed_byte(kept, at):
     content[at] ^= 1
     kept.write_bytes(content)
     assert objects.load(kept) == 0
+
+
+def test_where_there_is_no_room_nothing_is_kept(tmp_path, caplog):
+    path = tmp_path / "in the way" / "function.o"
+    (tmp_path / "in the way").write_text("")
+    objects.save(path, SYMBOL, b"code")
+    assert "compiled code is not kept" in caplog.text

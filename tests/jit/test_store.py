@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is compiled anew after an edit, and what is not; what checkouts share."""
 
+import errno
 import json
 import os
 import shutil
@@ -226,3 +227,15 @@ def test_a_directory_forgotten_meanwhile_is_made_anew():
     shutil.rmtree(cache.part(*sources.origin(add)))
     assert made(np.uint64(1), np.uint64(2)) == 3
     assert files()
+
+
+def test_a_full_disk_keeps_nothing_and_compiles_all_the_same(monkeypatch, caplog):
+    def refuse(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = files()
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    assert again(scale)(np.float32(2)) == 2 * FACTOR
+    assert files() == before
+    assert "compiled code is not kept" in caplog.text
+    assert "No space left on device" in caplog.text

@@ -440,16 +440,26 @@ except ArenaError as error:
 """
 
 
-@pytest.mark.skipif(not ROOT, reason="needs root to mount a small file system")
-@pytest.mark.parametrize(("size", "room", "fit"), [(300_000, "1M", 3), (3 << 20, "8M", 2)])
-def test_a_full_file_system_is_an_error_and_not_a_signal(tmp_path, size, room, fit):
+def on_a_small_one(tmp_path, room, program, *arguments):
+    """Run a program whose arenas lie on a file system of that size."""
     if shutil.which("unshare") is None:
         pytest.skip("no unshare(1)")
     small = tmp_path / "small"
     small.mkdir(mode=0o700)
     script = f'mount -t tmpfs -o size={room},mode=0700 none "$0" || exit 77; exec "$@"'
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, str(small), sys.executable, "-c", FULL, str(size)],
+        [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            script,
+            str(small),
+            sys.executable,
+            "-c",
+            program,
+            *arguments,
+        ],
         env={**os.environ, "VFORWARD_RUNTIME_DIR": str(small / "run")},
         capture_output=True,
         text=True,
@@ -457,4 +467,45 @@ def test_a_full_file_system_is_an_error_and_not_a_signal(tmp_path, size, room, f
     )
     if done.returncode in (1, 77) and "mount" in done.stderr + done.stdout:
         pytest.skip(f"may not mount: {done.stderr}")
+    return done
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root to mount a small file system")
+@pytest.mark.parametrize(("size", "room", "fit"), [(300_000, "1M", 3), (3 << 20, "8M", 2)])
+def test_a_full_file_system_is_an_error_and_not_a_signal(tmp_path, size, room, fit):
+    done = on_a_small_one(tmp_path, room, FULL, str(size))
     assert (done.returncode, done.stdout) == (0, f"refused after {fit}\n"), done.stderr
+
+
+SPARSE = """
+import sys, numpy as np
+from vforward.errors import ArenaError
+from vforward.memory.arena import Arena
+
+arena = Arena.create("sparse")
+array = arena.make("t", 64 << 20, np.uint8, sparse=True)
+others = arena.make("u", 48 << 20, np.uint8)
+there = 0
+try:
+    while there < array.size:
+        there = arena.use("t", there, min(there + 300_000, array.size))
+        array[:there] = 1  # no SIGBUS: what was asked for is there
+except ArenaError as error:
+    assert "segment 't' of arena 'sparse': No space left on device; free some of" in str(error), error
+    array[:there] = 2
+    try:
+        arena.write_document("d", "x" * 4096)
+    except ArenaError as error:
+        assert "document 'd' of arena 'sparse': No space left on device" in str(error), error
+        assert sorted(path.name for path in arena.path.iterdir()) == ["lock", "t", "u"]
+        print("full at", there >> 20)
+"""
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root to mount a small file system")
+def test_sparse_memory_is_there_before_it_is_used(tmp_path):
+    done = on_a_small_one(tmp_path, "72M", SPARSE)
+    assert done.returncode == 0, done.stderr
+    where, megabytes = done.stdout.rsplit(maxsplit=1)
+    assert where == "full at"
+    assert 10 <= int(megabytes) <= 24

@@ -34,9 +34,9 @@ class Device:
         self.given = (self.given + batch) % 65536
         self._store("<H", self.used + 2, self.given)
 
-    def kick_at(self, event):
-        """Ask for a kick when the buffer of this index is made available (EVENT_IDX)."""
-        self._store("<H", self.used + 4 + 8 * self.size, event % 65536)
+    def kick_after(self, n):
+        """Ask for a kick when the n-th buffer from here is made available (EVENT_IDX)."""
+        self._store("<H", self.used + 4 + 8 * self.size, (self.taken + n) % 65536)
 
     def no_kicks(self, wish=1):
         """Ask for none (without EVENT_IDX)."""

@@ -27,6 +27,7 @@ class End:
         ):
             k["ring"], k["peer"], k["link"] = base + at, base + peer, base + link_at(link)
             k["n"], k["bufs"], k["buf_size"] = n, where.bufs, 2048
+            k["data"] = base + where.bufs_at
         self.tx, self.rx = ring_at(region.memory, mine.tx), ring_at(region.memory, mine.rx)
         self.tx_slots = slots_at(region.memory, mine.tx, where.slots[end][0])
         self.rx_slots = slots_at(region.memory, mine.rx, where.slots[end][1])

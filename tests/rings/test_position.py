@@ -31,5 +31,20 @@ def test_positions_move_as_the_standard_says(data, size, wrap):
     assert move(queue, where, n) == (after, *flags)
 
 
+@kernel
+def apart(queue, first, last):
+    return position.between(queue, first, last)
+
+
+@given(st.data(), st.sampled_from([1, 2, 3, 8, 32768]), st.booleans())
+def test_how_far_positions_are_apart(data, size, wrap):
+    number = data.draw(st.sampled_from([0, size - 1]) | st.integers(0, size - 1))
+    n = data.draw(st.sampled_from([0, 1, size - 1, size, 2 * size - 1]))
+    queue = np.zeros(vq.QUEUE_WORDS, np.uint64)
+    queue[vq.SIZE] = size
+    where = number | wrap << 15
+    assert apart(queue, where, step(where, n, size)) == n
+
+
 def test_the_start():
     assert position.START == FIRST

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rings import stress
 from vforward.jit.intrinsics import relax
 from vforward.jit.kernel import kernel
-from vforward.rings.spsc import HEAD, TAIL, Ring, has_items, has_room, items_for, pop, push
+from vforward.rings.spsc import HEAD, TAIL, Ring, items_for, pop, pop_all, push, push_all
 
 KINDS = (np.uint32, np.uint64)
 
@@ -25,6 +25,12 @@ def test_slots_are_a_power_of_two(asked, slots, kind):
     assert (ring.used_slots(), ring.free_slots()) == (slots, 0)
     assert ring.pop(slots + 1).tolist() == list(range(slots))
     assert ring.used_slots() == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_begins_a_cache_line(kind):
+    rings = [Ring.make(1 << log2, kind) for log2 in range(12) for _ in range(3)]
+    assert {ring.array.ctypes.data % 64 for ring in rings} == {0}
 
 
 steps = st.lists(
@@ -53,15 +59,23 @@ def test_it_is_a_bounded_deque(kind, start, steps):
         ring.check()
 
 
-def test_all_or_none():
-    ring = Ring.make(4)
-    assert [bool(has_room(ring.array, n)) for n in (0, 4, 5)] == [True, True, False]
-    ring.push([1, 2, 3])
-    assert [bool(has_room(ring.array, n)) for n in (1, 2)] == [True, False]
-    assert [bool(has_items(ring.array, n)) for n in (0, 3, 4)] == [True, True, False]
-    ring.pop(2)
-    assert [bool(has_items(ring.array, n)) for n in (1, 2)] == [True, False]
-    assert bool(has_room(ring.array, 3))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("start", [0, 3, 2**64 - 8])
+def test_all_or_none(kind, start):
+    ring, items = Ring.make(4, kind), np.arange(1, 9, dtype=kind)
+    words(ring)[[TAIL // 8, TAIL // 8 + 1, HEAD // 8, HEAD // 8 + 1]] = start
+    to = np.zeros(8, kind)
+    assert not push_all(ring.array, items, 5)
+    assert push_all(ring.array, items, 3)
+    assert not push_all(ring.array, items, 2)
+    assert not pop_all(ring.array, to, 4)
+    assert not to.any()
+    assert pop_all(ring.array, to, 2)
+    assert push_all(ring.array, items[3:], 3)
+    assert pop_all(ring.array, to[2:], 4)
+    assert to.tolist() == [1, 2, 3, 4, 5, 6, 0, 0]
+    assert not pop_all(ring.array, to, 1)
+    ring.check()
 
 
 def test_values_keep_their_width():

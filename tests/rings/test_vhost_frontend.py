@@ -33,17 +33,18 @@ def talk(peer, timeout=5.0):
     return Talk(peer, lambda: bool(select.select([peer], [], [], timeout)[0]))
 
 
-def set_up(peer, wanted=ALL):
+def set_up(peer, wanted=ALL, pairs=1):
     """All that a frontend says. Returns the features."""
     memory = os.memfd_create("frontend")
     os.truncate(memory, SIZE)
-    fds = [os.eventfd(1, os.EFD_NONBLOCK) for _ in range(4)]
+    n = 2 * pairs
+    fds = [os.eventfd(1, os.EFD_NONBLOCK) for _ in range(2 * n)]
     try:
         say = talk(peer)
-        features = negotiate(say, wanted)
+        features = negotiate(say, wanted, pairs)
         rings = [
-            Ring(64, *(BASE + k * 8192 + at for at in (0, 1024, 2048)), fds[k], fds[2 + k])
-            for k in range(2)
+            Ring(64, *(BASE + k * 8192 + at for at in (0, 1024, 2048)), fds[k], fds[n + k])
+            for k in range(n)
         ]
         share(say, features, Region(BASE, SIZE, BASE, 0), memory, rings)
     finally:
@@ -70,6 +71,23 @@ def test_a_backend_is_set_up(ends, offered, protocol):
     # Whatever a backend starts a queue by, the call is there before the kick.
     assert backend.said.index(backends.SET_CALL) < backend.said.index(backends.SET_KICK)
     assert (backends.ENABLE in backend.said) == bool(offered & PROTOCOL_FEATURES)
+    backend.close()
+
+
+@pytest.mark.parametrize("packed", [0, backends.RING_PACKED])
+def test_several_pairs_of_queues(ends, packed):
+    offered = ALL | backends.MANY | backends.RING_PACKED
+    backend = Backend(ends[1], offered, ACK | backends.SEVERAL | 1 << 12, pairs=4)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(set_up(ends[0], ALL | packed, 4)))
+    thread.start()
+    backend.begin()
+    thread.join(5)
+    assert found == [backend.features] == [ALL | backends.MANY | packed]
+    assert backend.sizes == dict.fromkeys(range(8), 64)
+    assert backend.enabled == set(range(8))
+    said = [backends.GET_QUEUES, backends.SET_FEATURES, backends.SET_MEM_TABLE]
+    assert sorted(said, key=backend.said.index) == said
     backend.close()
 
 

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from oracles.lpm import Table, mask
+from vforward.errors import ArenaError
 from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address as address_of
 from vforward.jit.kernel import kernel
 from vforward.memory.arena import Arena
 from vforward.tables import TableFull, trie
 from vforward.tables.fib import OP, Fib4, Fib6
+from vforward.tables.trie_change import TOP
 
 numbers = itertools.count()
 VRFS = 3
@@ -392,3 +394,37 @@ def test_readers_see_the_old_or_the_new_route_and_nothing_else(arena):
     assert shared[1] > 100
     assert reused > 1000
     assert wrong[0] == 0, f"{wrong[0]} wrong: {wrong[1]:#x} gave {wrong[2]}"
+
+
+@pytest.mark.parametrize("bits", [32, 128])
+def test_memory_that_is_refused_is_an_error_and_not_a_signal(arena, monkeypatch, bits):
+    """Where the file system is full no node is made, and what is there stays right; later there is room."""
+    fib = CLASS[bits](arena)
+    full = True
+
+    def use(name, first, last):
+        if full:
+            raise ArenaError(f"segment {name!r}: No space left on device")
+        return Arena.use(arena, name, first, last)
+
+    monkeypatch.setattr(arena, "use", use)
+    there, left = fib._there, bits - 32
+    prefixes = [ip(10 + (n >> 16), n >> 8 & 255, n & 255, 128) << left for n in range(1 << 18)]
+    with pytest.raises(TableFull, match="No space left on device") as caught:
+        fib.add_many(halves(prefixes, bits), [25] * len(prefixes), [1] * len(prefixes))
+    done = caught.value.done
+    assert 1000 < done < len(prefixes)
+    assert int(fib._state[TOP]) * trie.WORDS * 4 <= fib._there == there
+    assert len(fib) == done
+    assert fib.lookup(prefixes[0]) == fib.lookup(prefixes[done - 1]) == 1
+    assert fib.lookup(prefixes[done]) == 0
+    full = False
+    fib.add(prefixes[done], 25, 2)
+    assert fib.lookup(prefixes[done]) == 2
+    assert fib._there > there
+
+
+def halves(prefixes, bits):
+    if bits == 32:
+        return prefixes
+    return np.array([(p >> 64, p & (1 << 64) - 1) for p in prefixes], np.uint64)

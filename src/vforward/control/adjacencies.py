@@ -76,10 +76,7 @@ class Adjacencies:
         self._hops: dict[Hop, int] = {}
         for number, (way, kind, code) in FIXED.items():
             self.table[number]["icmp"], self.table[number]["edge"] = kind << 8 | code, way
-
-    def load(self) -> None:
-        """Have the code of what is seldom done loaded. Changes nothing."""
-        _put_word(self.table, 0, 0, self.table[0]["rewrite"].view(np.uint64)[0])
+        _put_word(self.table, NO_ROUTE, 0, 0)  # has its code loaded: not while workers wait for it
 
     @property
     def free(self) -> int:

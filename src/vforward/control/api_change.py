@@ -9,6 +9,7 @@ from pydantic import Field
 
 from vforward.control import api_models as m
 from vforward.control.api_problems import may_answer
+from vforward.control.api_routes import change_routes
 from vforward.control.config_firewall import Nat, Policer, Rule, as_object
 from vforward.control.config_routes import Neighbor, Route
 from vforward.control.config_types import DEFAULT_VRF, Host, Prefix
@@ -52,6 +53,11 @@ def _of_routes(routes: APIRouter, forwarder: "Forwarder", note: Note) -> None:
         """Delete a configured route; without a metric the one with the lowest."""
         gone = forwarder.delete_route(prefix, metric=metric, vrf=vrf)
         note(("routes", vrf, str(prefix), str(gone)))
+
+    @routes.patch("/routes")
+    def change_many(wanted: m.RoutesWish) -> m.RoutesChanged:
+        """Delete and then add many routes, each for itself. What is refused is told, and the rest done."""
+        return change_routes(forwarder, wanted)
 
 
 def _of_neighbors(routes: APIRouter, forwarder: "Forwarder", note: Note) -> None:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from vforward.control.config_firewall import Rule
-from vforward.control.config_types import Model
+from vforward.control.config_routes import Route
+from vforward.control.config_types import DEFAULT_VRF, Many, Model, Prefix, VrfName, whole
 
 TEXT_MAX = 200
 """Characters of a name or a text in a request."""
@@ -20,6 +21,9 @@ WAIT_S_MAX = 600.0
 SESSIONS_MOST = 100_000
 RULES_MAX = 100_000
 SETS_MAX = 10_000
+CHANGES_MAX = 10_000
+"""Routes that one call adds, and that it deletes: more would keep other calls waiting for seconds."""
+PROBLEMS_MAX = 100
 FILTER_MAX = 1000
 PATH_MAX = 4096
 CAPTURE_S_MAX = 86_400.0
@@ -241,6 +245,36 @@ class PluginWish(Model):
     """
 
     place: Annotated[str, Field(max_length=PLACE_MAX)] = ""
+
+
+class RouteName(Model):
+    """Which configured route: without a metric the one with the lowest."""
+
+    prefix: Prefix
+    metric: Annotated[int | None, whole(0, 2**32 - 1)] = None
+    vrf: VrfName = DEFAULT_VRF
+
+
+class RoutesWish(Model):
+    """Routes to delete, and then routes to add; each is done for itself."""
+
+    delete: Annotated[tuple[RouteName, ...], Many, Field(max_length=CHANGES_MAX)] = ()
+    add: Annotated[tuple[Route, ...], Many, Field(max_length=CHANGES_MAX)] = ()
+
+
+class RefusedRoute(Problem):
+    """Why one route of many was not changed. at: its place in the request, "add[17]"."""
+
+    at: str
+
+
+class RoutesChanged(BaseModel):
+    """How many routes were changed; how many were not, and why, the first PROBLEMS_MAX of them."""
+
+    deleted: int
+    added: int
+    refused: int
+    problems: list[RefusedRoute]
 
 
 class CaptureWish(Model):

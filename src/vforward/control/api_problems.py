@@ -52,7 +52,7 @@ def may_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Have the application answer with problems."""
     app.add_exception_handler(VforwardError, _refused)
-    app.add_exception_handler(KeyError, _missing)
+    app.add_exception_handler(KeyError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _plain)
     app.add_exception_handler(Exception, _fault)
@@ -63,17 +63,23 @@ def schema() -> dict[str, Any]:
     return Problem.model_json_schema(ref_template="#/components/schemas/{model}")
 
 
+def problem_of(error: Exception) -> dict[str, Any]:
+    """The problem that a VforwardError or a KeyError of ours is."""
+    if isinstance(error, KeyError):
+        status, detail = 404, str(error.args[0]) if error.args else "no such thing"
+    else:
+        status, detail = 422 if isinstance(error, WRONG) else 409, str(error)
+    return problem(status, KINDS[status], detail)
+
+
 def _answer(status: int, detail: str, **more: Any) -> JSONResponse:
     kind = KINDS.get(status, "error")
     return JSONResponse(problem(status, kind, detail, **more), status, media_type=MEDIA)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
-    return _answer(422 if isinstance(error, WRONG) else 409, str(error))
-
-
-async def _missing(_: Request, error: Exception) -> JSONResponse:
-    return _answer(404, str(error.args[0]) if error.args else "no such thing")
+    said = problem_of(error)
+    return JSONResponse(said, said["status"], media_type=MEDIA)
 
 
 async def _plain(_: Request, error: Exception) -> JSONResponse:

@@ -10,6 +10,7 @@ comes before waits. TCP only when asked for, and then each request has to say a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from vforward.control.api_guard import App, bounded, with_token
+from vforward.control.api_patience import Patience
 from vforward.errors import ApiError
 from vforward.io import unix
 from vforward.memory.place import API_SOCKET, refuse_foreign
@@ -76,6 +78,7 @@ class Server:
             self.address = self._listeners[1].getsockname()[:2]
         self._stopping = threading.Event()
         self._servers: list[Any] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="api", daemon=True)
         self._thread.start()
 
@@ -84,6 +87,10 @@ class Server:
         self._stopping.set()
         for server in self._servers:
             server.should_exit = True
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                loop.call_soon_threadsafe(loop.call_later, GRACE_S / 2, self._cut)
         self._thread.join()
         self._close_listeners()
 
@@ -116,10 +123,23 @@ class Server:
                 timeout_graceful_shutdown=GRACE_S,
             )
             self._servers.append(uvicorn.Server(config))
+        self._loop = asyncio.get_running_loop()
         if self._stopping.is_set():  # stop did not find them yet
             return
+        patience = asyncio.create_task(Patience(self._connections).watch())
         pairs = zip(self._servers, self._listeners, strict=True)
-        await asyncio.gather(*(server.serve(sockets=[at]) for server, at in pairs))
+        try:
+            await asyncio.gather(*(server.serve(sockets=[at]) for server, at in pairs))
+        finally:
+            patience.cancel()
+
+    def _cut(self) -> None:
+        """End what is still under way as if its clients had gone: captures, answers that nobody reads."""
+        for one in self._connections():
+            one.transport.abort()
+
+    def _connections(self) -> list[Any]:
+        return [one for server in self._servers for one in server.server_state.connections]
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

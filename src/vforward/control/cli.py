@@ -61,12 +61,14 @@ def run(
     from vforward.control import run as daemon
 
     logs.set_up(wanted.log.format, wanted.log.level)
+    logs.tell_of_threads()
 
     def ready() -> None:
         bar.close()
         how = f"show with: vforward show runtime -n {wanted.forwarder.name}"
-        sys.stdout.write(f"forwarding: {tables.summary(wanted)}; {how}\n")
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # it forwards, whether there is room to say so or not
+            sys.stdout.write(f"forwarding: {tables.summary(wanted)}; {how}\n")
+            sys.stdout.flush()
 
     with tables.Bar("compiling") as bar:
         daemon.run(
@@ -76,6 +78,7 @@ def run(
             loading=functools.partial(bar.report, title="loading routes"),
             file=str(file.absolute()),
             exit_when_idle=exit_when_idle,
+            confined=True,
         )
 
 

@@ -169,6 +169,19 @@ class Client(ConfigCalls):
         """Delete a configured route; without a metric the one with the lowest."""
         self._ask("DELETE", "/routes", {"prefix": prefix, "metric": metric, "vrf": vrf})
 
+    def change_routes(
+        self,
+        add: Iterable[Mapping[str, Any]] = (),
+        delete: Iterable[Mapping[str, Any]] = (),
+    ) -> dict[str, Any]:
+        """Delete many routes, then add many. add: tables of [[routes]]; delete: each prefix, metric, vrf.
+
+        Returns how many were ``deleted``, ``added`` and ``refused``, and the ``problems`` (RFC 9457) of
+        the first hundred refused ones, with their places ``at``. ConfigError: what a place says is no
+        route at all, and nothing of this call is changed. 10 000 of each at most.
+        """
+        return dict(self._ask("PATCH", "/routes", body={"add": [*add], "delete": [*delete]}))
+
     def add_neighbor(self, address: str, mac: str, port: str) -> None:
         """Tell a neighbor's MAC, which is then never asked for."""
         self._ask("POST", "/neighbors", body={"address": address, "mac": mac, "port": port})

@@ -52,6 +52,7 @@ from vforward.control.config_ports import (
     VhostUserPort,
     VlanPort,
 )
+from vforward.control.config_privilege import Privilege
 from vforward.control.config_routes import Neighbor, Route, RouteFile
 from vforward.control.config_sets import address_sets, port_sets
 from vforward.control.config_types import (
@@ -106,6 +107,9 @@ class Forwarder(Model):
     vector: Annotated[int, whole(1, 256)] = 256
     buffers: Annotated[int, whole(1024, 4194304)] = 16384
     idle: Annotated[Literal["poll", "spin"], says('"poll" or "spin"')] = "poll"
+    profile: Annotated[Literal["latency", "throughput"], says('"latency" or "throughput"')] = (
+        "latency"
+    )
     workers: Workers = 1
     core: Annotated[int | None, whole(0, 1023)] = None
     icmp_errors_per_second: Annotated[int, whole(1, 1000000)] = 1000
@@ -120,6 +124,7 @@ class Config(Model):
     forwarder: Forwarder
     api: Api = Api()
     log: Log = Log()
+    privilege: Privilege = Privilege()
     ports: Mapping[str, Annotated[Port, Field(discriminator="type")]]
     bridges: Mapping[str, Bridge]
     routes: tuple[Route, ...]
@@ -156,17 +161,27 @@ def parse(text: str, name: str, forwarder: str = "") -> Config:
     except (ValueError, RecursionError) as error:
         raise syntax_error(name, text, error) from error
     reader = _Reader(raw, Path(name))
+<<<<<<< HEAD
     settings, api, log = reader.forwarder(forwarder), reader.api(), reader.log()
+=======
+    forwarder, api, log = reader.forwarder(), reader.api(), reader.log()
+    privilege = reader.privilege()
+>>>>>>> main
     draft = reader.draft()
     problems = reader.problems
     if all(len(problem.path) > 1 for problem in problems):  # else much would seem not to exist
         problems = [*problems, *check(draft)]
+<<<<<<< HEAD
     if problems or settings is None or api is None or log is None:
+=======
+    if problems or forwarder is None or api is None or log is None or privilege is None:
+>>>>>>> main
         raise config_error(name, text, raw, problems)
     return Config(
         forwarder=settings,
         api=api,
         log=log,
+        privilege=privilege,
         ports=draft.ports,
         bridges=draft.bridges,
         routes=tuple(draft.routes.values()),
@@ -205,6 +220,9 @@ class _Reader:
 
     def log(self) -> Log | None:
         return self._model(Log, ("log",), self.raw.get("log", {}))
+
+    def privilege(self) -> Privilege | None:
+        return self._model(Privilege, ("privilege",), self.raw.get("privilege", {}))
 
     def draft(self) -> Draft:
         ports = self._tables("ports", self._port)

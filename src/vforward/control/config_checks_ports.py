@@ -82,14 +82,14 @@ def _sockets(draft: Draft) -> Iterator[Problem]:
 
 def _frontends(draft: Draft) -> Iterator[Problem]:
     for name, port in draft.ports.items():
-        if port.type != "vhost-user" or port.side != "frontend":
+        if port.type != "vhost-user":
             continue
-        if port.trusted:
+        if port.side == "frontend" and port.trusted:
             what = "says nothing of a frontend, whose memory is its own"
             yield Problem(("ports", name, "trusted"), what, 'only with side = "backend"')
-        if port.queues > 1:
-            what = "is more than a frontend has: one pair of queues"
-            yield Problem(("ports", name, "queues"), what, '1, or side = "backend"')
+        if port.side == "backend" and port.packed:
+            what = "is for the driver to choose, which is at the other end"
+            yield Problem(("ports", name, "packed"), what, 'only with side = "frontend"')
 
 
 def _vlan_ports(draft: Draft) -> Iterator[tuple[str, VlanPort]]:

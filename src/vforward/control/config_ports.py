@@ -135,6 +135,7 @@ class VhostUserPort(AnyPort):
     side: Annotated[Literal["backend", "frontend"], says('"backend" or "frontend"')] = "backend"
     role: Annotated[Literal["server", "client"], says('"server" or "client"')] = "server"
     queues: Annotated[int, whole(1, 8)] = 1
+    packed: Annotated[bool, _YES_NO] = False
     offloads: Annotated[bool, _YES_NO] = True
     trusted: Annotated[bool, _YES_NO] = False
     mac: OptionalMac = None

@@ -39,7 +39,7 @@ from vforward.control.succession import Succession, Taking
 from vforward.errors import ConfigError, VforwardError
 from vforward.graph import control as c
 from vforward.graph.build import Graph
-from vforward.graph.worker import clock_hz
+from vforward.graph.worker import PROFILES, clock_hz
 from vforward.graph.workers import Workers, cores
 from vforward.io import shim
 from vforward.io.libc import libc_address
@@ -64,11 +64,11 @@ class Forwarder(Assembly):
     """See the module. Ports and wiring are given first, then build, then packets.
 
     vector: packets per call of a node, 1 to 256. buffers: of the pool. idle: "poll" lets a worker
-    sleep when nothing comes in, "spin" does not. workers: how many threads forward, 1 to WORKERS_MAX.
-    core: CPU to pin the first to, the others to those that follow (graph.workers.cores). icmp_errors: ICMP
-    errors per second in all. mac_table: MACs that all bridges together may know; mac_age_s: for how
-    long after a station was last heard. neighbors: how many may be known. Raises ArenaError
-    when a forwarder of that name is running or there is no room for the buffers.
+    sleep when nothing comes in, "spin" does not. profile: see there. workers: how many threads forward,
+    1 to WORKERS_MAX. core: CPU to pin the first to, the others to those that follow (graph.workers.cores).
+    icmp_errors: ICMP errors per second in all. mac_table: MACs that all bridges together may know;
+    mac_age_s: for how long after a station was last heard. neighbors: how many may be known. Raises
+    ArenaError when a forwarder of that name is running or there is no room for the buffers.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Forwarder(Assembly):
         vector: int = VECTOR_MAX,
         buffers: int = 16384,
         idle: str = "poll",
+        profile: str = "latency",
         core: int | None = None,
         workers: int = 1,
         icmp_errors: int = 1000,
@@ -97,6 +98,8 @@ class Forwarder(Assembly):
         if buffers < BUFFERS_MIN * workers:
             msg = f"buffers is {buffers}; at least {BUFFERS_MIN} for each worker"
             raise ConfigError(msg)
+        self.workers: Workers | None = None
+        self.profile = profile
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"
         with ExitStack() as stack:  # closed here if there is no room for all of it
             self.arena = stack.enter_context(Arena.create(self.name))
@@ -128,7 +131,6 @@ class Forwarder(Assembly):
                 stack.callback(self._hand_off.close)
             stack.callback(self._close_ports)
             self._stack = stack.pop_all()
-        self.workers: Workers | None = None
         self.n_workers = workers
         self.cores = cores(workers, core)
         """The CPU that each worker is pinned to."""
@@ -149,6 +151,24 @@ class Forwarder(Assembly):
         self._publisher: Publisher | None = None
         self.reload: Reload | None = None
         """The way to another configuration, where it came from one (control.run)."""
+
+    @property
+    def profile(self) -> str:
+        """How workers that may sleep go about it, graph.worker.PROFILES; may be set at any time.
+
+        "latency": they poll for some milliseconds after each packet. "throughput": they let packets
+        gather, and leave the CPU to others meanwhile. Raises ConfigError for another one.
+        """
+        return self._profile
+
+    @profile.setter
+    def profile(self, profile: str) -> None:
+        if profile not in PROFILES:
+            msg = f"profile is {profile!r}; allowed: {' or '.join(map(repr, PROFILES))}"
+            raise ConfigError(msg)
+        self._profile = profile
+        if self.workers is not None:
+            self.workers.follow(profile)
 
     def build(
         self, progress: Callable[[str], None] = lambda _: None, config: str | None = None
@@ -193,6 +213,7 @@ class Forwarder(Assembly):
             cores=self.cores,
         )
         self._stack.callback(workers.close)
+        workers.follow(self._profile)
         progress("scheduler")
         workers.prepare()
         if self._hand_off is not None:

@@ -5,13 +5,16 @@
     json   {"time": "...", "level": "warning", "logger": "...", "message": "...", "error": "Traceback ..."}
 
 Of each kind of line (its logger, level and format) BURST may come at once, and then one in EVERY_S; the
-next that is let through says how many were left out.
+next that is let through says how many were left out. Nobody waits long for who reads the log: where a pipe
+is full, or a disk, lines are lost.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import select
 import sys
 import threading
 import time
@@ -22,6 +25,7 @@ from typing import TextIO
 
 BURST = 10
 EVERY_S = 10.0
+WAIT_S = 0.05
 KINDS_MAX = 1000
 """Kinds of lines that are counted apart; of more, those longest silent are forgotten."""
 FORMATS = ("text", "json")
@@ -77,15 +81,60 @@ class _Json(logging.Formatter):
         return json.dumps(row, ensure_ascii=False)
 
 
+class Handler(logging.StreamHandler[TextIO]):
+    """Writes to a stream's descriptor, where it has one, no more than it takes at once."""
+
+    lost = 0
+    """Lines for which there was no room."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            descriptor = self.stream.fileno()
+        except (OSError, ValueError, AttributeError):  # it lies in memory, or is closed
+            super().emit(record)
+            return
+        try:
+            text = f"{self.format(record)}{self.terminator}".encode(errors="backslashreplace")
+            while text and _takes(descriptor):
+                text = text[os.write(descriptor, text[: select.PIPE_BUF]) :]
+            self.lost += bool(text)
+        except OSError:
+            self.lost += 1
+        except Exception:  # of a record whose arguments do not fit its text
+            self.handleError(record)
+
+
+def _takes(descriptor: int) -> bool:
+    """Whether PIPE_BUF bytes can be written without waiting, in WAIT_S at most."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLOUT)
+    return any(events & select.POLLOUT for _, events in waiting.poll(WAIT_S * 1000))
+
+
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+
+
+def tell_of_threads() -> None:
+    """Have a thread that ends by an error say so in the log, not as Python does beside it."""
+    told = logging.getLogger("vforward")
+
+    def ended(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread else "?"
+        value = args.exc_value or args.exc_type()
+        told.error(
+            "thread %s has ended by an error: %s", name, value,
+            exc_info=(args.exc_type, value, args.exc_traceback),
+        )  # fmt: skip
+
+    threading.excepthook = ended
 
 
 def set_up(
     format: str = "text", level: str = "warning", stream: TextIO | None = None
 ) -> logging.Handler:
     """Have all of the process's log come this way, from this level on. Returns the handler."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = Handler(stream or sys.stderr)
     handler.setFormatter(_Json() if format == "json" else _Text())
     handler.addFilter(Limit())
     root = logging.getLogger()

@@ -95,6 +95,11 @@ class Plugin:
                 raise WiringError(
                     f"{where}: where does edge {edge!r} lead? Say ways={{{edge!r}: NODE}}"
                 )
+        for name in self.tables:
+            if name in GIVEN or name not in self.node.tables:
+                raise WiringError(
+                    f"{where}: table {name!r} is the forwarder's, or its kernel does not take it"
+                )
         kinds = entries.parameters(self.node.kernel)
         for name in self.node.tables:
             if name in self.tables:
@@ -104,11 +109,6 @@ class Plugin:
                 raise WiringError(
                     f"{where}: its kernel takes {name!r}: declare it in tables (of the forwarder's own "
                     f"a plug-in may take: {known})"
-                )
-        for name in self.tables:
-            if name in GIVEN or name not in self.node.tables:
-                raise WiringError(
-                    f"{where}: table {name!r} is the forwarder's, or its kernel does not take it"
                 )
         if sum(table.nbytes for table in self.tables.values()) > TABLE_MAX:
             raise WiringError(f"{where}: its tables have more than {TABLE_MAX} bytes")

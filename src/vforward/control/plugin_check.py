@@ -4,7 +4,7 @@
 Run by control.plugin_helper, twice: with the bounds of all arrays checked the kernel is tried on
 packets; as it will run it is compiled, so that the forwarder finds that in the cache.
 
-    stdin    {"place": FILE or entry point, "features": {arc: [...]}}
+    stdin    {"place": FILE or entry point}
     stdout   a line for each stage that is begun, {"stage": ...}, and at the end {"error": "" or why}
 """
 
@@ -23,6 +23,7 @@ from vforward.control.plugin_source import Source, load
 from vforward.errors import VforwardError
 from vforward.jit import entries
 from vforward.jit.kernel import BOUNDSCHECK
+from vforward.jit.sources import python_function
 
 
 def main() -> None:
@@ -43,9 +44,11 @@ def say(said: TextIO, **what: Any) -> None:
 
 def check(request: dict[str, Any], said: TextIO) -> str:
     """What is wrong with the plug-in; empty: nothing."""
+    file = request["place"]
     try:
         say(said, stage=LOADING)
         source = load(request["place"])
+        file = python_function(source.plugin.node.kernel).__code__.co_filename
         say(said, stage=COMPILING)
         plugin_words.refuse_statements(source.plugin.node.kernel)
         if BOUNDSCHECK:
@@ -53,16 +56,14 @@ def check(request: dict[str, Any], said: TextIO) -> str:
         else:
             entries.build(source.plugin.node.name, source.plugin.node.kernel)
     except VforwardError as error:
-        return plugin_words.explain(str(error), request["place"])
-    except Exception as error:  # whatever comes out of a plug-in
-        return plugin_words.explain(f"{type(error).__name__}: {error}", request["place"])
+        return plugin_words.explain(str(error), file)
     return ""
 
 
 def _try(source: Source, said: TextIO) -> None:
     plugin = source.plugin
     trial = plugin_trial.Trial(plugin)
-    plugin_words.tried(plugin.node, lambda: trial(plugin_trial.packets(4)[:1]))  # compiles
+    plugin_words.tried(plugin.node, trial.compile, compiles=True)
     say(said, stage=TRYING)
     # A kernel that does not return hears no handler of Python's: the signal itself has to end it.
     signal.signal(signal.SIGVTALRM, signal.SIG_DFL)

@@ -39,6 +39,7 @@ class Helper:
         """Start it, unless it runs. Raises VforwardError where this process may start none."""
         if self._process is not None and self._process.poll() is None:
             return
+        self._end()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__],

@@ -67,7 +67,7 @@ def read(path: Path) -> tuple[Path, bytes]:
     except (OSError, ValueError, RuntimeError) as error:
         what = getattr(error, "strerror", None) or str(error)
         raise KernelError(f"plug-in {path}: {what}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         owners = {os.geteuid(), 0}
         if not stat.S_ISREG(status.st_mode) or status.st_size > SIZE_MAX:
@@ -78,7 +78,9 @@ def read(path: Path) -> tuple[Path, bytes]:
                 f"{os.geteuid()} or root, and others must not be able to write to it "
                 f"(it is uid {status.st_uid}'s, mode {stat.S_IMODE(status.st_mode):04o}): chmod go-w"
             )
-        return real, file.read(SIZE_MAX + 1)
+        return real, os.read(descriptor, SIZE_MAX)
+    finally:
+        os.close(descriptor)
 
 
 def _from_file(path: Path) -> Source:

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.control.plugin import Plugin, Tables
+from vforward.graph import emit
 from vforward.graph.build import WORK
+from vforward.jit import entries
 from vforward.layout import ARC_BITS, BUF_ROOM, VECTOR_MAX
 from vforward.memory.pool import HEADER_WORDS
 from vforward.tables.ports import PORT
@@ -65,6 +67,24 @@ class Trial:
         self.plugin = plugin
         self.tables = new_tables(plugin)
         self.ports: NDArray[Any] = np.zeros(PORTS, PORT)
+
+    def compile(self) -> None:
+        """Have the kernel compiled, by a call without any packet. Raises what compiling may raise."""
+        pool = heap_pool(4)
+        given = {
+            "data": pool.data,
+            "meta": pool.meta,
+            "pool": pool.caches[0],
+            "ports": self.ports,
+            "work": np.zeros(WORK, np.uint64),
+            "emitted": emit.new(),
+            **self.tables,
+            "idx": np.zeros(0, np.uint32),
+            "edge": np.zeros(0, np.uint8),
+            "count": np.zeros(max(1, len(self.plugin.node.counter_labels)), np.uint64),
+        }
+        kernel = self.plugin.node.kernel
+        kernel(*(given[name] for name in entries.parameters(kernel)))
 
     def __call__(
         self,
@@ -125,7 +145,7 @@ def new_tables(plugin: Plugin) -> Tables:
 
 def standard(trial: Trial) -> None:
     """Packets of all kinds, in vectors of all sizes. Raises AssertionError, and IndexError."""
-    kinds = packets(6 if trial.plugin.arc.startswith("ip6") else 4)
+    kinds = packets(_version(trial))
     for vector in (1, 3, VECTOR_MAX):
         trial(kinds, vector=vector)
         trial(kinds[::-1], vector=vector, rx_port=PORTS - 1)
@@ -149,6 +169,10 @@ def packets(version: int) -> list[bytes]:
             more: Any = {"frag_off": at, "options": options, "ttl": rng.randrange(256)}
             made.append(pk.ip4("192.0.2.9", "198.51.100.7", protocol, payload, **more))
     return made
+
+
+def _version(trial: Trial) -> int:
+    return 6 if trial.plugin.arc.startswith("ip6") else 4
 
 
 def _framed(packet: bytes) -> bytes:

@@ -7,12 +7,25 @@ import dis
 import linecache
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from vforward.errors import KernelError, VforwardError
 from vforward.graph.node import Node
 from vforward.jit.sources import python_function
 
+NO = "does not compile:"
+DULL = (
+    "Failed in",
+    "During:",
+    "File ",
+    "<source",
+    "There are",
+    "- Of which",
+    "raised from",
+    "def ",
+)
+"""Beginnings of lines that the compiler says of itself."""
 FORBIDDEN = {
     "RAISE_VARARGS": "raise and assert",
     "LOAD_ASSERTION_ERROR": "raise and assert",
@@ -32,41 +45,43 @@ INSTEAD = {
 
 SAID: tuple[tuple[str, str, str], ...] = (
     (
-        r"NRT required|require.*NRT|_nrt|allocat",
-        "this needs new memory (an array, list, text or slice with a step), which a kernel cannot have",
-        "work in the arrays that the kernel is given: declare what it needs as a Table of the plug-in",
+        r"Function\(<built-in function (zeros|empty|ones|full|arange|array|concatenate)>\) found",
+        "{0}: this makes an array, and a kernel cannot have new memory",
+        "work in the arrays that it is given: what it needs besides is a Table of the plug-in",
     ),
     (
-        r"Untyped global name '(?P<name>[^']*)'",
-        "{name!r} is nothing that can be compiled",
+        r"()NRT required",
+        "this needs new memory (a list, dict, text or array), which a kernel cannot have",
+        "work in the arrays that it is given: what it needs besides is a Table of the plug-in",
+    ),
+    (
+        r"Untyped global name '([^']*)'",
+        "{0!r} is nothing that can be compiled",
         "in a kernel there are numbers, the arrays that it is given, and functions with @kernel or @inline",
     ),
+    (r"name '([^']*)' is not defined", "{0!r} is not defined", "define or import it in the file"),
     (
-        r"NameError: name '(?P<name>[^']*)' is not defined|name '(?P<name2>[^']*)' is not defined",
-        "{name!r} is not defined",
-        "define or import it in the file",
+        r"(?:Unknown attribute|does not compile:) '(\w+)'(?: of type|$)",
+        "there is nothing of the name {0!r}",
+        "fields of meta are those of vforward.layout.META, of other records those of the table's dtype",
     ),
     (
-        r"Unknown attribute '(?P<name>[^']*)' of type (?P<type>[^\n]*)",
-        "there is no {name!r} here",
-        "fields of meta are those of vforward.layout.META, of a record those of its Table's dtype",
-    ),
-    (
-        r"Cannot unify (?P<name>[^\n]*?) and (?P<type>[^\n]*?) for '(?P<variable>[^']*)'",
-        "the variable {variable!r} is of two kinds, {name} and {type}",
+        r"Cannot unify ([^\n]*?) and ([^\n]*?) for '(\w+)[^']*'",
+        "the variable {2!r} is of two kinds, {0} and {1}",
         "cast where it is set: i64(...) for numbers that count, u64(...) for bits",
     ),
     (
-        r"No implementation of function Function\((?P<name>[^)]*)\) found for signature",
-        "{name} does not go with what it is given here",
-        "cast with i64(...) or u64(...); of Python's types only numbers and arrays can be compiled",
+        r"No implementation of function Function\((?:<built-in function )?([^)>]*)>?\) found",
+        "{0} does not go with what it is given here",
+        "cast with i64(...) or u64(...); only numbers and arrays can be compiled",
     ),
     (
-        r"Use of unsupported NumPy function|unsupported|not supported|UnsupportedError|opcode",
+        r"(?i)()unsupported|not supported|opcode",
         "this statement or function of Python's cannot be compiled",
         "write it as loops over numbers and arrays",
     ),
 )
+"""What the compiler says, in this order, what it means, and what to do instead."""
 
 
 def refuse_statements(kernel: Callable[..., Any]) -> None:
@@ -101,8 +116,11 @@ def _reached(kernel: Callable[..., Any]) -> Iterator[Any]:
         todo += [one for one in found if one.__code__.co_filename == file]
 
 
-def tried(node: Node, run: Callable[[], object]) -> None:
-    """Run something of a trial. Raises KernelError, in words, for what it raises."""
+def tried(node: Node, run: Callable[[], object], *, compiles: bool = False) -> None:
+    """Run something of a trial. Raises KernelError, in words, for what it raises.
+
+    compiles: for the first time, so that what is raised is the compiler's.
+    """
     name = f"node {node.name}"
     try:
         run()
@@ -113,36 +131,37 @@ def tried(node: Node, run: Callable[[], object]) -> None:
             f"{name}: it reads or writes beyond an array: {error}; ask for its size, and keep indices below"
         ) from error
     except AssertionError as error:
-        raise KernelError(f"{name}: its self-check failed: {error or 'an assertion'}") from error
+        raise KernelError(
+            f"{name}: its self-check failed: {str(error) or 'an assertion'}"
+        ) from error
     except Exception as error:
-        if type(error).__module__.startswith("numba"):
-            raise KernelError(f"{name}: its kernel does not compile: {error}") from error
+        if compiles:
+            raise KernelError(f"{name}: its kernel {NO} {error}") from error
         raise KernelError(
             f"{name}: its self-check failed: {type(error).__name__}: {error}"
         ) from error
 
 
-def explain(message: str, place: str) -> str:
-    """A message, with what the compiler says put in words, and with the line that it is about."""
-    if "does not compile" not in message:
-        return message
-    head = message.partition("does not compile")[0] + "does not compile"
-    where = _last_place(message)
-    for pattern, what, instead in SAID:
-        found = re.search(pattern, message)
-        if found:
-            named = {key.rstrip("2"): value for key, value in found.groupdict().items() if value}
-            return f"{head}: {where}{what.format(**named)}; {instead} [{_short(message)}]"
-    return f"{head}: {where}{_short(message)}"
+def explain(message: str, file: str) -> str:
+    """A message, with what the compiler says put in words, and with the line of the file it is about."""
+    if NO in message:
+        head, _, said = message.partition(NO)
+        where = _place(said, file)
+        text = _gist(said)
+        for pattern, what, instead in SAID:
+            found = re.search(pattern, NO + said)
+            if found:
+                parts = [part or "" for part in found.groups()]
+                return f"{head}{NO} {where}{what.format(*parts)}; {instead} (the compiler: {text})"
+        return f"{head}{NO} {where}{text}"
+    return message
 
 
-def _last_place(message: str) -> str:
-    """The innermost line of a file that the compiler names."""
-    places = re.findall(r'File "([^"]+)", line (\d+)', message)
-    places = [(file, int(line)) for file, line in places if "numba" not in file]
-    if not places:
-        return ""
-    return f"{_where(*places[-1])}: "
+def _place(said: str, file: str) -> str:
+    """The innermost line of the file that the compiler names."""
+    name = re.escape(Path(file).name)
+    places = re.findall(rf'(?:File "[^"]*{name}", line |{name} \()(\d+)', said)
+    return f"{_where(file, int(places[0]))}: " if name and places else ""
 
 
 def _where(file: str, line: int) -> str:
@@ -150,18 +169,9 @@ def _where(file: str, line: int) -> str:
     return f"{file}:{line}: {text!r}" if text else f"{file}:{line}"
 
 
-def _short(message: str) -> str:
-    """What the compiler said, the gist of it."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", message.partition("does not compile:")[2])
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    dull = (
-        "Failed in nopython",
-        "During:",
-        "File ",
-        "<source",
-        "There are",
-        "- Of which",
-        "raised from",
-    )
-    kept = [line for line in lines if not line.startswith(dull)]
+def _gist(said: str) -> str:
+    """What the compiler said that is not about itself."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    lines = [line.strip() for line in text.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(DULL)]
     return " ".join(kept[:2])[:300]

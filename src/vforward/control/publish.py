@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vforward.control.router_graph import rx_name, tx_name
+from vforward.errors import VforwardError
 from vforward.graph.build import Graph, Member
 from vforward.graph.control import segment
 from vforward.graph.succession import COUNTED, runs
@@ -134,17 +135,23 @@ class Publisher:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-            self.refresh()
+            self._try()
 
     def _run(self) -> None:
         pause = PERIOD_S
         while not self._stopping.wait(pause):
             before = time.thread_time()
-            try:
-                self.refresh()
-            except Exception:  # must not end with it
-                log.exception("publisher: a refresh failed")
+            self._try()
             pause = max(PERIOD_S, (time.thread_time() - before) / SHARE)
+
+    def _try(self) -> None:
+        """Refresh, or say why not: nothing ends with it, and what failed is tried again."""
+        try:
+            self.refresh()
+        except VforwardError as error:  # no room, say
+            log.warning("publisher: %s", error)
+        except Exception:
+            log.exception("publisher: a refresh failed")
 
     def _statistics(self) -> None:
         for interface in self._forwarder.interfaces:

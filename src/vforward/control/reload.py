@@ -80,7 +80,6 @@ class Reload:
         """Ports that were added at run time, or (NOTHING) deleted."""
         self._lock = threading.RLock()
         forwarder.bridging.flush()  # has its code loaded: not while workers stand
-        forwarder.routing.load()
 
     def touch(self, *keys: Key) -> None:
         """Something was changed at run time, not by a configuration."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,7 @@ class Routing:
         self._interfaces: dict[tuple[int, Interface], int] = {}  # -> VRF
         self._targets = Targets(self._adjacencies, self._groups, ports, self._interfaces)
         self._known: dict[tuple[int, int], tuple[int, int]] = {}  # neighbors -> adjacency, VRF
+        self._tolerated = 0  # retired things that need not be freed yet
         self.add_vrf(0)
 
     @property
@@ -97,10 +99,6 @@ class Routing:
     @quiesce.setter
     def quiesce(self, quiesce: Callable[[], bool]) -> None:
         self._adjacencies.quiesce = quiesce
-
-    def load(self) -> None:
-        """See Adjacencies."""
-        self._adjacencies.load()
 
     def add_vrf(self, vrf: int) -> None:
         """Make a VRF's tables, before a packet is looked up in it; harmless when repeated.
@@ -154,14 +152,9 @@ class Routing:
     # Configured routes.
 
     def add(
-        self,
-        prefix: Network,
-        *,
-        paths: Sequence[Path] = (),
-        kind: str = "",
-        metric: int = 0,
+        self, prefix: Network, *, paths: Sequence[Path] = (), kind: str = "", metric: int = 0,
         vrf: int = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add a route, in place of one of the same prefix, metric and VRF.
 
         Either paths, or a kind: "blackhole", "unreachable", "prohibit", "local". A next hop is on a
@@ -199,17 +192,10 @@ class Routing:
             return orders[0][1]
 
     def add_many(
-        self,
-        prefixes: ArrayLike,
-        lengths: ArrayLike,
-        which: ArrayLike,
-        ways: Sequence[Sequence[Path] | str],
-        *,
-        version: int,
-        metric: int = 0,
-        vrf: int = 0,
+        self, prefixes: ArrayLike, lengths: ArrayLike, which: ArrayLike,
+        ways: Sequence[Sequence[Path] | str], *, version: int, metric: int = 0, vrf: int = 0,
         progress: Callable[[int], None] = lambda _done: None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add many routes, each as add does: the i-th to ``ways[which[i]]``, paths or a kind.
 
         prefixes: integers, for IPv6 u64[n, 2] (halves), without host bits. progress is called now
@@ -236,15 +222,9 @@ class Routing:
                 self.reclaim()
 
     def _add_many(
-        self,
-        table: RouteTable,
-        prefixes: NDArray[Any],
-        keys: list[Key],
-        which: NDArray[Any],
-        targets: list[Target],
-        ways: Sequence[Sequence[Path] | str],
-        progress: Callable[[int], None],
-    ) -> None:
+        self, table: RouteTable, prefixes: NDArray[Any], keys: list[Key], which: NDArray[Any],
+        targets: list[Target], ways: Sequence[Sequence[Path] | str], progress: Callable[[int], None],
+    ) -> None:  # fmt: skip
         def between(done: int) -> None:
             if self.fib4.retired or self.fib6.retired:
                 self._quiet()
@@ -270,6 +250,19 @@ class Routing:
             else:  # its flows are to stay where they can
                 target = self._targets.via(table, target.order, way, "route", old=old)
             self._put(table, key, target)
+
+    @contextmanager
+    def together(self, tolerated: int = 512) -> Iterator[None]:
+        """Changes in the block wait for a quiet point only where so much is to be freed, or all is
+        in use; nobody else changes routes meanwhile.
+        """
+        with self._lock:
+            self._tolerated = tolerated
+            try:
+                yield
+            finally:
+                self._tolerated = 0
+                self.reclaim()
 
     # Neighbors.
 
@@ -343,8 +336,14 @@ class Routing:
 
     def reclaim(self) -> None:
         """Free what is out of use; waits for a quiet point. What cannot be freed now is kept."""
+<<<<<<< HEAD
         with self.lock:
             if self.fib4.retired or self.fib6.retired or self._adjacencies.waiting:
+=======
+        with self._lock:
+            retired = self.fib4.retired + self.fib6.retired + self._adjacencies.waiting
+            if retired > self._tolerated:
+>>>>>>> main
                 self._quiet()
 
     def _quiet(self) -> bool:

@@ -30,7 +30,7 @@ from vforward.layout import (
     Meta,
     Rows,
 )
-from vforward.memory.arena import Arena
+from vforward.memory.arena import PAGE, Arena
 from vforward.memory.pool import Pool
 
 LINE = 64
@@ -365,6 +365,7 @@ class Graph:
         """A segment of the worker's, for this graph."""
         made = self.arena.make(c.segment(name, worker, self.generation), shape, dtype)
         self._segments.append(c.segment(name, worker, self.generation))
+        made.reshape(-1).view(np.uint8)[::PAGE] = 0  # mapped before the worker comes to it
         return made
 
 

@@ -30,6 +30,7 @@ POLL = 5  # address of ppoll-like int64_t f(fds, n, timeout_ns)
 READ = 6  # address of read-like int64_t f(fd, buffer, n), to empty the wake eventfd
 ONCE = 7  # not 0: a run in the caller's thread ends after one round
 CAPTURE = 24  # address of a capture's words (graph.capture), or 0
+GATHER = 25  # nanoseconds that a worker lets packets gather after a round that had few; 0: none
 EXCHANGE = 27  # address of what the command SWAP is about (graph.exchange)
 # written by the worker
 STATE = 8

@@ -298,6 +298,22 @@ def _rest(g: Any, empty: int) -> None:
         relax()
 
 
+@inline
+def _let_gather(g: Any, packets: int, vector: int) -> None:
+    """After a round with few packets, and when none waits in a queue: the next one may have more.
+
+    Few: a quarter of a vector, so that rings of 256 slots do not overflow meanwhile.
+    """
+    words = g.pending.size // 3
+    wait = i64(g.control[c.GATHER])
+    if wait == 0 or 4 * packets >= vector or g.control[c.POLL] == u64(0):
+        return
+    for word in range(words):
+        if g.pending[words + word]:
+            return
+    call3(i64(g.control[c.POLL]), address(g.polled), 0, wait)
+
+
 @kernel
 def _rounds(at: int, until_idle: bool) -> bool:
     """Rounds on the plan whose words are at an address. Returns whether another one takes its place."""
@@ -334,6 +350,8 @@ def _rounds(at: int, until_idle: bool) -> bool:
             _note_time(g, end - begin)
             g.control[c.ASLEEP] = u64(0)
             empty = 0
+            if not until_idle:
+                _let_gather(g, packets, vector)
         else:
             empty = 0 if more else empty + 1
             if until_idle and not more:

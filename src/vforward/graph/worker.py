@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Container, Iterable, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,19 @@ from vforward.graph.succession import Exchange, Run
 from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import kernel
 
-PATIENCE_ROUNDS = 20_000
-"""Empty rounds before a worker that may sleep does: a few milliseconds of polling."""
+
+class Profile(NamedTuple):
+    """How a worker that may sleep divides a CPU with others."""
+
+    patience: int
+    """Empty rounds before it sleeps: more than ports take to ask their peers to wake it."""
+    gather_ns: int
+    """Nanoseconds in which packets gather after a round that had few of them."""
+
+
+PROFILES = {"latency": Profile(20_000, 0), "throughput": Profile(2048, 50_000)}
+"""latency: a few milliseconds of polling, and nothing waits. throughput: fuller vectors, and the CPU is
+free meanwhile (adr/0033)."""
 POLLIN = 1
 NOBODY = 0xFFFFFFFF
 """In place of a descriptor: ppoll passes over it."""
@@ -68,8 +80,13 @@ class Worker:
         self._words = self.plan.words()
         self._exchange: Exchange | None = None
         self._control = plan.control
+<<<<<<< HEAD
         self._control[c.READ] = read
         self.sleep_by(poll)
+=======
+        self._control[c.POLL], self._control[c.READ] = poll, read
+        self.follow("latency")
+>>>>>>> main
         self._core = core
         self._thread: threading.Thread | None = None
         self._ringing = (
@@ -77,6 +94,11 @@ class Worker:
         )  # lest wake writes to what close gave back, and is another's
         self.inline = threading.RLock()
         """Held while another's thread runs rounds, or gives it another plan."""
+
+    def follow(self, profile: str) -> None:
+        """Go by one of the PROFILES from now on, if it may sleep. Two stores: the thread may live."""
+        patience, gather_ns = PROFILES[profile] if self._control[c.POLL] else Profile(0, 0)
+        self._control[c.SPIN_ROUNDS], self._control[c.GATHER] = patience, gather_ns
 
     def prepare(self) -> None:
         """Compile the function in which the thread will live, if that is not done. Moves no packet.

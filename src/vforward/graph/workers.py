@@ -84,6 +84,11 @@ class Workers:
         """Whether all threads live."""
         return all(worker.running for worker in self._all)
 
+    def follow(self, profile: str) -> None:
+        """Let each go by one of graph.worker.PROFILES from now on."""
+        for worker in self._all:
+            worker.follow(profile)
+
     def prepare(self) -> None:
         """Compile what they live in. Moves no packet. Raises VforwardError while one lives."""
         for worker in self._all:

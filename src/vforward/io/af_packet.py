@@ -24,6 +24,7 @@ import contextlib
 import errno
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,7 +37,7 @@ from vforward.graph.node import Node
 from vforward.io import af_packet_life as life
 from vforward.io import af_packet_ring as ring
 from vforward.io import af_packet_tx as tx
-from vforward.io import af_xdp_rx, af_xdp_tx, linux, netns, shim
+from vforward.io import af_xdp_rx, af_xdp_tx, claim, linux, netns, shim
 from vforward.io.af_packet_queue import Mode, PacketQueue
 from vforward.io.af_xdp import XdpSender
 from vforward.io.af_xdp_receiver import XdpReceiver
@@ -99,6 +100,7 @@ class AfPacketPort(Port):
         self._attached = self._settled = self._renewed = True
         self._unsettled = self._not_renewed = ""  # why not, as was said last
         self._own_stack: OwnStack | None = None
+        self._claim: socket.socket | None = None
         self._xdp = XdpSender() if xdp else None
         self._receiver = XdpReceiver(ring_mib, self._xdp) if mode == "xdp" else None
         self._number = 0
@@ -300,6 +302,8 @@ class AfPacketPort(Port):
         if self._link is not None:
             self._link.close()
         self._close_sockets()
+        if self._claim is not None:
+            self._claim.close()
 
     def _close_sockets(self) -> None:
         with self._lock:
@@ -345,6 +349,7 @@ class AfPacketPort(Port):
         """Set the MAC; return the interface's index and MTU, set up if so wished."""
         if not 0 < len(self.interface.encode()) < linux.IFNAMSIZ:
             raise OSError(errno.ENODEV, "not the name of an interface")
+        self._take()
         self._link = LinkSetup(self.interface)
         if self._link.link.kind != ARPHRD_ETHER:
             not_ethernet = f"not Ethernet (hardware type {self._link.link.kind})"
@@ -358,6 +363,16 @@ class AfPacketPort(Port):
             raise self._error(down)
         self.mac = self._given_mac or link.mac
         return link.index, link.mtu
+
+    def _take(self) -> None:
+        try:
+            self._claim = claim.take(self.interface)
+        except claim.Held as held:
+            who = f" (process {held.process})" if held.process > 0 else ""
+            both = (
+                "and both would forward all that comes in; stop that one, or name another interface"
+            )
+            raise self._error(f"another forwarder has it{who}, {both}") from held
 
     def _fit_mtu(self, interface_mtu: int) -> None:
         self.mtu = min(self._given_mtu, interface_mtu)

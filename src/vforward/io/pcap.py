@@ -250,6 +250,11 @@ class PcapPort(Port):
             return NULL_TX, {}
         return TX, {"staging": np.zeros(STAGING, np.uint8), "writer": self._writer}
 
+    def peer(self) -> str:
+        """Why nothing more is written, where that is so."""
+        failed = int(self._writer[FAILED])
+        return f"{self._write}: {os.strerror(failed)}; nothing more is written" if failed else ""
+
     def close(self) -> None:
         """Unmap the one file and end the other with its last whole vector."""
         self._file = None

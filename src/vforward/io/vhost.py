@@ -82,10 +82,6 @@ class VhostUserPort(VhostPort):
     def tx(self) -> tuple[Node, Tables]:
         return vhost_tx.NODE, self._tables()
 
-    def peer(self) -> str:
-        moved = f"; pairs of queues: {self._moved() or 'none'}" if len(self.queues) > 2 else ""
-        return super().peer() + moved
-
     # What a session works on: vhost_device.Device.
 
     def map(self, wanted: list[vhost_message.Region], fds: list[int]) -> list[Mapped]:
@@ -109,6 +105,14 @@ class VhostUserPort(VhostPort):
         (kept,) = self._kept.map([vhost_message.Region(0, size, 0, offset)], [fd])
         return kept.here
 
+    def watch(self, fd: int) -> None:
+        """Let the worker sleep on an eventfd."""
+        self._port_tables[0].watch(fd)
+
+    def unwatch(self, fd: int) -> None:
+        """No longer."""
+        self._port_tables[0].unwatch(fd)
+
     def gone(self) -> bool:
         """Whether the guest has taken memory away that we used."""
         tables = (self._memory.table, self._kept.table)
@@ -119,18 +123,11 @@ class VhostUserPort(VhostPort):
             "queues": self.queues,
             "flows": self._flows,
             "memory": self._memory.table,
-            "port": self._port,
+            "port": self._port_tables[0].words,
         }
 
-    def _moved(self) -> str:
-        """Frames from the guest and to it, by pair."""
-        words = self.queues.reshape(-1, 2, vq.QUEUE_WORDS)
-        runs = (words[:, :, vq.STATE] == vq.READY).all(1)
-        return ", ".join(
-            f"{pair} {'on' if runs[pair] else 'off'} (from the guest {got}, to it {sent})"
-            for pair, (sent, got) in enumerate(words[:, :, vq.MOVED].tolist())
-            if runs[pair] or got or sent
-        )
+    def _both(self, to_driver: int, of_driver: int) -> str:
+        return f"from the guest {of_driver}, to it {to_driver}"
 
     def _warm(self) -> None:
         (queue,) = vq.new(1)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a vhost-user port of either side is: a peer at a Unix socket, an epoll and a bell for the worker.
+"""What a vhost-user port of either side is: a peer at a Unix socket, and what its nodes work with.
 
 The backend's side is io.vhost, the frontend's io.virtio; who comes and goes is io.vhost_peers'.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import select
 import socket
@@ -30,6 +31,52 @@ LOOK_S = 0.1
 """How soon a queue that the worker gave up is noticed."""
 
 
+class PortTable:
+    """The table ``port`` of a node that one worker at a time calls (io.vhost_rx): an epoll, for it to sleep
+    on, and a bell.
+    """
+
+    def __init__(self) -> None:
+        self.words = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
+        self._events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
+        self._epoll: select.epoll | None = None
+
+    def open(self, number: int) -> bool:
+        """number: the port's. Returns whether its bell is one that nobody can make wait."""
+        self._epoll = select.epoll()
+        self.words[vhost_rx.RING] = shim.address("vf_bell_ring")
+        self.words[vhost_rx.NUMBER] = number
+        self.words[vhost_rx.EPOLL_WAIT] = libc_address("epoll_wait")
+        self.words[vhost_rx.EPOLL] = self._epoll.fileno()
+        self.words[vhost_rx.EVENTS] = self._events.ctypes.data
+        return int(shim.lib.vf_bell_open(shim.pointer(self._bell()))) >= 0
+
+    def close(self) -> None:
+        """Harmless when repeated, or not open."""
+        epoll, self._epoll = self._epoll, None
+        if epoll is not None:
+            shim.lib.vf_bell_close(shim.pointer(self._bell()))
+            epoll.close()
+
+    def descriptors(self) -> list[int]:
+        """What the worker sleeps on."""
+        return [self._epoll.fileno()] if self._epoll is not None else []
+
+    def watch(self, fd: int) -> None:
+        """Let the worker sleep on an eventfd."""
+        assert self._epoll is not None
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+
+    def unwatch(self, fd: int) -> None:
+        """No longer."""
+        assert self._epoll is not None
+        with contextlib.suppress(OSError):  # it was none of those
+            self._epoll.unregister(fd)
+
+    def _bell(self) -> NDArray[np.uint64]:
+        return self.words[vhost_rx.BELL : vhost_rx.BELL + 3]
+
+
 class VhostPort(Port):
     """See the module. queues: a row each, in pairs, of which the first counts for ``ready``."""
 
@@ -48,9 +95,7 @@ class VhostPort(Port):
         self.whole: NDArray[np.uint64] = np.zeros(1, np.uint64)
         self._given_mac = mac
         self._peers = Peers(path, self._attend, server=server)
-        self._port = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
-        self._events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
-        self._epoll: select.epoll | None = None
+        self._port_tables = [PortTable()]
         self._quiesce: Callable[[], bool] = lambda: True
 
     @abstractmethod
@@ -63,24 +108,20 @@ class VhostPort(Port):
 
     def open(self, number: int, pool: Pool) -> None:
         """Listen, where it is ours to. Raises PortError: the path is in use, or none to be had."""
-        self._port[vhost_rx.RING] = shim.address("vf_bell_ring")  # ShimMissing before all else
+        shim.address("vf_bell_ring")  # ShimMissing before all else
         self._warm()
         self.mac = self._given_mac or default_mac(number)
         self._peers.open()
-        self._epoll = select.epoll()
-        self._port[vhost_rx.NUMBER] = number
-        if shim.lib.vf_bell_open(shim.pointer(self._bell())) < 0:
+        sound = [table.open(number) for table in self._port_tables]
+        if not all(sound):
             log.warning("%s: no asynchronous I/O here: a hostile peer can stop us", self._name())
-        self._port[vhost_rx.EPOLL_WAIT] = libc_address("epoll_wait")
-        self._port[vhost_rx.EPOLL] = self._epoll.fileno()
-        self._port[vhost_rx.EVENTS] = self._events.ctypes.data
 
     def attach(self, quiesce: Callable[[], bool]) -> None:
         self._quiesce = quiesce
         self._peers.start()
 
     def descriptors(self) -> list[int]:
-        return [self._epoll.fileno()] if self._epoll is not None else []
+        return [fd for table in self._port_tables for fd in table.descriptors()]
 
     @property
     def ready(self) -> bool:
@@ -98,35 +139,33 @@ class VhostPort(Port):
         return self._peers.faults
 
     def peer(self) -> str:
-        return self._peers.text(ready=self.ready)
+        moved = f"; pairs of queues: {self._moved() or 'none'}" if len(self.queues) > 2 else ""
+        return self._peers.text(ready=self.ready) + moved
 
     def close(self) -> None:
         self._peers.close()
-        epoll, self._epoll = self._epoll, None
-        if epoll is not None:
-            shim.lib.vf_bell_close(shim.pointer(self._bell()))
-            epoll.close()
-
-    def watch(self, fd: int) -> None:
-        """Let the worker sleep on an eventfd."""
-        assert self._epoll is not None
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
-
-    def unwatch(self, fd: int) -> None:
-        """No longer."""
-        assert self._epoll is not None
-        try:
-            self._epoll.unregister(fd)
-        except OSError:  # it was none of those
-            return
+        for table in self._port_tables:
+            table.close()
 
     def quiesce(self) -> None:
         """Wait for a quiet point, however long it takes: memory is unmapped after it."""
         while not self._quiesce():
             log.warning("%s: the worker does not come to a quiet point", self._name())
 
-    def _bell(self) -> NDArray[np.uint64]:
-        return self._port[vhost_rx.BELL : vhost_rx.BELL + 3]
+    def _moved(self) -> str:
+        """Frames that came and went, by pair."""
+        said = []
+        for pair in range(len(self.queues) // 2):
+            both = self.queues[2 * pair : 2 * pair + 2]
+            on = all(int(queue[vq.STATE]) == vq.READY for queue in both)
+            to_driver, of_driver = (int(queue[vq.MOVED]) for queue in both)
+            if on or to_driver or of_driver:
+                said.append(f"{pair} {'on' if on else 'off'} ({self._both(to_driver, of_driver)})")
+        return ", ".join(said)
+
+    @abstractmethod
+    def _both(self, to_driver: int, of_driver: int) -> str:
+        """Say how many frames went each way."""
 
     def _name(self) -> str:
         return f"vhost-user port at {self.path!r}"

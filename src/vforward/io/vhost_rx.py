@@ -25,11 +25,11 @@ import numpy as np
 
 from vforward.graph.node import INFO, Kind, Labels, Node
 from vforward.io.port import RxEdge
-from vforward.io.vhost_copy import CHAIN_PIECES, PIECES_AT, SLOTS, copy_in
+from vforward.io.vhost_copy import AHEAD, CHAIN_PIECES, PIECES_AT, SLOTS, ask_to_read, copy_in
 from vforward.io.vhost_header import take_over
 from vforward.io.vhost_steer import Flows, hear
 from vforward.jit.atomics import load_once64
-from vforward.jit.intrinsics import address, ask_read, call2, call4, copy, view2
+from vforward.jit.intrinsics import address, call2, call4, copy, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_ROOM, HEADROOM, NIL, U64, Counts, Data, Edges, Meta, Rows
 from vforward.memory.buffer import begin_packet, byte_address, packet_bytes
@@ -48,8 +48,7 @@ EPOLL_EVENTS = 8
 
 DRAIN_EVERY = 64
 ETHERNET = 14
-LINE = 64
-PUBLISH_EVERY = 64
+PUBLISH_EVERY = 32
 """Buffers, after which the driver may have them back: it need not wait for all of a vector."""
 
 
@@ -131,8 +130,7 @@ def _any(
 @inline
 def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
     """For each of n buffers: its token; where it lies and how long it is if it is one frame of the
-    simple kind, which most are, else 0. And ask for its first two cache lines: a short frame behind its
-    header lies in both. Returns how many there are.
+    simple kind, which most are, else 0. And ask for the first AHEAD. Returns how many there are.
     """
     header = i64(queue[vq.HEADER])
     cursor = vring.begin(queue, packed)
@@ -143,11 +141,10 @@ def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
         here = i64(0)
         if flags == 0 and header + ETHERNET <= length <= header + BUF_ROOM:
             here = guest_memory.locate(memory, where, length)
-            ask_read(here)
-            ask_read(here + min(length - 1, LINE))
         work[k] = u64(token)
         work[SLOTS + k] = here
         work[2 * SLOTS + k] = length
+        ask_to_read(work, k, AHEAD)
         if token < 0:
             return k + 1
         cursor = vring.following(queue, cursor, token, packed)
@@ -166,6 +163,7 @@ def _frames(
     base, number = address(data), port[NUMBER]
     taken, kept, total, unpublished = 0, 0, i64(0), 0
     while taken < n:
+        ask_to_read(work, taken + AHEAD, n)
         here, length = i64(work[SLOTS + taken]), i64(work[2 * SLOTS + taken]) - header
         if here != 0 and load_once64(here) & u64(0xFFFF) == u64(0):  # neither flags nor gso_type
             row = take_one(pool)

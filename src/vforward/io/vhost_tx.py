@@ -20,6 +20,7 @@ import numpy as np
 from vforward.graph.node import INFO, Labels, Node
 from vforward.io.port import TxEdge, drop
 from vforward.io.vhost_copy import (
+    AHEAD,
     CHAIN_PIECES,
     EDGES_AT,
     END_AT,
@@ -31,12 +32,13 @@ from vforward.io.vhost_copy import (
     PLACE_AT,
     ROWS_AT,
     SLOTS,
+    ask_to_write,
     copy_out,
 )
 from vforward.io.vhost_header import leave
-from vforward.io.vhost_rx import ALONE, LINE, PUBLISH_EVERY, interrupt
+from vforward.io.vhost_rx import ALONE, PUBLISH_EVERY, interrupt
 from vforward.io.vhost_steer import Flows, gather, mark, running, sort
-from vforward.jit.intrinsics import address, ask_write, copy, view, view2
+from vforward.jit.intrinsics import address, copy, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
     CHAINED,
@@ -72,7 +74,7 @@ class TxCount(Labels):
 @inline
 def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
     """For each of n buffers: its token; where it lies and how long it is if that is all of it, which it
-    is in most, else 0. And ask for its first two cache lines, to write to. Returns how many there are.
+    is in most, else 0. And ask for the first AHEAD. Returns how many there are.
     """
     cursor = vring.begin(queue, packed)
     for k in range(n):
@@ -82,11 +84,10 @@ def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
         here = i64(0)
         if flags == vq.F_WRITE and length > 0:
             here = guest_memory.locate(memory, where, length)
-            ask_write(here)
-            ask_write(here + min(length - 1, LINE))
         work[k] = u64(token)
         work[SLOTS + k] = here
         work[2 * SLOTS + k] = length
+        ask_to_write(work, k, AHEAD)
         if token < 0:
             return k + 1
         cursor = vring.following(queue, cursor, token, packed)
@@ -225,6 +226,7 @@ def _packets(
             drop(meta, row, edge, i, count, i64(TxCount.REFUSED))
             continue
         heads, used = i64(1), at - published
+        ask_to_write(work, at + AHEAD, ahead)
         if at >= ahead or not _simple(base, meta, queue, work, row, at, used, header, packed):
             heads = _any(data, meta, queue, memory, work, row, used, available - published)
             if heads < 0:

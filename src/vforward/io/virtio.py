@@ -10,7 +10,11 @@ The peer is not trusted: it sees the frames that go through this port, and nothi
 memory of its own, since one that was let go still has what it had. What it writes or says that
 cannot be right loses it its connection, with the reason logged and counted (peer_faults).
 
-Limits: one pair of split queues of QUEUE descriptors; x86-64 or another little-endian machine.
+Each pair of queues has a receive node, so that several workers can poll them. Where there is a pair for
+each worker every worker sends by its own, else one sends by all; flows are spread over them by a hash.
+
+Limits: queues of QUEUE descriptors; as many pairs as the device has at least; x86-64 or another
+little-endian machine.
 """
 
 from __future__ import annotations
@@ -22,14 +26,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vforward.errors import PortError
 from vforward.graph.node import Node
 from vforward.io import virtio_rx, virtio_tx
-from vforward.io.port import Tables
+from vforward.io.port import Receiver, Tables
+from vforward.io.vhost_copy import PAIRS_MAX
 from vforward.io.vhost_header import mirrored, taken_whole
-from vforward.io.vhost_port import LOOK_S, VhostPort
+from vforward.io.vhost_port import LOOK_S, PortTable, VhostPort
 from vforward.io.virtio_memory import GUEST, DriverMemory
+from vforward.memory.pool import Pool
 from vforward.rings import net_features as net
-from vforward.rings import vhost_frontend, vhost_message
+from vforward.rings import vhost_frontend, vhost_message, vring_driver
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 from vforward.rings.vhost_frontend import Ring, Talk
@@ -45,8 +52,10 @@ class VirtioPort(VhostPort):
     """A port whose other end is a vhost-user backend, at the Unix socket path.
 
     server: we listen there (with DPDK's ``client=1``), else we connect and try again until there is
-    somebody. mac: of the port, 6 bytes. mtu: the longest IP packet sent there. offloads: leave checksums
-    and the cutting of super-frames to the device where it offers that, and take such frames of it.
+    somebody. mac: of the port, 6 bytes. mtu: the longest IP packet sent there. queues: how many pairs, 1
+    to PAIRS_MAX (else PortError); a device that has fewer is let go. packed: let them be packed ones where
+    the device offers that. offloads: leave checksums and the cutting of super-frames to the device where it
+    offers that, and take such frames of it.
     """
 
     def __init__(
@@ -56,27 +65,74 @@ class VirtioPort(VhostPort):
         server: bool = False,
         mac: bytes | None = None,
         mtu: int = 1500,
+        queues: int = 1,
+        packed: bool = False,
         offloads: bool = True,
     ) -> None:
-        queues = np.stack([driver.new(QUEUE), driver.new(QUEUE)])  # what we receive; what we send
-        super().__init__(path, queues, server=server, mac=mac, mtu=mtu)
+        if not 1 <= queues <= PAIRS_MAX:
+            raise PortError(
+                f"vhost-user port at {path!r}: queues is {queues}; allowed: 1 to {PAIRS_MAX}"
+            )
+        made = np.stack([driver.new(QUEUE)] * (2 * queues))  # in turn: what we receive, and send
+        super().__init__(path, made, server=server, mac=mac, mtu=mtu)
         self.features = vhost_frontend.FEATURES | (net.OFFLOADS if offloads else 0)
+        self.features |= vq.RING_PACKED if packed else 0
+        self._pairs = queues
+
+    def open(self, number: int, pool: Pool) -> None:
+        self._port_tables = [PortTable() for _ in range(self._pairs + self._senders)]
+        super().open(number, pool)
+
+    @property
+    def _senders(self) -> int:
+        """How many workers send."""
+        return self.workers if self.workers <= self._pairs else 1
 
     def rx(self) -> tuple[Node, Tables]:
-        return virtio_rx.NODE, {"queue": self.queues[0], "port": self._port}
+        node, tables, _ = self.receivers()[0]
+        return node, tables
+
+    def receivers(self) -> list[Receiver]:
+        pairs = zip(self.queues[::2], self._port_tables, strict=False)
+        return [
+            Receiver(virtio_rx.NODE, {"queue": queue, "port": table.words}, table.descriptors())
+            for queue, table in pairs
+        ]
 
     def tx(self) -> tuple[Node, Tables]:
-        return virtio_tx.NODE, {"queue": self.queues[1], "port": self._port}
+        node, tables = self.senders()
+        return node, tables[0]
+
+    def senders(self) -> tuple[Node, list[Tables]]:
+        n = self._senders
+        where = np.array([queue.ctypes.data for queue in self.queues[1::2]], np.uint64)
+        tables = self._port_tables[self._pairs :]
+        return virtio_tx.NODE, [
+            {"queues": where[worker::n].copy(), "port": tables[worker].words} for worker in range(n)
+        ]
+
+    def descriptors(self) -> list[int]:
+        return [fd for table in self._port_tables[: self._pairs] for fd in table.descriptors()]
+
+    def peer(self) -> str:
+        packed = self.ready and int(self.queues[0][vq.FEATURES]) & vq.RING_PACKED
+        return super().peer() + ("; packed queues" if packed else "")
+
+    def _both(self, to_driver: int, of_driver: int) -> str:
+        return f"from the device {to_driver}, to it {of_driver}"
 
     def _warm(self) -> None:
-        memory, queue = DriverMemory(1, 1), driver.new(1)
-        memory.begin(0, queue, receives=True)
-        vq.start(queue)
-        memory.close()
+        for features in (0, vq.RING_PACKED):
+            memory, queue = DriverMemory(1, 1), driver.new(1)
+            queue[vq.FEATURES] = features
+            memory.begin(0, queue, receives=True)
+            vring_driver.ask_for_calls(queue)
+            vq.start(queue)
+            memory.close()
 
     def _attend(self, peer: socket.socket, endpoint: Endpoint) -> None:
         talk = Talk(peer, lambda: endpoint.wait(peer, ANSWER_S))
-        features = vhost_frontend.negotiate(talk, self.features)
+        features = vhost_frontend.negotiate(talk, self.features, self._pairs)
         self.whole[0] = taken_whole(mirrored(features))  # a store; the worker reads it each time
         with self._eventfds() as (kicks, calls), self._memory() as memory:
             rings = []
@@ -84,12 +140,13 @@ class VirtioPort(VhostPort):
                 queue[vq.FEATURES] = mirrored(features)
                 queue[vq.CALL] = kicks[k]
                 queue[vq.IDLE] = queue[vq.FAULT] = 0
-                memory.begin(k, queue, receives=k == 0)
+                memory.begin(k, queue, receives=k % 2 == 0)
                 desc, avail, used = (GUEST + at for at in memory.parts[k][:3])
                 rings.append(Ring(QUEUE, desc, avail, used, kicks[k], calls[k]))
             vhost_frontend.share(talk, features, memory.region, memory.fd, rings)
-            self.queues[0][vq.IDLE] = vq.IDLE_POLLS  # the worker may be asleep
-            driver.ask_for_calls(self.queues[0])
+            for queue in self.queues[::2]:
+                queue[vq.IDLE] = vq.IDLE_POLLS  # the worker may be asleep
+                vring_driver.ask_for_calls(queue)
             for queue in self.queues:
                 vq.start(queue)
             self._watch(peer, endpoint)
@@ -110,7 +167,7 @@ class VirtioPort(VhostPort):
 
     @contextlib.contextmanager
     def _memory(self) -> Iterator[DriverMemory]:
-        """Memory for both queues, which are stopped when it goes."""
+        """Memory for all queues, which are stopped when it goes."""
         memory = DriverMemory(len(self.queues), QUEUE)
         try:
             yield memory
@@ -122,7 +179,7 @@ class VirtioPort(VhostPort):
 
     @contextlib.contextmanager
     def _eventfds(self) -> Iterator[tuple[list[int], list[int]]]:
-        """Of each queue that to kick and that to be called by; the worker sleeps on who receives.
+        """Of each queue that to kick and that to be called by; its worker sleeps on who receives.
 
         All are signalled already: a queue starts when it is first kicked, and later on a peer that
         has filled a counter could make us wait.
@@ -133,6 +190,7 @@ class VirtioPort(VhostPort):
                 made.append(os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
                 stack.callback(os.close, made[-1])
             kicks, calls = made[: len(self.queues)], made[len(self.queues) :]
-            self.watch(calls[0])
-            stack.callback(self.unwatch, calls[0])
+            for table, call in zip(self._port_tables, calls[::2], strict=False):
+                table.watch(call)
+                stack.callback(table.unwatch, call)
             yield kicks, calls

@@ -2,10 +2,11 @@
 """The memory that a virtio driver of ours shares with its device: queues and their buffers, a memfd.
 
     for each queue    desc  avail  used  buffers        (rings.virtqueue, rings.virtqueue_driver)
+                      avail and used of a packed one: event suppression, 4 bytes each
 
 It is sealed: neither side can make it shorter, so no access fails. Nothing else of ours lies in it.
 The indices of avail and used end a cache line, so that the rings themselves begin one: a side that
-polls an index does not take the line that the other one fills.
+polls an index does not take the line that the other one fills. A packed queue needs less, and lies alike.
 
 The device is told addresses from GUEST on, which say nothing of where things lie here.
 """
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from vforward.memory.mapping import sealed_file
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
+from vforward.rings import vring_driver
 from vforward.rings.vhost_message import Region
 
 GUEST = 1 << 32
@@ -82,7 +84,8 @@ class DriverMemory:
         """Make queue, whose FEATURES are set, the driver's side of the k-th. receives: lend buffers."""
         where = self.parts[k]
         queue[[vq.DESC, vq.AVAIL, vq.USED, driver.BUFFERS]] = [self._here + at for at in where[:4]]
-        driver.begin(queue, GUEST + where.buffers, receives)
+        queue[driver.WHERE] = GUEST + where.buffers
+        vring_driver.begin(queue, receives)
 
     def close(self) -> None:
         """Give its pages back at once: the device may keep the file open as long as it likes."""

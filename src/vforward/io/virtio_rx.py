@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """virtio-rx: take frames from a virtio-net device, which has written them to buffers of ours.
 
-VIRTIO 1.2, section 5.1.6 (network device) over rings.virtqueue_driver. A frame is a virtio-net header
+VIRTIO 1.2, section 5.1.6 (network device) over rings.vring_driver. A frame is a virtio-net header
 and bytes, in one buffer or, with mergeable buffers, several. Two passes over a vector: find the
 buffers and ask for their cache lines; then copy. The device can still write there, so nothing is
 looked at twice: headers are parsed in our own buffers, after the copy.
@@ -10,7 +10,7 @@ While frames come the queue is polled and the device told not to call; after vir
 that found nothing it is asked to, as in io.vhost_rx.
 
 Reads   the queue, the buffers shared with the device
-Writes  data, meta (as every receive node); flags CHAINED, CSUM_PARTIAL, GSO; the available ring
+Writes  data, meta (as every receive node); flags CHAINED, CSUM_PARTIAL, GSO; the queue
 Drops   before the graph sees them: see RxCount
 """
 
@@ -23,11 +23,10 @@ import numpy as np
 from vforward.graph.node import INFO, Kind, Labels, Node
 from vforward.io import vhost_rx
 from vforward.io.port import RxEdge
-from vforward.io.vhost_copy import CHAIN_PIECES, PIECES_AT, SLOTS
+from vforward.io.vhost_copy import CHAIN_PIECES, LINE, PIECES_AT, SLOTS
 from vforward.io.vhost_rx import (
     BELL,
     ETHERNET,
-    LINE,
     NUMBER,
     POLLS,
     PUBLISH_EVERY,
@@ -35,7 +34,7 @@ from vforward.io.vhost_rx import (
     forget_kicks,
     frame_of,
 )
-from vforward.jit.atomics import load_once16, load_once64
+from vforward.jit.atomics import load_once16, load_once64, store_release64
 from vforward.jit.intrinsics import address, ask_read, call2, copy, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_ROOM, HEADROOM, NIL, U64, Counts, Data, Edges, Meta, Rows
@@ -43,6 +42,7 @@ from vforward.memory.buffer import begin_packet, byte_address, packet_bytes
 from vforward.memory.pool import take_one
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
+from vforward.rings import vring, vring_driver
 from vforward.rings.net_features import MRG_RXBUF
 
 HEADER = 12
@@ -67,20 +67,22 @@ assert all(int(RxCount[c.name]) == c for c in list(vhost_rx.RxCount)[: RxCount.B
 
 
 @inline
-def kick(queue: Any, port: Any, n: Any) -> None:
-    """Kick the device for n buffers just published, if it wants that."""
-    if driver.wants_kick(queue, n):
+def kick(queue: Any, port: Any, since: Any, packed: Any) -> None:
+    """Kick the device for what was published since ADDED was that, if it wants that."""
+    if vring_driver.wants_kick(queue, since, packed):
         call2(i64(port[RING]), address(port) + 8 * BELL, i64(queue[vq.CALL]))
 
 
 @inline
-def _look_ahead(queue: Any, work: Any, n: Any, waiting: Any) -> None:
+def _look_ahead(queue: Any, work: Any, n: Any, waiting: Any, packed: Any) -> Any:
     """For each of n buffers: its number, what is left of its batch, its length; and ask for its first
-    two cache lines: a short frame behind its header lies in both.
+    two cache lines: a short frame behind its header lies in both. Returns how many there are.
     """
     batch = i64(queue[driver.BATCH])
     for k in range(n):
-        number, length, batch = driver.returned(queue, k, waiting, batch)
+        number, length, batch = vring_driver.returned(queue, k, waiting, batch, packed)
+        if number == vring.NONE:
+            return k
         work[k] = number
         work[SLOTS + k] = batch
         work[2 * SLOTS + k] = length
@@ -88,6 +90,7 @@ def _look_ahead(queue: Any, work: Any, n: Any, waiting: Any) -> None:
             here = driver.buffer(queue, number)
             ask_read(here)
             ask_read(here + LINE)
+    return n
 
 
 @inline
@@ -137,32 +140,38 @@ def _simple(queue: Any, work: Any, at: Any) -> bool:
 
 
 @inline
-def _give_back(queue: Any, work: Any, first: Any, after: Any) -> None:
+def _claim(here: Any, length: Any) -> None:
+    """Write to each cache line of what was read: who writes it next then takes it from one that wrote
+    it last, and not from two that share it (rings.netmap_pipe).
+    """
+    for off in range(0, length, LINE):
+        store_release64(here + off, u64(0))
+
+
+@inline
+def _give_back(queue: Any, work: Any, first: Any, after: Any, packed: Any) -> None:
     """Lend the buffers that were emptied to the device again."""
     for k in range(first, after):
-        driver.offer(queue, k - first, i64(work[k]))
-    driver.publish(queue, after - first)
+        vring_driver.offer(queue, k - first, i64(work[k]), packed)
+    vring_driver.publish(queue, after - first, after - first, packed)
 
 
-@kernel
-def rx(
-    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64, port: U64,
-    work: U64,
-) -> int:  # fmt: skip
-    forget_kicks(port)
-    if not vq.ready(queue):
-        return 0
-    waiting = driver.waiting(queue)
+@inline
+def _frames(
+    data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queue: Any, port: Any,
+    work: Any, packed: Any,
+) -> Any:  # fmt: skip
+    """Take frames of a queue of one layout. Returns how many."""
+    waiting = vring_driver.waiting(queue, packed)
     if waiting == 0:
         if vq.is_idle(queue):
-            driver.ask_for_calls(queue)
-        return 0
+            vring_driver.ask_for_calls(queue)
+        return i64(0)
     port[POLLS] = u64(0)
     if vq.was_idle(queue):
-        driver.refuse_calls(queue)
-    fault = -min(waiting, 0)
-    n = min(waiting, SLOTS)
-    _look_ahead(queue, work, n, waiting)
+        vring_driver.refuse_calls(queue)
+    fault, since = -min(waiting, 0), i64(queue[driver.ADDED])
+    n = _look_ahead(queue, work, min(waiting, SLOTS), waiting, packed)
     base, number = address(data), port[NUMBER]
     taken, given, kept, total = i64(0), i64(0), 0, i64(0)
     while taken < n and kept < idx.size:
@@ -174,6 +183,7 @@ def rx(
                 break
             here, length = driver.buffer(queue, i64(work[taken])), i64(work[2 * SLOTS + taken])
             copy(byte_address(base, row, HEADROOM), here + HEADER, length - HEADER)
+            _claim(here, length)
             begin_packet(meta, row, length - HEADER, number)
         else:
             buffers = _pieces(queue, work, taken, n)
@@ -182,9 +192,12 @@ def rx(
                 break
             features = i64(queue[vq.FEATURES])
             row = frame_of(data, meta, count, pool, work, buffers, i64(HEADER), features, number)
+            pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
+            for p in range(buffers):
+                _claim(pieces[p, 0], pieces[p, 1])
         taken += buffers
         if taken - given >= PUBLISH_EVERY:
-            _give_back(queue, work, given, taken)
+            _give_back(queue, work, given, taken, packed)
             given = taken
         if row != NIL:
             total += packet_bytes(meta, row)
@@ -192,15 +205,29 @@ def rx(
             edge[kept] = RxEdge.NEXT
             kept += 1
     if taken > 0:
-        _give_back(queue, work, given, taken)
+        _give_back(queue, work, given, taken, packed)
         queue[driver.BATCH] = work[SLOTS + taken - 1]
-        driver.took(queue, taken)
-        kick(queue, port, taken)
+        vring_driver.took(queue, taken, packed)
+        kick(queue, port, since, packed)
     if fault:
         vq.give_up(queue, fault)
         count[RxCount.BROKEN] += u64(1)
     count[RxCount.BYTES] += u64(total)
-    return kept
+    queue[vq.MOVED] += u64(kept)
+    return i64(kept)
+
+
+@kernel
+def rx(
+    data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queue: U64, port: U64,
+    work: U64,
+) -> int:  # fmt: skip
+    forget_kicks(port)
+    if not vq.ready(queue):  # before its layout is looked at
+        return 0
+    if vring.is_packed(queue):
+        return _frames(data, meta, idx, edge, count, pool, queue, port, work, True)
+    return _frames(data, meta, idx, edge, count, pool, queue, port, work, False)
 
 
 NODE = Node("virtio-rx", rx, RxEdge, RxCount, Kind.INPUT)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -29,6 +30,8 @@ import numba
 import numpy as np
 
 from vforward.errors import KernelError
+
+log = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MACHINERY = ("cache", "entries", "imports", "kernel", "objects", "sources", "store")
@@ -104,6 +107,19 @@ def part(name: str, sources: str) -> Path:
 def place(name: str, sources: str) -> Path:
     """Where that is, made or not."""
     return directory() / f"{name}-{sources}"
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Put a file there as a whole. Where there is no room nothing is kept, which costs time, no code."""
+    aside = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may have been forgotten
+        aside.write_bytes(content)
+        aside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        log.warning("compiled code is not kept: %s: %s", path, error.strerror)
 
 
 def _refuse_foreign(path: Path, status: os.stat_result, sticky: int = 0) -> None:

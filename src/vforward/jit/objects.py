@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llvmlite import binding as llvm
 from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
+
+from vforward.jit.cache import keep
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +28,7 @@ HASH = 64
 def save(path: Path, symbol: str, code: bytes) -> None:
     """Keep an object file in which the symbol is a function. Replaces the file as a whole."""
     rest = symbol.encode() + b"\n" + code
-    aside = path.with_suffix(f".{os.getpid()}")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may have been forgotten
-    aside.write_bytes(hashlib.sha256(rest).hexdigest().encode() + rest)
-    aside.replace(path)
+    keep(path, hashlib.sha256(rest).hexdigest().encode() + rest)
 
 
 def load(path: Path) -> int:

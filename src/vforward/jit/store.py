@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -53,16 +52,11 @@ class Store(caching._Cache):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a compiled signature, unless it holds addresses of this process."""
+        """Keep a compiled signature, unless it holds addresses of this process, or the disk is full."""
         if data.lifted or data.library.has_dynamic_globals:
             return
-        path = self._path(sig, data.codegen)
-        aside = path.with_suffix(f".{os.getpid()}")
-        path.parent.mkdir(
-            mode=0o700, parents=True, exist_ok=True
-        )  # it may have been forgotten meanwhile
-        aside.write_bytes(serialize.dumps((sig, data._reduce())))
-        aside.replace(path)
+        content = serialize.dumps((sig, data._reduce()))
+        cache.keep(self._path(sig, data.codegen), content)
 
     def enable(self) -> None:
         """It always is."""

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from vforward.errors import ArenaError
 from vforward.layout import LAYOUT_VERSION
-from vforward.memory.mapping import HUGE, make_huge, map_file, populate
+from vforward.memory.mapping import HUGE, have, map_file, populate
 from vforward.memory.place import (
     MAGIC,
     NAME,
@@ -133,14 +133,17 @@ class Arena:
         return self._keep(name, raw.view(kind).reshape(shape))
 
     def use(self, name: str, first: int, last: int) -> int:
-        """Say that bytes first to last of a sparse segment will be used: they get huge pages, if any.
+        """Have the memory of bytes first to last of a sparse segment, in huge pages where there are some.
 
-        Returns up to which byte this was done, which is last or more.
+        Returns up to which byte it is there, which is last or more. Raises ArenaError when there is no
+        room: a store there would be SIGBUS.
         """
         array = self._arrays[name]
-        with contextlib.suppress(OSError):  # a full file system shows when it is written to
-            make_huge(array.ctypes.data - PAGE, PAGE + array.nbytes, PAGE + first, PAGE + last)
-        return -(-(PAGE + last) // HUGE) * HUGE - PAGE
+        try:
+            end = have(array.ctypes.data - PAGE, PAGE + array.nbytes, PAGE + first, PAGE + last)
+        except OSError as error:
+            raise self._no_room(f"segment {name!r}", error) from error
+        return end - PAGE
 
     def open(self, name: str, *, writable: bool = False) -> NDArray[Any]:
         """Map another process's segment. Raises ArenaError when it is missing or its header is off."""
@@ -179,10 +182,15 @@ class Arena:
         path.unlink(missing_ok=True)
 
     def write_document(self, name: str, content: Any) -> None:
-        """Publish JSON beside the segments, whole or not at all."""
-        aside = self.path / f".{name}.tmp"
-        aside.write_text(json.dumps(content))
-        aside.replace(self.path / f"{name}.json")
+        """Publish JSON beside the segments, whole or not at all. Raises ArenaError: there is no room."""
+        aside, text = self.path / f".{name}.tmp", json.dumps(content)
+        try:
+            aside.write_text(text)
+            aside.replace(self.path / f"{name}.json")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)  # the room that it has may be what others need
+            raise self._no_room(f"document {name!r}", error) from error
 
     def read_document(self, name: str) -> Any:
         """The JSON published under that name. Raises ArenaError when there is none."""
@@ -238,12 +246,15 @@ class Arena:
             memory[: len(header)] = header
             aside.rename(self.path / name)
         except OSError as error:
-            raise ArenaError(
-                f"segment {name!r} of arena {self.name!r}: {size} bytes: {error.strerror}; "
-                f"free some of {self.path} or make the tables or buffers smaller"
-            ) from error
+            raise self._no_room(f"segment {name!r}", error, f"{size} bytes: ") from error
         else:
             return memory
+
+    def _no_room(self, what: str, error: OSError, size: str = "") -> ArenaError:
+        return ArenaError(
+            f"{what} of arena {self.name!r}: {size}{error.strerror}; "
+            f"free some of {self.path} or make the tables or buffers smaller"
+        )
 
     def _find(self, name: str) -> Path:
         return self.path / name

@@ -90,6 +90,19 @@ def populate(buffer: Any) -> None:
     _populate(at, size)
 
 
+def have(at: int, size: int, first: int, last: int) -> int:
+    """Have the pages of the bytes from first to last of such a mapping, huge ones if possible.
+
+    Whole ones of 2 MiB: returns up to which byte, size at most. Raises OSError as populate does.
+    """
+    end = min(-(-last // HUGE) * HUGE, size)
+    begin = first // HUGE * HUGE
+    if begin < end:
+        make_huge(at, size, first, last)
+        _populate(at + begin, end - begin)
+    return end
+
+
 def make_huge(at: int, size: int, first: int, last: int) -> None:
     """Have huge pages under the bytes from first to last of a writable mapping of size bytes at an address.
 

@@ -138,6 +138,7 @@ class Port:
         for kring, (ring, peer, link, n) in zip(self.krings, places, strict=True):
             kring["ring"], kring["peer"], kring["link"] = base + ring, base + peer, base + link
             kring["n"], kring["bufs"], kring["buf_size"] = n, reply.bufs, reply.buf_size
+            kring["data"] = base + reply.bufs_at
         if self.kind is Kind.PIPE:
             pipe_begin(self.krings)
         else:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vforward.errors import PortError
 from vforward.memory.place import runtime_directory
+from vforward.rings.netmap_layout import PAGE
 from vforward.rings.netmap_names import LENGTH_MOST
 
 MAGIC = 0x4D4E4656  # "VFNM"
@@ -91,6 +92,11 @@ class Reply:
     rx_slots: int = 0
     extra: int = 0
     mem_id: int = 0
+
+    @property
+    def bufs_at(self) -> int:
+        """Where the buffers begin: the region ends with them. (A ring's own word of it is anybody's.)"""
+        return self.size - -(-self.bufs * self.buf_size // PAGE) * PAGE
 
     def packed(self) -> bytes:
         """As it is sent."""

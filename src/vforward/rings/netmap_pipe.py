@@ -19,6 +19,10 @@ not read from has no space.
 Whoever waits sets its word to 1, then looks again; whoever publishes looks at it afterwards, with a
 fence in between on both sides, and wakes and sets it to 0.
 
+What a receiver returns it has written to: a word in each cache line of a packet and of the slots. A line
+that both cores have only read is far dearer to the sender, who writes it next, than one that it takes from
+a core that wrote it last (73 clocks to 8, on Zen 4 between two core complexes).
+
 Ends of a pipe trust each other with their packets and buffers; neither can make the other's process
 touch anything outside of the region.
 
@@ -35,9 +39,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vforward.jit.atomics import fence
+from vforward.jit.atomics import fence, store_release64
 from vforward.jit.intrinsics import view
-from vforward.jit.kernel import i64, kernel, u64
+from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.rings.netmap_layout import (
     BUF_SIZE,
     FIRST_BUF,
@@ -65,6 +69,7 @@ from vforward.rings.netmap_sync import (
     start,
 )
 
+LINE = 64
 WAITS = 4
 """Bytes from a line's beginning to its owner's request for a wakeup."""
 _CHANGED = NS_BUF_CHANGED << 48
@@ -117,6 +122,14 @@ def pipe_txsync(krings: Any) -> Any:
     return answer | finish(k, before(k.n, returned) if returned < k.n else k.n)
 
 
+@inline
+def _claim(k: Any, word: Any) -> None:
+    """Write to each cache line of the packet in a slot, which is returned (see the module)."""
+    where = k.data + i64(word & u64(0xFFFFFFFF)) * k.buf_size
+    for off in range(0, max(i64(1), i64(word >> u64(32)) & 0xFFFF), LINE):
+        store_release64(where + off, u64(0))
+
+
 @kernel
 def pipe_rxsync(krings: Any) -> Any:
     """NIOCRXSYNC: return the slots up to head, take what was sent. As pipe_txsync."""
@@ -136,6 +149,9 @@ def pipe_rxsync(krings: Any) -> Any:
                 good = False
                 break
             theirs[2 * at], theirs[2 * at + 1] = word, mine[2 * at + 1]
+        if is_slot(k, word):
+            _claim(k, word)
+            mine[2 * at + 1] = u64(0)
         at = following(k.n, at)
     k.first = at
     answer = _published(k, THEIRS, at)

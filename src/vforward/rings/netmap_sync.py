@@ -51,6 +51,7 @@ KRING = np.dtype(
         ("link", "i8"),  # address of the link
         ("n", "i8"),  # slots
         ("bufs", "i8"),  # buffers in the region
+        ("data", "i8"),  # pipes: address of buffer 0
         ("buf_size", "i8"),
         ("first", "i8"),
         ("last", "i8"),

@@ -42,9 +42,9 @@ from vforward.rings.guest_memory import locate
 from vforward.rings.position import (
     F_LAPS,
     NUMBER,
-    WRAP,
     advance,
     available_flags,
+    between,
     used_flags,
 )
 from vforward.rings.virtqueue import F_INDIRECT, F_NEXT, F_WRITE, Fault
@@ -179,7 +179,7 @@ def publish(queue: Any, n: Any) -> None:
         if region:
             inflight.end(queue, before, after)
         queue[vq.NEXT] = u64(after)
-        queue[vq.COUNT] = u64((i64(queue[vq.COUNT]) + _between(queue, before, after)) & 0xFFFF)
+        queue[vq.COUNT] = u64((i64(queue[vq.COUNT]) + between(queue, before, after)) & 0xFFFF)
 
 
 @inline
@@ -190,15 +190,7 @@ def wants_call(queue: Any, since: Any) -> bool:
     wish = event >> 16 & 3
     if wish != AT_DESCRIPTOR:
         return wish != DISABLE
-    return _between(queue, since, event & 0xFFFF) < _between(queue, since, i64(queue[vq.NEXT]))
-
-
-@inline
-def _between(queue: Any, first: Any, last: Any) -> Any:
-    """How many descriptors it is from one position to another, less than two laps."""
-    size = i64(queue[vq.SIZE])
-    n = (last & NUMBER) - (first & NUMBER) + (size if (first ^ last) & WRAP else i64(0))
-    return n if n >= 0 else n + 2 * size
+    return between(queue, since, event & 0xFFFF) < between(queue, since, i64(queue[vq.NEXT]))
 
 
 @kernel

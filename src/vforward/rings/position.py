@@ -38,3 +38,11 @@ def available_flags(position: Any) -> Any:
 def used_flags(position: Any) -> Any:
     """What they are of a used one."""
     return i64(F_LAPS) if position & WRAP else i64(0)
+
+
+@inline
+def between(queue: Any, first: Any, last: Any) -> Any:
+    """How many descriptors it is from one position to another, less than two laps."""
+    size = i64(queue[SIZE])
+    n = (last & NUMBER) - (first & NUMBER) + (size if (first ^ last) & WRAP else i64(0))
+    return n if n >= 0 else n + 2 * size

@@ -5,6 +5,7 @@ Source: QEMU, docs/interop/vhost-user.rst. The backend only answers; whatever el
 wrongly, breaks the protocol.
 
     SET_OWNER, GET_FEATURES, SET_FEATURES   what both can; with PROTOCOL_FEATURES also those
+    GET_QUEUE_NUM                           with several pairs of queues: how many it has
     SET_MEM_TABLE                           one region: all that is shared (io.virtio_memory)
     SET_VRING_...                           for each queue; kicked once at the end, which starts it
     SET_VRING_ENABLE                        with PROTOCOL_FEATURES only, else they begin enabled
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 from vforward.rings import net_features as net
 from vforward.rings import vhost_message
+from vforward.rings.position import START
 from vforward.rings.vhost_message import (
     ADDRESS,
     NEED_REPLY,
@@ -32,8 +34,13 @@ from vforward.rings.vhost_message import (
     Region,
     Request,
 )
-from vforward.rings.vhost_user import PROTOCOL_FEATURES, PROTOCOL_REPLY_ACK, VERSION_1
-from vforward.rings.virtqueue import EVENT_IDX, IN_ORDER
+from vforward.rings.vhost_user import (
+    PROTOCOL_FEATURES,
+    PROTOCOL_MQ,
+    PROTOCOL_REPLY_ACK,
+    VERSION_1,
+)
+from vforward.rings.virtqueue import EVENT_IDX, IN_ORDER, RING_PACKED
 
 FEATURES = VERSION_1 | PROTOCOL_FEATURES | net.MRG_RXBUF | EVENT_IDX | IN_ORDER
 """What is taken of every backend that offers it."""
@@ -108,14 +115,20 @@ class Talk:
             return message.unpack(U64)[0]
 
 
-def negotiate(talk: Talk, wanted: int) -> int:
-    """Agree on features. Raises BadPeer, OSError."""
+def negotiate(talk: Talk, wanted: int, pairs: int = 1) -> int:
+    """Agree on features. Raises BadPeer (it has fewer pairs of queues, for example), OSError."""
     talk.say(Request.SET_OWNER)
-    features = agree(talk.ask(Request.GET_FEATURES), wanted)
+    features = agree(talk.ask(Request.GET_FEATURES), wanted | (net.MQ if pairs > 1 else 0))
+    protocol, has = 0, 1
     if features & PROTOCOL_FEATURES:
-        protocol = talk.ask(Request.GET_PROTOCOL_FEATURES) & PROTOCOL_REPLY_ACK
+        known = PROTOCOL_REPLY_ACK | (PROTOCOL_MQ if pairs > 1 else 0)
+        protocol = talk.ask(Request.GET_PROTOCOL_FEATURES) & known
         talk.say(Request.SET_PROTOCOL_FEATURES, U64.pack(protocol))
-        talk.acknowledged = bool(protocol)
+        talk.acknowledged = bool(protocol & PROTOCOL_REPLY_ACK)
+    if features & net.MQ and protocol & PROTOCOL_MQ:
+        has = talk.ask(Request.GET_QUEUE_NUM)
+    if has < pairs:
+        raise BadPeer("queues", f"it has {has} of {pairs} pairs of queues: let both have as many")
     talk.say(Request.SET_FEATURES, U64.pack(features))
     return features
 
@@ -126,9 +139,10 @@ def share(talk: Talk, features: int, region: Region, fd: int, rings: list[Ring])
     The kicks have to be written once already: the first one starts a queue. Raises BadPeer, OSError.
     """
     talk.tell(Request.SET_MEM_TABLE, TABLE.pack(1, 0) + REGION.pack(*region), (fd,))
+    base = START << 16 | START if features & RING_PACKED else 0
     for index, ring in enumerate(rings):
         talk.say(Request.SET_VRING_NUM, STATE.pack(index, ring.size))
-        talk.say(Request.SET_VRING_BASE, STATE.pack(index, 0))
+        talk.say(Request.SET_VRING_BASE, STATE.pack(index, base))
         where = ADDRESS.pack(index, 0, ring.desc, ring.used, ring.avail, 0)
         talk.say(Request.SET_VRING_ADDR, where)
         talk.say(Request.SET_VRING_CALL, U64.pack(index), (ring.call,))

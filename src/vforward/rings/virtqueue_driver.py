@@ -4,16 +4,18 @@
 Virtual I/O Device (VIRTIO) 1.2, section 2.7; the parts are those of rings.virtqueue. Buffer i of
 STRIDE bytes is descriptor i's for ever: only lengths and chains change. A word of desc and avail that
 is right already is not written, since the device would have to fetch its line again: a device that
-uses buffers in order leaves these lines alone.
+uses buffers in order leaves these lines alone. The other layout is in rings.packed_driver; what both
+have in common is here, and rings.vring_driver is who uses either.
 
     queue   u64[words_for(size)], private to this process
-            STATE, SIZE, DESC, AVAIL, USED, FEATURES, HEADER, CALL, FAULT, IDLE as in rings.virtqueue;
+            STATE, SIZE, DESC, AVAIL, USED, FEATURES, CALL, FAULT, IDLE, MOVED as in rings.virtqueue;
             CALL is the eventfd that the device is kicked by
             NEXT     buffers ever taken back, modulo 2**16
             ADDED    buffers ever made available, modulo 2**16
             FREE     descriptors that the device does not have
             TAKEN    where the next free one's number is in the FIFO
             BUFFERS  address here of buffer 0
+            WHERE    the same as the device knows it
             BATCH    what is left of a batch that the device has given back as one (see returned)
             then     FIFO of the numbers of free descriptors, size words;
                      of each descriptor the device has: those of its buffer if it is the first, and
@@ -23,7 +25,7 @@ The device is not trusted: it may write anything into all of it but queue. A wor
 and bounded. What breaks a rule is a Fault. What it does to desc, avail and buffers is its own loss:
 nothing there is believed.
 
-With IN_ORDER (section 2.6.9) the FIFO never changes: descriptors go and come in their order.
+With IN_ORDER (section 2.7.9) the FIFO never changes: descriptors go and come in their order.
 """
 
 from __future__ import annotations
@@ -53,8 +55,8 @@ from vforward.rings.virtqueue import (
 )
 
 # Words of a queue, behind those of rings.virtqueue.
-ADDED, FREE, TAKEN, BUFFERS, BATCH = range(32, 37)
-FIRST = 40
+ADDED, FREE, TAKEN, BUFFERS, WHERE, BATCH = range(32, 38)
+FIFO = 40
 COUNT_SHIFT = 16
 
 STRIDE = 2112
@@ -80,7 +82,7 @@ FAULTS = {
 
 def words_for(size: int) -> int:
     """Words of a queue with so many descriptors, a power of two of at most SIZE_MAX."""
-    return FIRST + 2 * size
+    return FIFO + 2 * size
 
 
 def new(size: int) -> NDArray[np.uint64]:
@@ -88,6 +90,12 @@ def new(size: int) -> NDArray[np.uint64]:
     queue = np.zeros(words_for(size), np.uint64)
     queue[SIZE] = size
     return queue
+
+
+@inline
+def words_at(where: Any) -> Any:
+    """How many words the queue at an address has."""
+    return FIFO + 2 * i64(view(where, FIFO, np.uint64)[SIZE])
 
 
 @inline
@@ -101,25 +109,33 @@ def buffer(queue: Any, number: Any) -> Any:
     return i64(queue[BUFFERS]) + STRIDE * number
 
 
-@kernel
-def begin(queue: Any, where: Any, receives: Any) -> None:
-    """Lay out a queue in memory that is all zeros; SIZE, DESC, AVAIL, USED, BUFFERS are set.
-
-    where: buffer 0's address, as the device knows it. receives: all buffers are made available.
-    """
+@inline
+def begin_buffers(queue: Any, receives: Any) -> None:
+    """All descriptors are free or, receives, about to be lent."""
     size = i64(queue[SIZE])
+    for number in range(size):
+        queue[FIFO + number] = u64(number)
+        queue[FIFO + size + number] = u64(0)
+    queue[TAKEN] = queue[BATCH] = u64(0)
+    queue[FREE] = u64(0 if receives else size)
+
+
+@kernel
+def begin(queue: Any, receives: Any) -> None:
+    """Lay out a queue in memory that is all zeros; SIZE, FEATURES and all addresses are set.
+
+    receives: all buffers are made available.
+    """
+    size, where = i64(queue[SIZE]), i64(queue[WHERE])
+    begin_buffers(queue, receives)
     for number in range(size):
         words = view(i64(queue[DESC]) + DESCRIPTOR * number, 2, np.uint64)
         words[0] = u64(where + STRIDE * number)
         words[1] = u64(STRIDE | (F_WRITE if receives else 0) << 32)
         view(i64(queue[AVAIL]) + 4, size, np.uint16)[number] = number
-        queue[FIRST + number] = u64(number)
-        queue[FIRST + size + number] = u64(0)
-    queue[NEXT] = queue[TAKEN] = queue[ADDED] = queue[BATCH] = u64(0)
-    queue[FREE] = u64(size)
+    queue[NEXT] = queue[ADDED] = u64(0)
     refuse_calls(queue)
     if receives:
-        queue[FREE] = u64(0)
         publish(queue, size)
 
 
@@ -129,11 +145,11 @@ def begin(queue: Any, where: Any, receives: Any) -> None:
 @inline
 def free(queue: Any, k: Any) -> Any:
     """The number of the k-th free descriptor."""
-    return i64(queue[FIRST + _slot(queue, i64(queue[TAKEN]) + k)])
+    return i64(queue[FIFO + _slot(queue, i64(queue[TAKEN]) + k)])
 
 
 @inline
-def describe(queue: Any, number: Any, length: Any, following: Any) -> None:
+def _describe(queue: Any, number: Any, length: Any, following: Any) -> None:
     """Descriptor number has length bytes to read; following: the next one of its chain, or -1."""
     word = u64(length)
     if following >= 0:
@@ -150,9 +166,9 @@ def lend(queue: Any, k: Any, count: Any) -> Any:
     number = head
     for j in range(1, count):
         following = free(queue, k + j)
-        queue[FIRST + size + number] = u64(following)
+        queue[FIFO + size + number] = u64(following)
         number = following
-    at = FIRST + size + head
+    at = FIFO + size + head
     queue[at] = u64(count << COUNT_SHIFT) | (queue[at] & u64(0xFFFF) if count > 1 else u64(0))
     return head
 
@@ -163,6 +179,22 @@ def offer(queue: Any, k: Any, number: Any) -> None:
     where = i64(queue[AVAIL]) + 4 + 2 * _slot(queue, i64(queue[ADDED]) + k)
     if i64(load_once16(where)) != number:
         view(where, 1, np.uint16)[0] = number
+
+
+@inline
+def add(queue: Any, k: Any, at: Any, length: Any) -> None:
+    """The k-th buffer that will be made available is the at-th free descriptor, of length bytes."""
+    _describe(queue, free(queue, at), length, -1)
+    offer(queue, k, lend(queue, at, 1))
+
+
+@inline
+def add_chain(queue: Any, k: Any, at: Any, pieces: Any, n: Any) -> None:
+    """It is n free descriptors, from the at-th on; pieces[p, 1]: how many bytes the p-th has."""
+    for p in range(n):
+        following = free(queue, at + p + 1) if p + 1 < n else i64(-1)
+        _describe(queue, free(queue, at + p), pieces[p, 1], following)
+    offer(queue, k, lend(queue, at, n))
 
 
 @inline
@@ -181,14 +213,14 @@ def gone(queue: Any, descriptors: Any) -> None:
 
 
 @inline
-def wants_kick(queue: Any, n: Any) -> bool:
-    """Whether the device is to be kicked for the n buffers just published (section 2.7.10)."""
+def wants_kick(queue: Any, since: Any) -> bool:
+    """Whether the device is to be kicked for what was published since ADDED was that (2.7.10)."""
     fence()  # avail.idx is out before the device's wish is read: it does the same the other way round
     used = i64(queue[USED])
     if not queue[FEATURES] & u64(EVENT_IDX):
         return load_once16(used) & u64(NO_NOTIFY) == u64(0)
     event = i64(load_once16(used + 4 + 8 * i64(queue[SIZE])))
-    return (i64(queue[ADDED]) - event - 1) & 0xFFFF < n
+    return (i64(queue[ADDED]) - event - 1) & 0xFFFF < (i64(queue[ADDED]) - since) & 0xFFFF
 
 
 # From the device.
@@ -247,19 +279,19 @@ def reclaim(queue: Any) -> Any:
     for k in range(n):
         end = _slot(queue, i64(queue[TAKEN]) + i64(queue[FREE]))
         if in_order:
-            number = i64(queue[FIRST + end])
+            number = i64(queue[FIFO + end])
         else:
             number, _ = used(queue, k)
             if number >= size:
                 return i64(Fault.NUMBER)
-        count = i64(queue[FIRST + size + number] >> u64(COUNT_SHIFT))
+        count = i64(queue[FIFO + size + number] >> u64(COUNT_SHIFT))
         if count == 0:
             return i64(Fault.NUMBER)
         for _ in range(count):
-            at = FIRST + size + number
+            at = FIFO + size + number
             following = i64(queue[at] & u64(0xFFFF))
             queue[at] = u64(0)
-            queue[FIRST + end] = u64(number)
+            queue[FIFO + end] = u64(number)
             end = (end + 1) & (size - 1)
             number = following
         queue[FREE] += u64(count)

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vforward.errors import ArenaError
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.memory.arena import Arena
 from vforward.tables import TableFull, rib, trie, trie_check
@@ -48,8 +49,8 @@ OP = np.dtype(
 
 CHUNK = 4096
 """Changes of add_many between two calls of ``between``."""
-AHEAD = 8192
-"""Lines that a few changes may need: for so many there are pages."""
+AHEAD_BYTES = 8192 * trie.WORDS * 4
+"""Of lines that a few changes may need: so much memory is there before it is asked for."""
 
 
 @kernel
@@ -140,9 +141,9 @@ class Fib:
             f"{self.name}.nodes", max_lines * trie.WORDS, np.uint32, sparse=True
         )
         self._arena = arena
-        self._huge = 0
-        """Bytes of nodes up to which there are huge pages."""
         self._use_root(0)
+        self._there = arena.use(f"{self.name}.nodes", 0, min(AHEAD_BYTES, self.nodes.nbytes))
+        """Bytes of nodes that there is memory for."""
         self._retired = np.zeros(max_lines, np.uint32)
         self._work = np.zeros(changes.WORK_WORDS, np.uint32)
         self._stack = np.zeros(3 * changes.LEVELS, np.int64)
@@ -332,29 +333,49 @@ class Fib:
         size = self.root.itemsize << trie.ROOT_BITS
         self._arena.use(f"{self.name}.root", vrf * size, (vrf + 1) * size)
 
-    def _use_nodes(self) -> None:
-        """Have huge pages where the next nodes will be: in small ones a look-up waits for the TLB."""
-        wanted = (int(self._state[TOP]) + AHEAD) * trie.WORDS * self.nodes.itemsize
-        if wanted > self._huge:
-            self._huge = self._arena.use(f"{self.name}.nodes", self._huge, wanted)
+    def _have(self) -> str:
+        """Have memory for the next nodes, or say why there is none: a store there would end us."""
+        wanted = int(self._state[TOP]) * trie.WORDS * self.nodes.itemsize + AHEAD_BYTES
+        wanted = min(wanted, self.nodes.nbytes)
+        if wanted > self._there:
+            try:
+                self._there = self._arena.use(f"{self.name}.nodes", self._there, wanted)
+            except ArenaError as error:
+                return str(error)
+        return ""
 
     def _run(self, ops: NDArray[Any]) -> int:
         state, done = self._state, 0
         state[ABSENT] = 0
+<<<<<<< HEAD
         root = self._aside.root if self._aside else self.root
         if self._aside and not self._aside.copy(set(ops["vrf"].tolist())):
             raise TableFull(f"{self.name}: no room for a second trie, to be changed aside", 0)
         arrays = (root, self.nodes, self._retired, self._work, self._stack, state)
+=======
+        own = (self._retired, self._work, self._stack, state)
+        lack = self._have()
+>>>>>>> main
         while True:
-            self._use_nodes()
-            done = _apply(*arrays, self._rib, self._counts, ops, done)
-            if done == ops.size or len(self) * 2 < self._rib.size:
+            there = self._there
+            nodes = self.nodes[: there // self.nodes.itemsize]
+            done = _apply(self.root, nodes, *own, self._rib, self._counts, ops, done)
+            if done == ops.size:
                 break
+            if len(self) * 2 >= self._rib.size:
+                self._rib = rib.copied(self._rib, self._rib.size * 2)
+                continue
+            lack = self._have()
+            if self._there == there:
+                break
+<<<<<<< HEAD
             self._rib = rib.copied(self._rib, self._rib.size * 2)
         if self._aside:  # where no reader was
             self.reclaim()
+=======
+>>>>>>> main
         if done < ops.size:
-            msg = (
+            msg = lack or (
                 f"{self.name}: all {self.nodes.size // trie.WORDS - 1} lines are in use "
                 f"({self.retired} nodes retired: reclaim them) after {done} of {ops.size} changes; "
                 "raise max_lines"

@@ -107,9 +107,9 @@ def enter(strays: Any, mixed: Any, worker: Any) -> bool:
 
 
 def make(arena: Arena, sessions: int) -> NDArray[np.uint64]:
-    """An empty table for so many sessions. Memory is used as far as it is."""
+    """An empty table for so many sessions. All of its memory is there: workers store without asking."""
     lines = 1 << (max(2 * LINE, sessions * PER_SESSION) // LINE - 1).bit_length()
-    return arena.make("strays", LINE * (1 + lines), np.uint64, sparse=True)
+    return arena.make("strays", LINE * (1 + lines), np.uint64)
 
 
 def check(strays: NDArray[np.uint64]) -> None:

@@ -1,0 +1,307 @@
+"""Plug-ins of a running forwarder: loaded, replaced, unloaded under traffic; bad ones change nothing."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import plugin_files
+from vforward import ConfigError, KernelError, VforwardError, WiringError
+from vforward.control import observe
+from vforward.control.plugins import _outcome, _place
+from vforward.graph.arcs import Arc, spread
+from vforward.testing import packets as pk
+from worker_worlds import LAN, UDP, WAN, World, mix
+
+RATE = 100_000
+"""Packets per second that are offered."""
+BURST = 100
+MOST = 3000
+"""Packets on their way: fewer than the ports' rings hold."""
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+
+@pytest.fixture(params=[1, 2])
+def world(request):
+    with World(request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def probe(tmp_path):
+    return tmp_path / "probe.py"
+
+
+def udp4(n):
+    payload = [pk.udp(f"{LAN}9", f"{WAN}9", 2000, 53, i.to_bytes(4, "big")) for i in range(n)]
+    return [pk.ip4(f"{LAN}9", f"{WAN}9", UDP, one) for one in payload]
+
+
+def seen(world, name="probe"):
+    return world.router.plugins._loaded[name].tables[0]["seen"]
+
+
+def test_loaded_replaced_unloaded(world, probe):
+    world.router.start()
+    plugins = world.router.plugins
+    change = plugins.load(plugin_files.write(probe))
+    assert (change.name, change.kept, change.begun) == ("probe", [], ["seen"])
+    assert 0 < change.stood_s < 5
+    out = world.exchange(world.lan, udp4(10))
+    assert len(out[1]) == 10
+    assert int(seen(world)[0]) == world.node("probe") == 10
+    row = plugins.rows()[0]
+    assert (row.name, row.place, row.arc, row.tables) == (
+        "probe",
+        str(probe),
+        "ip4-input",
+        ["seen"],
+    )
+
+    refusing = (
+        "edge[i] = Edge.DROP; count[Count.REFUSED] += u64(1); meta[row].reason = Count.REFUSED"
+    )
+    change = plugins.replace("probe", plugin_files.write(probe, refusing))
+    assert (change.kept, change.begun) == (["seen"], [])
+    assert world.exchange(world.lan, udp4(5))[1] == []
+    assert int(seen(world)[0]) == 15
+    assert world.node("probe") == 15
+    assert world.drops() == {("probe", "refused"): 5}
+
+    change = plugins.replace("probe", plugin_files.write(probe, shape=8))
+    assert (change.kept, change.begun) == ([], ["seen"])
+    assert len(world.exchange(world.lan, udp4(3))[1]) == 3
+    assert int(seen(world)[0]) == 3
+    plugins.unload("probe")
+    assert plugins.rows() == []
+    assert len(world.exchange(world.lan, udp4(3))[1]) == 3
+    assert "probe" not in world.router.graph.members
+    world.sent -= 5  # what it has dropped went with its counters
+
+
+BAD = {
+    "an array": ("seen[0] = np.zeros(3)[0]", {}, "zeros: this makes an array"),
+    "beyond its table": ("seen[4 + i] = u64(1)", {}, "reads or writes beyond an array"),
+    "a wrong edge": ("edge[i] = 9", {}, "edge 9 is none of the node's"),
+    "raise": (
+        "if seen[0] > u64(9): raise ValueError",
+        {},
+        "raise and assert: cannot be in a kernel",
+    ),
+    "no end": ("while seen[0]: seen[1] += u64(1)", {}, "its kernel does not return"),
+    "a crash": (
+        "view(i64(16), 1, np.uint64)[0] = u64(1)",
+        {"before": "from vforward.jit.intrinsics import view"},
+        "it ended its process by SIGSEGV",
+    ),
+    "no syntax": ("edge[i] = = 1", {}, "line [0-9]+: invalid syntax"),
+    "its own check": (
+        "pass",
+        {
+            "after": "def check(trial):\n    assert trial([]) is None, 'not so'",
+            "options": "check=check",
+        },
+        "its self-check failed: not so",
+    ),
+    "an arc": ("pass", {"arc": "ip5-input"}, "no arc 'ip5-input'"),
+    "a port": ("pass", {"options": "ports=('nowhere',)"}, "no port named 'nowhere'"),
+    "a feature": ("pass", {"options": "after='nothing'"}, "no feature 'nothing' on arc ip4-input"),
+    "a name": ("pass", {"name": "drop"}, "node drop: already in the graph"),
+}
+
+
+def test_bad_ones_are_refused_and_the_old_one_goes_on(tmp_path, probe):
+    with World(1) as world:
+        world.router.start()
+        plugins = world.router.plugins
+        plugins.load(plugin_files.write(probe))
+        world.exchange(world.lan, udp4(4))
+        graph = world.router.graph
+        for what, (body, options, words) in BAD.items():
+            bad = plugin_files.write(tmp_path / "bad.py", body, **options)
+            with pytest.raises((KernelError, WiringError, ConfigError), match=words):
+                plugins.load(bad) if "name" in options else plugins.replace("probe", bad)
+            assert world.router.graph is graph, what
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
+        assert int(seen(world)[0]) == 8
+        with pytest.raises(VforwardError, match="probe is loaded already"):
+            plugins.load(str(probe))
+        with pytest.raises(ConfigError, match=r"plug-in probe: .* is other: load that"):
+            plugins.replace("probe", plugin_files.write(tmp_path / "o.py", name="other"))
+        for call in (plugins.unload, plugins.replace):
+            with pytest.raises(
+                KeyError, match=r"no plug-in .*other.* is loaded; there are: .*probe"
+            ):
+                call("other")
+
+
+class Offered:
+    """Packets of one flow, offered at a rate to a port, and what came out at the other."""
+
+    def __init__(self, world):
+        self.world, self.sent, self.got = world, 0, []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        frames = [pk.eth(world.lan.mac, world.mac(1).hex(":"), 0x0800, p) for p in udp4(BURST)]
+        self._frames = frames
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join(120)
+
+    def _run(self):
+        start = time.monotonic()
+        while not self._stop.is_set():
+            self.got += [frame[42:46] for frame in self.world.wan.received()]
+            on_their_way = self.sent - len(
+                self.got
+            )  # a program that is late must not lose them itself
+            if on_their_way < MOST and self.sent < (time.monotonic() - start) * RATE:
+                self.sent += self.world.lan.send(self._frames)
+            else:
+                time.sleep(0.0002)
+
+
+def test_fifty_changes_at_100_000_packets_per_second(tmp_path, probe):
+    """None is lost or overtaken, counters are exact, and the plug-in's state is kept."""
+    with World(1) as world:
+        world.router.start()
+        plugins = world.router.plugins
+        one = plugin_files.write(probe)
+        two = plugin_files.write(tmp_path / "two.py", "seen[1] += u64(1)")
+        stood = []
+        with Offered(world) as offered:
+            for turn in range(17):
+                stood.append(plugins.load(one).stood_s)
+                counted = int(seen(world)[0])
+                world.wait(lambda c=counted: int(seen(world)[0]) > c)
+                change = plugins.replace("probe", two if turn % 2 else one)
+                assert change.kept == ["seen"]
+                stood.append(change.stood_s)
+                assert int(seen(world)[0]) > counted
+                stood.append(plugins.unload("probe").stood_s)
+        world.settle()
+        offered.got += [frame[42:46] for frame in world.wan.received()]
+        assert len(stood) == 51
+        assert world.drops() == {}
+        assert len(offered.got) == offered.sent
+        assert offered.got == [i.to_bytes(4, "big") for i in range(BURST)] * (offered.sent // BURST)
+        assert world.node("ip4-lookup") == world.node("lan-rx") == offered.sent
+        with observe.attach(world.router.name) as view:
+            rows = {row.name: row for row in view.ports()}
+            assert rows["lan"].rx.packets == rows["wan"].tx.packets == offered.sent
+            assert [row for row in view.errors() if row.drop] == []
+        world.sent = world.received = offered.sent
+        print(f"stood: median {np.median(stood) * 1e6:.0f} us, most {max(stood) * 1e6:.0f} us")
+
+
+def test_its_ports_and_its_place(probe, tmp_path):
+    with World(1) as world:
+        plugins = world.router.plugins
+        plugins.load(plugin_files.write(probe, options="ports=('wan',), before='urpf'"))
+        second = plugin_files.write(tmp_path / "second.py", name="second", options="after='probe'")
+        plugins.load(second)
+        arc = world.router.graph.arcs["ip4-input"]
+        order = [name for name in arc.features if name in ("probe", "second", "ip4-urpf")]
+        assert order == ["probe", "second", "ip4-urpf"]
+        world.exchange(world.lan, udp4(4))
+        assert (world.node("probe"), world.node("second")) == (0, 4)
+        plugins.replace(
+            "probe", plugin_files.write(probe, options="ports=('lan',), after='session'")
+        )
+        arc = world.router.graph.arcs["ip4-input"]
+        assert arc.bits["probe"] > arc.bits["ip4-session"]
+        world.exchange(world.lan, udp4(4))
+        assert (world.node("probe"), world.node("second")) == (4, 8)
+        assert [n for n in world.router.graph.members if n.startswith("ip4-input-past-")]
+        world.router.replace_graph()  # as a reload does
+        assert {"probe", "second"} <= set(world.router.graph.members)
+        world.exchange(world.lan, udp4(4))
+        assert (world.node("probe"), world.node("second")) == (8, 12)
+
+
+def test_packets_that_waited_pass_where_a_plug_in_was(probe):
+    """Its bit stays a bit that leads on."""
+    with World(1) as world:
+        plugins = world.router.plugins
+        plugins.load(plugin_files.write(probe))
+        bit = world.router.graph.arcs["ip4-input"].bits["probe"]
+        plugins.unload("probe")
+        arc = world.router.graph.arcs["ip4-input"]
+        name = f"ip4-input-past-{bit}"
+        assert arc.bits[name] == bit
+        arc.enable(name, 1)  # as if they had it still
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
+        assert world.node(name) == 4
+        arc.disable(name, 1)
+        plugins.load(plugin_files.write(probe))
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
+
+
+def test_each_worker_has_its_own(probe):
+    with World(2) as world:
+        more = ', "mine": Table(2, np.uint64, each=True)'
+        body = "mine[0] += u64(1)"
+        world.router.plugins.load(plugin_files.write(probe, body, tables=", mine: U64", more=more))
+        packets = mix(5, flows=20, per_flow=20)
+        out = world.exchange(world.lan, packets)
+        assert len(out[1]) == len(packets)
+        tables = world.router.plugins._loaded["probe"].tables
+        assert tables[0]["seen"] is tables[1]["seen"]
+        assert tables[0]["mine"] is not tables[1]["mine"]
+        assert sum(int(t["mine"][0]) for t in tables) == len(packets)
+
+
+def test_it_is_tried_once(probe, monkeypatch):
+    with World(1) as world:
+        plugins, asked = world.router.plugins, []
+        ask = plugins.helper.ask
+        monkeypatch.setattr(plugins.helper, "ask", lambda *a, **k: asked.append(1) or ask(*a, **k))
+        plugins.load(plugin_files.write(probe))
+        plugins.unload("probe")
+        plugins.load(str(probe))
+        assert len(asked) == 2
+        plugins.replace("probe", plugin_files.write(probe, "seen[1] = u64(0)"))
+        assert len(asked) == 4
+
+
+def test_what_the_process_says_that_ends():
+    said = '{"stage": "trying"}\n'
+    assert _outcome({"status": 0, "out": said + '{"error": ""}\n', "err": ""}) == ""
+    assert _outcome({"status": None, "out": said, "err": ""}).startswith("trying the plug-in took")
+    assert "SIGABRT" in _outcome({"status": -6, "out": said, "err": ""})
+    assert "status 1: no memory" in _outcome({"status": 1, "out": "", "err": "no memory\n"})
+
+
+class Named:
+    """A plug-in, as far as its place goes."""
+
+    def __init__(self, after="", before=""):
+        self.after, self.before, self.arc = after, before, "ip4-input"
+        self.node = type("Node", (), {"name": "p"})
+
+
+def test_places_on_an_arc():
+    arc = Arc(
+        "ip4-input", (), {f"ip4-{n}": b for n, b in spread(["a", "b", "c"]).items()}, "end", None
+    )
+    bits = arc.bits
+    assert bits["ip4-a"] < _place(Named(after="a"), arc, None) < bits["ip4-b"]
+    assert bits["ip4-a"] < _place(Named(before="ip4-b"), arc, None) < bits["ip4-b"]
+    assert _place(Named(before="a"), arc, None) < bits["ip4-a"]
+    assert _place(Named(), arc, None) > bits["ip4-c"]
+    assert bits["ip4-a"] < _place(Named("a", "c"), arc, None) < bits["ip4-c"]
+    with pytest.raises(ConfigError, match="no place after c and before a on arc ip4-input"):
+        _place(Named("c", "a"), arc, None)
+    full = Arc("ip4-input", (), {"ip4-a": 0, "ip4-b": 1}, "end", None)
+    with pytest.raises(ConfigError, match="there is no place after a"):
+        _place(Named("a", "b"), full, None)
