@@ -57,7 +57,9 @@ def text(state, directory, workers=1):
     """The configuration, and beside it the file of routes that it names."""
     extra = state.extra
     vector = 256 if "vector" in extra else 32
-    lines = [f'forwarder = {{name = "reload", buffers = 65536, vector = {vector}, workers = {workers}}}\n']
+    lines = [
+        f'forwarder = {{name = "reload", buffers = 65536, vector = {vector}, workers = {workers}}}\n'
+    ]
     urpf = ', urpf = "loose"' if "urpf" in extra else ""
     lines.append(
         f'ports.lan = {{type = "memory", mac = "{LAN_MAC}", address = "10.0.1.1/24"{urpf}}}\n'

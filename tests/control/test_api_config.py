@@ -1,4 +1,4 @@
-"""Configurations, ports and queues by the API and its client: what is in force afterwards, what is refused."""
+"""Configurations, ports and queues by the API and its client: what is in force then, what is refused."""
 
 import pytest
 

@@ -48,7 +48,8 @@ GROUPS = [
         'firewall = {default = "permit", loose = true}\n'
         'address_sets.us = "10.0.0.0/8"\nport_sets.web = [80, 443]\n'
         'policers.slow = {type = "single-rate", rate = "1M", burst = 1500}\n'
-        'rules = [{action = "permit", from = "@us", to_ports = "@web", protocol = "tcp", police = "slow"}]\n',
+        'rules = [{action = "permit", from = "@us", to_ports = "@web", protocol = "tcp", '
+        'police = "slow"}]\n',
         'firewall = {default = "permit"}\naddress_sets.us = ["10.0.0.0/8", "192.0.2.1"]\n'
         'rules = [{action = "deny", from = "@us"}, {action = "permit"}]\n'
         'nat = [{type = "masquerade", out = "wan"}]\n',

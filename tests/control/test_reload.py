@@ -238,7 +238,9 @@ SET = 'address_sets.late = "10.0.0.0/8"\n'
 
 def test_what_needs_a_restart_can_be_left_as_it_is(tmp_path):
     one = w.State()
-    text = w.text(w.State(mark=(46, 0, 0, 0)), tmp_path).replace("buffers = 65536", "buffers = 4096")
+    text = w.text(w.State(mark=(46, 0, 0, 0)), tmp_path).replace(
+        "buffers = 65536", "buffers = 4096"
+    )
     with router(one, tmp_path) as made:
         wanted = config.parse(text, str(tmp_path / "reload.toml"), made.name)
         report = made.reload.apply(wanted, skip_restart=True)

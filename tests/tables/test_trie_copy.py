@@ -21,7 +21,7 @@ def new_arena():
 
 
 def changes(bits):
-    """(add, prefix, length, value, vrf): prefixes that nest, at lengths where the trie changes its level."""
+    """(add, prefix, length, value, vrf): prefixes that nest, of lengths at which the trie branches."""
     lengths = st.sampled_from([n for n in (0, 8, 16, 17, 24, 25, 32, 48, 64, 128) if n <= bits])
     base = 10 << bits - 8
     flips = st.sampled_from([0, 1, *(1 << n for n in range(0, bits - 8, 7))])

@@ -57,7 +57,14 @@ def _of_routes(routes: APIRouter, forwarder: "Forwarder", note: Note) -> None:
     @routes.patch("/routes")
     def change_many(wanted: m.RoutesWish) -> m.RoutesChanged:
         """Delete and then add many routes, each for itself. What is refused is told, and the rest done."""
-        return change_routes(forwarder, wanted)
+        done = change_routes(forwarder, wanted)
+        note(
+            *(
+                ("routes", one.vrf, str(one.prefix), str(one.metric or 0))
+                for one in (*wanted.delete, *wanted.add)
+            )
+        )
+        return done
 
 
 def _of_neighbors(routes: APIRouter, forwarder: "Forwarder", note: Note) -> None:

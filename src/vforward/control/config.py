@@ -161,21 +161,13 @@ def parse(text: str, name: str, forwarder: str = "") -> Config:
     except (ValueError, RecursionError) as error:
         raise syntax_error(name, text, error) from error
     reader = _Reader(raw, Path(name))
-<<<<<<< HEAD
     settings, api, log = reader.forwarder(forwarder), reader.api(), reader.log()
-=======
-    forwarder, api, log = reader.forwarder(), reader.api(), reader.log()
     privilege = reader.privilege()
->>>>>>> main
     draft = reader.draft()
     problems = reader.problems
     if all(len(problem.path) > 1 for problem in problems):  # else much would seem not to exist
         problems = [*problems, *check(draft)]
-<<<<<<< HEAD
-    if problems or settings is None or api is None or log is None:
-=======
-    if problems or forwarder is None or api is None or log is None or privilege is None:
->>>>>>> main
+    if problems or settings is None or api is None or log is None or privilege is None:
         raise config_error(name, text, raw, problems)
     return Config(
         forwarder=settings,

@@ -101,6 +101,8 @@ class Change:
         section, *rest = self.key
         if section == "forwarder":
             return AT_START.get(rest[0], "")
+        if section == "privilege":
+            return "what is given up is given up for good"
         if section == "api":
             return "where the API listens is set at the start"
         if section == "firewall":
@@ -114,7 +116,7 @@ def parts(config: Config, stamps: Mapping[Path, str] | None = None) -> dict[Key,
     """A configuration's parts. stamps: by file of routes, what stands for its content."""
     links = _links(config)
     found: dict[Key, Any] = {}
-    for section in ("forwarder", "api", "log"):
+    for section in ("forwarder", "api", "log", "privilege"):
         model = getattr(config, section)
         found |= {(section, name): getattr(model, name) for name in type(model).model_fields}
     found |= {("ports", name): port for name, port in config.ports.items()}
@@ -218,6 +220,7 @@ _SET = (
     "forwarder",
     "api",
     "log",
+    "privilege",
     "firewall",
     "rules",
     "nat",
@@ -282,6 +285,7 @@ _RANKS = {
     "forwarder": 0,
     "api": 0,
     "log": 0,
+    "privilege": 0,
     "bridges": 3,
     "cross_connects": 6,
     "route_files": 8,

@@ -168,7 +168,7 @@ class Forwarder(Assembly):
             raise ConfigError(msg)
         self._profile = profile
         if self.workers is not None:
-            self.workers.follow(profile)
+            self._follow(self.workers)
 
     def build(
         self, progress: Callable[[str], None] = lambda _: None, config: str | None = None
@@ -208,12 +208,12 @@ class Forwarder(Assembly):
             self.graph.plans,
             descriptors=self.placement.descriptors,
             deaf_to=[self.placement.deaf_to(worker) for worker in range(self.n_workers)],
-            poll=self._ppoll(),
+            poll=shim.address("vf_ppoll") if shim.built() else 0,
             read=libc_address("read"),
             cores=self.cores,
         )
         self._stack.callback(workers.close)
-        workers.follow(self._profile)
+        self._follow(workers)
         progress("scheduler")
         workers.prepare()
         if self._hand_off is not None:
@@ -340,21 +340,14 @@ class Forwarder(Assembly):
             if self.workers is not None:
                 rest.callback(self.workers.stop)
 
-    def set_vector(self, vector: int) -> None:
-        """How many packets a node gets in one call at most, from the next round on."""
-        self.vector = vector
-        for worker in self.workers or ():
-            worker.plan.control[c.VECTOR] = vector
-
     def set_idle(self, idle: str) -> None:
         """Whether workers sleep when nothing comes in ("poll"), or not ("spin")."""
         self._idle = idle
-        for worker in self.workers or ():
-            worker.sleep_by(self._ppoll())
+        if self.workers is not None:
+            self._follow(self.workers)
 
-    def _ppoll(self) -> int:
-        """The address of what workers sleep by; 0: they do not."""
-        return shim.address("vf_ppoll") if self._idle == "poll" and shim.built() else 0
+    def _follow(self, workers: Workers) -> None:
+        workers.follow(self._profile if self._idle == "poll" else "")
 
     def move_queue(self, port: str, worker: int, queue: int = 0) -> None:
         """Let another worker poll a port's receive queue, while they run or not.

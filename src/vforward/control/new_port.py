@@ -82,6 +82,8 @@ def new_port(port: models.Port) -> Port:
             server=port.role == "server",
             mac=mac,
             mtu=port.mtu,
+            queues=port.queues,
+            packed=port.packed,
             offloads=port.offloads,
         )
     if isinstance(port, models.VhostUserPort):

@@ -49,6 +49,7 @@ from vforward.control.route_file import Table
 from vforward.control.routing_stage import Stage, staged
 from vforward.control.wording import dotted
 from vforward.errors import ConfigError
+from vforward.graph import control as c
 
 if TYPE_CHECKING:
     from vforward.control.forwarder import Forwarder
@@ -66,7 +67,7 @@ def _silent(_done: int, _total: int, _name: str) -> None:
 class Reload:
     """The configuration that is in force in a forwarder, and the way to another. Any thread, one at a time.
 
-    config: what the forwarder was made with: of it only [forwarder], [api] and [log] are in force yet.
+    config: what the forwarder was made with; of its ports, and what goes with them, none is in force yet.
     """
 
     def __init__(self, forwarder: Forwarder, config: Config) -> None:
@@ -270,7 +271,9 @@ class _Change:
         with ExitStack() as undo:
             self._ports.open(undo)
             with ExitStack() as locked:
-                taking = None  # first: what is published at its end is asked for under others' locks
+                taking = (
+                    None  # first: what is published at its end is asked for under others' locks
+                )
                 if forwarder.built and self._ports.needs_graph:
                     taking = locked.enter_context(forwarder.next_graph())
                 else:
@@ -376,7 +379,11 @@ class _Change:
         """What is a word of the workers'."""
         for key in self._plan.changed:
             if key == ("forwarder", "vector"):
-                self._forwarder.set_vector(self._after[key])
+                self._forwarder.vector = self._after[key]
+                for worker in self._forwarder.workers or ():
+                    worker.plan.control[c.VECTOR] = self._after[key]
+            elif key == ("forwarder", "profile"):
+                self._forwarder.profile = self._after[key]
             elif key == ("forwarder", "idle"):
                 self._forwarder.set_idle(self._after[key])
 

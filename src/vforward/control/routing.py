@@ -256,7 +256,7 @@ class Routing:
         """Changes in the block wait for a quiet point only where so much is to be freed, or all is
         in use; nobody else changes routes meanwhile.
         """
-        with self._lock:
+        with self.lock:
             self._tolerated = tolerated
             try:
                 yield
@@ -336,14 +336,9 @@ class Routing:
 
     def reclaim(self) -> None:
         """Free what is out of use; waits for a quiet point. What cannot be freed now is kept."""
-<<<<<<< HEAD
         with self.lock:
-            if self.fib4.retired or self.fib6.retired or self._adjacencies.waiting:
-=======
-        with self._lock:
             retired = self.fib4.retired + self.fib6.retired + self._adjacencies.waiting
             if retired > self._tolerated:
->>>>>>> main
                 self._quiet()
 
     def _quiet(self) -> bool:

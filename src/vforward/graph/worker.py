@@ -80,13 +80,8 @@ class Worker:
         self._words = self.plan.words()
         self._exchange: Exchange | None = None
         self._control = plan.control
-<<<<<<< HEAD
-        self._control[c.READ] = read
-        self.sleep_by(poll)
-=======
         self._control[c.POLL], self._control[c.READ] = poll, read
         self.follow("latency")
->>>>>>> main
         self._core = core
         self._thread: threading.Thread | None = None
         self._ringing = (
@@ -96,8 +91,9 @@ class Worker:
         """Held while another's thread runs rounds, or gives it another plan."""
 
     def follow(self, profile: str) -> None:
-        """Go by one of the PROFILES from now on, if it may sleep. Two stores: the thread may live."""
-        patience, gather_ns = PROFILES[profile] if self._control[c.POLL] else Profile(0, 0)
+        """Go by one of the PROFILES from now on, if it can sleep; "": it does not. It may live."""
+        sleeps = profile and self._control[c.POLL]
+        patience, gather_ns = PROFILES[profile] if sleeps else Profile(0, 0)
         self._control[c.SPIN_ROUNDS], self._control[c.GATHER] = patience, gather_ns
 
     def prepare(self) -> None:
@@ -138,12 +134,6 @@ class Worker:
         """Whether one of the descriptors wakes it. A store: the thread may live, and may be asleep."""
         at = self._fds.index(descriptor)
         self.plan.polled[at] = (descriptor if on else NOBODY) | POLLIN << 32
-
-    def sleep_by(self, poll: int) -> None:
-        """Have it sleep by a function, or (0) not at all, from the next round on."""
-        if poll:
-            self._control[c.POLL] = poll  # and stays: a worker may be about to call it
-        self._control[c.SPIN_ROUNDS] = PATIENCE_ROUNDS if poll else 0
 
     def wake(self) -> None:
         """Make a sleeping worker look around. Any thread. Harmless when closed."""

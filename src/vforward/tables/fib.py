@@ -214,10 +214,7 @@ class Fib:
             between(min(start + CHUNK, ops.size))
 
     def delete_many(self, keys: Sequence[int], vrf: int = 0) -> None:
-        """Delete many routes, each ``prefix << 8 | length``. Raises TableFull as apply does.
-
-        One that is not there is passed over.
-        """
+        """Delete many routes, ``prefix << 8 | length``, that are there. Raises TableFull as apply does."""
         ops = np.zeros(len(keys), OP)
         ops["high"], ops["low"] = self._many([key >> 8 for key in keys])
         ops["length"], ops["vrf"] = [key & 0xFF for key in keys], vrf
@@ -333,9 +330,10 @@ class Fib:
         size = self.root.itemsize << trie.ROOT_BITS
         self._arena.use(f"{self.name}.root", vrf * size, (vrf + 1) * size)
 
-    def _have(self) -> str:
-        """Have memory for the next nodes, or say why there is none: a store there would end us."""
-        wanted = int(self._state[TOP]) * trie.WORDS * self.nodes.itemsize + AHEAD_BYTES
+    def _have(self, more: int = 0) -> str:
+        """Have memory for so many lines and the next nodes, or say why not: a store there would end us."""
+        lines = int(self._state[TOP]) + more
+        wanted = lines * trie.WORDS * self.nodes.itemsize + AHEAD_BYTES
         wanted = min(wanted, self.nodes.nbytes)
         if wanted > self._there:
             try:
@@ -347,19 +345,17 @@ class Fib:
     def _run(self, ops: NDArray[Any]) -> int:
         state, done = self._state, 0
         state[ABSENT] = 0
-<<<<<<< HEAD
-        root = self._aside.root if self._aside else self.root
-        if self._aside and not self._aside.copy(set(ops["vrf"].tolist())):
-            raise TableFull(f"{self.name}: no room for a second trie, to be changed aside", 0)
-        arrays = (root, self.nodes, self._retired, self._work, self._stack, state)
-=======
         own = (self._retired, self._work, self._stack, state)
-        lack = self._have()
->>>>>>> main
+        lack = self._have(int(state[USED]) if self._aside else 0)
+        if self._aside and (lack or not self._aside.copy(set(ops["vrf"].tolist()))):
+            raise TableFull(
+                lack or f"{self.name}: no room for a second trie, to be changed aside", 0
+            )
+        root = self._aside.root if self._aside else self.root
         while True:
             there = self._there
             nodes = self.nodes[: there // self.nodes.itemsize]
-            done = _apply(self.root, nodes, *own, self._rib, self._counts, ops, done)
+            done = _apply(root, nodes, *own, self._rib, self._counts, ops, done)
             if done == ops.size:
                 break
             if len(self) * 2 >= self._rib.size:
@@ -368,12 +364,8 @@ class Fib:
             lack = self._have()
             if self._there == there:
                 break
-<<<<<<< HEAD
-            self._rib = rib.copied(self._rib, self._rib.size * 2)
         if self._aside:  # where no reader was
             self.reclaim()
-=======
->>>>>>> main
         if done < ops.size:
             msg = lack or (
                 f"{self.name}: all {self.nodes.size // trie.WORDS - 1} lines are in use "
