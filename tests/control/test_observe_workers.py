@@ -20,6 +20,7 @@ def view(tmp_path, monkeypatch):
             shape = made.open(name).shape
             made.make(f"{name}-1", shape, np.uint64)[:] = made.open(name)
             made.make(f"{name}-1-cleared", shape, np.uint64)
+        made.make("trace-1", c.TRACE_ROOM, c.TRACE)
         about = made.read_document("forwarder")
         made.write_document("forwarder", about | {"workers": 2})
         queues = [{"core": 3, "queues": ["lan 0"]}, {"core": None, "queues": []}]

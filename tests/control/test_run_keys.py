@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from vforward.control import assembly, config
+from vforward.control import config, interface_steps
 from vforward.control.run import from_config
 from vforward.graph import workers
 from vforward.io.memory import MemoryPort
@@ -273,7 +273,7 @@ def test_a_tap_has_what_its_port_has(tmp_path, monkeypatch):
             given.update(interface=interface, addresses=[str(a) for a in addresses], **options)
             super().__init__(mac=mac, mtu=mtu)
 
-    monkeypatch.setattr(assembly, "TapPort", Tap)
+    monkeypatch.setattr(interface_steps, "TapPort", Tap)
     text = VLAN + 'mtu = 1400\naddress = "10.0.7.1/24"\nvrf = "red"\n'
     text += '[ports.h]\ntype = "tap"\ninterface = "vf-h"\nhost_of = "v"\nqueues = 3\nnetns = "blue"'
     with from_config(config.parse(text, str(tmp_path / "keys.toml"))) as forwarder:

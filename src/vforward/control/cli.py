@@ -18,10 +18,10 @@ from typing import Annotated
 
 import typer
 
-from vforward.control import cli_change, cli_look, cli_node, cli_watch
+from vforward.control import cli_change, cli_config, cli_look, cli_node, cli_watch
 from vforward.control.cli_app import app, command, guarded
 
-__all__ = ["app", "cli_change", "cli_look", "cli_node", "cli_watch"]
+__all__ = ["app", "cli_change", "cli_config", "cli_look", "cli_node", "cli_watch"]
 
 
 def _version(wanted: bool) -> None:

@@ -18,12 +18,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 
 import numpy as np
 
 from vforward.control import compiled
 from vforward.control.forwarder import Forwarder
+from vforward.control.routing_stage import staged
 from vforward.control.rules import FirewallSettings, Masquerade, Rule
 from vforward.errors import ShimMissing
 from vforward.graph import control as c
@@ -171,6 +173,9 @@ def _add_ports(forwarder: Forwarder, directory: Path) -> tuple[MemoryPort, Memor
     forwarder.add_route("10.1.0.0/16", via=THEIRS)
     forwarder.add_route("2001:db8:1::/48", paths=[(THEIRS6, None, 1), ("2001:db8::3", None, 2)])
     forwarder.delete_route("10.1.0.0/16")
+    with staged(forwarder.routing) as stage:
+        stage.put(ip_network("10.1.0.0/16"), kind="blackhole")
+        stage.put_in_force()
     switched = forwarder.add_port("switched", MemoryPort())
     forwarder.add_bridge("bridge")
     forwarder.add_to_bridge("bridge", "switched")

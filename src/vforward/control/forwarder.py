@@ -17,8 +17,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vforward.control.assembly import Assembly
@@ -37,7 +37,7 @@ from vforward.control.publish import Publisher
 from vforward.control.restore import KEPT, keep_up, take_over
 from vforward.control.router_graph import lay_out
 from vforward.control.routing import Routing
-from vforward.control.succession import Succession
+from vforward.control.succession import Succession, Taking
 from vforward.control.told_router import ToldRouter
 from vforward.errors import ConfigError, VforwardError
 from vforward.graph import control as c
@@ -53,6 +53,7 @@ from vforward.tables import rate_limit
 
 if TYPE_CHECKING:
     from vforward.control.api_server import Server, Tcp
+    from vforward.control.reload import Reload
 
 BUFFERS_MIN = 1024
 """With fewer, a worker's cache could hold all of them, and nobody could ask for a neighbor."""
@@ -148,6 +149,7 @@ class Forwarder(Assembly):
             if workers > 1:
                 self._hand_off = HandOff(self.arena, self.pool, ports, workers)
                 stack.callback(self._hand_off.close)
+            stack.callback(self._close_ports)
             self._stack = stack.pop_all()
         self._kept, self._knows = keep, False
         self.n_workers = workers
@@ -168,6 +170,8 @@ class Forwarder(Assembly):
         self._stack.callback(self.plugins.close)
         self._maintenance = Maintenance([self.bridging.step, self._follow_carriers])
         self._publisher: Publisher | None = None
+        self.reload: Reload | None = None
+        """The way to another configuration, where it came from one (control.run)."""
 
     @property
     def profile(self) -> str:
@@ -185,7 +189,7 @@ class Forwarder(Assembly):
             raise ConfigError(msg)
         self._profile = profile
         if self.workers is not None:
-            self.workers.follow(profile)
+            self._follow(self.workers)
 
     def build(
         self, progress: Callable[[str], None] = lambda _: None, config: str | None = None
@@ -214,27 +218,23 @@ class Forwarder(Assembly):
             for _, port in real:  # the addresses are Linux's too, on all of its interfaces
                 port.mute()
         for interface in self.interfaces:
-            if interface.urpf:
-                for family in ("ip4", "ip6"):
-                    arc = self.graph.arcs[f"{family}-input"]
-                    arc.enable(f"{family}-urpf", interface.number)
-        self.firewall.enable(self.graph.arcs)
+            self.switch_features(self.graph.arcs, interface, on=True)
         self.graph.build(progress)
         if self._hand_off is not None:
             self.placement.lay(self.graph)
-        self._built = True
+        self.built = True
         for plan in self.graph.plans:
             plan.control[c.VECTOR] = self.vector
         self.workers = workers = Workers(
             self.graph.plans,
             descriptors=self.placement.descriptors,
             deaf_to=[self.placement.deaf_to(worker) for worker in range(self.n_workers)],
-            poll=shim.address("vf_ppoll") if self._idle == "poll" and shim.built() else 0,
+            poll=shim.address("vf_ppoll") if shim.built() else 0,
             read=libc_address("read"),
             cores=self.cores,
         )
         self._stack.callback(workers.close)
-        workers.follow(self._profile)
+        self._follow(workers)
         progress("scheduler")
         workers.prepare()
         if self._hand_off is not None:
@@ -281,6 +281,25 @@ class Forwarder(Assembly):
                 self.plugins.enable()  # at ports that are new
             return stood
 
+    @contextmanager
+    def next_graph(self) -> Iterator[Taking]:
+        """A graph for the ports that there are now, built aside, to take place inside while at rest.
+
+        ``moving`` is held. Raises as replace_graph.
+        """
+        assert self._publisher is not None, "build comes first"
+        with (
+            self.changing,
+            self._succession.prepared(self.plugins.lay) as (new, placement),
+            self.moving,
+        ):
+            taking = self._succession.offer(new, placement, self._publisher)
+            try:
+                yield taking
+            finally:
+                taking.finish()
+        self.plugins.enable()
+
     def start(self) -> None:
         """Start the workers and the services. Raises VforwardError when they run already."""
         assert self.workers is not None, "build comes before start"
@@ -318,6 +337,13 @@ class Forwarder(Assembly):
         if self._publisher is not None:
             self._publisher.refresh(part)
 
+    def publish_ports(self) -> None:
+        """Let others see ports as they are now."""
+        if self._publisher is not None:
+            self.firewall.before_publish(None)  # numbers of ports are in that document, too
+            self._publisher.describe()
+            self._publisher.refresh()
+
     def run_until_idle(self) -> None:
         """Forward what waits, in the calling thread, until nothing more moves.
 
@@ -342,6 +368,15 @@ class Forwarder(Assembly):
             rest.callback(self.neighbors.stop)
             if self.workers is not None:
                 rest.callback(self.workers.stop)
+
+    def set_idle(self, idle: str) -> None:
+        """Whether workers sleep when nothing comes in ("poll"), or not ("spin")."""
+        self._idle = idle
+        if self.workers is not None:
+            self._follow(self.workers)
+
+    def _follow(self, workers: Workers) -> None:
+        workers.follow(self._profile if self._idle == "poll" else "")
 
     def move_queue(self, port: str, worker: int, queue: int = 0) -> None:
         """Let another worker poll a port's receive queue, while they run or not.
@@ -376,6 +411,11 @@ class Forwarder(Assembly):
             }
             for n in self.neighbors.entries(most)
         ]
+
+    def _close_ports(self) -> None:
+        with ExitStack() as rest:
+            for _, port in self.interfaces.real():
+                rest.callback(port.close)
 
     def close(self) -> None:
         """Stop, close the ports and remove the arena. Harmless when repeated."""

@@ -108,6 +108,13 @@ class Publisher:
 
         return publish
 
+    def describe(self) -> None:
+        """Publish nodes and ports anew: ports have changed. Any thread."""
+        forwarder = self._forwarder
+        with self._publishing:
+            said = describe(forwarder, forwarder.graph, forwarder.placement, self._once)
+            forwarder.arena.write_document("forwarder", said)
+
     def abandon(self, graph: Graph) -> None:
         """What was made for a graph goes. Harmless when repeated."""
         for name in _cleared(graph):
