@@ -242,7 +242,7 @@ def test_a_start_that_fails_costs_nothing(runtime, monkeypatch):
 
     for target in ("take_over", "keep_up"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"vforward.control.forwarder.{target}", fail)
+            patch.setattr(module, target, fail)
             with pytest.raises(VforwardError, match="no such interface"), router():
                 pass
         assert ".previous" in names(runtime / "kept")

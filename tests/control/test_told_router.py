@@ -111,6 +111,27 @@ def test_told_again_it_is_all_in_force():
         assert made.neighbors.is_static(2, int(ip_address("::ffff:192.0.2.77")))
 
 
+def test_what_an_applied_configuration_says_is_not_told_any_more():
+    with router() as made:
+        made.add_route("10.5.0.0/16", via=SERVER)
+        made.add_route("10.6.0.0/16", via=SERVER, metric=7, vrf="red")
+        made.add_neighbor("192.0.2.77", MAC, "wan")
+        made.set_rules([*RULES], address_sets={"bad": ["10.6.0.0/16"]})
+        made.set_firewall(r.FirewallSettings(default="permit", sessions=1023))
+        keys = made.told.keys()
+        assert keys == [
+            ("routes", "default", "10.5.0.0/16", "0"), ("routes", "red", "10.6.0.0/16", "7"),
+            ("neighbors", "wan", "192.0.2.77"), ("rules",), ("address_sets", "bad"),
+            *(("firewall", name) for name in module.SETTINGS),
+        ]  # fmt: skip
+        made.told.applied(keys)
+        assert made.told.keys() == keys
+        made.told.applied([("routes", "red", "10.6.0.0/16", "7"), ("rules",), ("ports", "x")])
+        assert set(kept(made)) == {"route red 10.6.0.0/16 7", "firewall rules"}
+        made.told.applied([])
+        assert kept(made) == {}
+
+
 def test_many_routes_are_told_again_as_few_are(monkeypatch):
     with router() as made:
         for n in range(300):

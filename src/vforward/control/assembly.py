@@ -18,7 +18,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from vforward.control import route_file
 from vforward.control.bridging import BridgeSettings, Tag, rewrite
@@ -270,6 +270,22 @@ class Assembly(InterfaceSteps, FirewallApi):
                 raise KeyError(what)
             if there:
                 self.told.delete_neighbor((port, ip))
+
+    def known_neighbors(self, most: int | None = None) -> list[dict[str, Any]]:
+        """The neighbors, for users: port, address, mac, state, and since when, in seconds.
+
+        At most so many of them, the first by port and address.
+        """
+        return [
+            {
+                "port": self.interfaces.name_of(n.port),
+                "address": str(n.address),
+                "mac": n.mac.hex(":") if n.mac else "",
+                "state": n.state.value,
+                "since": round(n.since, 3),
+            }
+            for n in self.neighbors.entries(most)
+        ]
 
     @property
     def bridge_numbers(self) -> Mapping[str, int]:

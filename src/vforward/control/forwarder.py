@@ -27,14 +27,13 @@ from vforward.control.capture import Captures
 from vforward.control.firewall import Firewall
 from vforward.control.hand_off import HandOff
 from vforward.control.interfaces import PORTS_MAX, Interfaces
-from vforward.control.layout_hash import layout_hash
 from vforward.control.maintenance import Maintenance
 from vforward.control.neighbor_machine import Limits
 from vforward.control.neighbors import NeighborService
 from vforward.control.placement import Placement
 from vforward.control.plugins import Plugins
 from vforward.control.publish import Publisher
-from vforward.control.restore import KEPT, keep_up, take_over
+from vforward.control.restore import NEVER, go_on, open_arena
 from vforward.control.router_graph import lay_out
 from vforward.control.routing import Routing
 from vforward.control.succession import Succession, Taking
@@ -61,8 +60,6 @@ BUFFERS_MIN = 1024
 NEXT_HOPS = 49152
 """Adjacencies for next hops and groups of them, besides one for each neighbor."""
 NEIGHBORS_MAX = 1 << 20
-NEVER, CRASH, ALWAYS = STATES = ("never", "crash", "always")
-"""After what end of the last one of its name a forwarder goes on from what that has left."""
 
 
 class Forwarder(Assembly):
@@ -104,9 +101,6 @@ class Forwarder(Assembly):
         if not 1 <= workers <= c.WORKERS_MAX:
             msg = f"workers is {workers}; allowed: 1 to {c.WORKERS_MAX}"
             raise ConfigError(msg)
-        if keep not in STATES:
-            msg = f"keep is {keep!r}; allowed: {', '.join(STATES)}"
-            raise ConfigError(msg)
         if buffers < BUFFERS_MIN * workers:
             msg = f"buffers is {buffers}; at least {BUFFERS_MIN} for each worker"
             raise ConfigError(msg)
@@ -114,13 +108,7 @@ class Forwarder(Assembly):
         self.profile = profile
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"
         with ExitStack() as stack:  # closed here if there is no room for all of it
-            self.arena = stack.enter_context(
-                Arena.create(
-                    self.name,
-                    keep=None if keep == NEVER or fresh else KEPT,
-                    layout_hash=layout_hash(),
-                )
-            )
+            self.arena = stack.enter_context(open_arena(self.name, keep, fresh=fresh))
             self.pool = Pool(self.arena, buffers)
             self.interfaces = Interfaces(self.arena)
             ports = self.interfaces.ports
@@ -144,6 +132,7 @@ class Forwarder(Assembly):
             self.icmp_limits = rate_limit.prepare(limits, hz, rate=icmp_errors)
             self.firewall = Firewall(self.arena, self.interfaces, hz, self.pool.size, workers)
             self.told = ToldRouter()
+            stack.callback(self.told.close)
             self.firewall.on_change = self.told.change_firewall
             self._hand_off = None
             if workers > 1:
@@ -245,13 +234,7 @@ class Forwarder(Assembly):
         for _, port in real:
             port.attach(workers.quiesce)
         self._publisher = Publisher(self, config)
-        if self._kept != NEVER:
-            self._stack.callback(self.told.close)
-            take_over(self, self._publisher.drops_before)
-        self._publisher.begin()
-        if self._kept != NEVER:
-            keep_up(self)
-            self.arena.stays, self._knows = self._kept == ALWAYS, True
+        self._knows = go_on(self, self._publisher, self._kept)
 
     def lay_out(self, graph: Graph, placement: Placement) -> None:
         """Add and wire the nodes of an empty graph, for the ports that there are. Raises WiringError."""
@@ -395,22 +378,6 @@ class Forwarder(Assembly):
         for interface in self.interfaces:
             if changed & {interface.name, interface.parent}:
                 self.neighbors.forget_learned(interface.number)
-
-    def known_neighbors(self, most: int | None = None) -> list[dict[str, Any]]:
-        """The neighbors, for users: port, address, mac, state, and since when, in seconds.
-
-        At most so many of them, the first by port and address.
-        """
-        return [
-            {
-                "port": self.interfaces.name_of(n.port),
-                "address": str(n.address),
-                "mac": n.mac.hex(":") if n.mac else "",
-                "state": n.state.value,
-                "since": round(n.since, 3),
-            }
-            for n in self.neighbors.entries(most)
-        ]
 
     def _close_ports(self) -> None:
         with ExitStack() as rest:

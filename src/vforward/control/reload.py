@@ -129,6 +129,7 @@ class Reload:
             )
             if not dry_run:
                 self.parts, self._extra, self._touched = after, extra, dict.fromkeys(kept)
+                self._forwarder.told.applied(kept)
             return report
 
     def add_port(self, name: str, port: Port) -> Report:

@@ -21,11 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.control import numbers, publish, restore_counters, told
+from vforward.control.layout_hash import layout_hash
 from vforward.control.numbers import Numbers, translation
 from vforward.control.restore_sessions import restore_sessions
-from vforward.errors import ArenaError, VforwardError
+from vforward.errors import ArenaError, ConfigError, VforwardError
 from vforward.graph import control as c
 from vforward.graph.worker import read_clock
+from vforward.memory.arena import Arena
 from vforward.memory.previous import Previous
 from vforward.tables.adjacency import ADJACENCY, REWRITE_MAX, Way
 from vforward.tables.bridge import DOMAIN, DOMAINS
@@ -33,8 +35,12 @@ from vforward.tables.mac import PORTS_MAX
 
 if TYPE_CHECKING:
     from vforward.control.forwarder import Forwarder
+    from vforward.control.publish import Publisher
 
 log = logging.getLogger(__name__)
+
+NEVER, CRASH, ALWAYS = KEEPS = ("never", "crash", "always")
+"""After what end of the last one of its name a forwarder goes on from what that has left."""
 
 _OF_WORKERS = "control|stats|taken|counts|rule-hits|nat_pools"
 _FILES = re.compile(
@@ -48,6 +54,31 @@ HEADERS = (14, 18, 22)
 def KEPT(name: str) -> bool:  # noqa: N802
     """Whether a file of an arena is of use to the next process."""
     return _FILES.fullmatch(name) is not None
+
+
+def open_arena(name: str, keep: str, *, fresh: bool) -> Arena:
+    """The arena of a forwarder that keeps what it knows: see Forwarder. Raises ConfigError, ArenaError."""
+    if keep not in KEEPS:
+        msg = f"keep is {keep!r}; allowed: {', '.join(KEEPS)}"
+        raise ConfigError(msg)
+    kept = None if keep == NEVER or fresh else KEPT
+    return Arena.create(name, keep=kept, layout_hash=layout_hash())
+
+
+def go_on(forwarder: Forwarder, publisher: Publisher, keep: str) -> bool:
+    """Go on from what the last process left, publish, and keep what is known from now on.
+
+    The graph is built, and no worker runs. Returns whether it is kept. Raises ArenaError, VforwardError.
+    """
+    if keep != NEVER:
+        take_over(forwarder, publisher.drops_before)
+    publisher.begin()
+    if keep != NEVER:
+        keep_up(forwarder)
+    if forwarder.reload is not None:
+        forwarder.reload.touch(*forwarder.told.keys())
+    forwarder.arena.stays = keep == ALWAYS
+    return keep != NEVER
 
 
 def take_over(forwarder: Forwarder, drops_before: NDArray[np.uint64]) -> None:

@@ -27,6 +27,8 @@ RouteKey = tuple[str, IPv4Network | IPv6Network, int]
 NeighborKey = tuple[str, IPv4Address | IPv6Address]
 """Port, address."""
 ROUTE, NEIGHBOR, FIREWALL = "route", "neighbor", "firewall"
+SECTIONS = {ROUTE: "routes", NEIGHBOR: "neighbors"}
+"""Of the configuration's file, and of control.difference."""
 ODD = (VforwardError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
 """What a text makes raise that was not said by a forwarder, or not by this one."""
 MANY = 256
@@ -77,6 +79,33 @@ class ToldRouter(Told):
         """A part of the firewall is in force (Firewall.on_change)."""
         if self.on:
             self.say(_name(FIREWALL, part), {"new": False, "is": _part(part, wanted)})
+
+    def keys(self) -> list[tuple[str, ...]]:
+        """What was told, by the keys of control.difference."""
+        found: list[tuple[str, ...]] = []
+        for name, value in self.entries.items():
+            kind, *rest = name.split(" ")
+            if kind != FIREWALL:
+                found.append((SECTIONS[kind], *rest))
+            elif rest[0] in ("rules", "nat"):
+                found.append((rest[0],))
+            else:
+                section = FIREWALL if rest[0] == "settings" else rest[0]
+                found += [(section, one) for one in value["is"]]
+        return found
+
+    def applied(self, kept: Iterable[tuple[str, ...]]) -> None:
+        """A configuration is in force: of what was told only these keys of control.difference still are."""
+        if self.on:
+            sections = {SECTIONS[kind]: kind for kind in SECTIONS}
+            names = set()
+            for section, *rest in kept:
+                if section in sections:
+                    names.add(_name(sections[section], *rest))
+                else:
+                    names.add(_name(FIREWALL, "settings" if section == FIREWALL else section))
+            with contextlib.suppress(VforwardError):  # no room: what is told again changes nothing
+                self.keep_only(names)
 
     def repeat(self, entries: dict[str, Any], forwarder: Assembly) -> tuple[int, int]:
         """Tell a forwarder once more what was told another process, and note it here as told.
