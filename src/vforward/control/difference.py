@@ -38,6 +38,7 @@ AT_START = {
     "icmp_errors_per_second": "the limit is set at the start",
     "mac_table": "the table is made at the start",
     "mac_age_s": "the ageing time is set at the start",
+    "keep": "what is left for the next process is said at the start",
     "neighbors": "the tables are made at the start",
 }
 """Keys of [forwarder] that need a restart, and why."""
