@@ -63,7 +63,6 @@ UNTESTED = {
     "graph/checks.py": "test_build.py puts graphs together wrongly in every way",
     "control/observe_rows.py": "rows, and how they are made: test_observe.py looks at all of them",
     "control/plugin_rows.py": "records",
-    "control/plugin_check.py": "test_plugin_helper.py runs it, as it is run",
     "graph/watch.py": "test_control.py and test_capture.py run it behind the scheduler",
     "io/port.py": "an interface; each port's test is its test",
     "io/af_packet_life.py": "e2e/test_faults.py takes interfaces away and brings them back",

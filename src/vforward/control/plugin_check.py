@@ -10,6 +10,7 @@ packets; as it will run it is compiled, so that the forwarder finds that in the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -21,6 +22,7 @@ from vforward.control import plugin_trial, plugin_words
 from vforward.control.plugin_helper import COMPILING, CPU_S, LOADING, TRYING
 from vforward.control.plugin_source import Source, load
 from vforward.errors import VforwardError
+from vforward.io import capabilities, seccomp, shim
 from vforward.jit import entries
 from vforward.jit.kernel import BOUNDSCHECK
 from vforward.jit.sources import python_function
@@ -31,9 +33,18 @@ def main() -> None:
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the plug-in prints is no answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _confine()
     error = check(json.loads(sys.stdin.buffer.read()), said)
     say(said, error=error)
     os._exit(0)  # no hook of the plug-in's
+
+
+def _confine() -> None:
+    """Give up all privileges, and starting programs, where that can be: the helper still may."""
+    if shim.built():
+        with contextlib.suppress(VforwardError):
+            capabilities.drop(())
+            seccomp.install()
 
 
 def say(said: TextIO, **what: Any) -> None:

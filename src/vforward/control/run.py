@@ -117,10 +117,10 @@ def run(
                 compiling.compile_all(step)
             with from_config(config, load_step, fresh=fresh) as forwarder:
                 _build(forwarder, step, file)
-                with suppress(VforwardError):  # then plug-ins are refused, and why is said
-                    forwarder.plugins.helper.start()  # while this process may start others
                 if confined:
-                    confine(config)
+                    confine(config, partial(_start_others, forwarder))
+                else:
+                    _start_others(forwarder)
                 forwarder.start()
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
@@ -131,6 +131,12 @@ def run(
                     _wait(forwarder, stop, again, again_from, exit_when_idle=exit_when_idle)
         except _Stopped:
             return
+
+
+def _start_others(forwarder: Forwarder) -> None:
+    """Start the processes that are needed later, while this one may."""
+    with suppress(VforwardError):  # then plug-ins are refused, and why is said
+        forwarder.plugins.helper.start()
 
 
 def _tcp(api: Api) -> Tcp | None:

@@ -333,8 +333,7 @@ def _rounds(at: int, until_idle: bool) -> bool:
             words = view(i64(g.control[c.EXCHANGE]), exchange.WORDS, np.int64)
             if exchange.stand(g, words):
                 return True
-            compare_swap64(base + 8 * c.COMMAND, u64(c.SWAP), u64(words[exchange.BACK]))
-            continue
+            continue  # called off: who did that says what to do, and may have the next one ready
         store_release64(base + 8 * c.STATE, u64(c.RUNNING))
         vector = max(1, min(VECTOR_MAX, i64(load_acquire64(base + 8 * c.VECTOR))))
         g.emitted[emit.LEFT] = u64(emit.EMIT_ROOM)
