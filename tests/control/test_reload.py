@@ -233,6 +233,19 @@ def test_errors_change_nothing(tmp_path, monkeypatch):
         assert made.interfaces.find("inside").bridge == "b"
 
 
+def test_what_only_one_port_can_have_is_given_up_before_another_has_it(tmp_path):
+    text = w.text(w.State(), tmp_path)
+    old = f'{text}ports.file = {{type = "pcap", write = "out.pcap"}}\n'
+    with router(w.State(), tmp_path) as made:
+        made.reload.apply(config.parse(old, str(tmp_path / "reload.toml"), made.name))
+        other = old.replace('write = "out.pcap"', 'write = "out.pcap", mtu = 9000')
+        what = "port file has to be closed before another can have write"
+        refused(made, tmp_path, other, ConfigError, what)
+        made.reload.apply(w.parsed(w.State(), tmp_path))
+        made.reload.apply(config.parse(other, str(tmp_path / "reload.toml"), made.name))
+        assert made.interfaces.find("file").port.mtu == 9000
+
+
 SET = 'address_sets.late = "10.0.0.0/8"\n'
 
 

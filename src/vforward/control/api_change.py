@@ -58,12 +58,8 @@ def _of_routes(routes: APIRouter, forwarder: "Forwarder", note: Note) -> None:
     def change_many(wanted: m.RoutesWish) -> m.RoutesChanged:
         """Delete and then add many routes, each for itself. What is refused is told, and the rest done."""
         done = change_routes(forwarder, wanted)
-        note(
-            *(
-                ("routes", one.vrf, str(one.prefix), str(one.metric or 0))
-                for one in (*wanted.delete, *wanted.add)
-            )
-        )
+        note(*(("routes", d.vrf, str(d.prefix), str(d.metric or 0)) for d in wanted.delete))
+        note(*(("routes", r.vrf, str(r.prefix), str(r.metric)) for r in wanted.add))
         return done
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vforward.control import config as models
@@ -20,6 +21,7 @@ from vforward.control.interface_steps import with_link_local
 from vforward.control.interfaces import URPF, Address, Interface
 from vforward.control.new_port import bridge_settings, new_port, tags_of
 from vforward.control.routing_stage import Stage
+from vforward.errors import ConfigError
 from vforward.tables.addresses import mapped_int
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class PortWork:
 
     def open(self, undo: ExitStack) -> None:
         """Open what comes. Raises ConfigError, PortError, and others of opening a port."""
+        self._refuse_twice()
         interfaces = self._forwarder.interfaces
         for key in self._of(self._plan.gone, "ports"):
             interface = interfaces.by_name.get(key[1])
@@ -82,6 +85,21 @@ class PortWork:
                 self._came[key[1]] = self._open(undo, key[1], value)
             elif isinstance(value, Bridge):
                 self._forwarder.make_bridge(undo, key[1], bridge_settings(value))
+
+    def _refuse_twice(self) -> None:
+        """Raise ConfigError where a port that comes would have what one that goes still has."""
+        used = {
+            has: key[1]
+            for key in self._of(self._plan.gone, "ports")
+            for has in _alone(self._before[key])
+        }
+        for key in self._of(self._plan.come, "ports"):
+            for what, value in _alone(self._after[key]):
+                if (what, value) in used:
+                    raise ConfigError(
+                        f"port {key[1]}: port {used[what, value]} has to be closed before another can have "
+                        f"{what} {value}: delete it with one configuration, and add this with the next"
+                    )
 
     def _open(self, undo: ExitStack, name: str, port: models.Port) -> Interface:
         forwarder = self._forwarder
@@ -293,6 +311,13 @@ class PortWork:
     @staticmethod
     def _of(keys: list[Key], section: str) -> list[Key]:
         return [key for key in keys if key[0] == section]
+
+
+def _alone(port: models.Port) -> list[tuple[str, Any]]:
+    """What only one port can have at a time."""
+    keys = ("interface", "socket", "write") if port.type != "netmap" else ("name",)
+    found = [(key, getattr(port, key, None)) for key in keys]
+    return [(key, value) for key, value in found if isinstance(value, str | Path)]
 
 
 def neighbor_address(key: Key) -> int:

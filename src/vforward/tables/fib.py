@@ -10,7 +10,6 @@ fib4_nodes: U32``, and the same for fib6::
 
 What a change takes out of use is *retired*: a reader may still be in it. ``reclaim`` lets it be used
 anew, for what was retired before the moment since when every worker has passed a quiet point.
-
 Between ``stage`` and ``unstage`` changes are made aside, in copies of the VRFs' tries (tables.trie_copy).
 
 Complexity  a change makes one node anew, 0.3 to 1 us; one of /16 or shorter writes all that it covers:
