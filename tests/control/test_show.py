@@ -1,9 +1,7 @@
 """Rows on the terminal and as JSON."""
 
 import dataclasses
-import io
 import json
-import sys
 
 import pytest
 
@@ -123,31 +121,3 @@ def test_json(view, capsys, what):
         assert read["nodes"][0]["packets"] == read["packets"] == 100
     if what == "ports":
         assert read[0]["rx"] == {"packets": 100, "bytes": 6400, "drops": 11}
-
-
-class Terminal(io.StringIO):
-    """A terminal, as far as rich can tell."""
-
-    def isatty(self):
-        return True
-
-
-def test_the_bar_is_for_terminals(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    monkeypatch.setenv("TERM", "xterm")
-    with show.Bar("compiling") as bar:
-        bar.report(3, 40, "ip4-input")
-        bar.report(4, 40, "ip4-lookup")
-        bar.close()
-    assert "4/40" in sys.stderr.getvalue()
-
-
-def test_without_a_terminal_a_line_a_second(monkeypatch, capsys):
-    now = [0.0]
-    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
-    with show.Bar("compiling") as bar:
-        for step, seconds in enumerate((0.5, 0.9, 1.1, 1.5, 2.2)):
-            now[0] = seconds
-            bar.report(step, 40, "ip4-input")
-    text = capsys.readouterr().err
-    assert text == "compiling: 2 of 40, ip4-input\ncompiling: 4 of 40, ip4-input\n"

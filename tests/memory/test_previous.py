@@ -56,6 +56,7 @@ def test_what_is_kept_is_the_next_ones(place):
         assert not previous.has("other")
         arena.make("kept", 5, np.uint64)
         arena.taken_over()
+        arena.tidy()
         assert arena.previous is None
         assert names(place / "a") == ["kept", "lock"]
     assert not (place / "a").exists()
@@ -145,6 +146,7 @@ def test_killed_at_any_call_nothing_is_lost_and_nothing_mixed(place, monkeypatch
             arena.write_document("said", {"value": 8})
             done = True
             arena.taken_over()
+            arena.tidy()
         except Killed:
             pass
     if locks:

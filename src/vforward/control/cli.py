@@ -54,26 +54,30 @@ def run(
 ) -> None:
     """Forward packets as FILE says, until SIGTERM or SIGINT comes."""
     from vforward.control import config
-    from vforward.control import show as tables
 
     wanted = config.load(file)
     if check:
+        from vforward.control import show as tables
+
         sys.stdout.write(f"{file}: good: {tables.summary(wanted)}\n")
         return
     from vforward.control import logs
     from vforward.control import run as daemon
+    from vforward.control.progress_bar import Bar
 
     logs.set_up(wanted.log.format, wanted.log.level)
     logs.tell_of_threads()
 
     def ready() -> None:
+        from vforward.control import show as tables  # not before packets flow
+
         bar.close()
         how = f"show with: vforward show runtime -n {wanted.forwarder.name}"
         with contextlib.suppress(OSError):  # it forwards, whether there is room to say so or not
             sys.stdout.write(f"forwarding: {tables.summary(wanted)}; {how}\n")
             sys.stdout.flush()
 
-    with tables.Bar("compiling") as bar:
+    with Bar("compiling") as bar:
         daemon.run(
             wanted,
             functools.partial(bar.report, title="compiling"),
@@ -94,13 +98,13 @@ def compile(
 ) -> None:
     """Compile everything that may be needed, so that `run` starts at once."""
     from vforward.control import compile as compiling
-    from vforward.control import show as tables
+    from vforward.control.progress_bar import Bar
     from vforward.jit import cache
 
     start = time.perf_counter()
     if cold:
         compiling.empty_cache()
-    with tables.Bar("compiling") as bar:
+    with Bar("compiling") as bar:
         steps = compiling.compile_all(bar.report)
     seconds = time.perf_counter() - start
     sys.stdout.write(f"{steps} steps in {seconds:.1f} s; compiled code: {cache.directory()}\n")

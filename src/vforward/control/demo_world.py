@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vforward.control.show import Bar
+from vforward.control.progress_bar import Bar
 from vforward.testing import packets
 from vforward.testing.namespaces import Namespace, namespaces, veth
 

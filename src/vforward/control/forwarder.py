@@ -41,7 +41,7 @@ from vforward.control.told_router import ToldRouter
 from vforward.errors import ConfigError, VforwardError
 from vforward.graph import control as c
 from vforward.graph.build import Graph
-from vforward.graph.worker import PROFILES, clock_hz
+from vforward.graph.worker import PROFILES, begin_clock, clock_hz
 from vforward.graph.workers import Workers, cores
 from vforward.io import shim
 from vforward.io.libc import libc_address
@@ -107,6 +107,7 @@ class Forwarder(Assembly):
         self.workers: Workers | None = None
         self.profile = profile
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"
+        begin_clock()
         with ExitStack() as stack:  # closed here if there is no room for all of it
             self.arena = stack.enter_context(open_arena(self.name, keep, fresh=fresh))
             self.pool = Pool(self.arena, buffers)
@@ -292,6 +293,7 @@ class Forwarder(Assembly):
         self.workers.start()
         self._maintenance.start()
         self._publisher.start()
+        self.arena.tidy()
 
     def serve(self, tcp: Tcp | None = None) -> Server:
         """Serve the API until close or the server's stop: what the `vforward` command speaks to.

@@ -6,17 +6,7 @@ from __future__ import annotations
 from vforward.control import config as models
 from vforward.control.assembly import Tags
 from vforward.control.bridging import BridgeSettings
-from vforward.io.af_packet import AfPacketPort
-from vforward.io.generator import GeneratorPort
-from vforward.io.memif import MemifPort
-from vforward.io.memory import MemoryPort
-from vforward.io.memring import MemringPort
-from vforward.io.netmap import NetmapPort
-from vforward.io.null import NullPort
-from vforward.io.pcap import PcapPort
 from vforward.io.port import Port
-from vforward.io.vhost import VhostUserPort
-from vforward.io.virtio import VirtioPort
 
 
 def bridge_settings(bridge: models.Bridge) -> BridgeSettings:
@@ -39,63 +29,50 @@ def tags_of(port: models.Port) -> Tags | None:
 
 
 def new_port(port: models.Port) -> Port:
-    """The port that a model describes, not opened."""
-    if isinstance(port, models.NullPort):
-        return NullPort(mtu=port.mtu)
+    """The port that a model describes, not opened.
+
+    A type's module is loaded when the first port of it is made: all of them take 50 ms of a start.
+    """
     assert not isinstance(port, models.VlanPort | models.BviPort | models.TapPort)
+    if isinstance(port, models.NullPort):
+        from vforward.io.null import NullPort
+
+        return NullPort(mtu=port.mtu)
     mac = port.mac.packed if port.mac else None
     if isinstance(port, models.AfPacketPort):
-        return AfPacketPort(
-            port.interface,
-            mac,
-            port.mtu,
-            port.ring_mib,
-            promiscuous=port.promiscuous,
-            netns=port.netns or "",
-            set_up=port.set_up,
-            mode=port.mode,
-            xdp=port.xdp == "auto",
-        )
+        return _af_packet(port, mac)
+    if isinstance(port, models.PcapPort | models.GeneratorPort):
+        return _made_up(port, mac)
+    if isinstance(port, models.VhostUserPort):
+        return _vhost(port, mac)
+    return _in_memory(port, mac)
+
+
+def _af_packet(port: models.AfPacketPort, mac: bytes | None) -> Port:
+    from vforward.io.af_packet import AfPacketPort
+
+    return AfPacketPort(
+        port.interface,
+        mac,
+        port.mtu,
+        port.ring_mib,
+        promiscuous=port.promiscuous,
+        netns=port.netns or "",
+        set_up=port.set_up,
+        mode=port.mode,
+        xdp=port.xdp == "auto",
+    )
+
+
+def _made_up(port: models.PcapPort | models.GeneratorPort, mac: bytes | None) -> Port:
     if isinstance(port, models.PcapPort):
+        from vforward.io.pcap import PcapPort
+
         return PcapPort(
             read=port.read, write=port.write, resolution=port.resolution, mac=mac, mtu=port.mtu
         )
-    if isinstance(port, models.MemoryPort):
-        return MemoryPort(mac=mac, mtu=port.mtu)
-    if isinstance(port, models.NetmapPort):
-        return NetmapPort(port.name, mac=mac, mtu=port.mtu)
-    if isinstance(port, models.MemifPort):
-        return MemifPort(
-            port.socket,
-            role=port.role,
-            interface=port.interface,
-            secret=port.secret,
-            log2=port.ring_log2,
-            mac=mac,
-            mtu=port.mtu,
-        )
-    if isinstance(port, models.MemringPort):
-        return MemringPort(mac=mac, mtu=port.mtu, room=port.room)
-    if isinstance(port, models.VhostUserPort) and port.side == "frontend":
-        return VirtioPort(
-            str(port.socket),
-            server=port.role == "server",
-            mac=mac,
-            mtu=port.mtu,
-            queues=port.queues,
-            packed=port.packed,
-            offloads=port.offloads,
-        )
-    if isinstance(port, models.VhostUserPort):
-        return VhostUserPort(
-            str(port.socket),
-            server=port.role == "server",
-            mac=mac,
-            mtu=port.mtu,
-            queues=port.queues,
-            offloads=port.offloads,
-            trusted=port.trusted,
-        )
+    from vforward.io.generator import GeneratorPort
+
     return GeneratorPort(
         count=port.count,
         size=port.size,
@@ -106,4 +83,60 @@ def new_port(port: models.Port) -> Port:
         touch=port.touch,
         mac=mac,
         mtu=port.mtu,
+    )
+
+
+def _in_memory(
+    port: models.MemoryPort | models.NetmapPort | models.MemifPort | models.MemringPort,
+    mac: bytes | None,
+) -> Port:
+    if isinstance(port, models.MemoryPort):
+        from vforward.io.memory import MemoryPort
+
+        return MemoryPort(mac=mac, mtu=port.mtu)
+    if isinstance(port, models.NetmapPort):
+        from vforward.io.netmap import NetmapPort
+
+        return NetmapPort(port.name, mac=mac, mtu=port.mtu)
+    if isinstance(port, models.MemringPort):
+        from vforward.io.memring import MemringPort
+
+        return MemringPort(mac=mac, mtu=port.mtu, room=port.room)
+    from vforward.io.memif import MemifPort
+
+    return MemifPort(
+        port.socket,
+        role=port.role,
+        interface=port.interface,
+        secret=port.secret,
+        log2=port.ring_log2,
+        mac=mac,
+        mtu=port.mtu,
+    )
+
+
+def _vhost(port: models.VhostUserPort, mac: bytes | None) -> Port:
+    server = port.role == "server"
+    if port.side == "frontend":
+        from vforward.io.virtio import VirtioPort
+
+        return VirtioPort(
+            str(port.socket),
+            server=server,
+            mac=mac,
+            mtu=port.mtu,
+            queues=port.queues,
+            packed=port.packed,
+            offloads=port.offloads,
+        )
+    from vforward.io.vhost import VhostUserPort
+
+    return VhostUserPort(
+        str(port.socket),
+        server=server,
+        mac=mac,
+        mtu=port.mtu,
+        queues=port.queues,
+        offloads=port.offloads,
+        trusted=port.trusted,
     )

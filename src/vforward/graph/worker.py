@@ -47,11 +47,17 @@ def read_clock() -> int:
 
 
 @cache
+def begin_clock() -> tuple[int, int]:
+    """Read both clocks, once: who needs clock_hz later need not wait then."""
+    read_clock()
+    return time.perf_counter_ns(), read_clock()
+
+
+@cache
 def clock_hz(seconds: float = 0.02) -> float:
     """Cycles of the time stamp counter per second, measured once against the monotonic clock."""
-    read_clock()
-    begin, start = time.perf_counter_ns(), read_clock()
-    time.sleep(seconds)
+    begin, start = begin_clock()
+    time.sleep(max(0.0, seconds - (time.perf_counter_ns() - begin) / 1e9))
     stop, end = read_clock(), time.perf_counter_ns()
     return (stop - start) * 1e9 / (end - begin)
 

@@ -84,6 +84,7 @@ class Arena:
         self.stays = False
         self._keep_file: Callable[[str], bool] | None = None
         self._lock = lock
+        self._gone: Path | None = None
         self._elsewhere: list[Path] = []  # segments on hugetlbfs
         self._arrays: dict[str, NDArray[Any]] = {}
 
@@ -217,10 +218,16 @@ class Arena:
             raise ArenaError(f"arena {self.name!r}: document {name!r}: {error}") from error
 
     def taken_over(self) -> None:
-        """What the last owner left is not wanted any more: from now on ours is what is kept."""
+        """What the last owner left is not wanted any more: from now on ours is what is kept. See tidy."""
         if self.previous is not None:
-            done(self.previous)
+            self._gone = done(self.previous)
             self.previous = None
+
+    def tidy(self) -> None:
+        """Remove what was taken over: tens of milliseconds, for which no packet need wait."""
+        if self._gone is not None:
+            remove([self._gone])
+            self._gone = None
 
     def close(self) -> None:
         """Forget the arrays; the owner also removes what is an arena's. Harmless when repeated.

@@ -156,11 +156,9 @@ def set_aside(directory: Path, keep: Callable[[str], bool] | None) -> Path | Non
     return None
 
 
-def done(previous: Path) -> None:
-    """Remove what set_aside gave: nothing of it is wanted any more."""
-    gone = previous.with_name(DONE)
-    previous.rename(gone)
-    remove([gone])
+def done(previous: Path) -> Path:
+    """Say that nothing of what set_aside gave is wanted any more. Returns what is to be removed."""
+    return previous.rename(previous.with_name(DONE))
 
 
 def is_ours(path: Path) -> bool:
