@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "vforward"
 WALL = {
     "control/publish.py": "when a forwarder was started, for people and Prometheus",
+    "control/plugins.py": "when a plug-in was loaded, for people",
     "control/capture.py": "a captured packet's time, in the file",
     "control/logs.py": "a line's time",
     "control/show_capture.py": "a captured packet's time, printed",

@@ -20,10 +20,12 @@ from vforward.control.config import Config, Forwarder, parse
 from vforward.control.config_api import Api
 from vforward.control.config_errors import dotted, keys_of
 from vforward.control.config_log import Log
+from vforward.control.config_privilege import Privilege
 
 MORE = """
 api = {}
 log = {level = "info"}
+privilege = {keep = ["net_raw"]}
 [ports.pipe]
 type = "netmap"
 name = "netmap:x{1"
@@ -42,6 +44,7 @@ PLACES = {
     ("forwarder",): Forwarder,
     ("api",): Api,
     ("log",): Log,
+    ("privilege",): Privilege,
     **{("ports", name): config_ports.PORT_TYPES[p["type"]] for name, p in BASE["ports"].items()},
     ("ports", "qinq", "rewrite"): config_ports.Rewrite,
     ("bridges", "office"): config_bridges.Bridge,

@@ -84,8 +84,8 @@ def test_where_the_limit_cannot_be_raised_memory_is_locked_by_a_capability(
 )
 def test_capabilities_first_and_then_the_filter(given_up, keep, allowed, tmp_path):
     wanted = parsed(BARE + f"[privilege]\n{keep}\n", tmp_path)
-    confine.confine(wanted)
-    assert given_up == [confine.kept(wanted), ("filter", allowed)]
+    confine.confine(wanted, lambda: given_up.append("others"))
+    assert given_up == [confine.kept(wanted), "others", ("filter", allowed)]
 
 
 def test_the_filter_may_be_left_out(given_up, tmp_path, caplog):
@@ -119,6 +119,6 @@ def test_without_the_shim_nothing_is_given_up_and_that_is_said(
     given_up, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(shim, "built", lambda: False)
-    confine.confine(parsed(BARE, tmp_path))
-    assert given_up == []
+    confine.confine(parsed(BARE, tmp_path), lambda: given_up.append("others"))
+    assert given_up == ["others"]
     assert "no privileges are given up" in caplog.text

@@ -7,7 +7,9 @@ is told by its standard input.
 import contextlib
 import json
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ import vforward
 from e2e.lab import ping, transfer, until
 from e2e.test_netns import as_ordinary_user
 from frontends import Frontend
+from test_deploy import allowed_calls
 from vforward.io import capabilities
 from vforward.testing.namespaces import veth
 
@@ -84,8 +87,17 @@ class Daemon:
         self.process.stdin.flush()
         return self._answers.readline().decode().strip()
 
+    @property
+    def tasks(self):
+        return Path(f"/proc/{self.process.pid}/task")
+
     def threads(self):
-        return capabilities.threads(Path(f"/proc/{self.process.pid}/task"))
+        return capabilities.threads(self.tasks)
+
+    def children(self):
+        return [
+            pid for task in self.tasks.iterdir() for pid in (task / "children").read_text().split()
+        ]
 
 
 @contextlib.contextmanager
@@ -147,6 +159,11 @@ def test_it_forwards_and_runs_nothing(net, more, kept, raw):
             assert thread.inheritable == thread.ambient == thread.bounding == 0
             assert thread.no_new_privs
             assert thread.seccomp == 2
+        assert inside.children()
+        for helper in inside.children():  # which were started in between
+            for thread in capabilities.threads(Path(f"/proc/{helper}/task")):
+                assert not thread.permitted & ~kept
+                assert thread.no_new_privs
         for code, answer in TRIES.items():
             assert inside.do(code).startswith(answer), code
         opened = "socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()"
@@ -205,6 +222,38 @@ def test_the_hosts_tap_and_a_machine_that_connects_again(net):
             other.close()
         with net.router.inside():
             assert "1 received" in ping(net.h2, LAN, "-c1")
+
+
+UNDER = """
+import ctypes, json, os, struct, sys
+from vforward.io import shim
+numbers = json.loads(sys.argv[1])
+step = lambda *words: struct.pack("=HBBI", *words)
+code = step(0x20, 0, 0, 0) + b"".join(step(0x15, 0, 1, n) + step(6, 0, 0, 0x7FFF0000) for n in numbers)
+code += step(6, 0, 0, 0x50000 | 1)
+assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0  # no_new_privs
+shim.check(shim.lib.vf_seccomp(shim.pointer(code), len(code) // 8), "the unit's filter")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes a program under a filter that allows these calls, as systemd does."""
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+def test_under_the_filter_of_the_unit(net):
+    """What systemd refuses a service, EPERM, the daemon does without."""
+    header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+    if os.uname().machine != "x86_64" or not header.exists():
+        pytest.skip(f"no {header}: apt-get install linux-libc-dev")
+    known = dict(re.findall(r"#define __NR_(\w+) (\d+)", header.read_text()))
+    numbers = [int(known[name]) for name in sorted(allowed_calls()) if name in known]
+    python = (sys.executable, "-c", UNDER, json.dumps(numbers), sys.executable)
+    with daemon(net, python=python, ports=HOST) as inside:
+        assert "5 received" in ping(net.h1, H2, "-c5", "-l5")
+        transfer(net.h1, net.router, LAN, 1_000_000)
+        client = vforward.Client("confined")
+        assert "AF_XDP" in client.ports()[0].other_end
+        for code, answer in TRIES.items():
+            assert inside.do(code).startswith(answer), code
 
 
 @pytest.mark.timeout(900)  # where his code is compiled anew

@@ -76,6 +76,7 @@ class Adjacencies:
         self._hops: dict[Hop, int] = {}
         for number, (way, kind, code) in FIXED.items():
             self.table[number]["icmp"], self.table[number]["edge"] = kind << 8 | code, way
+        _put_word(self.table, NO_ROUTE, 0, 0)  # has its code loaded: not while workers wait for it
 
     @property
     def free(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import resource
+from collections.abc import Callable
 
 from vforward.control import config as models
 from vforward.errors import VforwardError
@@ -40,17 +41,20 @@ def kept(config: models.Config, *, may_lock: bool = True) -> frozenset[str]:
     return frozenset(names)
 
 
-def confine(config: models.Config) -> None:
+def confine(config: models.Config, others: Callable[[], None] = lambda: None) -> None:
     """Give up all but what is kept, in this process and for good.
 
+    others: starts the processes that are needed later: they have no more than is kept, and no filter.
     Raises VforwardError when that cannot be done, or ShimMissing when it is required and there is no shim.
     """
     wanted = config.privilege.seccomp
     if not shim.built() and wanted != "require":
         log.warning("no privileges are given up: the system-call shim is not there")
+        others()
         return
     names = kept(config, may_lock=_may_lock())
     capabilities.drop(names)
+    others()
     filtered = wanted != "off" and _filter(names, required=wanted == "require")
     calls = "a filter of system calls is in force" if filtered else "all system calls are allowed"
     log.info("of capabilities no more is kept than: %s; %s", ", ".join(sorted(names)) or "-", calls)

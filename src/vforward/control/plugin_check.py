@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _confine() -> None:
-    """Give up, where that can be, what a confined forwarder has given up: its helper has not."""
+    """Give up all privileges, and starting programs, where that can be: the helper still may."""
     if shim.built():
         with contextlib.suppress(VforwardError):
             capabilities.drop(())

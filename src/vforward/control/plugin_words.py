@@ -85,24 +85,10 @@ SAID: tuple[tuple[str, str, str], ...] = (
 
 
 OPERATORS = {
-    "lt": "<",
-    "le": "<=",
-    "gt": ">",
-    "ge": ">=",
-    "eq": "==",
-    "ne": "!=",
-    "add": "+",
-    "sub": "-",
-    "mul": "*",
-    "mod": "%",
-    "lshift": "<<",
-    "rshift": ">>",
-    "and_": "&",
-    "or_": "|",
-    "xor": "^",
-    "getitem": "[...]",
-    "setitem": "[...] =",
-}
+    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
+    "add": "+", "sub": "-", "mul": "*", "mod": "%", "lshift": "<<", "rshift": ">>",
+    "and_": "&", "or_": "|", "xor": "^", "getitem": "[...]", "setitem": "[...] =",
+}  # fmt: skip
 """What the compiler calls them."""
 
 
