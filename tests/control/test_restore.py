@@ -400,14 +400,19 @@ def test_it_says_what_it_took_over(caplog):
 def test_numbers_are_published_before_they_are_used(runtime):
     """A policy in force never names what the document does not have."""
     with router() as made:
-        publish = made.firewall._policy.publish
+        compiler, policy = made.firewall._compiler, made.firewall._policy
+        compile_, put, compiled = compiler.parts, policy.put, []
 
-        def watched(parts):
+        def remembered(*given):
+            compiled.append(compile_(*given))
+            return compiled[-1]
+
+        def watched(bundle):
             document = json.loads((runtime / "kept" / "numbers.json").read_text())
             hits = {place for place, _ in document["rules"].values()}
-            assert set(parts.actions["hits"].tolist()) <= hits | {0}
-            return publish(parts)
+            assert set(compiled[-1].actions["hits"].tolist()) <= hits | {0}
+            put(bundle)
 
-        made.firewall._policy.publish = watched
+        compiler.parts, policy.put = remembered, watched
         for n in range(5):
             made.add_rule(r.Rule(action="deny", name=f"r{n}", protocol="icmp"))

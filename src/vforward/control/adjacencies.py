@@ -136,6 +136,10 @@ class Adjacencies:
         """How many uses an adjacency has."""
         return self._users.get(number, 0)
 
+    def leads_to(self, port: int) -> bool:
+        """Whether an adjacency that is in use, or may be, leads out of a port."""
+        return bool((self.table["tx_port"][[*self._users]] == port).any())
+
     def release(self, number: int) -> bool:
         """End a use, when no table leads there on its behalf. Returns whether it was the last one."""
         if number <= RESERVED:

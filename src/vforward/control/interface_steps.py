@@ -184,6 +184,17 @@ class InterfaceSteps:
                 elif name in OWN_FEATURES or not on:  # others are plug-ins'
                     arc.disable(feature, interface.number)
 
+    def is_unused(self, number: int) -> bool:
+        """Whether no session and no adjacency names an interface. MACs and neighbors go with it."""
+        with self.routing.lock:
+            if self.routing._adjacencies.leads_to(number):
+                return False
+        return not any(
+            (shard.parts.cold[side][shard.numbers()] == number).any()
+            for shard in (self.firewall.shards if self.firewall.on else ())
+            for side in ("in_port", "out_port")
+        )
+
     def number_outputs(self) -> None:
         """Say by which edge of interface-output each interface's packets leave, by the order of ports."""
         edges = {name: at for at, (name, _) in enumerate(self.interfaces.real(), BVI_EDGE + 1)}

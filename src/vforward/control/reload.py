@@ -80,6 +80,7 @@ class Reload:
         self._extra: dict[Key, Any] = {}
         """Ports that were added at run time, or (NOTHING) deleted."""
         self._lock = threading.RLock()
+        forwarder.interfaces.idle = forwarder.is_unused
         forwarder.bridging.flush()  # has its code loaded: not while workers stand
 
     def touch(self, *keys: Key) -> None:
