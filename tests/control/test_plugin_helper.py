@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +73,51 @@ def test_it_is_started_again(tmp_path):
     assert ask(helper, place)[1][-1]["error"].endswith("No such file or directory")
     assert helper._process is not process
     helper.close()
+
+
+def test_closed_while_something_is_tried(tmp_path):
+    """Who asked is told, and what was tried has ended."""
+    helper, found = Helper(), []
+    place = plugin_files.write(tmp_path / "probe.py", before="import time\ntime.sleep(1000)")
+
+    def asks():
+        try:
+            helper.ask({"place": place}, checked=True)
+        except VforwardError as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=asks)
+    thread.start()
+    end = time.monotonic() + 120
+    while not _children(helper):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    (child,) = _children(helper)
+    helper.close()
+    thread.join(60)
+    assert found == ["the process that tries plug-ins has ended; try again"]
+    while Path(f"/proc/{child}").exists() and "Z" not in _state(child):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    with pytest.raises(VforwardError, match="being closed"):
+        helper.ask({"place": place}, checked=True)
+
+
+def _children(helper):
+    if helper._process is None:
+        return []
+    pid = helper._process.pid
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+
+
+def _state(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
 
 
 def test_it_ends_with_whoever_started_it():

@@ -1,5 +1,6 @@
 """Where plug-ins come from: whose files are run, and what is said of those that cannot be."""
 
+import hashlib
 import os
 import sys
 from importlib import metadata
@@ -103,6 +104,24 @@ def test_entry_points(tmp_path, monkeypatch):
     with pytest.raises(KernelError, match="plug-in mine: RuntimeError: broken now"):
         load("mine")
     sys.modules.pop("own_nodes", None)
+
+
+def test_what_is_there_is_known_before_it_runs(tmp_path):
+    path = tmp_path / "probe.py"
+    place = plugin_files.write(path, before="raise RuntimeError('was run')")
+    content = plugin_source.content_of(place)
+    assert content == (place, hashlib.sha256(path.read_bytes()).hexdigest())
+    for missing, words in (
+        (str(tmp_path / "none.py"), "No such file"),
+        ("nothing-of-that-name", "no entry point of that name"),
+        ("", "no entry point of that name"),
+        ("/\0", "null byte"),
+        ("/\udc80", "No such file"),
+    ):
+        with pytest.raises(KernelError, match=words):
+            plugin_source.content_of(missing)
+    plugin_files.write(path)
+    assert load(place).content == plugin_source.content_of(place)
 
 
 def test_what_a_path_is():

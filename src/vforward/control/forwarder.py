@@ -315,6 +315,7 @@ class Forwarder(Assembly):
 
         server = Server(self.arena.path, make, tcp)
         self._stack.callback(server.stop)
+        self._stack.callback(self.plugins.close)  # first: a call may wait for a plug-in to be tried
         return server
 
     def publish(self, part: str = "") -> None:

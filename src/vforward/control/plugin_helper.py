@@ -10,8 +10,10 @@ knows nothing but this one command, imports no compiler, and ends with whoever s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -34,9 +36,12 @@ class Helper:
     def __init__(self) -> None:
         self._one = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
 
     def start(self) -> None:
         """Start it, unless it runs. Raises VforwardError where this process may start none."""
+        if self._closed:
+            raise VforwardError("the forwarder is being closed: no plug-in is loaded any more")
         if self._process is not None and self._process.poll() is None:
             return
         self._end()
@@ -75,13 +80,21 @@ class Helper:
                 ) from error
 
     def close(self) -> None:
-        """End it. Harmless when repeated."""
+        """End it, and what it tries just now: who asked for that is told so. Harmless when repeated."""
+        self._closed = True
+        self._kill(self._process)
         with self._one:
             self._end()
 
+    @staticmethod
+    def _kill(process: subprocess.Popen[bytes] | None) -> None:
+        if process is not None and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # it is a session of its own
+
     def _end(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            self._kill(self._process)
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:

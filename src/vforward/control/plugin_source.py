@@ -38,6 +38,11 @@ class Source:
     place: str
     digest: str
 
+    @property
+    def content(self) -> tuple[str, str] | None:
+        """See content_of."""
+        return (self.place, self.digest) if is_file(self.place) else None
+
 
 def load(place: str) -> Source:
     """Load what a path (it has a slash, or ends in .py) or the name of an entry point says.
@@ -52,6 +57,15 @@ def load(place: str) -> Source:
 def is_file(place: str) -> bool:
     """Whether that is a path."""
     return "/" in place or place.endswith(".py")
+
+
+def content_of(place: str) -> tuple[str, str] | None:
+    """The file and its digest, None of an entry point. Runs nothing. Raises KernelError: there is none."""
+    if not is_file(place):
+        _entry_point(place)
+        return None
+    real, text = read(Path(place))
+    return str(real), hashlib.sha256(text).hexdigest()
 
 
 def entry_points() -> list[str]:
@@ -106,7 +120,7 @@ def _from_file(path: Path) -> Source:
     return Source(plugin, str(real), digest)
 
 
-def _from_entry_point(name: str) -> Source:
+def _entry_point(name: str) -> importlib.metadata.EntryPoint:
     points = [p for p in importlib.metadata.entry_points(group=GROUP) if p.name == name]
     if not points:
         known = ", ".join(entry_points()) or "none"
@@ -114,12 +128,17 @@ def _from_entry_point(name: str) -> Source:
             f"plug-in {name}: no entry point of that name in group {GROUP!r}; there are: {known}. "
             "A file is given by its path, ./FILE.py"
         )
+    return points[0]
+
+
+def _from_entry_point(name: str) -> Source:
+    point = _entry_point(name)
     try:
-        there = points[0].module in sys.modules
-        module = importlib.import_module(points[0].module)
+        there = point.module in sys.modules
+        module = importlib.import_module(point.module)
         if there:  # it may have been installed anew since
             importlib.reload(module)
-        found = points[0].load()
+        found = point.load()
         plugin = _plugin(getattr(found, NAME, found), name)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):

@@ -10,19 +10,17 @@ Where a plug-in was unloaded its bit on the arc stays: packets that wait somewhe
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vforward.control.plugin import DROP, Plugin, Tables
 from vforward.control.plugin_helper import CPU_S, STAGES, WAIT_S, Helper
 from vforward.control.plugin_rows import PluginChange, PluginRow
-from vforward.control.plugin_source import Source, is_file, load, read
+from vforward.control.plugin_source import Source, content_of, load
 from vforward.control.wording import listed, nearest
 from vforward.errors import ConfigError, KernelError, VforwardError
 from vforward.graph.arcs import Arc
@@ -151,14 +149,14 @@ class Plugins:
 
     def _tried(self, place: str) -> Source:
         """Try a plug-in in a process of its own, unless that was done, and then load it."""
-        known = is_file(place) and _content(place) in self._good
+        known = content_of(place) in self._good
         for checked in () if known else (True, False):
             error = _outcome(self.helper.ask({"place": place}, checked=checked))
             if error:
                 raise KernelError(error)
         source = load(place)
-        if is_file(place):
-            self._good.add((source.place, source.digest))
+        if source.content:
+            self._good.add(source.content)
         return source
 
     def _put(self, source: Source, old: Loaded | None) -> PluginChange:
@@ -280,11 +278,6 @@ def _bit(where: str, name: str, arc: Arc, known: Mapping[str, int]) -> int:
     raise ConfigError(
         f"{where}: no feature {name!r} on arc {arc.name}{nearest(name, names)}; it has: {listed(names)}"
     )
-
-
-def _content(place: str) -> tuple[str, str]:
-    real, text = read(Path(place))
-    return str(real), hashlib.sha256(text).hexdigest()
 
 
 def _outcome(answer: Mapping[str, Any]) -> str:
