@@ -22,9 +22,11 @@ from restore_worlds import (
     router,
     udp,
 )
+from vforward.control import config
 from vforward.control import restore as module
 from vforward.control import rules as r
 from vforward.control.observe import View
+from vforward.control.run import from_config
 from vforward.errors import VforwardError
 from vforward.memory.arena import HEADER, Arena
 from vforward.testing import packets
@@ -416,3 +418,46 @@ def test_numbers_are_published_before_they_are_used(runtime):
         compiler.parts, policy.put = remembered, watched
         for n in range(5):
             made.add_rule(r.Rule(action="deny", name=f"r{n}", protocol="icmp"))
+
+
+FILE = """
+[forwarder]
+name = "kept"
+buffers = 1024
+[ports.lan]
+type = "memory"
+address = "10.0.1.1/24"
+[[routes]]
+prefix = "10.9.0.0/16"
+via = "10.0.1.2"
+"""
+NEW_PORT = '[ports.new]\ntype = "memory"\naddress = "10.0.3.1/24"\n'
+
+
+def test_what_was_told_and_what_is_applied(tmp_path, runtime):
+    """What an applied configuration has replaced is not told again; ports that it brought have names."""
+
+    def made(text=FILE):
+        return config.parse(text, str(tmp_path / "kept.toml"))
+
+    keys = [("routes", "default", f"10.{n}.0.0/16", "0") for n in (8, 9)]
+    with from_config(made()) as forwarder:
+        forwarder.build()
+        forwarder.add_route("10.8.0.0/16", via="10.0.1.2")
+        forwarder.delete_route("10.9.0.0/16")
+        die(forwarder)
+    with from_config(made()) as forwarder:
+        forwarder.build()
+        assert set(routes(forwarder)) == {("10.8.0.0/16", 0)}
+        assert forwarder.told.keys() == keys
+        forwarder.reload.apply(made())
+        assert set(routes(forwarder)) == {("10.8.0.0/16", 0)}
+        forwarder.reload.apply(made(FILE + NEW_PORT), exact=True)
+        assert set(routes(forwarder)) == {("10.9.0.0/16", 0)}
+        assert forwarder.told.keys() == []
+        document = json.loads((runtime / "kept" / "numbers.json").read_text())
+        assert document["ports"] == {"lan": 1, "new": 2}
+        die(forwarder)
+    with from_config(made()) as forwarder:
+        forwarder.build()
+        assert set(routes(forwarder)) == {("10.9.0.0/16", 0)}

@@ -114,7 +114,7 @@ def test_told_again_it_is_all_in_force():
 def test_what_an_applied_configuration_says_is_not_told_any_more():
     with router() as made:
         made.add_route("10.5.0.0/16", via=SERVER)
-        made.add_route("10.6.0.0/16", via=SERVER, metric=7, vrf="red")
+        made.add_route("10.6.0.0/16", kind="blackhole", metric=7, vrf="red")
         made.add_neighbor("192.0.2.77", MAC, "wan")
         made.set_rules([*RULES], address_sets={"bad": ["10.6.0.0/16"]})
         made.set_firewall(r.FirewallSettings(default="permit", sessions=1023))
