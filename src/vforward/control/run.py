@@ -38,6 +38,7 @@ from vforward.io.pcap import PcapPort
 from vforward.io.port import Port
 from vforward.io.vhost import VhostUserPort
 from vforward.io.virtio import VirtioPort
+from vforward.memory import resident
 
 LOOK_S = 0.05
 IDLE_S = 0.2
@@ -126,6 +127,7 @@ def run(
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
                 gc.freeze()  # all that is there by now stays: later collections need not look at it
+                resident.forget_code("libllvmlite")  # 30 MiB, that loading what was compiled needed
                 ready()
                 with _supervised(supervisor, forwarder):
                     _wait(forwarder, stop, exit_when_idle=exit_when_idle)
