@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -202,6 +203,23 @@ def test_an_interface_that_comes_back_is_taken_again(net, mode):
         until(lambda: client.ports()[1].other_end == told, lambda: client.ports()[1].other_end)
         until(lambda: "1 received" in ping(net.h1, H2, "-c1", "-W1"), inside.log.read_text)
         assert "AF_XDP" in told
+
+
+def test_ports_that_a_reload_adds_are_opened(net):
+    """An interface and a TAP: that is what the two capabilities are kept for."""
+    veth(net.h2, "eth1", net.router, "more")
+    added = '[ports.more]\ntype = "af_packet"\ninterface = "more"\naddress = "10.3.0.1/24"\n'
+    with daemon(net) as inside:
+        client = vforward.Client("confined")
+        file = net.directory / "confined.toml"
+        file.write_text(file.read_text() + added + HOST)
+        inside.process.send_signal(signal.SIGHUP)
+        until(
+            lambda: {"more", "host"} <= {port.name for port in client.ports()}, inside.log.read_text
+        )
+        transfer(net.h1, net.router, LAN, 1_000_000)
+        assert "1 received" in ping(net.h1, "10.3.0.1", "-c1")
+        assert {thread.seccomp for thread in inside.threads()} == {2}
 
 
 def test_the_hosts_tap_and_a_machine_that_connects_again(net):

@@ -26,6 +26,7 @@ from vforward.control.supervisor import Supervisor
 from vforward.errors import ConfigError, KernelError, VforwardError
 from vforward.graph import control as c
 from vforward.graph import workers
+from vforward.memory import resident
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ def run(
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
                 gc.freeze()  # all that is there by now stays: later collections need not look at it
+                resident.forget_code("libllvmlite")  # 30 MiB, that loading what was compiled needed
                 ready()
                 again_from = partial(reload, forwarder, file) if file is not None else None
                 with _supervised(supervisor, forwarder):
