@@ -27,6 +27,7 @@ from benchmarks import (
     python_case,
     rate_cases,
     reassembly_cases,
+    restart_case,
     ring_cases,
     scaling_case,
     session_cases,
@@ -94,6 +95,9 @@ CASES = {
         Case("python-baseline", "the same work in Python, by packet", python_case.python_baseline),
         Case(
             "start-warm", "process start to first forwarded packet", start_cases.start_warm, STARTS
+        ),
+        Case(
+            "restart-warm", "kill -9 to first forwarded packet", restart_case.restart_warm, STARTS
         ),
         Case("start-cold", "compile everything, nothing cached", start_cases.start_cold, CONTROL),
         Case("fib4-lookup", "a route lookup, 512 000 routes", table_cases.fib4_lookup, KEYS),

@@ -34,7 +34,7 @@ with Forwarder("plugins") as router, tempfile.TemporaryDirectory() as folder:
     try:
         client.replace_plugin("hop-guard", str(file))
     except ConfigError as error:
-        print("refused:", str(error).partition("hop_guard.py:")[2][:49])
+        print("refused:", str(error).partition("; ")[0].rpartition(": ")[2])
     print(passed([64, 9]), "of 2 still;", client.errors()[0].reason)
     client.unload_plugin("hop-guard")
     print(passed([64, 9]), "of 2 without it")

@@ -92,6 +92,7 @@ icmp_errors_per_second = 50
 mac_table = 8192
 mac_age_s = 16
 neighbors = 100
+keep = "always"
 
 [ports.lan0]
 type = "af_packet"

@@ -37,6 +37,9 @@ with DF set:
 """,
     "hop_guard": "vforward node load hop_guard.py",
     "load_a_plugin": """\
+2 of 2 without it
+1 of 2 with it
+refused: < does not go with what it is given here
 1 of 2 still; nearly-expired
 2 of 2 without it
 """,

@@ -28,6 +28,7 @@ def test_a_full_file_means_what_it_says() -> None:
     assert config.forwarder == Forwarder(
         name="edge-1", vector=64, buffers=2048, idle="spin", profile="throughput", core=3,
         icmp_errors_per_second=50, mac_table=8192, mac_age_s=16, neighbors=100,
+        keep="always",
     )  # fmt: skip
     lan0, file, mem, gen, sink, vlan, *_ = config.ports.values()
     assert lan0.type == "af_packet"
@@ -61,6 +62,7 @@ def test_defaults() -> None:
         "name": "my-router", "vector": 256, "buffers": 16384, "idle": "poll", "profile": "latency",
         "workers": 1, "core": None,
         "icmp_errors_per_second": 1000, "mac_table": 65536, "mac_age_s": 300, "neighbors": 16384,
+        "keep": "crash",
     }  # fmt: skip
     assert config.ports["p"].model_dump(mode="json") == {
         "type": "generator", "address": [], "mtu": 1500, "vrf": "default", "urpf": None,
@@ -87,6 +89,7 @@ WRONG_VALUES = [
     ("forwarder.core", "core = 3", ["-1", "1024", '"all"']),
     ("forwarder.icmp_errors_per_second", "icmp_errors_per_second = 50", ["0", "1000001"]),
     ("forwarder.mac_table", "mac_table = 8192", ["8191", "2097153", "1e6"]),
+    ("forwarder.keep", 'keep = "always"', ['"Always"', '"fresh"', "true"]),
     ("forwarder.neighbors", "neighbors = 100", ["0", "1048577", "[]"]),
     ("ports.lan0.type", 'type = "af_packet"', ['"af_pakcet"', "3", "{}", "1979-05-27"]),
     (

@@ -9,7 +9,6 @@ from vforward.control.firewall import FEATURES, Firewall
 from vforward.control.interfaces import Interfaces
 from vforward.control.session_list import Filter
 from vforward.errors import ConfigError
-from vforward.graph.arcs import END, Arc
 from vforward.memory.arena import Arena
 from vforward.tables import acl, policy, session
 from vforward.tables.policer import DROP, PASS
@@ -241,24 +240,12 @@ def test_it_cannot_be_switched_on_once_it_is_built(firewall):
         firewall.set(DENY)
 
 
-def arcs():
-    features = {f"ip4-{name}": bit for bit, name in enumerate(("urpf", *FEATURES))}
-    six = {f"ip6-{name}": bit for bit, name in enumerate(FEATURES)}
-    masks = [np.full(5, END, np.uint64) for _ in range(2)]
-    return {
-        "ip4-input": Arc("ip4-input", (), features, "ip4-lookup", masks[0]),
-        "ip6-input": Arc("ip6-input", (), six, "ip6-lookup", masks[1]),
-    }
-
-
 @pytest.mark.parametrize(("ports", "numbers"), [((), [1, 2]), (("wan",), [2])])
 def test_where_it_is_on(firewall, ports, numbers):
     on(firewall, r.FirewallSettings(default="deny", ports=ports))
-    made = arcs()
-    firewall.enable(made)
-    for arc, mask in ((made["ip4-input"], 0b11110), (made["ip6-input"], 0b1111)):
-        assert [n for n in range(4) if arc.masks[n] == END | mask] == numbers
-        assert [n for n in range(4) if arc.masks[n] == END] == sorted({*range(4)} - {*numbers})
+    features = {i.number: firewall.features_of(i) for i in firewall._interfaces}
+    assert [number for number, listed in features.items() if listed == [*FEATURES]] == numbers
+    assert all(features[number] == [] for number in features.keys() - {*numbers})
 
 
 def test_it_cannot_be_on_at_a_port_that_is_not_there(firewall):

@@ -30,8 +30,9 @@ def interfaces(routed=True):
 
 def sub(made, vlan, inner=0, *, dot1ad=False, name=None):
     interface = made.new(name or f"lan.{vlan}.{inner}", "vlan")
-    made.lay_vlan(interface, "lan", vlan, inner, dot1ad=dot1ad)
+    made.tag(interface, "lan", vlan, inner, dot1ad=dot1ad)
     made.up(interface, MAC, 1500, 0)
+    made.lay_vlan(interface)
     return interface
 
 

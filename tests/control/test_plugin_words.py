@@ -60,6 +60,11 @@ def two_kinds(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> 
 
 
 @kernel
+def compares(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> None:
+    edge[0] = idx[0] < (1, 2)
+
+
+@kernel
 def good(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> None:
     edge[:] = 0
 
@@ -104,6 +109,7 @@ def said(function):
         ),
         (unknown, "", ["'nowhere' is not defined; define or import it"]),
         (no_field, "", ["there is nothing of the name 'colour'; fields of meta are those of"]),
+        (compares, "(1, 2)", ["< does not go with what it is given here; cast"]),
         (two_kinds, "len(x)", ["the variable 'x' is of two kinds", "i64(...)"]),
     ],
 )

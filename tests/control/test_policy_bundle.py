@@ -59,7 +59,8 @@ def test_what_is_published_is_in_force():
     assert made.words[0] == 0
     assert made.bundle is None
     for n in (1, 5):
-        made.publish(parts(n))
+        made.put(assemble(parts(n)))
+        assert made.settle()
         assert list(in_force(made)) == made.bundle.tolist()
         assert in_force(made)[2 * policy.ACTIONS + 1] == 4 * n
 
@@ -74,6 +75,7 @@ def test_an_old_one_stays_until_a_quiet_point():
 
     made.quiesce = not_yet
     for n in (1, 2, 3):
-        assert made.publish(parts(n)) == (n == 3)
+        made.put(assemble(parts(n)))
+        assert made.settle() == (n == 3)
         assert asked[-1] == made.bundle.ctypes.data, "asked when the new one is in force"
         assert len(made._kept) == (n if n < 3 else 1)

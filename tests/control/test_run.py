@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +15,9 @@ import pytest
 from vforward.control import config, observe
 from vforward.control.client import Client
 from vforward.control.rules import FirewallSettings, Masquerade, Policer, Rule
-from vforward.control.run import from_config, new_port, run
+from vforward.control.run import from_config, run
 from vforward.errors import ApiError, ArenaError, ConfigError, PortError
 from vforward.io.pcap import read_frames, write_frames
-from vforward.io.port import Port
 from vforward.memory.arena import Arena
 from vforward.memory.place import running, runtime_directory
 from vforward.testing import packets
@@ -113,6 +113,12 @@ def nothing_left():
     return not root.exists() or list(root.iterdir()) == []
 
 
+def only_state_left():
+    """What the next process goes on with, adr/0032, and nothing that runs or listens."""
+    sockets = [*runtime_directory().rglob("*.sock")]
+    return not running() and not sockets and not nothing_left()
+
+
 @pytest.mark.parametrize("vector", [1, 256])
 def test_forwards_a_capture_and_ends_when_idle(tmp_path, vector):
     frames = [frame(n) for n in range(600)] + [frame(1, dst="10.8.0.1")]
@@ -148,35 +154,6 @@ def test_each_type_of_port(tmp_path):
         assert interfaces["file"].port.mtu == 9000
         assert forwarder.interfaces.record(interfaces["seven"])["mtu"] == 1400
     assert nothing_left()
-
-
-def test_every_model_of_a_port_becomes_one():
-    shown = {
-        "af_packet": {"interface": "eth0", "mac": "02:00:00:00:00:01", "ring_mib": 8, "xdp": "off"},
-        "pcap": {"read": "/x"},
-        "memory": {},
-        "netmap": {"name": "vale0:a"},
-        "memring": {"room": 64},
-        "memif": {"socket": "/x", "role": "client", "mac": "02:00:00:00:00:01"},
-        "vhost-user": {"socket": "vm.sock", "role": "client"},
-        "generator": {},
-        "null": {},
-    }
-    for model in config.Port.__args__[:-3]:
-        kind = model.model_fields["type"].annotation.__args__[0]
-        port = new_port(
-            model.model_validate({"type": kind, **shown[kind]}, context={"base": Path()})
-        )
-        assert isinstance(port, Port)
-
-
-def test_what_a_linux_interface_is_asked_for():
-    given = {"netns": "/proc/7/ns/net", "set_up": True, "mode": "raw", "promiscuous": False}
-    model = config.AfPacketPort(type="af_packet", interface="eth0", mtu=9000, **given)
-    port = new_port(model)
-    assert {key: getattr(port, key) for key in given} == given
-    assert (port.interface, port.mtu, port.ring_mib) == ("eth0", 9000, 32)
-    assert new_port(config.AfPacketPort(type="af_packet", interface="eth0")).netns == ""
 
 
 def test_a_port_that_does_not_open_leaves_nothing(tmp_path):
@@ -301,6 +278,47 @@ def test_an_address_of_the_api_that_is_taken_is_said(tmp_path):
         wanted = config.parse(router(tmp_path).read_text() + tcp, str(tmp_path / "router.toml"))
         with pytest.raises(ApiError, match=f"{port}: Address already in use"):
             run(wanted)
+    assert only_state_left()
+
+
+def wait(true, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.02)
+
+
+def test_sighup_applies_what_the_file_says_by_now_and_logs_what_is_wrong(tmp_path):
+    file = router(tmp_path)
+    text = file.read_text().replace('read = "in.pcap"\n', 'write = "lan.pcap"\n')
+    file.write_text(text)
+    with daemon(file) as (process, line), observe.attach("test") as view:
+        assert line.startswith("forwarding:")
+
+        def prefixes():
+            return {route["prefix"] for route in view.routes().rows}
+
+        wait(lambda: "10.8.0.0/16" in prefixes(), process)
+        file.write_text(text.replace("10.8.0.0/16", "10.7.0.0/16"))
+        process.send_signal(signal.SIGHUP)
+        wait(lambda: "10.7.0.0/16" in prefixes(), process)
+        assert "10.8.0.0/16" not in prefixes()
+        file.write_text(text.replace("10.8.0.0/16", "10.6.0.0/99") + "x = 1\ny = 2\n")
+        process.send_signal(signal.SIGHUP)
+        said = [process.stderr.readline() for _ in range(1)]
+        while "key here" not in said[-1] or len([t for t in said if "key here" in t]) < 2:
+            said.append(process.stderr.readline())
+        told = "".join(said)
+        assert "10.6.0.0/99" in told
+        assert "not applied" in told
+        file.write_text(text.replace("10.8.0.0/16", "10.5.0.0/16"))
+        process.send_signal(signal.SIGHUP)
+        wait(lambda: "10.5.0.0/16" in prefixes(), process)
+        assert "10.7.0.0/16" not in prefixes()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert "Traceback" not in process.stderr.read()
     assert nothing_left()
 
 
@@ -367,7 +385,7 @@ main()
 
 
 def test_a_worker_that_dies_ends_the_process_and_is_told(tmp_path):
-    """Which one, in the log with its error; and nothing is left, so that a supervisor can start it anew."""
+    """Which one, in the log with its error; and who starts it anew has what it knew, and no socket."""
     file = tmp_path / "dies.toml"
     file.write_text('[log]\nformat = "json"\n[ports.a]\ntype = "null"\n')
     command = [sys.executable, "-c", DIES, "run", str(file)]
@@ -381,4 +399,4 @@ def test_a_worker_that_dies_ends_the_process_and_is_told(tmp_path):
     assert told["message"] == "thread worker has ended by an error: planted"
     assert "RuntimeError: planted" in told["error"]
     assert last == "vforward: worker 0 has ended by itself; its error is in the log"
-    assert nothing_left()
+    assert only_state_left()

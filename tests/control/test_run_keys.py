@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from vforward.control import assembly, config
+from vforward.control import config, interface_steps
 from vforward.control.run import from_config
 from vforward.graph import workers
 from vforward.io.memory import MemoryPort
@@ -104,9 +104,10 @@ CASES = [
     (settings('workers = "auto"'), lambda f: f.n_workers, workers.number("auto")),
     (settings("mac_table = 8192"), lambda f: f.bridging.tables["mac"].size, 8192),
     (settings("mac_age_s = 32"), lambda f: f.bridging.step(5.0), 7.0),
+    (settings('keep = "never"'), lambda f: f._kept, "never"),
     (settings("neighbors = 9"), lambda f: f.neighbors._machine._limits.neighbors, 9),
     (BASE, lambda f: (f.vector, f.pool.size, f.cores), (256, 16384, [None])),
-    (BASE, lambda f: (f._idle, f.profile), ("poll", "latency")),
+    (BASE, lambda f: (f._idle, f.profile, f._kept), ("poll", "latency", "crash")),
     (BASE, lambda f: f.bridging.tables["mac"].size, 65536),
     (BASE, lambda f: f.bridging.step(0.0), 300 / 16),
     (BASE, lambda f: f.neighbors._machine._limits.neighbors, 16384),
@@ -272,7 +273,7 @@ def test_a_tap_has_what_its_port_has(tmp_path, monkeypatch):
             given.update(interface=interface, addresses=[str(a) for a in addresses], **options)
             super().__init__(mac=mac, mtu=mtu)
 
-    monkeypatch.setattr(assembly, "TapPort", Tap)
+    monkeypatch.setattr(interface_steps, "TapPort", Tap)
     text = VLAN + 'mtu = 1400\naddress = "10.0.7.1/24"\nvrf = "red"\n'
     text += '[ports.h]\ntype = "tap"\ninterface = "vf-h"\nhost_of = "v"\nqueues = 3\nnetns = "blue"'
     with from_config(config.parse(text, str(tmp_path / "keys.toml"))) as forwarder:

@@ -76,6 +76,7 @@ class Adjacencies:
         self._hops: dict[Hop, int] = {}
         for number, (way, kind, code) in FIXED.items():
             self.table[number]["icmp"], self.table[number]["edge"] = kind << 8 | code, way
+        _put_word(self.table, NO_ROUTE, 0, 0)  # has its code loaded: not while workers wait for it
 
     @property
     def free(self) -> int:
@@ -134,6 +135,10 @@ class Adjacencies:
     def users(self, number: int) -> int:
         """How many uses an adjacency has."""
         return self._users.get(number, 0)
+
+    def leads_to(self, port: int) -> bool:
+        """Whether an adjacency that is in use, or may be, leads out of a port."""
+        return bool((self.table["tx_port"][[*self._users]] == port).any())
 
     def release(self, number: int) -> bool:
         """End a use, when no table leads there on its behalf. Returns whether it was the last one."""

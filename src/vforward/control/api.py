@@ -13,7 +13,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import vforward
-from vforward.control import api_capture, api_change, api_nodes, api_problems, api_read
+from vforward.control import (
+    api_capture,
+    api_change,
+    api_config,
+    api_nodes,
+    api_problems,
+    api_read,
+)
 from vforward.control.observe import View
 
 if TYPE_CHECKING:
@@ -35,6 +42,7 @@ def make_app(view: View, forwarder: "Forwarder | None" = None) -> FastAPI:
     app.include_router(api_read.router(view, forwarder.publish if forwarder else _nothing))
     if forwarder is not None:
         app.include_router(api_change.router(forwarder))
+        app.include_router(api_config.router(forwarder))
         app.include_router(api_capture.router(forwarder))
         app.include_router(api_nodes.router(forwarder))
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]

@@ -25,6 +25,7 @@ CHANGES_MAX = 10_000
 """Routes that one call adds, and that it deletes: more would keep other calls waiting for seconds."""
 PROBLEMS_MAX = 100
 FILTER_MAX = 1000
+PATH_MAX = 4096
 CAPTURE_S_MAX = 86_400.0
 SNAP = 65549
 PLACE_MAX = 4096
@@ -284,3 +285,49 @@ class CaptureWish(Model):
     count: Annotated[int, Field(ge=0, le=2**53)] = 0
     seconds: Annotated[float, Field(ge=0, le=CAPTURE_S_MAX, strict=False)] = 0
     snap: Annotated[int, Field(ge=16, le=SNAP)] = SNAP
+
+
+class ConfigurationWish(Model):
+    """A configuration. file: its path, which heads messages; relative paths in it count from there.
+
+    dry_run: only say what would change. exact: undo what was changed at run time, too. skip_restart: leave
+    what needs a restart as it is.
+    """
+
+    text: str
+    file: Annotated[str, Field(max_length=PATH_MAX)] = ""
+    dry_run: bool = False
+    exact: bool = False
+    skip_restart: bool = False
+
+
+class ChangeRow(TypedDict):
+    """A thing that differs. kind: added, deleted or changed; restart: why it needs one, or empty."""
+
+    kind: str
+    what: str
+    before: str
+    after: str
+    restart: str
+
+
+class Applied(TypedDict):
+    """What was changed, or would be.
+
+    routes_of_files: how many were added, changed and deleted. kept: what was changed at run time and stays.
+    left: what needs a restart. stood_ms: for how long no input was polled; workers_stood_ms: no worker ran.
+    """
+
+    applied: bool
+    changes: list[ChangeRow]
+    routes_of_files: dict[str, int]
+    kept: list[str]
+    left: list[ChangeRow]
+    stood_ms: float
+    workers_stood_ms: float
+
+
+class QueueWish(Model):
+    """The worker that is to poll a queue, from 0."""
+
+    worker: Annotated[int, Field(ge=0, le=1023)]

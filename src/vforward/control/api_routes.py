@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256
 
-Change = tuple[str, Callable[[], None]]
+Change = tuple[str, Callable[[], object]]
 
 
 def change_routes(forwarder: "Forwarder", wanted: RoutesWish) -> RoutesChanged:

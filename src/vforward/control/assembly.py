@@ -7,7 +7,7 @@ Routes and neighbors may be added while it runs, too.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from ipaddress import (
@@ -18,23 +18,19 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from vforward.control import route_file
-from vforward.control.bridging import BridgeSettings, Bridging, Tag, rewrite
+from vforward.control.bridging import BridgeSettings, Tag, rewrite
 from vforward.control.firewall_api import FirewallApi
-from vforward.control.interfaces import Given, Interface, Interfaces, is_link_local, link_local
-from vforward.control.neighbors import NeighborService
-from vforward.control.router_graph import BVI_EDGE
+from vforward.control.interface_steps import InterfaceSteps
+from vforward.control.interfaces import Given, Interface
 from vforward.control.routes import Path
-from vforward.control.routing import Routing
+from vforward.control.told_router import ToldRouter
 from vforward.errors import ConfigError
-from vforward.io.port import Port, default_mac
-from vforward.io.tap import TapPort
-from vforward.memory.pool import Pool
+from vforward.io.port import Port
 from vforward.packet import ethernet as eth
 from vforward.tables.addresses import mapped_int
-from vforward.tables.ports import BVI, ROUTED
 
 P = TypeVar("P", bound=Port)
 G = TypeVar("G")
@@ -54,18 +50,13 @@ class Tags(NamedTuple):
     push: tuple[tuple[int, int], ...] = ()
 
 
-class Assembly(FirewallApi):
+class Assembly(InterfaceSteps, FirewallApi):
     """Interfaces, bridges, routes, neighbors, a firewall. A Forwarder is one, with a graph and a worker."""
 
-    pool: Pool
-    n_workers: int
-    interfaces: Interfaces
-    routing: Routing
-    bridging: Bridging
-    neighbors: NeighborService
-    _bridges: dict[str, int]
-    _stack: ExitStack
-    _built = False
+    told: ToldRouter
+    built = False
+    resting = False
+    """Whether it is built and yet no packet is on its way (control.rest)."""
 
     def add_port(
         self, name: str, port: P, address: Given = (), *, vrf: str = "default", urpf: str = ""
@@ -76,17 +67,8 @@ class Assembly(FirewallApi):
         (name or address in use; built already), PortError.
         """
         self._not_built(f"port {name}")
-        kind = type(port).__name__
-        interface = self.interfaces.new(name, kind, address, vrf=vrf, urpf=urpf)
         with ExitStack() as undo:
-            undo.callback(self.interfaces.forget, interface)
-            self._refuse_addresses(interface)
-            undo.callback(port.close)
-            port.workers = self.n_workers
-            port.open(interface.number, self.pool)
-            interface.port = port
-            self._up(interface, port.mac, port.mtu)
-            self._stack.callback(port.close)
+            self._add(undo, self.open_port(undo, name, port, address, vrf=vrf, urpf=urpf))
             undo.pop_all()
         return port
 
@@ -109,20 +91,19 @@ class Assembly(FirewallApi):
         given, and never more than that. Raises ConfigError.
         """
         self._not_built(f"port {name}")
-        on = self.interfaces.find(parent)
-        interface = self.interfaces.new(name, "vlan", address, vrf=vrf, urpf=urpf)
         with ExitStack() as undo:
-            undo.callback(self.interfaces.forget, interface)
-            self._refuse_addresses(interface)
-            self.interfaces.lay_vlan(interface, parent, vlan, inner, dot1ad=dot1ad)
-            assert on.port is not None
-            self._up(interface, on.port.mac, min(mtu or on.port.mtu, on.port.mtu))
+            made = self.open_vlan(
+                undo, name, parent, (vlan, inner, dot1ad), address, mtu, vrf=vrf, urpf=urpf
+            )
+            self._add(undo, made)
             undo.pop_all()
 
     def add_bridge(self, name: str, settings: BridgeSettings | None = None) -> None:
         """Add a bridge domain. Raises ConfigError."""
         self._not_built(f"bridge {name}")
-        self._bridges[name] = self.bridging.add_domain(name, settings)
+        with ExitStack() as undo:
+            self.make_bridge(undo, name, settings)
+            undo.pop_all()
 
     def add_to_bridge(
         self, bridge: str, port: str, group: int = 0, tags: Tags | None = None
@@ -135,7 +116,7 @@ class Assembly(FirewallApi):
         self._not_built(f"bridge {bridge}")
         interface = self._layer2(f"bridge {bridge}", port)
         self._change_tags(interface, tags or Tags(None))
-        self.bridging.add_member(self._bridge(bridge), interface.number, group)
+        self.bridging.add_member(self.bridge_number(bridge), interface.number, group)
         self.interfaces.bridge(interface, bridge)
 
     def add_bvi(
@@ -151,26 +132,17 @@ class Assembly(FirewallApi):
     ) -> None:
         """Add the routed interface of a bridge. Raises ConfigError."""
         self._not_built(f"port {name}")
-        domain = self._bridge(bridge)
-        for other in self.interfaces:
-            if other.kind == "bvi" and other.bridge == bridge:
-                msg = (
-                    f"port {name}: bridge {bridge} has {other.name} as its routed interface already"
-                )
-                raise ConfigError(msg)
-        interface = self.interfaces.new(name, "bvi", address, vrf=vrf, urpf=urpf)
+        domain = self.bridge_number(bridge)
         with ExitStack() as undo:
-            undo.callback(self.interfaces.forget, interface)
-            self._refuse_addresses(interface)
-            self._up(interface, mac or default_mac(interface.number), mtu)
+            made = self.open_bvi(undo, name, bridge, address, mac=mac, mtu=mtu, vrf=vrf, urpf=urpf)
+            self._add(undo, made)
             undo.pop_all()
-        self.interfaces.bvi(interface, bridge)
-        self.bridging.set_bvi(domain, interface.number)
+        self.bridging.set_bvi(domain, made.number)
 
     def add_static_mac(self, bridge: str, mac: bytes, port: str) -> None:
         """Bind a MAC to a port of a bridge for good. Raises ConfigError, TableFull."""
         number = self.interfaces.find(port).number
-        self.bridging.add_static(self._bridge(bridge), int.from_bytes(mac, "big"), number)
+        self.bridging.add_static(self.bridge_number(bridge), int.from_bytes(mac, "big"), number)
 
     def cross_connect(
         self, one: str, other: str, tags: tuple[Tags | None, Tags | None] = (None, None)
@@ -200,23 +172,11 @@ class Assembly(FirewallApi):
         ConfigError, PortError.
         """
         self._not_built(f"port {name}")
-        there = self.interfaces.find(of)
-        record = self.interfaces.record(there)
-        if record["mode"] not in (ROUTED, BVI) or record["host"]:
-            msg = f"port {name}: {of} can have no host: it is no routed port, or has one already"
-            raise ConfigError(msg)
-        mac = int(record["mac"]).to_bytes(6, "big")
-        port = TapPort(
-            tap,
-            mac=mac,
-            mtu=int(record["mtu"]),
-            addresses=there.addresses,
-            host_routes=routes,
-            netns=netns,
-            queues=queues,
-        )
-        self.add_port(name, port)
-        self.interfaces.host(self.interfaces.find(name), there)
+        with ExitStack() as undo:
+            made = self.open_host(undo, name, tap, of, netns=netns, queues=queues, routes=routes)
+            self._add(undo, made)
+            undo.pop_all()
+        self.interfaces.host(made, self.interfaces.find(of))
 
     def add_route(
         self,
@@ -236,20 +196,23 @@ class Assembly(FirewallApi):
         """
         what = f"route {prefix}"
         given = [*paths] or ([] if kind else [(via, port, 1)])
-        self.routing.add(
-            _parsed(what, ip_network, prefix),
-            paths=[
-                Path(
-                    None if hop is None else _parsed(what, ip_address, hop),
-                    None if out is None else self.interfaces.find(out).number,
-                    weight,
-                )
-                for hop, out, weight in given
-            ],
-            kind=kind,
-            metric=metric,
-            vrf=self.interfaces.vrf(vrf),
-        )
+        network, number = _parsed(what, ip_network, prefix), self.interfaces.vrf(vrf)
+        ways = self.paths(what, given)
+        with self.routing.lock:
+            there = metric in self.routing.metrics(network, number)
+            self.routing.add(network, paths=ways, kind=kind, metric=metric, vrf=number)
+            self.told.add_route((vrf, network, metric), given, kind, there=there)
+
+    def paths(self, what: str, given: Iterable[tuple[Host | None, str | None, int]]) -> list[Path]:
+        """The paths that (via, port, weight) say, of a route. Raises ConfigError."""
+        return [
+            Path(
+                None if hop is None else _parsed(what, ip_address, hop),
+                None if out is None else self.interfaces.find(out).number,
+                weight,
+            )
+            for hop, out, weight in given
+        ]
 
     def add_route_file(
         self,
@@ -270,13 +233,16 @@ class Assembly(FirewallApi):
 
     def delete_route(
         self, prefix: Prefix, *, metric: int | None = None, vrf: str = "default"
-    ) -> None:
-        """Take a route away. Raises KeyError when there is none, ConfigError."""
+    ) -> int:
+        """Take a route away; returns its metric. Raises KeyError when there is none, ConfigError."""
         what = f"route {prefix}"
         if vrf not in self.interfaces.vrfs:
             raise KeyError(f"{what} of VRF {vrf}")
-        number = self.interfaces.vrfs[vrf]
-        self.routing.delete(_parsed(what, ip_network, prefix), metric=metric, vrf=number)
+        network, number = _parsed(what, ip_network, prefix), self.interfaces.vrfs[vrf]
+        with self.routing.lock:
+            found = self.routing.delete(network, metric=metric, vrf=number)
+            self.told.delete_route((vrf, network, found))
+        return found
 
     def add_neighbor(self, address: Host, mac: bytes, port: str) -> None:
         """Tell a neighbor's MAC, which is then never asked for. Raises ConfigError."""
@@ -284,7 +250,10 @@ class Assembly(FirewallApi):
         ip = _parsed(what, ip_address, address)
         number = int(ip) if ip.version == 6 else mapped_int(int(ip))
         at = self.interfaces.find(port).number
-        _parsed(what, partial(self.neighbors.add_static, at, number), mac)
+        with self.neighbors.lock:
+            there = self.neighbors.is_static(at, number)
+            _parsed(what, partial(self.neighbors.add_static, at, number), mac)
+            self.told.add_neighbor((port, ip), mac, there=there)
 
     def delete_neighbor(self, address: Host, port: str) -> None:
         """Forget a neighbor, told or learned; packets that wait for it are undeliverable.
@@ -294,19 +263,39 @@ class Assembly(FirewallApi):
         what = f"neighbor {address} of port {port}"
         ip = _parsed(what, ip_address, address)
         number = int(ip) if ip.version == 6 else mapped_int(int(ip))
-        if not self.neighbors.delete(self.interfaces.find(port).number, number):
-            raise KeyError(what)
+        at = self.interfaces.find(port).number
+        with self.neighbors.lock:
+            there = self.neighbors.is_static(at, number)
+            if not self.neighbors.delete(at, number):
+                raise KeyError(what)
+            if there:
+                self.told.delete_neighbor((port, ip))
+
+    def known_neighbors(self, most: int | None = None) -> list[dict[str, Any]]:
+        """The neighbors, for users: port, address, mac, state, and since when, in seconds.
+
+        At most so many of them, the first by port and address.
+        """
+        return [
+            {
+                "port": self.interfaces.name_of(n.port),
+                "address": str(n.address),
+                "mac": n.mac.hex(":") if n.mac else "",
+                "state": n.state.value,
+                "since": round(n.since, 3),
+            }
+            for n in self.neighbors.entries(most)
+        ]
+
+    @property
+    def bridge_numbers(self) -> Mapping[str, int]:
+        """The numbers of bridges by their names."""
+        return self._bridges
 
     def _not_built(self, what: str) -> None:
-        if self._built:
-            msg = f"{what}: the graph is built and its edges are fixed; add this before build"
+        if self.built and not self.resting:
+            msg = f"{what}: the graph is built, and packets may be on their way; add this before build"
             raise ConfigError(msg)
-
-    def _bridge(self, name: str) -> int:
-        if name not in self._bridges:
-            msg = f"no bridge named {name!r}; there are: {', '.join(self._bridges) or 'none'}"
-            raise ConfigError(msg)
-        return self._bridges[name]
 
     def _change_tags(self, interface: Interface, tags: Tags) -> None:
         own = [(eth.QINQ if interface.dot1ad else eth.VLAN, interface.vlan)]
@@ -326,34 +315,9 @@ class Assembly(FirewallApi):
             raise ConfigError(msg)
         return interface
 
-    def _refuse_addresses(self, interface: Interface) -> None:
-        """Raise ConfigError where another port of the VRF has the same one, save on its own link."""
-        for other in self.interfaces:
-            if other is interface or other.vrf != interface.vrf:
-                continue
-            used = {address.ip for address in other.addresses if not is_link_local(address)}
-            for address in interface.addresses:
-                if address.ip in used:
-                    msg = (
-                        f"port {interface.name}: {address.ip} is an address of {other.name} already"
-                    )
-                    raise ConfigError(msg)
-
-    def _up(self, interface: Interface, mac: bytes, mtu: int) -> None:
-        names = [name for name, _ in self.interfaces.real()]
-        on = interface.parent or interface.name
-        output = names.index(on) + BVI_EDGE + 1 if on in names else BVI_EDGE
-        if any(a.version == 6 for a in interface.addresses):
-            if not any(is_link_local(a) for a in interface.addresses):
-                interface.addresses += (link_local(mac),)
-        self.interfaces.up(interface, mac, mtu, output)
-        with ExitStack() as undo:
-            for address in interface.addresses:
-                self.routing.connect(interface.number, address)
-                undo.callback(self.routing.disconnect, interface.number, address)
-                self.neighbors.add_address(interface.number, address)
-                undo.callback(self.neighbors.delete_address, interface.number, address)
-            undo.pop_all()
+    def _add(self, undo: ExitStack, interface: Interface) -> None:
+        self.connect(undo, interface, self.routing)
+        self.attach(undo, interface)
 
 
 def _parsed(what: str, parse: Callable[[G], R], given: G) -> R:

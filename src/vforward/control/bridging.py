@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vforward.errors import ConfigError
 from vforward.memory.arena import Arena
 from vforward.packet import ethernet as eth
-from vforward.tables import bridge, mac
+from vforward.tables import bridge, mac, mac_restore
 
 AGE_S = 300.0
 """IEEE 802.1Q-2018 table 8-6."""
@@ -268,6 +268,28 @@ class Bridging:
             self._due += self._tick_s
         self._due = max(self._due, now + self._tick_s)
         return self._due
+
+    def restore(
+        self,
+        macs: NDArray[np.uint64],
+        domains: NDArray[Any],
+        names: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+        down_s: float,
+    ) -> tuple[int, int]:
+        """Know what another process had learned, of which macs and domains are the tables.
+
+        names, numbers: see mac_restore. down_s: how long it has not run. Returns how many MACs are known
+        by that, and how many entries were damaged. Raises ValueError. No worker runs.
+        """
+        for old in np.flatnonzero(names > 0).tolist():
+            if old < domains.size:
+                self._domains[int(names[old])]["moves"] += domains[old]["moves"]
+        was = int(domains[0]["now"]) % mac.TICKS
+        down = int(min(down_s / self._tick_s, mac.TICKS))
+        table, relay = self._macs.table, self._relay
+        found = mac_restore.restore(macs, table, self._domains, relay, names, numbers, was, down)
+        return int(found[mac_restore.RESTORED]), int(found[mac_restore.DAMAGED])
 
     def set_tags(self, port: int, change: Rewrite) -> None:
         """Say how tags change at a port. Before it becomes a member, so that all frames are alike."""

@@ -18,10 +18,10 @@ from typing import Annotated
 
 import typer
 
-from vforward.control import cli_change, cli_look, cli_node, cli_watch
+from vforward.control import cli_change, cli_config, cli_look, cli_node, cli_watch
 from vforward.control.cli_app import app, command, guarded
 
-__all__ = ["app", "cli_change", "cli_look", "cli_node", "cli_watch"]
+__all__ = ["app", "cli_change", "cli_config", "cli_look", "cli_node", "cli_watch"]
 
 
 def _version(wanted: bool) -> None:
@@ -47,6 +47,9 @@ def run(
     check: Annotated[bool, typer.Option("--check", help="Only check the configuration.")] = False,
     exit_when_idle: Annotated[
         bool, typer.Option("--exit-when-idle", help="End when no packet has come for 0.2 s.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what the last one of this name knew.")
     ] = False,
 ) -> None:
     """Forward packets as FILE says, until SIGTERM or SIGINT comes."""
@@ -78,6 +81,7 @@ def run(
             loading=functools.partial(bar.report, title="loading routes"),
             file=str(file.absolute()),
             exit_when_idle=exit_when_idle,
+            fresh=fresh,
             confined=True,
         )
 

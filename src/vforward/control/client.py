@@ -21,6 +21,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import quote, urlencode, urlsplit
 
 from vforward.control.capture_progress import Progress
+from vforward.control.client_config import ConfigCalls, said
 from vforward.control.observe import choose
 from vforward.control.observe_rows import ErrorRow, Listing, PortRow, Runtime, WaysRow
 from vforward.control.observe_workers import WorkerRow
@@ -37,7 +38,7 @@ WRONG = (400, 422)
 """Statuses that say that the request is wrong, not the moment."""
 
 
-class Client:
+class Client(ConfigCalls):
     """Speaks to the forwarder of that name, or to the only one that runs. Any thread may call it.
 
     url, token: instead, to one that listens by TCP, "http://10.0.0.1:8080". timeout_s: longest wait for an
@@ -162,7 +163,7 @@ class Client:
 
     def add_route(self, prefix: str, **route: Any) -> None:
         """Add a route, or replace that of the same prefix, metric and VRF. route: keys of [[routes]]."""
-        self._ask("POST", "/routes", body={"prefix": prefix, **_said(route)})
+        self._ask("POST", "/routes", body={"prefix": prefix, **said(route)})
 
     def delete_route(self, prefix: str, *, metric: int | None = None, vrf: str = "default") -> None:
         """Delete a configured route; without a metric the one with the lowest."""
@@ -198,7 +199,7 @@ class Client:
     ) -> None:
         """Replace all rules at once, and sets if given. rules: keys of [[rules]]."""
         sets = {"address_sets": address_sets, "port_sets": port_sets}
-        self._ask("PUT", "/rules", body={"rules": [*rules], **_said(sets)})
+        self._ask("PUT", "/rules", body={"rules": [*rules], **said(sets)})
 
     def add_rule(self, rule: Mapping[str, Any], before: str | int = "") -> int:
         """Add a rule before another one (its name or number), or as the last. Returns its number."""
@@ -359,11 +360,6 @@ def _not_there(name: str) -> Exception:
 def _named(only: Mapping[str, str]) -> dict[str, str]:
     """Filter's fields as the API calls them."""
     return {key.rstrip("_"): value for key, value in only.items() if value != ""}
-
-
-def _said(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given at all."""
-    return {key: value for key, value in given.items() if value is not None}
 
 
 def _worded(query: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -18,12 +18,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
+
+import numpy as np
 
 from vforward.control import compiled
 from vforward.control.forwarder import Forwarder
+from vforward.control.routing_stage import staged
 from vforward.control.rules import FirewallSettings, Masquerade, Rule
 from vforward.errors import ShimMissing
+from vforward.graph import control as c
 from vforward.graph import scheduler
 from vforward.graph.node import Node
 from vforward.io import (
@@ -52,6 +57,10 @@ from vforward.io.virtio import VirtioPort
 from vforward.jit import cache, entries, imports
 from vforward.layout import BUF_STRIDE
 from vforward.nodes import CATALOG
+from vforward.tables import session_restore
+from vforward.tables.bridge import DOMAIN
+from vforward.tables.mac import ENTRIES_MIN
+from vforward.tables.session_table import Sessions
 from vforward.testing import packets
 
 OURS, THEIRS = "10.0.1.1", "10.0.1.2"
@@ -164,6 +173,9 @@ def _add_ports(forwarder: Forwarder, directory: Path) -> tuple[MemoryPort, Memor
     forwarder.add_route("10.1.0.0/16", via=THEIRS)
     forwarder.add_route("2001:db8:1::/48", paths=[(THEIRS6, None, 1), ("2001:db8::3", None, 2)])
     forwarder.delete_route("10.1.0.0/16")
+    with staged(forwarder.routing) as stage:
+        stage.put(ip_network("10.1.0.0/16"), kind="blackhole")
+        stage.put_in_force()
     switched = forwarder.add_port("switched", MemoryPort())
     forwarder.add_bridge("bridge")
     forwarder.add_to_bridge("bridge", "switched")
@@ -227,6 +239,18 @@ def _exercise(forwarder: Forwarder, memory: MemoryPort, switched: MemoryPort) ->
     switched.received()
     forwarder.kill_sessions()
     forwarder.run_until_idle()
+    _restore(forwarder)
+
+
+def _restore(forwarder: Forwarder) -> None:
+    """What takes over sessions and MACs after a crash: here there is nothing of them."""
+    shard = Sessions(forwarder.arena, 1, worker=c.WORKERS_MAX).array
+    none, wide = np.zeros(0, np.uint32), np.zeros(session_restore.WIDE, np.int64)
+    names = session_restore.Names(wide, wide[:256].copy(), wide, wide, wide, none)
+    session_restore.restore(shard, [shard], names, 0)
+    session_restore.arrange([shard])
+    macs = np.zeros(ENTRIES_MIN, np.uint64)
+    forwarder.bridging.restore(macs, np.zeros(1, DOMAIN), wide[:256].copy(), wide, 0.0)
 
 
 def _compile(node: Node) -> None:

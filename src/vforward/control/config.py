@@ -116,6 +116,9 @@ class Forwarder(Model):
     mac_table: Annotated[int, whole(8192, 2097152)] = 65536
     mac_age_s: Annotated[int, whole(16, 1000000)] = 300
     neighbors: Annotated[int, whole(1, 1048576)] = 16384
+    keep: Annotated[Literal["never", "crash", "always"], says('"crash", "always" or "never"')] = (
+        "crash"
+    )
 
 
 class Config(Model):
@@ -139,38 +142,38 @@ class Config(Model):
     nat: tuple[Annotated[Nat, Field(discriminator="type")], ...] = ()
 
 
-def load(path: Path | str) -> Config:
-    """Read a configuration file. Raises ConfigError, which lists every problem in it."""
+def load(path: Path | str, forwarder: str = "") -> Config:
+    """Read a configuration file; see parse. Raises ConfigError, which lists every problem in it."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         msg = f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
         raise ConfigError(msg) from error
-    return parse(text, str(path))
+    return parse(text, str(path), forwarder)
 
 
-def parse(text: str, name: str) -> Config:
+def parse(text: str, name: str, forwarder: str = "") -> Config:
     """Check a configuration given as text.
 
     `name` is the file's name: it heads the error messages, its stem is the forwarder's default
-    name, and relative paths count from its directory. Raises ConfigError, which lists every
-    problem.
+    name (if `forwarder` is not), and relative paths count from its directory. Raises ConfigError,
+    which lists every problem.
     """
     try:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise syntax_error(name, text, error) from error
     reader = _Reader(raw, Path(name))
-    forwarder, api, log = reader.forwarder(), reader.api(), reader.log()
+    settings, api, log = reader.forwarder(forwarder), reader.api(), reader.log()
     privilege = reader.privilege()
     draft = reader.draft()
     problems = reader.problems
     if all(len(problem.path) > 1 for problem in problems):  # else much would seem not to exist
         problems = [*problems, *check(draft)]
-    if problems or forwarder is None or api is None or log is None or privilege is None:
+    if problems or settings is None or api is None or log is None or privilege is None:
         raise config_error(name, text, raw, problems)
     return Config(
-        forwarder=forwarder,
+        forwarder=settings,
         api=api,
         log=log,
         privilege=privilege,
@@ -200,11 +203,11 @@ class _Reader:
             unknown_key((key,), Config.model_fields) for key in raw.keys() - Config.model_fields
         ]
 
-    def forwarder(self) -> Forwarder | None:
+    def forwarder(self, name: str) -> Forwarder | None:
         stem = re.sub(r"[^a-z0-9_-]+", "-", self.file.stem.lower()).strip("-_")[:32]
         table = self.raw.get("forwarder", {})
         if isinstance(table, dict):
-            table = {"name": stem or "vforward", **table}
+            table = {"name": name or stem or "vforward", **table}
         return self._model(Forwarder, ("forwarder",), table)
 
     def api(self) -> Api | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Interface
 from typing import Any
@@ -19,17 +20,18 @@ from numpy.typing import NDArray
 
 from vforward.control import flow_words as words
 from vforward.control import rule_text
+from vforward.control.firewall_change import FirewallChange
 from vforward.control.interfaces import Interface, Interfaces
+from vforward.control.numbers import text_of
 from vforward.control.policy_bundle import Policy
 from vforward.control.rule_checks import World, check_nat, check_policers, check_rules
 from vforward.control.rule_policy import Compiler, Places, Wanted
 from vforward.control.rule_rows import Sets
-from vforward.control.rules import DROP, PASS, FirewallSettings, Nat, Policer, Rule
+from vforward.control.rules import FirewallSettings, Nat, Policer, Rule
 from vforward.control.session_list import KILLS, Filter, Names, SessionList, end_sessions
 from vforward.control.slots import Slots
 from vforward.control.wording import KeyPath, Problem, dotted, listed, nearest
 from vforward.errors import ConfigError
-from vforward.graph.arcs import Arc
 from vforward.graph.control import segment
 from vforward.memory.arena import Arena
 from vforward.tables import acl, policer, policy, reassembly, session, strays, treatment
@@ -44,7 +46,6 @@ FEATURES = ("reassembly", "session", "acl", "police")
 """Of each family's arc, "ip4-session" and so on."""
 HAND_OFF = ("hand-off", "piece-hand-off")
 """Where there are several workers, besides."""
-REMEDIES = {PASS: policer.PASS, DROP: policer.DROP}
 
 
 class Firewall:
@@ -61,6 +62,10 @@ class Firewall:
         self._policy = Policy()
         self.changes = 0
         """How often something was put in force."""
+        self.before_publish: Callable[[Wanted | None], None] = lambda _: None
+        """Called when numbers are given and nothing goes by them yet."""
+        self.on_change: Callable[[str, Wanted], None] = lambda _part, _wanted: None
+        """Called when a part is in force: "settings", or what change was given."""
         self._hz = hz
         self._prepared = False
 
@@ -93,8 +98,9 @@ class Firewall:
                     raise ConfigError("firewall: sessions and ports are set before build")
             for name in settings.ports:
                 _refuse(_not_routed(self._interfaces, ("firewall", "ports"), name))
-            wanted = self._wanted or Wanted(settings)
-            self._put(replace(wanted, settings=settings))
+            wanted = replace(self._wanted or Wanted(settings), settings=settings)
+            self._put(wanted)
+            self.on_change("settings", wanted)
 
     def change(
         self,
@@ -110,20 +116,64 @@ class Firewall:
         Raises ConfigError, which names all problems, and TableFull; nothing has changed then.
         """
         with self._lock:
-            before = self.wanted
-            sets = Sets(
-                before.sets.addresses if address_sets is None else _address_sets(address_sets),
-                before.sets.ports if port_sets is None else _port_sets(port_sets),
-            )
-            wanted = Wanted(
-                before.settings,
-                before.rules if rules is None else tuple(rules),
-                before.nat if nat is None else tuple(nat),
-                before.policers if policers is None else dict(policers),
-                sets,
-            )
+            wanted = self._with(self.wanted, rules, nat, policers, address_sets, port_sets)
             self._check(wanted)
             self._put(wanted)
+            given = {"rules": rules, "nat": nat, "policers": policers}
+            given |= {"address_sets": address_sets, "port_sets": port_sets}
+            for part in (name for name, value in given.items() if value is not None):
+                self.on_change(part, wanted)
+
+    @contextmanager
+    def changing(
+        self,
+        *,
+        settings: FirewallSettings | None = None,
+        rules: Iterable[Rule] | None = None,
+        nat: Iterable[Nat] | None = None,
+        policers: Mapping[str, Policer] | None = None,
+        address_sets: Mapping[str, Any] | None = None,
+        port_sets: Mapping[str, Any] | None = None,
+    ) -> Iterator[FirewallChange]:
+        """As change, compiled aside, to be put in force inside. Others who change wait.
+
+        Where it ends without that, nothing has changed. Raises ConfigError, TableFull.
+        """
+        with self._lock:
+            before = self._wanted
+            if settings is not None:
+                before = Wanted(settings) if before is None else replace(before, settings=settings)
+            if before is None:
+                before = self.wanted  # which says what is missing
+            wanted = self._with(before, rules, nat, policers, address_sets, port_sets)
+            self._check(wanted)
+            change = FirewallChange(self, wanted)
+            try:
+                yield change
+            finally:
+                change.finish()
+
+    @staticmethod
+    def _with(
+        before: Wanted,
+        rules: Iterable[Rule] | None,
+        nat: Iterable[Nat] | None,
+        policers: Mapping[str, Policer] | None,
+        address_sets: Mapping[str, Any] | None,
+        port_sets: Mapping[str, Any] | None,
+    ) -> Wanted:
+        """What is wanted with what is given in place of what was."""
+        sets = Sets(
+            before.sets.addresses if address_sets is None else _address_sets(address_sets),
+            before.sets.ports if port_sets is None else _port_sets(port_sets),
+        )
+        return Wanted(
+            before.settings,
+            before.rules if rules is None else tuple(rules),
+            before.nat if nat is None else tuple(nat),
+            before.policers if policers is None else dict(policers),
+            sets,
+        )
 
     def edit(self, what: str, edit: Callable[[Wanted], Any]) -> None:
         """As change, of one part ("rules", "policers"): to what edit makes of what is wanted now."""
@@ -170,8 +220,9 @@ class Firewall:
         self._left_policers: set[int] = set()
         """Numbers that a worker may still find in an older policy; so too the pools above."""
         self._policer_numbers = Slots(policer.POLICERS_MAX, "policers", self._is_idle)
+        self._treated: dict[tuple[int, str], int] = {}
         compilers = {4: acl.compile4, 6: acl.compile6}
-        self._compiler = Compiler(self._places, compilers, self._treatment)
+        self._compiler = Compiler(self._places, compilers, self.treatment)
         self._prepared = True
         if self._wanted is not None:
             self._put(self._wanted)
@@ -210,13 +261,11 @@ class Firewall:
         named = self._wanted.settings.ports
         return [i for i in self._interfaces if (i.name in named if named else self._is_routed(i))]
 
-    def enable(self, arcs: Mapping[str, Arc]) -> None:
-        """Send the packets of its ports through its nodes."""
-        for family in ("ip4", "ip6"):
-            arc = arcs[f"{family}-input"]
-            for interface in self.ports():
-                for feature in FEATURES + (HAND_OFF if self._workers > 1 else ()):
-                    arc.enable(f"{family}-{feature}", interface.number)
+    def features_of(self, interface: Interface) -> list[str]:
+        """What an interface's packets go through, without the family."""
+        if interface not in self.ports():
+            return []
+        return [*FEATURES, *(HAND_OFF if self._workers > 1 else ())]
 
     def document(self) -> dict[str, Any]:
         """What others are to read of it, see rule_text; empty when it is off."""
@@ -265,50 +314,9 @@ class Firewall:
 
     def _put(self, wanted: Wanted) -> None:
         """Put in force what is right."""
-        if self._prepared:
-            self._set_policers(wanted)
-            for place in self._places.keep(wanted):
-                words_of = slice(
-                    2 * place, 2 * place + 2
-                )  # a worker may be counting for whoever was
-                for hits, cleared in zip(self.hits, self._hits_cleared, strict=True):
-                    cleared[words_of] = hits[words_of]  # there before
-            numbers = {i.name: i.number for i in self._interfaces}
-            quiet = self._policy.publish(self._compiler.parts(wanted, numbers))
-            self._left_pools += self._places.unused_pools(wanted)
-            if quiet:
-                self._left_policers.clear()
-                while self._left_pools:
-                    self.pools.delete(self._left_pools.pop())
-            settings = wanted.settings
-            for shard in self.shards:
-                shard.set_loose(settings.loose)
-                for kind, seconds in zip(session.KINDS, session.DEFAULTS, strict=True):
-                    key = kind.replace("-", "_")
-                    shard.set_timeout(kind, settings.timeouts.get(key, seconds))
-        self._wanted = wanted
-        self.changes += 1
-
-    def _set_policers(self, wanted: Wanted) -> None:
-        numbers = self._policer_numbers.items()
-        self._left_policers |= {n for name, n in numbers if name not in wanted.policers}
-        self._held_policers = None
-        new = self._policer_numbers.keep(wanted.policers)
-        for number in new:
-            self.policers.clear(number)
-        before = self._wanted.policers if self._wanted else {}
-        for name, one in wanted.policers.items():
-            number = self._policer_numbers[name]
-            if number in new or before.get(name) != one:
-                remedies = (REMEDIES.get(action, action) for action in (one.yellow, one.red))
-                self.policers.define(
-                    number,
-                    one.rate,
-                    one.burst,
-                    excess_burst=one.peak_burst or one.excess_burst or 0,
-                    peak_rate=one.peak_rate or 0,
-                    actions=(policer.PASS, *remedies),
-                )
+        change = FirewallChange(self, wanted)
+        change.put_in_force()
+        change.finish()
 
     def _is_idle(self, number: int) -> bool:
         """Whether nobody asks a policer that is gone: no older policy, and no session that began by one.
@@ -320,9 +328,26 @@ class Firewall:
             self._held_policers = self.treatments.policers_of(np.concatenate(held))
         return number not in self._left_policers | self._held_policers
 
-    def _treatment(self, mark: int | None, police: str) -> int:
+    def treatment(self, mark: int | None, police: str) -> int:
+        """The number of a DSCP to set, or None, with a policer that there is, or "". Raises TableFull."""
         number = self._policer_numbers[police] if police else 0
-        return self.treatments.number(treatment.KEEP if mark is None else mark, number)
+        dscp = treatment.KEEP if mark is None else mark
+        return self._treated.setdefault((dscp, police), self.treatments.number(dscp, number))
+
+    def numbers(self, wanted: Wanted | None = None) -> dict[str, Any]:
+        """What has which number, as control.numbers has it: of rules, policers and treatments."""
+        with self._lock:
+            rules: dict[str, tuple[int, int]] = {}
+            wanted = wanted or self._wanted
+            if wanted is not None and self._prepared:
+                for key, rule in zip(wanted.rule_keys, wanted.rules, strict=True):
+                    limit = self._places.limits[key] if rule.sessions else 0
+                    rules[text_of(key)] = self._places.hits[key], limit
+                for key in wanted.nat_keys:
+                    rules[text_of(key)] = self._places.hits[key], 0
+            treated = [(number, *what) for what, number in self._treated.items()]
+            policers = {str(name): number for name, number in self._policer_numbers.items()}
+            return {"rules": rules, "policers": policers, "treatments": treated}
 
 
 def _own(interface: Interface) -> list[IPv4Interface]:

@@ -17,8 +17,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vforward.control.assembly import Assembly
@@ -33,9 +33,11 @@ from vforward.control.neighbors import NeighborService
 from vforward.control.placement import Placement
 from vforward.control.plugins import Plugins
 from vforward.control.publish import Publisher
+from vforward.control.restore import NEVER, go_on, open_arena
 from vforward.control.router_graph import lay_out
 from vforward.control.routing import Routing
-from vforward.control.succession import Succession
+from vforward.control.succession import Succession, Taking
+from vforward.control.told_router import ToldRouter
 from vforward.errors import ConfigError, VforwardError
 from vforward.graph import control as c
 from vforward.graph.build import Graph
@@ -50,6 +52,7 @@ from vforward.tables import rate_limit
 
 if TYPE_CHECKING:
     from vforward.control.api_server import Server, Tcp
+    from vforward.control.reload import Reload
 
 BUFFERS_MIN = 1024
 """With fewer, a worker's cache could hold all of them, and nobody could ask for a neighbor."""
@@ -66,8 +69,10 @@ class Forwarder(Assembly):
     sleep when nothing comes in, "spin" does not. profile: see there. workers: how many threads forward,
     1 to WORKERS_MAX. core: CPU to pin the first to, the others to those that follow (graph.workers.cores).
     icmp_errors: ICMP errors per second in all. mac_table: MACs that all bridges together may know;
-    mac_age_s: for how long after a station was last heard. neighbors: how many may be known. Raises
-    ArenaError when a forwarder of that name is running or there is no room for the buffers.
+    mac_age_s: for how long after a station was last heard. neighbors: how many may be known. keep: "crash":
+    the next one of its name goes on from what it knew and was told when it was killed, "always": or ended;
+    fresh: it takes over nothing, for once. Raises ArenaError when a forwarder of that name is running or
+    there is no room for the buffers.
     """
 
     def __init__(
@@ -84,6 +89,8 @@ class Forwarder(Assembly):
         mac_table: int = 65536,
         mac_age_s: float = 300.0,
         neighbors: int = 16384,
+        keep: str = NEVER,
+        fresh: bool = False,
     ) -> None:
         if not 1 <= vector <= VECTOR_MAX:
             msg = f"vector is {vector}; allowed: 1 to {VECTOR_MAX}"
@@ -101,7 +108,7 @@ class Forwarder(Assembly):
         self.profile = profile
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"
         with ExitStack() as stack:  # closed here if there is no room for all of it
-            self.arena = stack.enter_context(Arena.create(self.name))
+            self.arena = stack.enter_context(open_arena(self.name, keep, fresh=fresh))
             self.pool = Pool(self.arena, buffers)
             self.interfaces = Interfaces(self.arena)
             ports = self.interfaces.ports
@@ -121,14 +128,19 @@ class Forwarder(Assembly):
             )
             stack.callback(self.neighbors.close)
             limits = self.arena.make("icmp-limits", rate_limit.items_for(), "u8")
-            hz = int(clock_hz())
+            self.hz = hz = int(clock_hz())
             self.icmp_limits = rate_limit.prepare(limits, hz, rate=icmp_errors)
             self.firewall = Firewall(self.arena, self.interfaces, hz, self.pool.size, workers)
+            self.told = ToldRouter()
+            stack.callback(self.told.close)
+            self.firewall.on_change = self.told.change_firewall
             self._hand_off = None
             if workers > 1:
                 self._hand_off = HandOff(self.arena, self.pool, ports, workers)
                 stack.callback(self._hand_off.close)
+            stack.callback(self._close_ports)
             self._stack = stack.pop_all()
+        self._kept, self._knows = keep, False
         self.n_workers = workers
         self.cores = cores(workers, core)
         """The CPU that each worker is pinned to."""
@@ -147,6 +159,8 @@ class Forwarder(Assembly):
         self._stack.callback(self.plugins.close)
         self._maintenance = Maintenance([self.bridging.step, self._follow_carriers])
         self._publisher: Publisher | None = None
+        self.reload: Reload | None = None
+        """The way to another configuration, where it came from one (control.run)."""
 
     @property
     def profile(self) -> str:
@@ -164,7 +178,7 @@ class Forwarder(Assembly):
             raise ConfigError(msg)
         self._profile = profile
         if self.workers is not None:
-            self.workers.follow(profile)
+            self._follow(self.workers)
 
     def build(
         self, progress: Callable[[str], None] = lambda _: None, config: str | None = None
@@ -193,27 +207,23 @@ class Forwarder(Assembly):
             for _, port in real:  # the addresses are Linux's too, on all of its interfaces
                 port.mute()
         for interface in self.interfaces:
-            if interface.urpf:
-                for family in ("ip4", "ip6"):
-                    arc = self.graph.arcs[f"{family}-input"]
-                    arc.enable(f"{family}-urpf", interface.number)
-        self.firewall.enable(self.graph.arcs)
+            self.switch_features(self.graph.arcs, interface, on=True)
         self.graph.build(progress)
         if self._hand_off is not None:
             self.placement.lay(self.graph)
-        self._built = True
+        self.built = True
         for plan in self.graph.plans:
             plan.control[c.VECTOR] = self.vector
         self.workers = workers = Workers(
             self.graph.plans,
             descriptors=self.placement.descriptors,
             deaf_to=[self.placement.deaf_to(worker) for worker in range(self.n_workers)],
-            poll=shim.address("vf_ppoll") if self._idle == "poll" and shim.built() else 0,
+            poll=shim.address("vf_ppoll") if shim.built() else 0,
             read=libc_address("read"),
             cores=self.cores,
         )
         self._stack.callback(workers.close)
-        workers.follow(self._profile)
+        self._follow(workers)
         progress("scheduler")
         workers.prepare()
         if self._hand_off is not None:
@@ -224,6 +234,7 @@ class Forwarder(Assembly):
         for _, port in real:
             port.attach(workers.quiesce)
         self._publisher = Publisher(self, config)
+        self._knows = go_on(self, self._publisher, self._kept)
 
     def lay_out(self, graph: Graph, placement: Placement) -> None:
         """Add and wire the nodes of an empty graph, for the ports that there are. Raises WiringError."""
@@ -252,6 +263,25 @@ class Forwarder(Assembly):
             if change is None:
                 self.plugins.enable()  # at ports that are new
             return stood
+
+    @contextmanager
+    def next_graph(self) -> Iterator[Taking]:
+        """A graph for the ports that there are now, built aside, to take place inside while at rest.
+
+        ``moving`` is held. Raises as replace_graph.
+        """
+        assert self._publisher is not None, "build comes first"
+        with (
+            self.changing,
+            self._succession.prepared(self.plugins.lay) as (new, placement),
+            self.moving,
+        ):
+            taking = self._succession.offer(new, placement, self._publisher)
+            try:
+                yield taking
+            finally:
+                taking.finish()
+        self.plugins.enable()
 
     def start(self) -> None:
         """Start the workers and the services. Raises VforwardError when they run already."""
@@ -290,6 +320,13 @@ class Forwarder(Assembly):
         if self._publisher is not None:
             self._publisher.refresh(part)
 
+    def publish_ports(self) -> None:
+        """Let others see ports as they are now."""
+        if self._publisher is not None:
+            self.firewall.before_publish(None)  # numbers of ports are in that document, too
+            self._publisher.describe()
+            self._publisher.refresh()
+
     def run_until_idle(self) -> None:
         """Forward what waits, in the calling thread, until nothing more moves.
 
@@ -315,6 +352,15 @@ class Forwarder(Assembly):
             if self.workers is not None:
                 rest.callback(self.workers.stop)
 
+    def set_idle(self, idle: str) -> None:
+        """Whether workers sleep when nothing comes in ("poll"), or not ("spin")."""
+        self._idle = idle
+        if self.workers is not None:
+            self._follow(self.workers)
+
+    def _follow(self, workers: Workers) -> None:
+        workers.follow(self._profile if self._idle == "poll" else "")
+
     def move_queue(self, port: str, worker: int, queue: int = 0) -> None:
         """Let another worker poll a port's receive queue, while they run or not.
 
@@ -333,21 +379,10 @@ class Forwarder(Assembly):
             if changed & {interface.name, interface.parent}:
                 self.neighbors.forget_learned(interface.number)
 
-    def known_neighbors(self, most: int | None = None) -> list[dict[str, Any]]:
-        """The neighbors, for users: port, address, mac, state, and since when, in seconds.
-
-        At most so many of them, the first by port and address.
-        """
-        return [
-            {
-                "port": self.interfaces.name_of(n.port),
-                "address": str(n.address),
-                "mac": n.mac.hex(":") if n.mac else "",
-                "state": n.state.value,
-                "since": round(n.since, 3),
-            }
-            for n in self.neighbors.entries(most)
-        ]
+    def _close_ports(self) -> None:
+        with ExitStack() as rest:
+            for _, port in self.interfaces.real():
+                rest.callback(port.close)
 
     def close(self) -> None:
         """Stop, close the ports and remove the arena. Harmless when repeated."""
@@ -356,5 +391,7 @@ class Forwarder(Assembly):
     def __enter__(self) -> Forwarder:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None and self._knows:  # as if it had been killed
+            self.arena.stays = True
         self.close()

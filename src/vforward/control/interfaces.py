@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ports and sub-interfaces by name and number, and what the nodes know of them (tables.ports).
 
-A number is a port's for the forwarder's life. Interfaces are added before the graph is built.
+A number that is free again is the last to be given anew, and only when nothing names it (``idle``).
 """
 
 from __future__ import annotations
@@ -79,7 +79,12 @@ class Interfaces:
         self.vrfs: dict[str, int] = {"default": 0}
         self.on_vrf: Callable[[int], None] = lambda _: None
         """Called with the number of each VRF that is made."""
-        self._blocks = 1  # of inner_vlans, in use
+        self.idle: Callable[[int], bool] = lambda _: True
+        """Whether a number that was an interface's is in no session, MAC or neighbor anymore."""
+        self._fresh = 1
+        self._freed: dict[int, None] = {}  # numbers, in the order in which they became free
+        self._blocks = 1  # of inner_vlans, ever used
+        self._free_blocks: list[int] = []
         self._lock = threading.Lock()  # of vrfs
 
     @property
@@ -88,10 +93,10 @@ class Interfaces:
         return {"ports": self.ports, "vlans": self.vlans, "inner_vlans": self.inner_vlans}
 
     def __iter__(self) -> Iterator[Interface]:
-        return iter(self.by_name.values())
+        return iter(list(self.by_name.values()))  # others may come and go meanwhile
 
     def name_of(self, number: int) -> str:
-        """The name of a number that is an interface's."""
+        """The name of a number that is an interface's, or was its last."""
         return self._names[number]
 
     def record(self, interface: Interface) -> Any:
@@ -113,14 +118,13 @@ class Interfaces:
         self, name: str, kind: str, address: Given = (), *, vrf: str = "default", urpf: str = ""
     ) -> Interface:
         """A new interface, down: its record says nothing but its VRF yet. Raises ConfigError."""
-        number = len(self.by_name) + 1
-        if name in self.by_name or number >= PORTS_MAX:
-            msg = f"port {name!r}: the name is taken, or there are {PORTS_MAX - 1} ports already"
-            raise ConfigError(msg)
+        if name in self.by_name:
+            raise ConfigError(f"port {name!r}: the name is taken")
         if urpf not in URPF:
             msg = f"port {name}: urpf is {urpf!r}; allowed: loose, strict"
             raise ConfigError(msg)
         addresses = _addresses(name, address)
+        number = self._number(name)
         interface = Interface(number, name, addresses=addresses, kind=kind, vrf=vrf, urpf=urpf)
         record = self.record(interface)
         record["filter"], record["parent"] = NO_MAC, number
@@ -143,26 +147,46 @@ class Interfaces:
                     raise
             return self.vrfs[name]
 
+    def _number(self, name: str) -> int:
+        if self._fresh < PORTS_MAX:
+            self._fresh += 1
+            return self._fresh - 1
+        number = next(filter(self.idle, self._freed), 0)
+        if not number:
+            raise ConfigError(
+                f"port {name!r}: there are {PORTS_MAX - 1} ports already, or sessions and MACs still name "
+                "those that were"
+            )
+        del self._freed[number]
+        return number
+
+    def hide(self, interface: Interface) -> None:
+        """Let its name be another's. It goes on with its number until it is forgotten."""
+        del self.by_name[interface.name]
+
+    def show(self, interface: Interface) -> None:
+        """The other way round."""
+        self.by_name[interface.name] = interface
+
     def forget(self, interface: Interface) -> None:
-        """Take back the newest interface, which could not be opened or brought up."""
-        del self.by_name[interface.name], self._names[interface.number]
+        """An interface that no packet comes by is no more, and its number is free."""
+        if self.by_name.get(interface.name) is interface:
+            del self.by_name[interface.name]
         self.ports[interface.number] = np.zeros(1, PORT)
-        for table in (self.vlans, self.inner_vlans):
-            table[table == interface.number] = 0
+        self._freed[interface.number] = None
 
     def up(self, interface: Interface, mac: bytes, mtu: int, output: int) -> None:
         """Route what comes in here for this MAC; send what leaves by interface-output's edge."""
         record = self.record(interface)
         record["mac"] = record["filter"] = int.from_bytes(mac, "big")
         record["mtu"], record["output"] = mtu, output
-        first = next((a for a in interface.addresses if isinstance(a, IPv4Interface)), None)
-        record["address"] = int(first.ip) if first else 0
+        self.address(interface, interface.addresses)
         record["mode"] = ROUTED
 
-    def lay_vlan(
+    def tag(
         self, interface: Interface, parent: str, vlan: int, inner: int, *, dot1ad: bool
     ) -> None:
-        """Give a sub-interface its tags on a port. Raises ConfigError, and changes nothing then."""
+        """Say which tags a sub-interface of a port has. Raises ConfigError, and changes nothing then."""
         on = self.find(parent)
         name = interface.name
         if on.port is None or not all(
@@ -170,32 +194,56 @@ class Interfaces:
         ):
             msg = f"port {name}: VLAN ids are 1 to 4094, on a port that is no sub-interface itself"
             raise ConfigError(msg)
-        tpid = eth.QINQ if dot1ad else eth.VLAN
         others = [i for i in self if i.parent == parent and i.vlan == vlan]
         if any(i.inner == inner or i.dot1ad != dot1ad for i in others):
             msg = f"port {name}: VLAN {vlan}{f'.{inner}' if inner else ''} on {parent} is taken"
             raise ConfigError(msg)
-        at = on.number * VIDS + vlan
+        interface.parent, interface.vlan = parent, vlan
+        interface.inner, interface.dot1ad = inner, dot1ad
+        record = self.record(interface)
+        record["vlan"], record["inner"] = vlan, inner
+        record["tpid"] = eth.QINQ if dot1ad else eth.VLAN
+        record["tags"], record["parent"] = 1 + (inner > 0), on.number
+
+    def lay_vlan(self, interface: Interface) -> None:
+        """Let frames with a sub-interface's tags come by it. Raises ConfigError."""
+        inner, parent = interface.inner, int(self.record(interface)["parent"])
+        at = parent * VIDS + interface.vlan
         if inner and not self.vlans[at] & STACKED:
-            self.vlans[at] = self._block(name, int(self.vlans[at]))
+            self.vlans[at] = self._block(interface.name, int(self.vlans[at]))
         if self.vlans[at] & STACKED:
             block = int(self.vlans[at]) & ~STACKED
             self.inner_vlans[block * VIDS + inner] = interface.number
         else:
             self.vlans[at] = interface.number
-        interface.parent, interface.vlan = parent, vlan
-        interface.inner, interface.dot1ad = inner, dot1ad
-        record = self.record(interface)
-        record["vlan"], record["inner"], record["tpid"] = vlan, inner, tpid
-        record["tags"], record["parent"] = 1 + (inner > 0), on.number
-        self.record(on)["flags"] |= TAGGED
+        self.ports[parent]["flags"] |= TAGGED
+
+    def unlay_vlan(self, interface: Interface) -> None:
+        """Let a sub-interface have no tags anymore: workers stand, or no packet has them."""
+        number, parent = interface.number, int(self.record(interface)["parent"])
+        at = parent * VIDS + interface.vlan
+        if self.vlans[at] & STACKED:
+            block = int(self.vlans[at]) & ~STACKED
+            inner = self.inner_vlans[block * VIDS : (block + 1) * VIDS]
+            if inner[interface.inner] == number:
+                inner[interface.inner] = 0
+            if not inner.any():
+                self.vlans[at] = 0
+                self._free_blocks.append(block)
+        elif self.vlans[at] == number:
+            self.vlans[at] = 0
+        if not self.vlans[parent * VIDS : (parent + 1) * VIDS].any():
+            self.ports[parent]["flags"] &= ~np.uint8(TAGGED)
 
     def _block(self, name: str, outer_only: int) -> int:
         """A block of inner_vlans, as an entry of vlans; the sub-interface with one tag moves in."""
-        if self._blocks == STACKED_MAX:
+        if self._free_blocks:
+            block = self._free_blocks.pop()
+        elif self._blocks < STACKED_MAX:
+            block, self._blocks = self._blocks, self._blocks + 1
+        else:
             msg = f"port {name}: {STACKED_MAX - 1} outer VLANs have inner ones already"
             raise ConfigError(msg)
-        block, self._blocks = self._blocks, self._blocks + 1
         self.inner_vlans[block * VIDS] = outer_only
         return STACKED | block
 
@@ -224,6 +272,21 @@ class Interfaces:
         record["peer"], record["filter"], record["mode"] = of.number, NO_MAC, HOST
         interface.peer = of.name
         self.record(of)["host"] = interface.number
+
+    def part(self, interface: Interface) -> None:
+        """Undo bridge, cross_connect (of this side) and host: it routes, and stands by nobody."""
+        record = self.record(interface)
+        if record["mode"] == HOST:
+            self.ports[int(record["peer"])]["host"] = 0
+        interface.peer = interface.bridge = ""
+        record["peer"], record["mode"] = 0, ROUTED
+        record["filter"] = record["mac"]
+
+    def address(self, interface: Interface, addresses: tuple[Address, ...]) -> None:
+        """Give an interface these addresses in place of others."""
+        interface.addresses = addresses
+        first = next((a for a in addresses if isinstance(a, IPv4Interface)), None)
+        self.record(interface)["address"] = int(first.ip) if first else 0
 
 
 def _addresses(name: str, given: Given) -> tuple[Address, ...]:

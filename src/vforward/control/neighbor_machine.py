@@ -26,7 +26,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -215,6 +215,26 @@ class Machine:
         elif entry.state is State.INCOMPLETE:
             self._incomplete[entry.port] -= 1
             self._output.release(entry.port, entry.ip, False)
+
+    def snapshot(self) -> dict[tuple[int, int], Entry]:
+        """All neighbors as they are now, for restore."""
+        return {key: replace(entry) for key, entry in self.entries.items()}
+
+    def restore(self, before: dict[tuple[int, int], Entry]) -> None:
+        """Know what was known, where it was with a MAC. Raises what the routing raises."""
+        for key, entry in list(self.entries.items()):
+            was = before.get(key)
+            if was is None or (was.mac, was.state) != (entry.mac, entry.state):
+                self.forget(entry)
+        for key, was in before.items():
+            if was.mac is None or key in self.entries:
+                continue
+            self._routing.neighbor_up(was.port, was.ip, was.mac)
+            if was.state is State.STALE:
+                self._routing.neighbor_stale(was.port, was.ip)
+            self.entries[key] = was
+            was.armed = None
+            self._arm(was, was.due)
 
     def advance(self, now: float) -> None:
         """End the states whose time has come."""

@@ -136,7 +136,7 @@ class NeighborService:
         chance = random.Random(seed).random
         self._machine = Machine(routing, self, times or Times(), limits or Limits(), chance)
         self._injected = False
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._event = -1
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -145,10 +145,10 @@ class NeighborService:
 
     def entries(self, most: int | None = None) -> list[Neighbor]:
         """The neighbors, by port and address; at most so many, the first of them."""
-        with self._lock:
+        with self.lock:
             keys = list(self._machine.entries)
         keys = sorted(keys) if most is None else heapq.nsmallest(most, keys)  # others may go on
-        with self._lock:
+        with self.lock:
             found = [e for e in map(self._machine.entries.get, keys) if e is not None]
             return [Neighbor(e.port, e.ip, e.mac, e.state, e.since) for e in found]
 
@@ -166,7 +166,7 @@ class NeighborService:
 
         While the thread runs, all stations of the link are told.
         """
-        with self._lock:
+        with self.lock:
             length = address.network.prefixlen
             if address.version == 4:
                 length += address_table.V4_BITS
@@ -178,7 +178,7 @@ class NeighborService:
 
     def delete_address(self, port: int, address: IPv4Interface | IPv6Interface) -> None:
         """Take an address off a port, and forget the port's neighbors that no prefix covers now."""
-        with self._lock:
+        with self.lock:
             address_table.delete(self._addresses, port, frames.bits_of(address.ip))
             for key, entry in list(self._machine.entries.items()):
                 static = entry.state is State.STATIC
@@ -193,16 +193,32 @@ class NeighborService:
         if len(mac) != 6 or mac == bytes(6) or mac[0] & 1:
             msg = f"{mac.hex(':')} is no station's MAC"
             raise ValueError(msg)
-        with self._lock:
+        with self.lock:
             self._machine.set_static(port, ip, mac, self._clock())
             self._flush()
+
+    def is_static(self, port: int, ip: int) -> bool:
+        """Whether a neighbor is known, and was set."""
+        entry = self._machine.entries.get((port, ip))
+        return entry is not None and entry.state is State.STATIC
+
+    def restore(self, port: int, ip: int, mac: bytes) -> bool:
+        """Know a neighbor from what was known before the process was killed: it is stale, and of use.
+
+        Returns whether it is known now.
+        """
+        with self.lock:
+            if (port, ip) not in self._machine.entries and self._in_prefix(port, ip):
+                self._machine.learn(port, ip, mac, ev.ADD, self._clock())
+                self._flush()
+            return (port, ip) in self._machine.entries
 
     def delete(self, port: int, ip: int) -> bool:
         """Forget a neighbor, static or not. Returns whether it was known.
 
         Packets that wait for it are undeliverable.
         """
-        with self._lock:
+        with self.lock:
             entry = self._machine.entries.get((port, ip))
             if entry is not None:
                 self._machine.forget(entry)
@@ -211,16 +227,26 @@ class NeighborService:
 
     def delete_port(self, port: int) -> None:
         """Forget all neighbors of a port."""
-        with self._lock:
+        with self.lock:
             for key in [key for key in self._machine.entries if key[0] == port]:
                 self.delete(*key)
 
     def forget_learned(self, port: int) -> None:
         """Forget the neighbors of a port that are not static: others may be there now."""
-        with self._lock:
+        with self.lock:
             for (at, ip), entry in list(self._machine.entries.items()):
                 if at == port and entry.state is not State.STATIC:
                     self.delete(at, ip)
+
+    def restorer(self) -> Callable[[], None]:
+        """What brings neighbors back as they are now. The caller has the lock all the time."""
+        before = self._machine.snapshot()
+
+        def restore() -> None:
+            self._machine.restore(before)
+            self._flush()
+
+        return restore
 
     # The thread.
 
@@ -274,7 +300,7 @@ class NeighborService:
 
     def step(self, now: float) -> Step:
         """Do what events and deadlines call for."""
-        with self._lock:
+        with self.lock:
             moved = False
             try:
                 for line in self._lines:

@@ -84,6 +84,14 @@ SAID: tuple[tuple[str, str, str], ...] = (
 """What the compiler says, in this order, what it means, and what to do instead."""
 
 
+OPERATORS = {
+    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
+    "add": "+", "sub": "-", "mul": "*", "mod": "%", "lshift": "<<", "rshift": ">>",
+    "and_": "&", "or_": "|", "xor": "^", "getitem": "[...]", "setitem": "[...] =",
+}  # fmt: skip
+"""What the compiler calls them."""
+
+
 def refuse_statements(kernel: Callable[..., Any]) -> None:
     """Refuse statements that compile, but not to what they say. Raises KernelError.
 
@@ -151,7 +159,7 @@ def explain(message: str, file: str) -> str:
         for pattern, what, instead in SAID:
             found = re.search(pattern, NO + said)
             if found:
-                parts = [part or "" for part in found.groups()]
+                parts = [OPERATORS.get(part, part) if part else "" for part in found.groups()]
                 return f"{head}{NO} {where}{what.format(*parts)}; {instead} (the compiler: {text})"
         return f"{head}{NO} {where}{text}"
     return message

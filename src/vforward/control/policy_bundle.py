@@ -93,17 +93,28 @@ class Policy:
         self._kept: list[
             NDArray[np.uint64]
         ] = []  # the one in force last; before it, what may be in use
+        self._out: NDArray[np.uint64] | None = None  # taken back, and perhaps in use
 
     @property
     def bundle(self) -> NDArray[np.uint64] | None:
         """What is in force."""
         return self._kept[-1] if self._kept else None
 
-    def publish(self, parts: Parts) -> bool:
-        """Put a policy in force. Returns whether no worker uses an older one: all of them are gone then."""
-        self._kept.append(assemble(parts))
-        _put_in_force(self.words, self._kept[-1].ctypes.data)
+    def put(self, bundle: NDArray[np.uint64]) -> None:
+        """Put a policy in force. What was before stays, since it may be in use: see settle."""
+        self._kept.append(bundle)
+        _put_in_force(self.words, bundle.ctypes.data)
+
+    def take_back(self) -> None:
+        """Have the policy in force again that was before."""
+        before = self._kept[-2].ctypes.data if len(self._kept) > 1 else 0
+        _put_in_force(self.words, before)
+        self._out = self._kept.pop()
+
+    def settle(self) -> bool:
+        """Forget older policies. Returns whether no worker uses one; else they go with the next one."""
         if not self.quiesce():
-            return False  # they go with the next one
+            return False
         del self._kept[:-1]
+        self._out = None
         return True

@@ -50,13 +50,15 @@ MACS_SHOWN = 2000
 
 
 class Publisher:
-    """Publishes a built forwarder, and while started keeps that up to date from a thread."""
+    """Publishes a built forwarder from begin on, and while started keeps that up to date from a thread."""
 
     def __init__(self, forwarder: Forwarder, config: str | None) -> None:
         self._forwarder = forwarder
         arena, graph = forwarder.arena, forwarder.graph
         self._once = {"started": time.time(), "tsc_hz": clock_hz(), "config": config}
         self._drops = arena.make("drops", (forwarder.interfaces.ports.size, DROPS), np.uint64)
+        self.drops_before = np.zeros(self._drops.shape, np.uint64)
+        """What ports of the last process had counted."""
         self._last: dict[str, Any] = {}
         self._changes = -1
         self._firewall_changes = 0
@@ -75,9 +77,12 @@ class Publisher:
         arena.make("drops-cleared", self._drops.shape, np.uint64)
         for name in _cleared(graph):
             arena.make(f"{name}-cleared", arena.open(name).shape, np.uint64)
-        arena.write_document(
-            "forwarder", describe(forwarder, graph, forwarder.placement, self._once)
-        )
+
+    def begin(self) -> None:
+        """Publish all of it: from now on others see the forwarder."""
+        forwarder = self._forwarder
+        said = describe(forwarder, forwarder.graph, forwarder.placement, self._once)
+        forwarder.arena.write_document("forwarder", said)
         self.refresh()
 
     def prepare(self, graph: Graph, placement: Placement) -> Callable[[Graph], None]:
@@ -102,6 +107,13 @@ class Publisher:
             self.refresh()
 
         return publish
+
+    def describe(self) -> None:
+        """Publish nodes and ports anew: ports have changed. Any thread."""
+        forwarder = self._forwarder
+        with self._publishing:
+            said = describe(forwarder, forwarder.graph, forwarder.placement, self._once)
+            forwarder.arena.write_document("forwarder", said)
 
     def abandon(self, graph: Graph) -> None:
         """What was made for a graph goes. Harmless when repeated."""
@@ -150,7 +162,8 @@ class Publisher:
         for interface in self._forwarder.interfaces:
             if interface.port is not None:
                 values = list(interface.port.statistics().values())[:DROPS]
-                self._drops[interface.number, : len(values)] = values
+                before = self.drops_before[interface.number, : len(values)]
+                self._drops[interface.number, : len(values)] = before + np.array(values, np.uint64)
 
     def _neighbors(self) -> None:
         neighbors = self._forwarder.known_neighbors(NEIGHBORS_SHOWN)
@@ -208,11 +221,6 @@ def describe(
     forwarder: Forwarder, graph: Graph, placement: Placement, once: dict[str, Any]
 ) -> dict[str, Any]:
     """The document "forwarder": nodes in the order of their numbers, and ports. once: what stays."""
-    counts_at = 0
-    nodes = []
-    for member in graph.order:
-        nodes.append({**_node(graph, member), "counts_at": counts_at})
-        counts_at += len(member.node.counter_labels)
     return {
         "name": forwarder.name,
         "pid": os.getpid(),
@@ -220,7 +228,7 @@ def describe(
         "generation": graph.generation,
         "workers": graph.workers,
         "vector": forwarder.vector,
-        "nodes": nodes,
+        "nodes": nodes(graph),
         "vrfs": list(forwarder.interfaces.vrfs),
         "ports": [
             _port(forwarder, graph, placement, interface) for interface in forwarder.interfaces
@@ -266,6 +274,16 @@ def workers(forwarder: Forwarder) -> list[dict[str, Any]]:
         {"core": core, "queues": [f"{q.port} {q.number}" for q in queues if q.worker == number]}
         for number, core in enumerate(forwarder.cores)
     ]
+
+
+def nodes(graph: Graph) -> list[dict[str, Any]]:
+    """Its nodes in the order of their numbers, with where their counters begin."""
+    counts_at = 0
+    found = []
+    for member in graph.order:
+        found.append({**_node(graph, member), "counts_at": counts_at})
+        counts_at += len(member.node.counter_labels)
+    return found
 
 
 def _node(graph: Graph, member: Member) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def load(
     tables = read(path, via)
     total = sum(len(table.lines) for table in tables)
     for table in tables:
-        _check_hops(routing, path, table, vrf)
+        check_hops(routing, path, table, vrf)
     before = 0
     progress(0, total)
     for table in tables:
@@ -220,8 +220,8 @@ def _is_address(text: str, version: int) -> bool:
     return True
 
 
-def _check_hops(routing: Routing, path: Name, table: Table, vrf: int) -> None:
-    """Raise ConfigError unless all next hops can be reached."""
+def check_hops(routing: Routing, path: Name, table: Table, vrf: int) -> None:
+    """Raise ConfigError unless all next hops of a file's table can be reached."""
 
     def check(hops: list[Address]) -> None:
         none = table.prefixes[:0]

@@ -29,6 +29,9 @@ from vforward.tables import TableFull
 RANKS = ("local", "connected", "configured")
 LOCAL_RANK, CONNECTED_RANK, CONFIGURED_RANK = range(3)
 
+CHUNK = 4096
+"""Routes that are deleted at a time."""
+
 Order = tuple[int, int, int]  # rank, metric, port of what an interface gives
 Key = int
 
@@ -141,6 +144,31 @@ class RouteTable:
         for address in self._addresses:
             self._settle(address)
         return uses, error
+
+    def remove_many(self, keys: list[Key], order: Order) -> Counter[Target]:
+        """Take out routes that are there, sorted by key. Returns how many led to each target.
+
+        Raises TableFull when some are out.
+        """
+        alone = [key for key in keys if self._is_alone(key)]
+        gone = Counter[Target]()
+        for key in keys if len(alone) < len(keys) else ():
+            if not self._is_alone(key):
+                gone[self.remove(key, order)] += 1
+        for start in range(0, len(alone), CHUNK):
+            some = alone[start : start + CHUNK]
+            self._fib.delete_many(some, vrf=self.vrf)
+            for key in some:
+                gone[self.entries[key][0]] += 1
+                self._enter(key, ())
+        self.changes += 1
+        for address in self._addresses if alone else ():
+            self._settle(address)
+        return gone
+
+    def _is_alone(self, key: Key) -> bool:
+        """Whether a prefix has one route, and nothing else that its FIB could say."""
+        return len(self.entries[key]) == 1 and key not in self.hosts and key not in self._always
 
     def difficult(
         self, keys: Iterable[Key], which: NDArray[Any], targets: list[Target]

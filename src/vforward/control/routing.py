@@ -56,9 +56,8 @@ class Routing:
     """The writer of the FIBs and the adjacencies. Any thread may call any method.
 
     ports: the PORT table; names: of ports, by number. quiesce: returns True when no worker uses
-    anymore what it read before (between taking an adjacency out of use and changing it), and False
-    when it gave up waiting. It and names are called with the lock held, so must not wait for a
-    thread that calls this; nothing else is called (not the neighbor service, whose lock is outside).
+    anymore what it read before, and False when it gave up waiting. It and names are called with the lock
+    held, so must not wait for a thread that calls this. The neighbor service's lock is outside of it.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Routing:
         self.fib4, self.fib6 = Fib4(arena), Fib6(arena)
         self._adjacencies = Adjacencies(arena, ports, n_adjacencies)
         self._groups = Groups(arena, self._adjacencies, n_buckets)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._ports, self._name = ports, names
         self._tables: dict[tuple[int, int], RouteTable] = {}  # of a VRF and IP version
         self._interfaces: dict[tuple[int, Interface], int] = {}  # -> VRF
@@ -106,7 +105,7 @@ class Routing:
 
         The first address or route does it too. Raises ConfigError, TableFull.
         """
-        with self._lock:
+        with self.lock:
             self._table(vrf, 4)
 
     # What the router's own addresses give.
@@ -116,7 +115,7 @@ class Routing:
 
         Raises ConfigError, TableFull; nothing is changed then.
         """
-        with self._lock:
+        with self.lock:
             vrf = int(self._ports[port]["vrf"])
             table, put = self._table(vrf, interface.version), list[tuple[Key, Order]]()
             try:
@@ -136,7 +135,7 @@ class Routing:
 
         Raises KeyError when the port does not have it, TableFull.
         """
-        with self._lock:
+        with self.lock:
             vrf = self._interfaces[port, interface]
             table = self._table(vrf, interface.version)
             gone = given(port, interface)
@@ -166,7 +165,7 @@ class Routing:
         Raises ConfigError when a path is not possible or there is no adjacency left, TableFull;
         nothing is changed then.
         """
-        with self._lock:
+        with self.lock:
             table, key = self._table(vrf, prefix.version), routable_key(prefix)
             order = (CONFIGURED_RANK, metric, 0)
             if kind:
@@ -177,19 +176,24 @@ class Routing:
             self._put(table, key, target)
             self.reclaim()
 
-    def delete(self, prefix: Network, *, metric: int | None = None, vrf: int = 0) -> None:
-        """Delete a configured route; without a metric the one with the lowest.
+    def delete(self, prefix: Network, *, metric: int | None = None, vrf: int = 0) -> int:
+        """Delete a configured route; without a metric the one with the lowest. Returns its metric.
 
         Raises KeyError when there is none, TableFull; nothing is changed then.
         """
-        with self._lock:
+        with self.lock:
             table, key = self._table(vrf, prefix.version), key_of_prefix(prefix)
-            orders = [t.order for t in table.entries.get(key, ()) if t.order[0] == CONFIGURED_RANK]
-            orders = [order for order in orders if metric in (None, order[1])]
-            if not orders:
+            found = [m for m in self.metrics(prefix, vrf) if metric in (None, m)]
+            if not found:
                 raise KeyError(str(prefix))
-            self._remove(table, key, orders[0])
+            self._remove(table, key, (CONFIGURED_RANK, found[0], 0))
             self.reclaim()
+            return found[0]
+
+    def metrics(self, prefix: Network, vrf: int = 0) -> list[int]:
+        """The metrics of a prefix's configured routes, the lowest first. The caller has the lock."""
+        entries = self._table(vrf, prefix.version).entries.get(key_of_prefix(prefix), ())
+        return [t.order[1] for t in entries if t.order[0] == CONFIGURED_RANK]
 
     def add_many(
         self, prefixes: ArrayLike, lengths: ArrayLike, which: ArrayLike,
@@ -204,7 +208,7 @@ class Routing:
         """
         whole, order_of, keys = sorted_keys(prefixes, lengths, BITS[version])  # as the FIB sorts
         index = np.asarray(which, np.int64)[order_of]
-        with self._lock:
+        with self.lock:
             table = self._table(vrf, version)
             order, targets = (CONFIGURED_RANK, metric, 0), list[Target]()
             try:
@@ -256,7 +260,7 @@ class Routing:
         """Changes in the block wait for a quiet point only where so much is to be freed, or all is
         in use; nobody else changes routes meanwhile.
         """
-        with self._lock:
+        with self.lock:
             self._tolerated = tolerated
             try:
                 yield
@@ -272,7 +276,7 @@ class Routing:
         Raises ConfigError when no adjacency is free, TableFull, VforwardError when workers do not
         let go of the old MAC; nothing is changed then.
         """
-        with self._lock:
+        with self.lock:
             new = (port, address) not in self._known
             if new:
                 number = self._adjacencies.hop((port, address))
@@ -291,20 +295,20 @@ class Routing:
 
     def neighbor_stale(self, port: int, address: int) -> None:
         """Packets go to a neighbor as before, but its use is to be told: by the edge NOTIFY."""
-        with self._lock:
+        with self.lock:
             if (port, address) in self._known:
                 self._adjacencies.stale(self._known[port, address][0])
 
     def neighbor_down(self, port: int, address: int) -> None:
         """A neighbor's MAC is not known any more: packets to it wait for resolution again."""
-        with self._lock:
+        with self.lock:
             if (port, address) in self._known:
                 self._forget(port, address)
             self._groups.set_failed((port, address), failed=False)
 
     def neighbor_failed(self, port: int, address: int) -> bool:
         """As neighbor_down, and multipath routes do without it until up or down: True if any does."""
-        with self._lock:
+        with self.lock:
             if (port, address) in self._known:
                 self._forget(port, address)
             return self._groups.set_failed((port, address), failed=True)
@@ -313,18 +317,18 @@ class Routing:
 
     def changes(self) -> int:
         """A number that is another one after routes have changed."""
-        with self._lock:
+        with self.lock:
             return sum(table.changes for table in self._tables.values())
 
     def count(self, vrf: int | None = None) -> int:
         """Prefixes that have a route, without host routes of neighbors."""
-        with self._lock:
+        with self.lock:
             return sum(len(table) for table in self._shown(vrf))
 
     def routes(self, vrf: int | None = None, limit: int | None = None) -> list[Route]:
         """The routes in force, by VRF, family and prefix, at most limit; as count counts them."""
         found: list[Route] = []
-        with self._lock:
+        with self.lock:
             for table in self._shown(vrf):
                 left = None if limit is None else limit - len(found)
                 if left is None or left > 0:
@@ -336,7 +340,7 @@ class Routing:
 
     def reclaim(self) -> None:
         """Free what is out of use; waits for a quiet point. What cannot be freed now is kept."""
-        with self._lock:
+        with self.lock:
             retired = self.fib4.retired + self.fib6.retired + self._adjacencies.waiting
             if retired > self._tolerated:
                 self._quiet()
@@ -349,8 +353,6 @@ class Routing:
         for fib, n in retired:
             fib.reclaim(n)
         return True
-
-    # Tables.
 
     def _table(self, vrf: int, version: int) -> RouteTable:
         if (vrf, version) not in self._tables:

@@ -47,6 +47,15 @@ class Slots:
             self._numbers[key] = self._next()
         return [self._numbers[key] for key in new]
 
+    def restorer(self) -> Callable[[], None]:
+        """What brings all numbers back as they are now."""
+        numbers, fresh, freed = dict(self._numbers), self._fresh, dict(self._freed)
+
+        def restore() -> None:
+            self._numbers, self._fresh, self._freed = numbers, fresh, freed
+
+        return restore
+
     def _next(self) -> int:
         if self._fresh < self._n:
             self._fresh += 1

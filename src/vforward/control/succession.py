@@ -12,11 +12,13 @@ document names one generation, and so do the segments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vforward.control.placement import Placement
 from vforward.graph.build import Graph
+from vforward.graph.succession import Exchange
 
 if TYPE_CHECKING:
     from vforward.control.forwarder import Forwarder
@@ -43,26 +45,33 @@ class Succession:
         change: what is laid besides the forwarder's own nodes. standing: called while no worker runs one.
         """
         forwarder = self._forwarder
+        with self.prepared(change, progress) as (new, placement), forwarder.moving:
+            exchange = self.offer(new, placement, publisher)
+            try:
+                stood = exchange.take_place(standing)
+            finally:
+                exchange.finish()
+        return [clocks / self._hz for clocks in stood]
+
+    @contextmanager
+    def prepared(
+        self, change: Callable[[Graph], None], progress: Callable[[str], None] = lambda _: None
+    ) -> Iterator[tuple[Graph, Placement]]:
+        """A graph that is built aside, for the ports that there are now, and who polls what in it."""
+        forwarder = self._forwarder
         new = forwarder.graph.successor()
         placement = Placement(forwarder.interfaces.real(), forwarder.n_workers)
         forwarder.lay_out(new, placement)
         change(new)
         new.build(progress)
         try:
-            with forwarder.moving:
-                return self._take_place(new, placement, publisher, standing)
-        except BaseException:
+            yield new, placement
+        finally:
             if forwarder.graph is not new:
                 new.release()
-            raise
 
-    def _take_place(
-        self,
-        new: Graph,
-        placement: Placement,
-        publisher: Publisher,
-        standing: Callable[[], None] | None,
-    ) -> list[float]:
+    def offer(self, new: Graph, placement: Placement, publisher: Publisher) -> Taking:
+        """All that is to be done when it takes place, worked out. Forwarder.moving is held, to the end."""
         forwarder, old = self._forwarder, self._forwarder.graph
         workers, hand_off = forwarder.workers, self._hand_off
         assert workers is not None, "what is published is built"
@@ -77,12 +86,41 @@ class Succession:
                 worker.offer(old, new, n, placement.descriptors, placement.deaf_to(n), seen[n])
                 for n, worker in enumerate(workers)
             ]
-            stood = workers.exchange(offers, standing)
         except BaseException:
             publisher.abandon(new)
             raise
-        forwarder.graph, forwarder.placement = new, placement
-        follow(old)
-        new.settle()
-        old.release()
-        return [clocks / self._hz for clocks in stood]
+        return Taking(forwarder, publisher, new, placement, offers, follow)
+
+
+class Taking:
+    """One graph about to take the place of the forwarder's."""
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        publisher: Publisher,
+        new: Graph,
+        placement: Placement,
+        offers: list[Exchange],
+        follow: Callable[[Graph], None],
+    ) -> None:
+        self._forwarder, self._publisher = forwarder, publisher
+        self._old, self._new, self._placement = forwarder.graph, new, placement
+        self._offers, self._follow = offers, follow
+
+    def take_place(self, standing: Callable[[], None] | None = None) -> list[int]:
+        """The exchange. Returns for how many clocks each worker stood; then finish is to be called."""
+        workers = self._forwarder.workers
+        assert workers is not None
+        stood = workers.exchange(self._offers, standing)
+        self._forwarder.graph, self._forwarder.placement = self._new, self._placement
+        return stood
+
+    def finish(self) -> None:
+        """Publish it, and give back what the old one had; or, where it has not taken place, what it has."""
+        if self._forwarder.graph is not self._new:
+            self._publisher.abandon(self._new)
+            return
+        self._follow(self._old)
+        self._new.settle()
+        self._old.release()

@@ -44,7 +44,7 @@ Tables = dict[str, NDArray[Any]]
 
 @kernel
 def receive_nothing(data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts) -> int:
-    """What a worker calls in an input's place that another worker polls."""
+    """What a worker calls in the place of an input that it is not to poll."""
     return 0
 
 
@@ -223,8 +223,7 @@ class Graph:
                 )
         for number, member in enumerate(self.order):
             member.number = number
-        if self.workers > 1:
-            self._nothing = entries.build("receive-nothing", receive_nothing)
+        self._nothing = entries.build("receive-nothing", receive_nothing)
         for member in self.order:
             progress(member.name)
             member.entry = entries.build(member.node.name, member.node.kernel)
@@ -243,7 +242,7 @@ class Graph:
         self.plans = [self._plan(worker) for worker in range(self.workers)]
 
     def poll(self, worker: int, name: str, on: bool) -> None:
-        """Let a worker poll an input, or not. A store: it may be running. Of a graph of several workers."""
+        """Let a worker poll an input, or not. A store: it may be running."""
         member = self.member(name)
         entry = member.entry if on else self._nothing
         self.plans[worker].nodes[member.number]["entry"] = entry.address

@@ -91,8 +91,9 @@ class Worker:
         """Held while another's thread runs rounds, or gives it another plan."""
 
     def follow(self, profile: str) -> None:
-        """Go by one of the PROFILES from now on, if it may sleep. Two stores: the thread may live."""
-        patience, gather_ns = PROFILES[profile] if self._control[c.POLL] else Profile(0, 0)
+        """Go by one of the PROFILES from now on, if it can sleep; "": it does not. It may live."""
+        sleeps = profile and self._control[c.POLL]
+        patience, gather_ns = PROFILES[profile] if sleeps else Profile(0, 0)
         self._control[c.SPIN_ROUNDS], self._control[c.GATHER] = patience, gather_ns
 
     def prepare(self) -> None:

@@ -85,7 +85,7 @@ class Workers:
         return all(worker.running for worker in self._all)
 
     def follow(self, profile: str) -> None:
-        """Let each go by one of graph.worker.PROFILES from now on."""
+        """Let each go by one of graph.worker.PROFILES from now on; "": none sleeps."""
         for worker in self._all:
             worker.follow(profile)
 

@@ -7,7 +7,8 @@ An arena is a directory, private to its user, on tmpfs; a segment is a file in i
     page 1 ...  the array, owned by whoever the segment's documentation names
 
 Whoever creates the arena holds a lock on ``<name>/lock`` as long as it lives, so a second owner is
-refused and a dead one's leftovers are known as such. Indices inside, never pointers. Segments of
+refused and a dead one's leftovers are known as such; what of them is to be kept lies in
+``<name>/.previous`` until it was taken over (memory.previous). Indices inside, never pointers. Segments of
 2 MiB and more lie on hugetlbfs where it is mounted and has room, else on transparent huge pages
 (memory.mapping); where there are none nothing is said.
 """
@@ -21,7 +22,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,14 @@ from vforward.memory.mapping import HUGE, have, map_file, populate
 from vforward.memory.place import (
     MAGIC,
     NAME,
+    done,
     huge_prefix,
     is_ours,
-    leftovers,
     locked,
     refuse_foreign,
     remove,
     runtime_directory,
+    set_aside,
     take_lock,
 )
 
@@ -58,30 +60,42 @@ HEADER = np.dtype(
         ("size", np.uint64),  # bytes of the array
         ("owner", np.uint64),  # process that created it
         ("generation", np.uint64),  # ns since the epoch when its arena was created
-        ("reserved", np.uint64, 7),
+        ("layout_hash", np.uint64),  # of the tables that its owner knows, see Arena.create
+        ("reserved", np.uint64, 6),
     ]
 )
 assert HEADER.itemsize == 128
 
 
 class Arena:
-    """One arena, created or attached to. A context manager: leaving it closes it."""
+    """One arena, created or attached to. A context manager: leaving it closes it.
+
+    previous: the directory of what a dead owner left and is to be taken over (memory.previous), or None.
+    stays: whether close leaves for the next owner what is to be kept.
+    """
 
     def __init__(self, path: Path, *, owner: bool, lock: int = -1) -> None:
         self.path = path
         self.name = path.name
         self.owner = owner
         self.generation = time.time_ns()
+        self.layout_hash = 0
+        self.previous: Path | None = None
+        self.stays = False
+        self._keep_file: Callable[[str], bool] | None = None
         self._lock = lock
         self._elsewhere: list[Path] = []  # segments on hugetlbfs
         self._arrays: dict[str, NDArray[Any]] = {}
 
     @classmethod
-    def create(cls, name: str) -> Arena:
+    def create(
+        cls, name: str, *, keep: Callable[[str], bool] | None = None, layout_hash: int = 0
+    ) -> Arena:
         """Make a new arena; a dead owner's arena of that name is removed first.
 
-        Raises ArenaError when a living process has it, its directory is not the user's own, or
-        something lies there that is no arena's: then nothing is removed.
+        keep: says of files by their names what of it becomes ``previous`` instead. layout_hash: stands in
+        the header of each segment. Raises ArenaError when a living process has it, its directory is not
+        the user's own, or something lies there that is no arena's: then nothing is removed.
         """
         if not NAME.fullmatch(name):
             raise ArenaError(f"forwarder name {name!r}: use letters, digits, '.', '_' and '-' only")
@@ -89,8 +103,10 @@ class Arena:
         for _ in range(LOCK_TRIES):
             lock = take_lock(path)
             if lock >= 0:
-                remove(leftovers(path))
-                return cls(path, owner=True, lock=lock)
+                arena = cls(path, owner=True, lock=lock)
+                arena.previous, arena._keep_file = set_aside(path, keep), keep
+                arena.layout_hash = layout_hash
+                return arena
             time.sleep(0.01)
         raise ArenaError(
             f"forwarder {name!r} is already running (it holds {path}/lock); "
@@ -128,6 +144,7 @@ class Arena:
         header["dimensions"], header["size"] = len(shape), size
         header["shape"][: len(shape)] = shape
         header["owner"], header["generation"] = os.getpid(), self.generation
+        header["layout_hash"] = self.layout_hash
         memory = self._new_file(name, PAGE + size, sparse, header.tobytes() + text)
         raw = np.frombuffer(memory, np.uint8)[PAGE:][: math.prod(shape) * kind.itemsize]
         return self._keep(name, raw.view(kind).reshape(shape))
@@ -164,7 +181,7 @@ class Arena:
             memory = map_file(descriptor, length, writable=writable)
         finally:
             os.close(descriptor)
-        kind, shape = _checked(memory, where)
+        kind, shape, _ = checked(memory, where)
         raw = np.frombuffer(memory, np.uint8)[PAGE:][: math.prod(shape) * kind.itemsize]
         return self._keep(name, raw.view(kind).reshape(shape))
 
@@ -199,16 +216,24 @@ class Arena:
         except (OSError, ValueError) as error:
             raise ArenaError(f"arena {self.name!r}: document {name!r}: {error}") from error
 
+    def taken_over(self) -> None:
+        """What the last owner left is not wanted any more: from now on ours is what is kept."""
+        if self.previous is not None:
+            done(self.previous)
+            self.previous = None
+
     def close(self) -> None:
-        """Forget the arrays; the owner also removes what is an arena's. Harmless when repeated."""
+        """Forget the arrays; the owner also removes what is an arena's. Harmless when repeated.
+
+        What the last owner left and nobody has taken over stays, for the next one.
+        """
         self._arrays.clear()
         if self.owner and self._lock >= 0:
-            for path in self._elsewhere:
-                path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
-                remove(path for path in self.path.iterdir() if is_ours(path))
-                (self.path / "lock").unlink()  # last: from here on it may be another's
-                self.path.rmdir()
+                self._remove()
+                if not self.stays and self.previous is None:
+                    (self.path / "lock").unlink()  # last: from here on it may be another's
+                    self.path.rmdir()
             os.close(self._lock)
             self._lock = -1
 
@@ -217,6 +242,18 @@ class Arena:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _remove(self) -> None:
+        """Remove what is ours and not the next owner's."""
+        stays, keep = self.stays and self.previous is None, self._keep_file
+        if not stays:
+            for path in self._elsewhere:
+                path.unlink(missing_ok=True)
+
+        def goes(path: Path) -> bool:
+            return path != self.previous and not (stays and keep is not None and keep(path.name))
+
+        remove(path for path in [*self.path.iterdir()] if is_ours(path) and goes(path))
 
     def _keep(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         self._arrays[name] = array
@@ -283,7 +320,8 @@ def _map_new(path: Path, size: int, sparse: bool) -> Any:
         os.close(descriptor)
 
 
-def _checked(memory: Any, where: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def checked(memory: Any, where: str) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """What the header of a mapped segment says: type, shape and layout hash. Raises ArenaError."""
     header = np.frombuffer(memory, HEADER, 1)[0]
     if header["magic"] != MAGIC:
         raise ArenaError(f"{where}: not a vforward segment")
@@ -299,7 +337,7 @@ def _checked(memory: Any, where: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
     size = math.prod(shape) * kind.itemsize
     if n > 4 or kind.hasobject or size != header["size"] or PAGE + size > len(memory):
         raise ArenaError(f"{where}: header says {size} bytes, the file has {len(memory) - PAGE}")
-    return kind, shape
+    return kind, shape, int(header["layout_hash"])
 
 
 def _huge_directories(size: int) -> Iterator[Path]:

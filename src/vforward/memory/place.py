@@ -12,16 +12,21 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vforward.errors import ArenaError
 
 MAGIC = b"vforward"
 """What a segment begins with."""
+_PAGE, _SIZE_AT = 4096, 48
+"""Of a segment's header, arena.HEADER: one whose first bytes are damaged is a segment all the same."""
 API_SOCKET = "api.sock"
 """Where a forwarder that serves its API listens, in its arena."""
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+PREVIOUS, ASIDE, DONE = ".previous", ".aside", ".done"
+"""Directories in an arena's: what its last owner left; that, while it is being put there; and what was
+taken over from it and is being removed. Renaming the directory is what makes one of another."""
 
 
 def runtime_directory() -> Path:
@@ -130,13 +135,45 @@ def leftovers(directory: Path) -> list[Path]:
     return found
 
 
+def set_aside(directory: Path, keep: Callable[[str], bool] | None) -> Path | None:
+    """Remove what a dead owner left in an arena, but for the files that keep says yes to, by their names.
+
+    Those lie in the directory that is returned until it is removed (done), however often we are killed
+    meanwhile. None: there are none, or keep is None. Raises ArenaError for what is no arena's.
+    """
+    found = leftovers(directory)
+    previous, aside = directory / PREVIOUS, directory / ASIDE
+    if keep is not None and previous not in found:
+        aside.mkdir(mode=0o700, exist_ok=True)
+        for path in found:
+            if path.name not in ("lock", ASIDE, DONE) and keep(path.name):
+                path.rename(aside / path.name)
+        aside.rename(previous)
+    remove(path for path in found if keep is None or path not in (previous, aside))
+    if keep is None or any(previous.iterdir()):
+        return None if keep is None else previous
+    previous.rmdir()
+    return None
+
+
+def done(previous: Path) -> None:
+    """Remove what set_aside gave: nothing of it is wanted any more."""
+    gone = previous.with_name(DONE)
+    previous.rename(gone)
+    remove([gone])
+
+
 def is_ours(path: Path) -> bool:
     """Whether a file in an arena's directory is what an arena makes there (or is gone by now)."""
     try:
         status = path.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            inside = path.name in (PREVIOUS, ASIDE, DONE) and _is_private(path)
+            return inside and all(not one.is_dir() and is_ours(one) for one in path.iterdir())
         if stat.S_ISLNK(status.st_mode):
-            target = path.readlink().name
-            return target.startswith(huge_prefix(path.parent)) and target.endswith(f".{path.name}")
+            target, arena = path.readlink().name, path.parent
+            arena = arena.parent if arena.name in (PREVIOUS, ASIDE, DONE) else arena
+            return target.startswith(huge_prefix(arena)) and target.endswith(f".{path.name}")
         if stat.S_ISSOCK(status.st_mode):
             return path.suffix == ".sock"
         if not stat.S_ISREG(status.st_mode):
@@ -146,7 +183,9 @@ def is_ours(path: Path) -> bool:
         if path.suffix == ".json" or (path.name.startswith(".") and path.suffix == ".tmp"):
             return True
         with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
+            head = file.read(_SIZE_AT + 8)
+        size = int.from_bytes(head[_SIZE_AT:], "little")
+        return head.startswith(MAGIC) or 0 < size == status.st_size - _PAGE
     except FileNotFoundError:
         return True
 
@@ -157,7 +196,10 @@ def huge_prefix(arena: Path) -> str:
 
 def remove(paths: Iterable[Path]) -> None:
     for path in paths:
-        if path.name != "lock":
+        if path.is_dir() and not path.is_symlink():
+            remove(path.iterdir())
+            path.rmdir()
+        elif path.name != "lock":
             if path.is_symlink():
                 path.readlink().unlink(missing_ok=True)
             path.unlink(missing_ok=True)

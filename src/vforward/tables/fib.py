@@ -10,6 +10,7 @@ fib4_nodes: U32``, and the same for fib6::
 
 What a change takes out of use is *retired*: a reader may still be in it. ``reclaim`` lets it be used
 anew, for what was retired before the moment since when every worker has passed a quiet point.
+Between ``stage`` and ``unstage`` changes are made aside, in copies of the VRFs' tries (tables.trie_copy).
 
 Complexity  a change makes one node anew, 0.3 to 1 us; one of /16 or shorter writes all that it covers:
             a default route in a full table takes some 10 ms
@@ -31,6 +32,7 @@ from vforward.memory.arena import Arena
 from vforward.tables import TableFull, rib, trie, trie_check
 from vforward.tables import trie_change as changes
 from vforward.tables.trie_change import ABSENT, RETIRED, ROUTES, TOP, USED
+from vforward.tables.trie_copy import Aside
 
 OP = np.dtype(
     [
@@ -143,12 +145,13 @@ class Fib:
         """Bytes of nodes that there is memory for."""
         self._retired = np.zeros(max_lines, np.uint32)
         self._work = np.zeros(changes.WORK_WORDS, np.uint32)
-        self._stack = np.zeros(2 * changes.LEVELS, np.int64)
+        self._stack = np.zeros(3 * changes.LEVELS, np.int64)
         self._state = np.zeros(changes.STATE_WORDS, np.int64)
         self._state[TOP] = 1
         self._counts = np.zeros((n_vrfs, rib.LENGTHS), np.int64)
         self._rib = rib.empty()
         self._one = np.zeros(1, OP)
+        self._aside: Aside | None = None
 
     @property
     def tables(self) -> dict[str, NDArray[Any]]:
@@ -209,6 +212,13 @@ class Fib:
                 raise TableFull(str(error), start + error.done) from None
             between(min(start + CHUNK, ops.size))
 
+    def delete_many(self, keys: Sequence[int], vrf: int = 0) -> None:
+        """Delete many routes, ``prefix << 8 | length``, that are there. Raises TableFull as apply does."""
+        ops = np.zeros(len(keys), OP)
+        ops["high"], ops["low"] = self._many([key >> 8 for key in keys])
+        ops["length"], ops["vrf"] = [key & 0xFF for key in keys], vrf
+        self.apply(ops)
+
     def apply(self, ops: NDArray[Any]) -> int:
         """Apply an array of OP in order; returns how many deletes found no route.
 
@@ -232,6 +242,20 @@ class Fib:
             msg = f"{self.name}: {n} of {self.retired} retired nodes"
             raise ValueError(msg)
         _reclaim(self.nodes, self._retired, self._state, n)
+        self.nodes[0] = self._state[USED]
+
+    def stage(self) -> Aside:
+        """Make changes aside, until unstage; see Aside for how they are put in force."""
+        assert self._aside is None, "staged already"
+        assert not self.retired, "a reader may be in what is retired: reclaim first"
+        self._aside = Aside(self.root, self.nodes, self._stack, self._state)
+        return self._aside
+
+    def unstage(self) -> None:
+        """End what stage began. What was not put in force has to be undone before: routes have no copy."""
+        assert self._aside is not None
+        self._aside.discard()
+        self._aside = None
         self.nodes[0] = self._state[USED]
 
     def items(self, vrf: int = 0) -> Iterator[tuple[int, int, int]]:
@@ -305,9 +329,10 @@ class Fib:
         size = self.root.itemsize << trie.ROOT_BITS
         self._arena.use(f"{self.name}.root", vrf * size, (vrf + 1) * size)
 
-    def _have(self) -> str:
-        """Have memory for the next nodes, or say why there is none: a store there would end us."""
-        wanted = int(self._state[TOP]) * trie.WORDS * self.nodes.itemsize + AHEAD_BYTES
+    def _have(self, more: int = 0) -> str:
+        """Have memory for so many lines and the next nodes, or say why not: a store there would end us."""
+        lines = int(self._state[TOP]) + more
+        wanted = lines * trie.WORDS * self.nodes.itemsize + AHEAD_BYTES
         wanted = min(wanted, self.nodes.nbytes)
         if wanted > self._there:
             try:
@@ -320,11 +345,16 @@ class Fib:
         state, done = self._state, 0
         state[ABSENT] = 0
         own = (self._retired, self._work, self._stack, state)
-        lack = self._have()
+        lack = self._have(int(state[USED]) if self._aside else 0)
+        if self._aside and (lack or not self._aside.copy(set(ops["vrf"].tolist()))):
+            raise TableFull(
+                lack or f"{self.name}: no room for a second trie, to be changed aside", 0
+            )
+        root = self._aside.root if self._aside else self.root
         while True:
             there = self._there
             nodes = self.nodes[: there // self.nodes.itemsize]
-            done = _apply(self.root, nodes, *own, self._rib, self._counts, ops, done)
+            done = _apply(root, nodes, *own, self._rib, self._counts, ops, done)
             if done == ops.size:
                 break
             if len(self) * 2 >= self._rib.size:
@@ -333,6 +363,8 @@ class Fib:
             lack = self._have()
             if self._there == there:
                 break
+        if self._aside:  # where no reader was
+            self.reclaim()
         if done < ops.size:
             msg = lack or (
                 f"{self.name}: all {self.nodes.size // trie.WORDS - 1} lines are in use "

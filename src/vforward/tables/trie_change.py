@@ -58,7 +58,7 @@ WORK_WORDS = SLOT_AT + LEVELS
 
 
 @inline
-def _runs(nodes: Any, line: Any) -> Any:
+def runs_of(nodes: Any, line: Any) -> Any:
     """How many runs a node has."""
     at = line * WORDS
     last = u64(nodes[at + 6]) | u64(nodes[at + 7]) << u64(32)
@@ -66,7 +66,7 @@ def _runs(nodes: Any, line: Any) -> Any:
 
 
 @inline
-def _lines(runs: Any) -> Any:
+def lines_of(runs: Any) -> Any:
     """How many lines a node of so many runs takes."""
     return (ENTRIES + runs + WORDS - 1) // WORDS
 
@@ -85,7 +85,7 @@ def _pop(nodes: Any, state: Any, n: Any) -> Any:
 
 
 @inline
-def _allocate(nodes: Any, state: Any, n: Any) -> Any:
+def allocate(nodes: Any, state: Any, n: Any) -> Any:
     """n lines: free ones, the rest of larger free ones, or new ones. 0: there are none."""
     for size in range(n, LINES_MAX + 1):
         if state[FREE + size]:
@@ -108,7 +108,7 @@ def free(nodes: Any, state: Any, node: Any) -> None:
     line = node & LINE
     n = i64(DENSE_LINES)
     if not node & DENSE:
-        n = _lines(_runs(nodes, line))
+        n = lines_of(runs_of(nodes, line))
     state[USED] -= n
     _push(nodes, state, line, n)
 
@@ -146,7 +146,7 @@ def _build(nodes: Any, state: Any, work: Any) -> Any:
     dense = i64(0)
     if runs > RUNS_MAX or state[USED] + DENSE_LINES <= LARGE:
         dense = i64(DENSE)
-    line = _allocate(nodes, state, DENSE_LINES if dense else _lines(runs))
+    line = allocate(nodes, state, DENSE_LINES if dense else lines_of(runs))
     if line == 0:
         return i64(-1)
     work[MADE_AT + state[MADE]] = dense | line
@@ -193,17 +193,17 @@ def _alone(nodes: Any, node: Any, slot: Any) -> Any:
 
 
 @inline
-def _first(node: Any) -> Any:
+def first_of(node: Any) -> Any:
     """The first word of a node that is an entry."""
     return (node & LINE) * WORDS + (0 if node & DENSE else ENTRIES)
 
 
 @inline
-def _end(nodes: Any, node: Any) -> Any:
+def end_of(nodes: Any, node: Any) -> Any:
     """The word behind a node's last entry."""
     if node & DENSE:
         return (node & LINE) * WORDS + SLOTS
-    return (node & LINE) * WORDS + ENTRIES + _runs(nodes, node & LINE)
+    return (node & LINE) * WORDS + ENTRIES + runs_of(nodes, node & LINE)
 
 
 @inline
@@ -221,7 +221,7 @@ def _paint(nodes: Any, node: Any, below: Any, leaf: Any, stack: Any) -> None:
     """Put leaf over all entries less than below in a node and in those under it, in place."""
     base = address_of(nodes)
     depth = 0
-    at, end = _first(node), _end(nodes, node)
+    at, end = first_of(node), end_of(nodes, node)
     while True:
         while at < end:
             entry = i64(nodes[at])
@@ -231,7 +231,7 @@ def _paint(nodes: Any, node: Any, below: Any, leaf: Any, stack: Any) -> None:
             elif entry & CHILD:
                 stack[2 * depth], stack[2 * depth + 1] = at, end
                 depth += 1
-                at, end = _first(entry), _end(nodes, entry)
+                at, end = first_of(entry), end_of(nodes, entry)
         if depth == 0:
             return
         depth -= 1

@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the configuration in force to another one, while packets are forwarded. The only way one comes in.
+
+    difference   which parts differ (control.difference): nothing is done yet
+    aside        ports are opened, rules compiled, routes entered into tries aside: no packet sees it
+    at rest      no packet is on its way (control.rest): what was prepared is in force, by some stores
+    afterwards   what has gone is closed
+
+An error before the moment of rest, or in it, undoes everything. A forwarder that is not built yet is
+brought from the empty configuration to its first one in the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from vforward.control import logs, reload_routes
+from vforward.control.config import Config
+from vforward.control.config_checks_addresses import check_addresses
+from vforward.control.config_checks_ports import check_ports
+from vforward.control.config_draft import Draft
+from vforward.control.config_firewall import Firewall as FirewallModel
+from vforward.control.config_firewall import as_object, as_settings
+from vforward.control.config_ports import Port
+from vforward.control.config_types import NAME, NAME_SAYS
+from vforward.control.difference import (
+    NOTHING,
+    Change,
+    Key,
+    Parts,
+    Plan,
+    applied,
+    difference,
+    needs,
+    parts,
+    plan,
+)
+from vforward.control.reload_ports import PortWork, neighbor_address
+from vforward.control.reload_report import Line, Report, lines_of, name_of
+from vforward.control.reload_routes import RouteWork
+from vforward.control.rest import Rest, at_rest
+from vforward.control.route_file import Table
+from vforward.control.routing_stage import Stage, staged
+from vforward.control.wording import dotted
+from vforward.errors import ConfigError
+from vforward.graph import control as c
+
+if TYPE_CHECKING:
+    from vforward.control.forwarder import Forwarder
+
+log = logging.getLogger(__name__)
+
+FIREWALL = ("firewall", "rules", "nat", "policers", "address_sets", "port_sets")
+Progress = Callable[[int, int, str], None]
+
+
+def _silent(_done: int, _total: int, _name: str) -> None:
+    pass
+
+
+class Reload:
+    """The configuration that is in force in a forwarder, and the way to another. Any thread, one at a time.
+
+    config: what the forwarder was made with; of its ports, and what goes with them, none is in force yet.
+    """
+
+    def __init__(self, forwarder: Forwarder, config: Config) -> None:
+        self._forwarder = forwarder
+        empty: dict[str, Any] = {"ports": {}, "bridges": {}, "firewall": None}
+        empty |= dict.fromkeys(("routes", "route_files", "neighbors", "cross_connects"), ())
+        self.parts: dict[Key, Any] = parts(config.model_copy(update=empty))
+        self._content: dict[Key, list[Table]] = {}
+        self._touched: dict[Key, None] = {}
+        self._extra: dict[Key, Any] = {}
+        """Ports that were added at run time, or (NOTHING) deleted."""
+        self._lock = threading.RLock()
+        forwarder.interfaces.idle = forwarder.is_unused
+        forwarder.bridging.flush()  # has its code loaded: not while workers stand
+
+    def touch(self, *keys: Key) -> None:
+        """Something was changed at run time, not by a configuration."""
+        with self._lock:
+            self._touched |= dict.fromkeys(keys)
+
+    def apply(
+        self,
+        config: Config,
+        *,
+        dry_run: bool = False,
+        exact: bool = False,
+        skip_restart: bool = False,
+        progress: Progress = _silent,
+    ) -> Report:
+        """Bring a configuration in force, or only say what that would be.
+
+        exact: what was changed at run time, too, becomes as the configuration says. skip_restart: leave
+        what needs a restart as it is. Raises ConfigError, which names all that needs one, PortError and
+        what else opening ports raises, TableFull, VforwardError; nothing has changed then.
+        """
+        with self._lock:
+            files = {file.file for file in config.route_files}
+            after = parts(config, {path: reload_routes.stamp(path) for path in files})
+            left = [change for change in difference(self.parts, after) if change.restart]
+            if not self._forwarder.built:  # all of it is made yet
+                left = []
+            if left and not skip_restart and not dry_run:
+                raise ConfigError(
+                    "this needs a restart, and nothing was changed:\n"
+                    + "\n".join(f"  {line}" for line in lines_of(left))
+                )
+            if skip_restart:
+                after = _without(after, left, self.parts)
+            changed = {change.key for change in difference(self.parts, after)}
+            kept = [key for key in self._touched if not exact and key not in changed]
+            again = [key for key in self._touched if exact and key not in changed]
+            extra = {key: self._extra[key] for key in kept if key in self._extra}
+            report = self._bring(
+                _with(after, extra),
+                again,
+                kept=[name_of(key) for key in kept],
+                left=lines_of(left) if skip_restart else [],
+                dry_run=dry_run,
+                progress=progress,
+            )
+            if not dry_run:
+                self.parts, self._extra, self._touched = after, extra, dict.fromkeys(kept)
+                self._forwarder.told.applied(kept)
+            return report
+
+    def add_port(self, name: str, port: Port) -> Report:
+        """Add a port at run time: it stays when a configuration is applied that does not name it.
+
+        Raises as apply, and ConfigError where it is wrong among the others.
+        """
+        with self._lock:
+            now, key = self._now, ("ports", name)
+            if key in now:
+                raise ConfigError(f"there is a port {name!r} already; delete it first")
+            if not re.fullmatch(NAME, name):
+                raise ConfigError(f"{name!r} is not a name that can be used; allowed: {NAME_SAYS}")
+            _refuse_ports({**now, key: port})
+            return self._bring_extra(key, port)
+
+    def delete_port(self, name: str) -> Report:
+        """Delete a port at run time. Raises KeyError where there is none, ConfigError if it is needed."""
+        with self._lock:
+            now, key = self._now, ("ports", name)
+            if key not in now:
+                raise KeyError(f"port {name}")
+            users = [name_of(of) for of, value in now.items() if key in needs(of, value)]
+            if users:
+                raise ConfigError(f"port {name} is needed by: {', '.join(users[:12])}")
+            return self._bring_extra(key, NOTHING)
+
+    @property
+    def _now(self) -> dict[Key, Any]:
+        """What is in force, with ports that were changed at run time."""
+        return _with(self.parts, self._extra)
+
+    def _bring_extra(self, key: Key, value: Any) -> Report:
+        extra = {**self._extra, key: value}
+        if self.parts.get(key, NOTHING) == value:  # as the configuration says
+            del extra[key]
+        report = self._bring(_with(self.parts, extra), [])
+        self._extra = extra
+        self._touched.pop(key, None)
+        if key in extra:
+            self._touched[key] = None
+        return report
+
+    def _bring(
+        self,
+        after: dict[Key, Any],
+        again: list[Key],
+        *,
+        kept: Sequence[str] = (),
+        left: Sequence[Line] = (),
+        dry_run: bool = False,
+        progress: Progress = _silent,
+    ) -> Report:
+        """Bring parts in force."""
+        before = self._now
+        changes = difference(before, after)
+        planned = plan(before, after)
+        content = reload_routes.read(after, before, self._content)
+        routes = reload_routes.work(before, after, planned, self._content, content, again)
+        report = Report(
+            lines_of(
+                [*changes, *(Change(key, "as it is now", after.get(key, NOTHING)) for key in again)]
+            ),
+            routes.counts(),
+            [*kept],
+            [*left],
+        )
+        if dry_run or not (changes or again):
+            return report
+        rest = _Change(self._forwarder, before, after, planned, routes, again).run(progress)
+        self._content = content
+        if any(change.key[0] == "log" for change in changes):
+            logs.set_up(after["log", "format"], after["log", "level"])
+        return replace(
+            report,
+            applied=True,
+            stood_ms=round(rest.inputs_s * 1e3, 3),
+            workers_stood_ms=round(rest.workers_s * 1e3, 3),
+        )
+
+
+def _with(parts_: Parts, extra: Parts) -> dict[Key, Any]:
+    """Parts, with others in place of theirs."""
+    found = {**parts_, **extra}
+    return {key: value for key, value in found.items() if value is not NOTHING}
+
+
+def _refuse_ports(now: Parts) -> None:
+    """Raise ConfigError where something is wrong among the ports."""
+    ports = {key[1]: value for key, value in now.items() if key[0] == "ports"}
+    bridges = {key[1]: value for key, value in now.items() if key[0] == "bridges" and len(key) == 2}
+    draft = Draft(
+        ports=ports,
+        declared=tuple(ports),
+        bridges=bridges,
+        declared_bridges=tuple(bridges),
+        routes={},
+        route_files={},
+        neighbors={},
+        cross_connects={},
+        refused=frozenset({"bridges"}),
+    )
+    problems = [*check_ports(draft), *check_addresses(draft)]
+    if problems:
+        raise ConfigError(
+            "\n".join(f"{dotted(p.path)}: {p.what}; allowed: {p.allowed}" for p in problems)
+        )
+
+
+def _without(after: Parts, left: Iterable[Change], before: Parts) -> dict[Key, Any]:
+    """The parts without these changes: without the firewall's, where that would be switched on or off."""
+    undone = [Change(change.key, change.after, change.before) for change in left]
+    made = applied(after, undone)
+    if any(change.key == ("firewall", "default") for change in left):
+        made = {key: value for key, value in made.items() if key[0] not in FIREWALL}
+        made |= {key: value for key, value in before.items() if key[0] in FIREWALL}
+    return made
+
+
+class _Change:
+    """One change of the configuration in force."""
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        before: Parts,
+        after: Parts,
+        planned: Plan,
+        routes: RouteWork,
+        again: list[Key],
+    ) -> None:
+        self._forwarder = forwarder
+        self._before, self._after, self._plan = before, after, planned
+        self._routes, self._again = routes, again
+        self._ports = PortWork(forwarder, before, after, planned)
+
+    def run(self, progress: Progress) -> Rest:
+        """See the module."""
+        forwarder = self._forwarder
+        with ExitStack() as undo:
+            self._ports.open(undo)
+            with ExitStack() as locked:
+                taking = (
+                    None  # first: what is published at its end is asked for under others' locks
+                )
+                if forwarder.built and self._ports.needs_graph:
+                    taking = locked.enter_context(forwarder.next_graph())
+                else:
+                    locked.enter_context(forwarder.moving)
+                given = self._firewall()
+                firewall = (
+                    locked.enter_context(forwarder.firewall.changing(**given)) if given else None
+                )
+                locked.enter_context(forwarder.neighbors.lock)
+                stage = locked.enter_context(staged(forwarder.routing))
+                self._ports.connect(stage)
+                self._do_routes(stage, progress)
+                back_to = forwarder.neighbors.restorer() if self._moves_neighbors else None
+                if back_to is not None:
+                    stage.keep_neighbors()
+                rest = locked.enter_context(at_rest(forwarder))
+                with ExitStack() as back:
+                    stage.stand()
+                    back.callback(stage.undo)
+                    if back_to is not None:
+                        back.callback(back_to)
+                    self._ports.switch(back)
+                    self._neighbors()
+                    self._ports.switch_features(back)
+                    if taking is not None:
+                        self._ports.number(back)
+                    if firewall is not None:
+                        back.callback(firewall.take_back)
+                        firewall.put_in_force()
+                    if taking is not None:
+                        taking.take_place()
+                    stage.put_in_force()
+                    self._set()
+                    back.pop_all()
+            undo.pop_all()
+        self._ports.finish()
+        forwarder.publish_ports()
+        return rest
+
+    def _do_routes(self, stage: Stage, progress: Progress) -> None:
+        if not self._routes and not self._again:
+            return
+        forwarder = self._forwarder
+        ports = self._ports.numbers()
+        for key in self._again:
+            if key[0] == "routes" and key not in self._after:
+                prefix, metric, vrf = reload_routes.parsed(key)
+                stage.delete(prefix, metric, forwarder.interfaces.vrf(vrf))
+        self._routes.do(stage, forwarder.routing, forwarder.interfaces.vrfs, ports, progress)
+
+    @property
+    def _moves_neighbors(self) -> bool:
+        """Whether neighbors may be others afterwards."""
+        keys = [*self._plan.gone, *self._plan.changed, *self._plan.come, *self._again]
+        return any(key[0] in ("ports", "neighbors") for key in keys)
+
+    def _neighbors(self) -> None:
+        """Neighbors whose ports stay."""
+        names = self._forwarder.interfaces.by_name
+        keys = [*self._plan.gone, *self._plan.changed, *self._plan.come, *self._again]
+        for key in dict.fromkeys(key for key in keys if key[0] == "neighbors"):
+            if key[1] not in names:
+                continue
+            number, ip = names[key[1]].number, neighbor_address(key)
+            self._tell(number, ip, self._after.get(key))
+
+    def _tell(self, number: int, ip: int, neighbor: Any) -> None:
+        neighbors = self._forwarder.neighbors
+        if neighbor is None:
+            neighbors.delete(number, ip)
+        else:
+            neighbors.add_static(number, ip, neighbor.mac.packed)
+
+    def _firewall(self) -> dict[str, Any]:
+        """What of the firewall is changed, as Firewall.changing takes it."""
+        keys = [*self._plan.gone, *self._plan.changed, *self._plan.come, *self._again]
+        touched = {key[0] for key in keys} & set(FIREWALL)
+        after = self._after
+        given: dict[str, Any] = {}
+        if "firewall" in touched:
+            fields = {key[1]: value for key, value in after.items() if key[0] == "firewall"}
+            given["settings"] = as_settings(FirewallModel.model_construct(**fields))
+        for section in ("rules", "nat"):
+            if section in touched:
+                given[section] = [as_object(one) for one in after.get((section,), ())]
+        firewall = self._forwarder.firewall
+        running = firewall.wanted if firewall.on else None
+        for section in ("policers", "address_sets", "port_sets"):
+            if section not in touched:
+                continue
+            made = dict(_running(section, running))
+            for key in keys:
+                if key[0] == section and key not in after:
+                    made.pop(key[1], None)
+                elif key[0] == section:
+                    made[key[1]] = after[key] if section != "policers" else as_object(after[key])
+            given[section] = made
+        if self._ports.renumbered and running is not None and not given:
+            given["rules"] = running.rules  # they name ports by their numbers
+        return given
+
+    def _set(self) -> None:
+        """What is a word of the workers'."""
+        for key in self._plan.changed:
+            if key == ("forwarder", "vector"):
+                self._forwarder.vector = self._after[key]
+                for worker in self._forwarder.workers or ():
+                    worker.plan.control[c.VECTOR] = self._after[key]
+            elif key == ("forwarder", "profile"):
+                self._forwarder.profile = self._after[key]
+            elif key == ("forwarder", "idle"):
+                self._forwarder.set_idle(self._after[key])
+
+
+def _running(section: str, wanted: Any) -> Mapping[str, Any]:
+    """What the firewall has by name."""
+    if wanted is None:
+        return {}
+    if section == "policers":
+        return dict(wanted.policers)
+    return dict(wanted.sets.addresses if section == "address_sets" else wanted.sets.ports)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a forwarder is told is noted by what it is about, and can be told again."""
+
+import json
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from restore_worlds import CLIENT, RULES, SERVER, router
+from vforward.control import rules as r
+from vforward.control import told_router as module
+from vforward.control.told import read
+
+MAC = bytes.fromhex("020000000077")
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+
+def kept(made):
+    """What the next process would read."""
+    entries, damaged = read((made.arena.path / "told").read_bytes())
+    assert damaged == 0
+    assert entries == json.loads(json.dumps(made.told.entries))
+    return entries
+
+
+def test_what_the_configuration_says_is_not_told():
+    with router() as made:
+        assert kept(made) == {}
+
+
+def test_routes():
+    with router() as made:
+        made.add_route("10.5.0.0/16", via=SERVER)
+        made.add_route("10.5.0.0/16", paths=[(SERVER, None, 2), ("192.0.2.8", "wan", 1)], metric=3)
+        made.add_route("2001:db8::/32", kind="unreachable", vrf="red")
+        assert set(kept(made)) == {
+            "route default 10.5.0.0/16 0", "route default 10.5.0.0/16 3", "route red 2001:db8::/32 0",
+        }  # fmt: skip
+        made.delete_route("10.5.0.0/16")  # the lowest metric
+        assert set(kept(made)) == {"route default 10.5.0.0/16 3", "route red 2001:db8::/32 0"}
+        with pytest.raises(KeyError):
+            made.delete_route("10.77.0.0/16")
+        assert len(kept(made)) == 2
+
+
+def test_a_route_of_the_configuration_that_is_deleted_is_noted_as_gone():
+    with router() as made:
+        made.told.on = False
+        made.add_route("10.5.0.0/16", via=SERVER)  # as if from the file
+        made.told.on = True
+        made.delete_route("10.5.0.0/16")
+        assert kept(made)["route default 10.5.0.0/16 0"]["gone"]
+        made.add_route("10.5.0.0/16", kind="blackhole")
+        made.delete_route("10.5.0.0/16")
+        assert kept(made)["route default 10.5.0.0/16 0"]["gone"]
+
+
+def test_neighbors():
+    with router() as made:
+        made.add_neighbor("192.0.2.77", MAC, "wan")
+        made.delete_neighbor(CLIENT, "lan")
+        assert kept(made) == {
+            "neighbor wan 192.0.2.77": {
+                "new": True,
+                "port": "wan",
+                "address": "192.0.2.77",
+                "mac": MAC.hex(),
+            },
+            f"neighbor lan {CLIENT}": {
+                "new": False,
+                "gone": True,
+                "port": "lan",
+                "address": CLIENT,
+            },
+        }
+        made.delete_neighbor("192.0.2.77", "wan")
+        assert list(kept(made)) == [f"neighbor lan {CLIENT}"]
+
+
+def test_parts_of_the_firewall():
+    with router() as made:
+        made.set_rules(
+            [*RULES, r.Rule(action="deny", from_="@bad")], address_sets={"bad": ["10.6.0.0/16"]}
+        )
+        made.set_firewall(r.FirewallSettings(default="permit", sessions=1023, timeouts={"udp": 7}))
+        found = kept(made)
+        assert set(found) == {"firewall rules", "firewall address_sets", "firewall settings"}
+        assert found["firewall address_sets"]["is"] == {"bad": ["10.6.0.0/16"]}
+        assert found["firewall settings"]["is"]["timeouts"] == {"udp": 7}
+        assert len(found["firewall rules"]["is"]) == 3
+
+
+def test_told_again_it_is_all_in_force():
+    with router() as made:
+        made.add_route("10.5.0.0/16", via=SERVER)
+        made.add_neighbor("192.0.2.77", MAC, "wan")
+        made.set_rules([r.Rule(action="deny", from_="@bad")], address_sets={"bad": ["10.6.0.0/16"]})
+        made.set_firewall(r.FirewallSettings(default="permit", sessions=1023, timeouts={"udp": 7}))
+        entries, wanted = kept(made), made.firewall.wanted
+    with router() as made:
+        made.told.close()
+        made.told.entries.clear()
+        assert made.told.repeat(entries, made) == (5, 0)
+        assert made.firewall.wanted == wanted
+        assert made.told.entries == entries
+        assert made.routing.metrics(ip_network("10.5.0.0/16")) == [0]
+        assert made.neighbors.is_static(2, int(ip_address("::ffff:192.0.2.77")))
+
+
+def test_what_an_applied_configuration_says_is_not_told_any_more():
+    with router() as made:
+        made.add_route("10.5.0.0/16", via=SERVER)
+        made.add_route("10.6.0.0/16", via=SERVER, metric=7, vrf="red")
+        made.add_neighbor("192.0.2.77", MAC, "wan")
+        made.set_rules([*RULES], address_sets={"bad": ["10.6.0.0/16"]})
+        made.set_firewall(r.FirewallSettings(default="permit", sessions=1023))
+        keys = made.told.keys()
+        assert keys == [
+            ("routes", "default", "10.5.0.0/16", "0"), ("routes", "red", "10.6.0.0/16", "7"),
+            ("neighbors", "wan", "192.0.2.77"), ("rules",), ("address_sets", "bad"),
+            *(("firewall", name) for name in module.SETTINGS),
+        ]  # fmt: skip
+        made.told.applied(keys)
+        assert made.told.keys() == keys
+        made.told.applied([("routes", "red", "10.6.0.0/16", "7"), ("rules",), ("ports", "x")])
+        assert set(kept(made)) == {"route red 10.6.0.0/16 7", "firewall rules"}
+        made.told.applied([])
+        assert kept(made) == {}
+
+
+def test_many_routes_are_told_again_as_few_are(monkeypatch):
+    with router() as made:
+        for n in range(300):
+            made.add_route(f"10.5.{n % 256}.{n // 256 * 128}/25", via=SERVER, metric=n % 2)
+            made.add_route(f"2001:db8:{n:x}::/48", kind="blackhole", vrf="red")
+        made.add_route("10.6.0.0/16", paths=[(SERVER, None, 2), ("192.0.2.8", "wan", 1)])
+        entries, routes = kept(made), made.routing.routes()
+    for many, odd in (
+        (10**9, {}),
+        (100, {}),
+        (100, {"route default x 0": {"prefix": "10.7.0.0/99"}}),
+    ):
+        monkeypatch.setattr(module, "MANY", many)
+        with router() as made:
+            made.told.close()
+            made.told.entries.clear()
+            wrong = {
+                name: {**entries["route default 10.6.0.0/16 0"], **one} for name, one in odd.items()
+            }
+            assert made.told.repeat(entries | wrong, made) == (601, len(odd))
+            assert made.told.entries == entries
+            assert made.routing.routes() == routes
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"route default 10.0.0.0/8 0": {}},
+        {
+            "route default 10.0.0.0/8 0": {
+                "prefix": "x",
+                "metric": 0,
+                "vrf": "default",
+                "paths": [],
+                "kind": "",
+            }
+        },
+        {
+            "route": {
+                "prefix": "10.0.0.0/8",
+                "metric": -1,
+                "vrf": "default",
+                "paths": [],
+                "kind": "blackhole",
+            }
+        },
+        {
+            "route": {
+                "prefix": "10.0.0.0/8",
+                "metric": 0,
+                "vrf": [],
+                "paths": 7,
+                "kind": "blackhole",
+            }
+        },
+        {
+            "route": {
+                "prefix": "10.0.0.0/8",
+                "metric": 0,
+                "vrf": "d",
+                "paths": [["10.7.7.7", None, 1]],
+                "kind": "",
+            }
+        },
+        {"neighbor": {"address": "10.0.1.7", "port": "nowhere", "mac": "020000000001"}},
+        {"neighbor": {"address": "10.0.1.7", "port": "lan", "mac": "zz"}},
+        {"neighbor": {"address": "10.0.1.7", "port": "lan", "mac": "ffffffffffff"}},
+        {"firewall rules": {"is": [7]}},
+        {"firewall rules": {}},
+        {"firewall nonsense": {"is": []}},
+        {"firewall settings": {"is": {"default": "x"}}},
+        {"nonsense": {}},
+    ],
+)
+def test_what_cannot_be_is_left_out_and_logged(entries, caplog):
+    with router() as made:
+        wanted = made.firewall.wanted
+        assert made.told.repeat(entries, made) == (0, 1)
+        assert made.firewall.wanted == wanted
+        assert "cannot be in force any more" in caplog.text or "nonsense" in entries
