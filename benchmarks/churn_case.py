@@ -10,9 +10,9 @@ The tester (benchmarks.rate_tester) finds what is lost by sequence number. Trial
 client is through; between two of them it waits for what is under way, nothing else.
 
 Where there are two CPUs the worker has the last; tester, client and the daemon's other threads share the
-first, the last two with a nice value of 10. When the tester does not run it does not send: what it is late
-with is left out (bench-source), so a tester that had to wait lowers the rate, which stands in the row, and
-loses nothing. What its own receiving ring had no room for is counted apart and is none of the loss.
+first, the last two with a nice value of NICE. When the tester does not run it does not send: what it is
+late with is left out (bench-source), so a tester that had to wait lowers the rate, which stands in the row,
+and loses nothing. What its own receiving ring had no room for is counted apart and is none of the loss.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import churn_client, rate_nodes, veth_lab
-from benchmarks.churn_client import NICE, OTHER_HOP
+from benchmarks.churn_client import NICE, OTHER_HOP, READS_S
 from benchmarks.harness import LEAST, Measured, missing, repeat, row, whole
 from benchmarks.peer_cases import ROUTER
 from benchmarks.peer_lab import LAN, LAN_MAC, NEXT_MAC, WAN, Lab, lab
@@ -146,6 +146,8 @@ def _row(
         doubts.append(
             f"OFFERED LESS: {stretch.offered:.0f} packets/s of {rate:.0f}, the tester had to wait"
         )
+    if figures.get("reads_s", READS_S) < 0.95 * READS_S:
+        doubts.append(f"READ LESS: {figures['reads_s']:.1f} of {READS_S} times a second")
     found: Measured = whole([stretch.sum("lost")], session.gauge, disturbed=False)
     made = row(
         case, found, "packets", **more, timed=False, sent=stretch.sum("sent"),

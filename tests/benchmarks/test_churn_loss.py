@@ -66,3 +66,7 @@ def test_losses_are_summed_and_an_idle_tester_is_told():
     assert any("OFFERED LESS" in doubt for doubt in made["doubts"])
     made = churn_case._row(Session(gauge=Quiet()), "churn-loss", stretch, 95.0, more, "x")
     assert not made["doubts"]
+    made = churn_case._row(
+        Session(gauge=Quiet()), "churn-loss", stretch, 95.0, more, "x", reads_s=9.0
+    )
+    assert made["doubts"] == ["READ LESS: 9.0 of 10 times a second"]
