@@ -154,7 +154,8 @@ def test_a_bridge_has_one_routed_interface(made):
 
 def test_a_port_has_one_host(made):
     made.add_port("a", MemoryPort(), "10.0.1.1/24")
-    record(made, "a")["host"] = 7
+    made.add_port("b", MemoryPort())
+    record(made, "a")["host"] = made.interfaces.find("b").number
     with pytest.raises(ConfigError, match="port h: a can have no host"):
         made.add_host("h", "vf-h", "a")
 

@@ -112,7 +112,7 @@ def test_the_graph_is_fixed_when_it_is_built(router):
         lambda: router.add_vlan("late", "lan", 5),
         lambda: router.cross_connect("one", "other"),
     ):
-        with pytest.raises(ConfigError, match="built and its edges are fixed; add this before"):
+        with pytest.raises(ConfigError, match="built, and packets may be on their way; add"):
             change()
     assert list(router.interfaces.by_name) == ["lan", "wan", "one", "other"]
     assert late._pool is None  # not opened

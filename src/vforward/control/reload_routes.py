@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path as FilePath
 from typing import Any
@@ -100,7 +101,10 @@ class RouteWork:
                 number = vrfs[filed.file.vrf]
                 route_file.check_hops(routing, filed.file.file, table, number)
         for (vrf, version), bulk in self.bulks.items():
-            self._do(stage, bulk, version, vrfs[vrf], progress)
+            names = [filed.file.file.name for filed, _ in self.files if filed.file.vrf == vrf]
+            told = partial(_tell, progress, len(bulk.put), ", ".join(names))
+            told(0)
+            self._do(stage, bulk, version, vrfs[vrf], told)
         for one in self.gone:
             stage.delete(one.route.prefix, one.route.metric, vrfs[one.route.vrf])
         for one in self.put:
@@ -112,11 +116,10 @@ class RouteWork:
         bulk: Bulk,
         version: int,
         vrf: int,
-        progress: Callable[[int, int, str], None],
+        progress: Callable[[int], None],
     ) -> None:
         stage.delete_many(bulk.gone, version=version, vrf=vrf)
         prefixes, lengths = as_arrays(bulk.put, BITS[version])
-        name = self.files[-1][0].file.file.name if self.files else ""
         stage.put_many(
             prefixes,
             lengths,
@@ -125,8 +128,12 @@ class RouteWork:
             bulk.put,
             version=version,
             vrf=vrf,
-            progress=lambda done: progress(done, len(bulk.put), name),
+            progress=progress,
         )
+
+
+def _tell(progress: Callable[[int, int, str], None], total: int, name: str, done: int) -> None:
+    progress(done, total, name)
 
 
 def put(stage: Stage, routed: Routed, vrfs: Mapping[str, int], ports: Mapping[str, int]) -> None:
