@@ -7,11 +7,15 @@ A program starts the daemon again as soon as it has ended, as a supervisor does 
 with RestartSec=0). h1 sends a datagram each millisecond, all of one flow; each says when it was sent. The
 time ends when one that was sent after the kill has come to h2: so what was under way then counts for
 nothing. All figures go by CLOCK_MONOTONIC; the value is the 95th percentile of so many kills.
+
+    restart-standby   where a second daemon stands by (vforward run --standby): the program keeps two
+    restart-warm      one daemon, started anew
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -75,15 +79,21 @@ type = "masquerade"
 out = "wan"
 """
 LOOP = """\
-import ctypes, signal, subprocess, sys
+import ctypes, signal, subprocess, sys, threading
 libc = ctypes.CDLL(None)
-while True:
-    process = subprocess.Popen(sys.argv[1:], preexec_fn=lambda: libc.prctl(1, signal.SIGTERM))
-    print(process.pid, file=sys.stderr, flush=True)
-    process.wait()
+def keep():
+    while True:
+        end = lambda: libc.prctl(1, signal.SIGTERM)
+        subprocess.Popen(sys.argv[2:], stdout=sys.stderr, preexec_fn=end).wait()
+for _ in range(int(sys.argv[1]) - 1):
+    threading.Thread(target=keep).start()
+keep()
 """
-"""A supervisor. Its daemon ends with it."""
+"""A supervisor of so many. They end with it."""
 DAEMON = [sys.executable, "-c", "from vforward.control.main import main; main()", "run"]
+STANDING = "standing by"
+CASES = {"restart-standby": 2, CASE: 1}
+"""How many processes there are."""
 
 
 def restart_warm(session: Session) -> Iterator[dict[str, Any]]:
@@ -91,61 +101,87 @@ def restart_warm(session: Session) -> Iterator[dict[str, Any]]:
     if not may_use_interfaces():
         yield missing(CASE, "s", session.gauge, "it needs root, or user namespaces")
         return
-    with namespaces("h1", "router", "h2") as (h1, router, h2):
-        wire(h1, router, h2)
-        with _supervised(router) as daemon, _stream(h1, h2) as stream:
-            stream.first_after(time.monotonic())
-            times: list[float] = []
+    for case, processes in CASES.items():
+        with namespaces("h1", "router", "h2") as (h1, router, h2):
+            wire(h1, router, h2)
+            with _supervised(router, processes) as daemons, _stream(h1, h2) as stream:
+                stream.first_after(time.monotonic())
+                yield _row(session, case, daemons, stream)
 
-            def one() -> list[float]:
-                time.sleep(SETTLE_S)
-                moment = time.monotonic()
-                os.kill(daemon.pid, signal.SIGKILL)
-                times.append(stream.first_after(moment))
-                return times[-1:]
 
-            session.progress(CASE, 0, KILLS)
-            found = repeat(one, session.gauge, KILLS, lambda n: session.progress(CASE, n, KILLS))
-            flows = len(stream.sources)
+def _row(session: Session, case: str, daemons: _Daemons, stream: _Stream) -> dict[str, Any]:
+    times: list[float] = []
+
+    def one() -> list[float]:
+        daemons.settle()
+        moment = time.monotonic()
+        os.kill(daemons.pid(), signal.SIGKILL)
+        times.append(stream.first_after(moment))
+        return times[-1:]
+
+    session.progress(case, 0, KILLS)
+    found = repeat(one, session.gauge, KILLS, lambda n: session.progress(case, n, KILLS))
+    flows = len(stream.sources)
     p95, middle = (float(np.percentile(times, share)) for share in (95, 50))
     note = f"p95; the median is {middle:.2f} s, the longest {max(times):.2f} s"
     if flows > 1:
         note += f"; NAT gave {flows} ports to one flow"
-    yield row(
-        CASE, replace(found, value=p95), "s", vector=VECTOR_MAX, packets=1, touched=0, what=note,
+    return row(
+        case, replace(found, value=p95), "s", vector=VECTOR_MAX, packets=1, touched=0, what=note,
         median_s=round(middle, 3), longest_s=round(max(times), 3), nat_ports=flows,
     )  # fmt: skip
 
 
-class _Daemon:
-    """The process that the supervisor has started last."""
+class _Daemons:
+    """The process that forwards, and the one that stands by, if there is one."""
 
-    def __init__(self, said: Any) -> None:
-        self.pid = 0
+    def __init__(self, arena: Path, said: Any, processes: int) -> None:
+        self._arena, self._spare = arena, processes > 1
+        self._due = processes if self._spare else 0
+        self._standing = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._read, args=(said,), daemon=True)
         self._thread.start()
 
+    def pid(self) -> int:
+        """Of the one that forwards."""
+        return int(json.loads((self._arena / "forwarder.json").read_text())["pid"])
+
+    def settle(self) -> None:
+        """Return when it has forwarded for a while, and the other stands by. Raises Failed."""
+        for _ in range(self._due):
+            if not self._standing.acquire(timeout=PATIENCE_S):
+                raise Failed("nobody stands by")
+        self._due = 1 if self._spare else 0  # from now on one is started for each that is killed
+        time.sleep(SETTLE_S)
+
+    def join(self) -> None:
+        """Return when all have ended, and let go of what they say."""
+        self._thread.join(PATIENCE_S)
+
     def _read(self, said: Any) -> None:
-        for line in said:  # what the daemon itself says is among it
-            if line.strip().isdigit():
-                self.pid = int(line)
+        for line in said:  # what the daemons say is among it
+            if line.startswith(STANDING):
+                self._standing.release()
 
 
 @contextlib.contextmanager
-def _supervised(router: Namespace) -> Iterator[_Daemon]:
+def _supervised(router: Namespace, processes: int) -> Iterator[_Daemons]:
     with tempfile.TemporaryDirectory(prefix="vforward-bench-") as directory:
         file = Path(directory) / "restart.toml"
         file.write_text(CONFIG)
         environment = f"VFORWARD_RUNTIME_DIR={directory}/run"
-        command = ("env", environment, sys.executable, "-c", LOOP, *DAEMON, str(file))
+        spare = ["--standby"] if processes > 1 else []
+        command = ("env", environment, sys.executable, "-c", LOOP, str(processes), *DAEMON)
         process = subprocess.Popen(
-            router.command(*command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True, preexec_fn=end_with_parent,
+            router.command(*command, str(file), *spare), stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True, preexec_fn=end_with_parent,
         )  # fmt: skip
+        daemons = _Daemons(Path(directory) / "run" / "restart", process.stderr, processes)
         try:
-            yield _Daemon(process.stderr)
+            yield daemons
         finally:
             end(process)
+            daemons.join()
 
 
 class _Stream:

@@ -51,6 +51,12 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what the last one of this name knew.")
     ] = False,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby", help="Load all, and take the place of the one that runs when it has ended."
+        ),
+    ] = False,
 ) -> None:
     """Forward packets as FILE says, until SIGTERM or SIGINT comes."""
     from vforward.control import config
@@ -77,6 +83,12 @@ def run(
             sys.stdout.write(f"forwarding: {tables.summary(wanted)}; {how}\n")
             sys.stdout.flush()
 
+    def standing_by() -> None:
+        bar.close()
+        with contextlib.suppress(OSError):
+            sys.stdout.write(f"standing by for {wanted.forwarder.name}\n")
+            sys.stdout.flush()
+
     with Bar("compiling") as bar:
         daemon.run(
             wanted,
@@ -87,6 +99,7 @@ def run(
             exit_when_idle=exit_when_idle,
             fresh=fresh,
             confined=True,
+            standing_by=standing_by if standby else None,
         )
 
 

@@ -85,8 +85,12 @@ def run(
     exit_when_idle: bool = False,
     fresh: bool = False,
     confined: bool = False,
+    standing_by: Callable[[], None] | None = None,
 ) -> None:
     """Forward as configured until SIGTERM or SIGINT comes. Main thread only. fresh: see Forwarder.
+
+    standing_by: called when all is loaded; packets are forwarded when no other process of this
+    forwarder's name is running any more (control.standby).
 
     SIGHUP: file is read again, and what differs is applied; what is wrong with it is logged.
 
@@ -116,6 +120,8 @@ def run(
                 from vforward.control import compile as compiling
 
                 compiling.compile_all(step)
+            if standing_by is not None:
+                _stand_by(config, step, standing_by, stop, supervisor.starting)
             with from_config(config, load_step, fresh=fresh) as forwarder:
                 _build(forwarder, step, file)
                 if confined:
@@ -133,6 +139,24 @@ def run(
                     _wait(forwarder, stop, again, again_from, exit_when_idle=exit_when_idle)
         except _Stopped:
             return
+
+
+def _stand_by(
+    config: models.Config,
+    step: Callable[[int, int, str], None],
+    ready: Callable[[], None],
+    stop: threading.Event,
+    waiting: Callable[[], None],
+) -> None:
+    """Load all, and wait until it is this process's turn. Raises _Stopped."""
+    from vforward.control import compile as compiling
+    from vforward.control import standby
+
+    compiling.compile_all(step)  # it has been compiled: this loads it
+    ready()
+    standby.wait(config.forwarder.name, stop, waiting)
+    if stop.is_set():
+        raise _Stopped
 
 
 def _start_others(forwarder: Forwarder) -> None:
