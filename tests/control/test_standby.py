@@ -46,7 +46,10 @@ def start(tmp_path, monkeypatch):
         yield started
 
 
-def test_it_takes_the_place_of_one_that_was_killed(start):
+ROUTE = '[[routes]]\nprefix = "10.8.0.0/16"\nvia = "10.0.1.2"\n'
+
+
+def test_it_takes_the_place_of_one_that_was_killed(start, tmp_path):
     first, said = start()
     assert said.startswith("forwarding:")
     second, said = start("--standby")
@@ -54,13 +57,16 @@ def test_it_takes_the_place_of_one_that_was_killed(start):
     client = Client(NAME)
     assert client.about()["pid"] == first.pid
     client.add_route("10.9.0.0/16", via="10.0.1.2")
+    (tmp_path / "pair.toml").write_text(FILE + ROUTE)
     first.send_signal(signal.SIGKILL)
     assert second.stdout.readline().startswith("forwarding:")
     assert Client(NAME).about()["pid"] == second.pid
     prefixes = [route["prefix"] for route in Client(NAME).routes().rows]
     assert "10.9.0.0/16" in prefixes, "what the first one was told"
+    assert "10.8.0.0/16" in prefixes, "what the file says by now"
     third, said = start("--standby")
     assert said == f"standing by for {NAME}\n"
+    (tmp_path / "pair.toml").write_text("spoilt")
     second.send_signal(signal.SIGTERM)
     assert second.wait(LONG) == 0
     assert third.stdout.readline().startswith("forwarding:")

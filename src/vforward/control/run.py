@@ -122,6 +122,7 @@ def run(
                 compiling.compile_all(step)
             if standing_by is not None:
                 _stand_by(config, step, standing_by, stop, supervisor.starting)
+                config = _as_it_is_now(config, file)
             with from_config(config, load_step, fresh=fresh) as forwarder:
                 _build(forwarder, step, file)
                 if confined:
@@ -157,6 +158,17 @@ def _stand_by(
     standby.wait(config.forwarder.name, stop, waiting)
     if stop.is_set():
         raise _Stopped
+
+
+def _as_it_is_now(config: models.Config, file: str | None) -> models.Config:
+    """What the file says by now, or what it said where that is wrong."""
+    if file is None:
+        return config
+    try:
+        return models.load(file, config.forwarder.name)
+    except VforwardError as error:
+        log.error("%s: as it was before it was changed: %s", file, error)  # noqa: TRY400 see reload
+        return config
 
 
 def _start_others(forwarder: Forwarder) -> None:

@@ -22,7 +22,7 @@ STARTING_S = 0.05
 
 
 def wait(name: str, stop: threading.Event, waiting: Callable[[], None] = lambda: None) -> None:
-    """Return when no forwarder of that name runs, or stop is set. waiting: called each LOOK_S until then."""
+    """Return when no forwarder of that name runs, or stop is set. waiting: called each LOOK_S."""
     while not stop.is_set():
         try:
             pid = _owner(name)
