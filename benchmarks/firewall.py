@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks import graphs, nodes
 from benchmarks.graph_cases import PACKETS
-from vforward.control.policy_bundle import Parts, Policy
+from vforward.control.policy_bundle import Parts, Policy, assemble
 from vforward.graph import control as c
 from vforward.graph.node import Node
 from vforward.layout import VECTOR_MAX
@@ -50,7 +50,7 @@ class Bench(graphs.Bench):
         graph = graphs.path(memory, fib, ip4_input, ip4_lookup, ip4_rewrite, features=FEATURES)
         self.sessions = Sessions(memory, sessions)
         self.policy = Policy()
-        self.policy.publish(parts)
+        self.policy.put(assemble(parts))
         self.hits = np.zeros(2 * len(parts.actions), np.uint64)
         graph.tables |= self.sessions.tables
         graph.tables |= {"policy_in_force": self.policy.words, "rule_hits": self.hits}

@@ -72,4 +72,5 @@ def test_nothing_is_left_to_compile(tmp_path):
     )
     vforward("run", str(file), "--exit-when-idle")
     assert before
+    assert compiled() - before == set()
     assert compiled() == before
