@@ -239,7 +239,17 @@ def _exercise(forwarder: Forwarder, memory: MemoryPort, switched: MemoryPort) ->
     switched.received()
     forwarder.kill_sessions()
     forwarder.run_until_idle()
+    _change(forwarder)
     _restore(forwarder)
+
+
+def _change(forwarder: Forwarder) -> None:
+    """What another configuration calls for: routes changed aside, MACs forgotten."""
+    with staged(forwarder.routing) as stage:
+        for prefix in ("10.9.0.0/16", "2001:db8:9::/48"):
+            stage.put(ip_network(prefix), kind="blackhole")
+        stage.put_in_force()
+    forwarder.bridging.flush()
 
 
 def _restore(forwarder: Forwarder) -> None:
