@@ -1,5 +1,6 @@
 """A forwarder's graph is laid out anew while it forwards; who looks on follows."""
 
+import itertools
 import random
 import threading
 
@@ -169,10 +170,14 @@ def test_a_trace_is_of_one_graph():
         packets = mix(4, flows=3, per_flow=20)
 
         def busy():
-            while not stop.is_set():
+            """Packets, and now and then another graph: a trace that meets one begins anew."""
+            for i in itertools.count():
+                if stop.is_set():
+                    return
                 world.send(world.lan, packets)
                 world.take(world.wan)
-                world.router.replace_graph(with_past("extra", bit=3))
+                if i % 20 == 0:
+                    world.router.replace_graph(with_past("extra", bit=3))
 
         thread = threading.Thread(target=busy)
         thread.start()
