@@ -36,13 +36,13 @@ def command(*arguments):
 
 @contextlib.contextmanager
 def daemon(file, *, wrap=(), env=None, log=None, errors=None):
-    """The process, forwarding; killed in the end. wrap: a command that runs it. errors: where its standard
-    error goes, if not to the log, which is where it says that it forwards.
+    """The process, forwarding, without what one before it knew; killed in the end. wrap: a command that runs
+    it. errors: where its standard error goes, if not to the log, which is where it says that it forwards.
     """
     log = log or Path(file).with_suffix(".log")
     with log.open("wb") as written:
         process = subprocess.Popen(
-            [*map(str, wrap), *command("run", file)],
+            [*map(str, wrap), *command("run", "--fresh", file)],
             stdout=written,
             stderr=subprocess.STDOUT if errors is None else errors,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
