@@ -36,7 +36,7 @@ def command(*arguments):
 
 @contextlib.contextmanager
 def daemon(file, *, wrap=(), env=None, log=None, errors=None):
-    """The process, forwarding, without what one before it knew; killed in the end. wrap: a command that runs
+    """The process, forwarding, which begins anew; killed in the end. wrap: a command that runs
     it. errors: where its standard error goes, if not to the log, which is where it says that it forwards.
     """
     log = log or Path(file).with_suffix(".log")

@@ -40,7 +40,7 @@ def net(place, tmp_path):
 
 @contextlib.contextmanager
 def daemon(net, inside=None):
-    """The process, forwarding, without what one before it knew. inside: its namespace, if not the router's."""
+    """The process, forwarding; it begins anew. inside: its namespace, if not the router's."""
     log = net.file.with_suffix(".log")
     with log.open("wb") as written, inside or net.router.inside():
         command = [sys.executable, "-c", PROGRAM, "run", "--fresh", str(net.file)]
