@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from e2e import machines
-from vforward.control import assembly, config, dissect, run
+from vforward.control import config, dissect, interface_steps, reload_ports, run
 from vforward.io.memory import MemoryPort
 from vforward.testing import packets as pk
 
@@ -268,8 +268,8 @@ def test_examples_are_short():
 def test_a_configuration_does_what_it_says(name, tmp_path, monkeypatch):
     """With memory ports in place of Linux interfaces and files."""
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(run, "new_port", memory_port)
-    monkeypatch.setattr(assembly, "TapPort", memory_tap)
+    monkeypatch.setattr(reload_ports, "new_port", memory_port)
+    monkeypatch.setattr(interface_steps, "TapPort", memory_tap)
     with run.from_config(config.load(EXAMPLES / f"{name}.toml")) as made:
         made.build()
         ports = dict(made.interfaces.real())

@@ -161,4 +161,6 @@ def test_machines_with_two_queues_each(tmp_path, sockets, options):
             assert counts["dropped"] == "0"
             assert (port.peers, dict(port.peer_faults)) == (1, {})
         sent = forwarder.interfaces.find("two").port.queues[1::2, vq.MOVED].tolist()
-        assert min(sent) > 100  # each CPU its own, but what an acknowledgement lets go
+        assert (
+            min(sent) > 20
+        )  # each CPU its own, but what an acknowledgement lets go: most of a busy one's
