@@ -42,7 +42,7 @@ def _restore_one(
     if age > mac.PER_AGE:
         return i64(EXPIRED)
     domain, port = i64(names[mac._domain(key)]), i64(numbers[mac.port_of(entry)])
-    if domain <= 0 or port <= 0 or domain_of(relay[port]) != domain:
+    if domain <= 0 or not 0 < port < relay.size or domain_of(relay[port]) != domain:
         return i64(GONE)
     record = domains[domain]
     address = (key * u64(mac._INVERSE)) >> u64(16)
