@@ -60,8 +60,20 @@ class World:
         members = self.graph.members
         return [members[one] for one in members if one == name or one.startswith(f"{name}-")]
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.close()
+        else:  # a test that failed leaves no thread in memory that goes
+            self._end()
+
+    def _end(self):
         self.worker.close()
         self.port.close()
+
+    def close(self):
+        self._end()
         assert self.pool.free == self.pool.size
         self.pool.check()

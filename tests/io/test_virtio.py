@@ -347,32 +347,38 @@ def test_offloads_are_taken_or_not(arena, path, offloads):
     echo.close()
 
 
+def there_and_back(front, back, queues, packed):
+    """5000 packets from front, each of them accounted for on its way and on the way back."""
+    until(lambda: front.port.ready and back.port.ready)
+    front.worker.start()
+    until(lambda: front.moved("tx") == 5000)
+    sent = front.counts("tx")["bytes"] // 60
+    assert sent + front.counts("tx")["ring-full"] == 5000
+    until(lambda: back.moved("tx") == sent > 0)
+    returned = back.counts("tx")["bytes"] // 60
+    assert returned + back.counts("tx")["ring-full"] == sent
+    until(lambda: front.moved("rx") == returned)
+    assert not front.port.peer_faults
+    assert not back.port.peer_faults
+    wanted = IN_ORDER | (RING_PACKED if packed else 0)
+    for k, queue in enumerate(front.port.queues):
+        assert int(queue[vq.FEATURES]) & (IN_ORDER | RING_PACKED) == wanted
+        if queues > 1:
+            assert int(queue[vq.MOVED]) == int(back.port.queues[k][vq.MOVED]) > 0
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("queues", [1, 2, 4])
 @pytest.mark.parametrize("we_listen", [False, True])
 def test_our_frontend_on_our_backend(arena, path, we_listen, queues, packed):
     """There and back through both, and again when either has been another."""
     for _ in range(2):
-        with Arena.create("device") as other, Arena.create("driver") as mine:
-            back = World(other, path, "echo", server=not we_listen, queues=queues)
-            front = FrontWorld(
+        with (
+            Arena.create("device") as other,
+            Arena.create("driver") as mine,
+            World(other, path, "echo", server=not we_listen, queues=queues) as back,
+            FrontWorld(
                 mine, path, "source", count=5000, server=we_listen, queues=queues, packed=packed
-            )
-            until(lambda back=back, front=front: front.port.ready and back.port.ready)
-            front.worker.start()
-            until(lambda front=front: front.moved("tx") == 5000)
-            sent = front.counts("tx")["bytes"] // 60
-            until(lambda sent=sent, back=back: back.moved("rx") == sent)
-            returned = back.counts("tx")["bytes"] // 60
-            until(lambda n=returned, front=front: front.moved("rx") == n)
-            assert sent + front.counts("tx")["ring-full"] == 5000
-            assert returned + back.counts("tx")["ring-full"] == sent > 0
-            assert not front.port.peer_faults
-            assert not back.port.peer_faults
-            wanted = IN_ORDER | (RING_PACKED if packed else 0)
-            for k, queue in enumerate(front.port.queues):
-                assert int(queue[vq.FEATURES]) & (IN_ORDER | RING_PACKED) == wanted
-                if queues > 1:
-                    assert int(queue[vq.MOVED]) == int(back.port.queues[k][vq.MOVED]) > 0
-            front.close()
-            back.close()
+            ) as front,
+        ):
+            there_and_back(front, back, queues, packed)
