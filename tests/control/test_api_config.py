@@ -94,7 +94,7 @@ def test_ports(world, file):
         client.add_port("other", type="memo")
     assert client.delete_port("more")["applied"]
     assert [port.name for port in client.ports()] == ["lan", "wan"]
-    with pytest.raises(ApiError, match="port more") as caught:
+    with pytest.raises(ApiError, match=r"no port named 'more'; there are: \"lan\"") as caught:
         client.delete_port("more")
     assert caught.value.status == 404
     with pytest.raises(ConfigError, match=r"port wan is needed by: routes 10\.9\.0\.0/16"):
@@ -106,7 +106,7 @@ def test_queues(world):
     client.move_queue("lan", 0)
     for port, worker, wrong in (
         ("lan", 1, "no worker 1"),
-        ("none", 0, "no queue 0 of port 'none'"),
+        ("none", 0, "no queue 0 of port 'none'; there are: none"),
     ):
         with pytest.raises(ConfigError, match=wrong):
             client.move_queue(port, worker)

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every way to go wrong is answered with a problem of RFC 9457."""
 
+from typing import Annotated
+
 import pytest
+from fastapi import Body
+from pydantic import Field
 
 from http_calls import call
 from vforward.control import api_problems
 from vforward.control.api_models import TraceWish
 from vforward.control.api_server import Server
+from vforward.control.config_firewall import Nat
+from vforward.control.config_ports import Port
 from vforward.control.config_routes import Route
 from vforward.errors import ArenaError, ConfigError
 
@@ -36,6 +42,14 @@ def application():
     @app.post("/route")
     def route(wanted: Route):
         return {"prefix": str(wanted.prefix)}
+
+    @app.put("/port")
+    def port(wanted: Annotated[Port, Field(discriminator="type"), Body()]):
+        return {"type": wanted.type}
+
+    @app.put("/nat")
+    def nat(wanted: list[Annotated[Nat, Field(discriminator="type")]]):
+        return len(wanted)
 
     @app.get("/number")
     def number(n: int):
@@ -94,6 +108,40 @@ def test_a_wrong_route_is_told_as_in_a_file(ask):
     )
     assert faults["via"].startswith("is not an IP address; allowed: a unicast address")
     assert faults["metric"] == "is too small; allowed: a whole number from 0 to 4294967295"
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "at", "what"),
+    [
+        (
+            "/port",
+            {"type": "nul"},
+            "type",
+            'is not one of the choices; did you mean "null"?; allowed: "af',
+        ),
+        ("/port", {}, "type", 'is missing; allowed: "af_packet", "pcap"'),
+        (
+            "/port",
+            {"type": "null", "adress": 1},
+            "adress",
+            'is not a key here; did you mean "address"?',
+        ),
+        (
+            "/port",
+            {"type": "null", "mtu": 1},
+            "mtu",
+            "is too small; allowed: a whole number from 68",
+        ),
+        ("/nat", [{"type": "static"}], "[0].inside", "is missing; allowed: an IPv4 address"),
+        ("/nat", [{"type": "x"}], "[0].type", 'is not one of the choices; allowed: "masquerade"'),
+    ],
+)
+def test_what_has_a_type_is_told_as_in_a_file(ask, target, body, at, what):
+    answer = ask("PUT", target, body)
+    assert answer.status == 422
+    found = [fault["what"] for fault in answer.json["errors"] if fault["at"] == at]
+    assert len(found) == 1
+    assert found[0].startswith(what)
 
 
 def test_many_faults_are_not_all_named(ask):

@@ -61,8 +61,10 @@ def test_vrfs_keep_their_routes_apart(made):
     assert (record(made, "b")["vrf"], record(made, "b")["urpf"]) == (1, 2)
     made.delete_route("10.9.0.0/16", vrf="red")
     assert (1, "10.9.0.0/16") not in {(r.vrf, r.prefix) for r in made.routing.routes()}
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match=r"no configured route 10\.9\.0\.0/16 of VRF red"):
         made.delete_route("10.9.0.0/16", vrf="red")
+    with pytest.raises(KeyError, match=r"no configured route 10\.9\.0\.0/16 of metric 7 of VRF"):
+        made.delete_route("10.9.0.0/16", metric=7)
 
 
 def test_a_bridge_takes_ports_sub_interfaces_and_a_routed_interface(made):
@@ -206,7 +208,7 @@ def test_a_neighbor_is_forgotten(made, address):
     made.add_neighbor(address, b"\2\0\0\0\0\x09", "lan")
     made.delete_neighbor(address, "lan")
     assert made.known_neighbors() == []
-    with pytest.raises(KeyError, match=f"neighbor {address} of port lan"):
+    with pytest.raises(KeyError, match=f"no neighbor {address} of port lan is known"):
         made.delete_neighbor(address, "lan")
     with pytest.raises(ConfigError, match="x"):
         made.delete_neighbor("x", "lan")

@@ -186,6 +186,7 @@ def test_and_binds_closer_than_or():
         ("tcp)", "')' stands where and, or or the end could"),
         ("tcp udp", "'udp' stands where"),
         ("nonsense", "'nonsense' is no word of it"),
+        ("prt 80", "'prt' is no word of it here; did you mean \"port\"?; see"),
         ("src tcp", "'tcp' is no word of it here"),
         ("tcp host 10.0.0.1", "'host' stands where"),
         ("proto nothing", "is not a protocol"),

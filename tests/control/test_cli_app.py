@@ -2,6 +2,8 @@
 """What commands share: how a forwarder is found."""
 
 import pytest
+from rich.text import Text
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import fake_forwarder as fake
@@ -34,6 +36,25 @@ def test_names_are_completed():
     with fake.arena("one"), fake.arena("other"), fake.arena("two"):
         assert cli_app._names("o") == ["one", "other"]
         assert cli_app._names("x") == []
+
+
+def texts(command):
+    """All that --help says of a command, and of those in it."""
+    yield from (command.help or "", command.epilog or "")
+    yield from (getattr(one, "help", None) or "" for one in command.params)
+    for one in getattr(command, "commands", {}).values():
+        yield from texts(one)
+
+
+def test_help_loses_nothing_that_looks_like_markup():
+    """[ports.NAME] would be a style of rich's, and not be shown."""
+    said = [*texts(get_command(app))]
+    assert len(said) > 100
+    assert [text for text in said if Text.from_markup(text).plain != text] == []
+
+
+def test_help_begins_with_run():
+    assert next(iter(get_command(app).commands)) == "run"
 
 
 @pytest.mark.parametrize(("n", "text"), [(0, "0 sessions ended"), (1, "1 session ended")])

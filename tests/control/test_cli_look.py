@@ -88,7 +88,8 @@ def test_show_of_the_firewall(walled, what):
 def test_a_forwarder_without_a_firewall_is_1(what):
     with fake.served():
         result = vforward("show", what)
-    assert (result.exit_code, result.stderr) == (1, "vforward: forwarder 'fake' has no firewall\n")
+    said = "forwarder 'fake' has no firewall; [firewall] in its file makes one at its next start"
+    assert (result.exit_code, result.stderr) == (1, f"vforward: {said}\n")
 
 
 def test_sessions_are_chosen(walled):

@@ -96,7 +96,9 @@ def test_the_only_one_needs_no_name(arena):
 
 @pytest.mark.parametrize("name", ["other", "../x", "x/y"])
 def test_nobody_of_that_name(name):
-    with pytest.raises(ArenaError, match=f"no forwarder named {name!r} is running"):
+    with pytest.raises(
+        ArenaError, match=rf"no forwarder named {name!r} is running \(looked in .*\); there are: "
+    ):
         vforward.Client(name).ports()
 
 

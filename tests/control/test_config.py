@@ -248,7 +248,9 @@ def test_every_problem_is_listed_in_the_order_of_the_file() -> None:
 
 
 def test_what_is_not_toml_carries_the_line() -> None:
-    assert problems("a = 1\nb = = 2") == ["dir/r.toml:2: not TOML: Invalid value (column 5)"]
+    assert problems("a = 1\nb = = 2") == [
+        'dir/r.toml:2: not TOML: Invalid value (column 5); a text stands in quotes, like "eth0"'
+    ]
     assert problems("[ports.a]\n[ports.a]")[0].startswith("dir/r.toml:2: not TOML: Cannot declare")
     assert problems("a = 1\nb = [")[0].startswith("dir/r.toml:2: not TOML: ")
     assert problems("a = " + "[" * 5000) == ["dir/r.toml: not TOML: nested too deeply"]

@@ -64,7 +64,9 @@ def test_off_it_is_small_and_nowhere(firewall):
 
 @pytest.mark.parametrize("what", [{"rules": []}, {"nat": []}, {"policers": {}}])
 def test_what_is_said_to_one_that_is_off(firewall, what):
-    with pytest.raises(ConfigError, match=r"the firewall is off: set_firewall"):
+    with pytest.raises(
+        ConfigError, match=r"the firewall is off: \[firewall\] of its file, or set_firewall"
+    ):
         firewall.change(**what)
     with pytest.raises(ConfigError, match=r"the firewall is off"):
         firewall.sessions()

@@ -80,7 +80,7 @@ def test_a_policer_that_a_rule_names_stays(small):
         small.delete_policer("gold")
     small.delete_rule(0)
     small.delete_policer("gold")
-    with pytest.raises(KeyError, match="policer gold"):
+    with pytest.raises(KeyError, match="no policer gold; there are: none"):
         small.delete_policer("gold")
 
 

@@ -40,6 +40,17 @@ def test_says_that_none_is_running(tmp_path):
         observe.attach()
 
 
+def test_says_that_it_may_not_look(arena):
+    """Where others may write nothing is believed, and that one runs is not denied."""
+    place = arena.path.parent
+    place.chmod(0o755)
+    try:
+        with pytest.raises(ArenaError, match=r"must be a directory of uid .* with mode 0700"):
+            observe.attach()
+    finally:
+        place.chmod(0o700)
+
+
 def test_says_that_the_named_one_is_not_running(arena):
     with pytest.raises(ArenaError, match="no forwarder named 'other' is running"):
         observe.attach("other")

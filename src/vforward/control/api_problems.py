@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from vforward.control.api_guard import problem
 from vforward.control.api_models import Problem
-from vforward.control.config_errors import describe
+from vforward.control.config_errors import describe, of_type
 from vforward.control.wording import dotted
 from vforward.errors import ConfigError, KernelError, VforwardError, WiringError
 
@@ -98,7 +98,10 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     faults = []
     for one in found[:_FAULTS]:
         part, *path = one["loc"] or ("",)
-        model = body.annotation if part == "body" and body is not None else None
+        wanted = body.annotation if part == "body" and body is not None else None
+        model, path = of_type(wanted, path)
+        if one["type"].startswith("union_tag"):
+            path = [*path, "type"]
         faults.append({"at": dotted(tuple(path)) or str(part), "what": describe(model, path, one)})
     detail = "; ".join(f"{fault['at']}: {fault['what']}" for fault in faults)
     return _answer(422, detail, errors=faults)

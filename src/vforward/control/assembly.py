@@ -235,12 +235,16 @@ class Assembly(InterfaceSteps, FirewallApi):
         self, prefix: Prefix, *, metric: int | None = None, vrf: str = "default"
     ) -> int:
         """Take a route away; returns its metric. Raises KeyError when there is none, ConfigError."""
-        what = f"route {prefix}"
+        network = _parsed(f"route {prefix}", ip_network, prefix)
+        what = f"route {network}" + (f" of metric {metric}" if metric is not None else "")
+        missing = KeyError(f"no configured {what} of VRF {vrf}; vforward show routes lists all")
         if vrf not in self.interfaces.vrfs:
-            raise KeyError(f"{what} of VRF {vrf}")
-        network, number = _parsed(what, ip_network, prefix), self.interfaces.vrfs[vrf]
+            raise missing
         with self.routing.lock:
-            found = self.routing.delete(network, metric=metric, vrf=number)
+            try:
+                found = self.routing.delete(network, metric=metric, vrf=self.interfaces.vrfs[vrf])
+            except KeyError:
+                raise missing from None
             self.told.delete_route((vrf, network, found))
         return found
 
@@ -267,7 +271,7 @@ class Assembly(InterfaceSteps, FirewallApi):
         with self.neighbors.lock:
             there = self.neighbors.is_static(at, number)
             if not self.neighbors.delete(at, number):
-                raise KeyError(what)
+                raise KeyError(f"no {what} is known; vforward show neighbors lists all")
             if there:
                 self.told.delete_neighbor((port, ip))
 

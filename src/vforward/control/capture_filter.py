@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.control import flow_words as words
+from vforward.control.wording import nearest
 from vforward.errors import ConfigError
 
 HEAD = 192
@@ -224,7 +225,8 @@ class _Parser:
         ends = {"src": (0,), "dst": (1,)}.get(word, (0, 1))
         kind = self._word(" or ".join(kinds)) if len(ends) == 1 else word
         if kind not in kinds:
-            raise _wrong(f"{kind!r} is no word of it here")
+            known = _WORDS if word == kind else kinds
+            raise _wrong(f"{kind!r} is no word of it here{nearest(kind, known)}")
         if kind == "port":
             first, last = self._parsed(_span, "a port, or two with a - between them")
             return _any(ends, lambda h, k: (h.ports[k] >= first) & (h.ports[k] <= last))
@@ -303,6 +305,10 @@ _SIMPLE: dict[str, Test] = {
     "icmp": lambda heads: heads.network.four & (heads.network.proto == ICMP),
     "icmp6": lambda heads: heads.network.six & (heads.network.proto == ICMP6),
 }
+_WORDS = (
+    *_SIMPLE,
+    *("host", "net", "port", "src", "dst", "tcp", "udp", "proto", "vlan", "less", "greater"),
+)
 
 
 def _whole(text: str) -> int:

@@ -171,3 +171,6 @@ def netmap_run(
     from vforward.rings.netmap_run import run as become
 
     become(command)
+
+
+app.registered_commands.sort(key=lambda one: one.callback is not run)  # it comes first in --help

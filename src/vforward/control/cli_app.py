@@ -25,6 +25,7 @@ URL, TOKEN = "VFORWARD_API", "VFORWARD_TOKEN"
 app = typer.Typer(
     name="vforward",
     help="A user-space vector packet forwarder.",
+    epilog="Begin with: vforward demo. Files to start from: examples/; all about commands: docs/cli.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -118,7 +118,7 @@ def add_rule(
     stateless: Annotated[bool, typer.Option("--stateless", help="Begin no session.")] = False,
     json: Json = False,
 ) -> None:
-    """Add a rule of the firewall; options may be repeated, and mean what the keys of [[rules]] mean."""
+    """Add a rule of the firewall; options may be repeated, and mean what the keys of a rule mean."""
     many = {"from": from_, "to": to, "protocol": protocol, "icmp": icmp, "in": in_, "out": out}
     many |= {"from_ports": from_ports, "to_ports": to_ports}
     rule: dict[str, Any] = {"action": action, "stateful": not stateless}

@@ -42,7 +42,8 @@ def apply(
 def add_port(
     port: Annotated[str, typer.Argument(help="Its name.")],
     keys: Annotated[
-        list[str], typer.Argument(help="Keys of [ports.NAME]: type=af_packet interface=eth0 ...")
+        list[str],
+        typer.Argument(help="Keys of its table in a file: type=af_packet interface=eth0 ..."),
     ],
     name: Name = "",
     json: Json = False,

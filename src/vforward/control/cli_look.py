@@ -132,7 +132,7 @@ def kill(
     everything: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
     json: Json = False,
 ) -> None:
-    """End sessions of the firewall: the next packets are asked by the rules again."""
+    """End sessions of the firewall: the rules are asked about their next packets again."""
     only = _only(from_, to, port, protocol, state, vrf)
     if not only and not everything:
         raise ConfigError("which sessions? Give --from, --to, --port, ..., or --all")

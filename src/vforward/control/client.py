@@ -29,7 +29,14 @@ from vforward.control.packet_trace import TracedPacket
 from vforward.control.plugin_rows import PluginChange, PluginRow
 from vforward.errors import ApiError, ArenaError, ConfigError
 from vforward.io import unix
-from vforward.memory.place import API_SOCKET, NAME, locked, refuse_foreign, runtime_directory
+from vforward.memory.place import (
+    API_SOCKET,
+    NAME,
+    locked,
+    refuse_foreign,
+    running,
+    runtime_directory,
+)
 
 TIMEOUT_S = 30.0
 PLUGIN_S = 400.0
@@ -350,7 +357,10 @@ def _address(url: str) -> tuple[str, int]:
 def _not_there(name: str) -> Exception:
     directory = runtime_directory()
     if not NAME.fullmatch(name) or not locked(directory / name):
-        return ArenaError(f"no forwarder named {name!r} is running (looked in {directory})")
+        there = ", ".join(running()) or "none"
+        return ArenaError(
+            f"no forwarder named {name!r} is running (looked in {directory}); there are: {there}"
+        )
     return ApiError(
         f"forwarder {name!r} serves no API: it is still starting, or a program's that has not called "
         "Forwarder.serve"

@@ -8,7 +8,7 @@ inside an inline table gets the line on which that table's own key stands.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast, get_args
+from typing import Annotated, Any, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -80,8 +80,33 @@ def _what(found: Mapping[str, Any]) -> str:
     return _WHAT.get(found["type"], "has the wrong type")
 
 
+def of_type(wanted: Any, at: Sequence[str | int]) -> tuple[Any, list[str | int]]:
+    """The model that a place of a request is in, where its "type" says which of several; and the place.
+
+    pydantic writes that type into the place, where there is no such key.
+    """
+    if get_origin(wanted) is Annotated:
+        wanted = get_args(wanted)[0]
+    if get_origin(wanted) is list and at:
+        model, rest = of_type(get_args(wanted)[0], at[1:])
+        return model, [at[0], *rest]
+    if at and at[0] in (types := _types(wanted)):
+        return types[at[0]], [*at[1:]]
+    return wanted, [*at]
+
+
+def _types(wanted: Any) -> dict[str | int, type[BaseModel]]:
+    """Of a union of models by the key "type": which is of which."""
+    models = [one for one in get_args(wanted) if isinstance(one, type) and "type" in keys_of(one)]
+    return {get_args(keys_of(one)["type"].annotation)[0]: one for one in models}
+
+
 def describe(model: Any, at: Sequence[str | int], found: Mapping[str, Any]) -> str:
     """What pydantic found at a place of a request, and what is allowed if a model's field says so."""
+    if types := _types(model):
+        tag = str(found.get("ctx", {}).get("tag", ""))
+        what = f"is not one of the choices{nearest(tag, map(str, types))}" if tag else "is missing"
+        return f"{what}; allowed: {listed(map(str, types))}"
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return _what(found) if found["type"] in _WHAT else str(found["msg"])
     holder, field = _field(model, tuple(at))
@@ -131,7 +156,9 @@ def syntax_error(name: str, text: str, error: Exception) -> ConfigError:
         return ConfigError(f"{name}: not TOML: nested too deeply")
     match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error), re.DOTALL)
     if match:
-        return ConfigError(f"{name}:{match[2]}: not TOML: {match[1]} (column {match[3]})")
+        what = f"{name}:{match[2]}: not TOML: {match[1]} (column {match[3]})"
+        unquoted = match[1].startswith(("Invalid value", "Expected newline"))
+        return ConfigError(what + '; a text stands in quotes, like "eth0"' * unquoted)
     return ConfigError(f"{name}:{text.count(chr(10)) + 1}: not TOML: {error}")
 
 

@@ -79,7 +79,8 @@ class Firewall:
         """What it was told last. Raises ConfigError when it is off."""
         if self._wanted is None:
             raise ConfigError(
-                "the firewall is off: set_firewall says first what becomes of what no rule matches"
+                "the firewall is off: [firewall] of its file, or set_firewall of a program, says first "
+                "what becomes of what no rule matches"
             )
         return self._wanted
 

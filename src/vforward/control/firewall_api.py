@@ -10,6 +10,7 @@ from vforward.control.firewall import Firewall
 from vforward.control.rule_policy import Wanted
 from vforward.control.rules import FirewallSettings, Nat, Policer, Rule
 from vforward.control.session_list import Filter
+from vforward.control.wording import listed
 
 
 class FirewallApi:
@@ -76,7 +77,7 @@ class FirewallApi:
 
         def edit(wanted: Wanted) -> dict[str, Policer]:
             if name not in wanted.policers:
-                raise KeyError(f"policer {name}")
+                raise KeyError(f"no policer {name}; there are: {listed(wanted.policers) or 'none'}")
             return {key: one for key, one in wanted.policers.items() if key != name}
 
         self.firewall.edit("policers", edit)

@@ -38,7 +38,7 @@ from vforward.errors import ArenaError
 from vforward.graph import control as c
 from vforward.layout import EDGE_HELD
 from vforward.memory.arena import Arena
-from vforward.memory.place import running, runtime_directory
+from vforward.memory.place import refuse_foreign, running, runtime_directory
 
 STATES = {c.IDLE: "idle", c.RUNNING: "running", c.PAUSED: "paused", c.STOPPED: "stopped"}
 COUNTED = ("stats", "taken", "counts")
@@ -56,7 +56,12 @@ def choose(name: str = "") -> str:
     names = running()
     if not names:
         where = runtime_directory()
-        msg = f"no forwarder is running (looked in {where}); start one: vforward run FILE"
+        if where.exists():
+            refuse_foreign(where)  # what runs there may be one's own all the same
+        msg = (
+            f"no forwarder is running (looked in {where}); start one: vforward run FILE, or ask as the "
+            "user of the one that runs"
+        )
         raise ArenaError(msg)
     if len(names) > 1:
         msg = f"several forwarders are running: {', '.join(names)}; choose one with -n NAME"

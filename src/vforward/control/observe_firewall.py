@@ -27,7 +27,10 @@ COLOURS = ("green", "yellow", "red")
 def about(view: View) -> dict[str, Any]:
     """The document "firewall". Raises ArenaError when it is off."""
     if not (view.arena.path / "firewall.json").exists():
-        raise ArenaError(f"forwarder {view.about['name']!r} has no firewall")
+        raise ArenaError(
+            f"forwarder {view.about['name']!r} has no firewall; [firewall] in its file makes one at its "
+            "next start"
+        )
     return dict(view.arena.read_document("firewall"))
 
 

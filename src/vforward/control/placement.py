@@ -95,7 +95,7 @@ class Placement:
         """
         if (port, number) not in self.queues:
             known = ", ".join(f"{name} queue {k}" for name, k in self.queues)
-            raise ConfigError(f"no queue {number} of port {port!r}; there are: {known}")
+            raise ConfigError(f"no queue {number} of port {port!r}; there are: {known or 'none'}")
         if not 0 <= worker < self._n:
             raise ConfigError(f"no worker {worker}; there are 0 to {self._n - 1}")
         queue = self.queues[port, number]

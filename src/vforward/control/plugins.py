@@ -144,7 +144,8 @@ class Plugins:
 
     def _find(self, name: str) -> Loaded:
         if name not in self._loaded:
-            raise KeyError(f"no plug-in {name!r} is loaded; there are: {listed(self._loaded)}")
+            there = listed(self._loaded) or "none"
+            raise KeyError(f"no plug-in {name!r} is loaded; there are: {there}")
         return self._loaded[name]
 
     def _tried(self, place: str) -> Source:

@@ -47,7 +47,7 @@ from vforward.control.reload_routes import RouteWork
 from vforward.control.rest import Rest, at_rest
 from vforward.control.route_file import Table
 from vforward.control.routing_stage import Stage, staged
-from vforward.control.wording import dotted
+from vforward.control.wording import dotted, listed
 from vforward.errors import ConfigError
 from vforward.graph import control as c
 
@@ -152,7 +152,8 @@ class Reload:
         with self._lock:
             now, key = self._now, ("ports", name)
             if key not in now:
-                raise KeyError(f"port {name}")
+                there = listed(at[1] for at in now if at[0] == "ports") or "none"
+                raise KeyError(f"no port named {name!r}; there are: {there}")
             users = [name_of(of) for of, value in now.items() if key in needs(of, value)]
             if users:
                 raise ConfigError(f"port {name} is needed by: {', '.join(users[:12])}")
