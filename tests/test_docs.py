@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from oracles import ip4
 from vforward.control import config
+from vforward.control.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -80,12 +82,47 @@ def test_links_lead_somewhere(document):
             assert (document.parent / target).exists(), target
 
 
+def commands(command, path=()):
+    """(words, options, one of whose names is to be found) of each command."""
+    for name, one in getattr(command, "commands", {}).items():
+        yield from commands(one, (*path, name))
+    if path and not hasattr(command, "commands"):
+        yield " ".join(path), [one.opts for one in command.params if one.opts[0].startswith("-")]
+
+
+def test_every_command_and_option_is_in_the_page_of_commands():
+    page = (ROOT / "docs/cli.md").read_text()
+    found = dict(commands(get_command(app)))
+    assert len(found) > 20
+    for command, options in found.items():
+        assert f"`vforward {command}" in page, command
+        for names in options:
+            assert any(re.search(rf"(?<![\w-]){name}(?![\w-])", page) for name in names), names
+
+
+def test_every_file_to_start_from_is_in_readme():
+    text = (ROOT / "README.md").read_text()
+    for path in sorted((ROOT / "examples").glob("*.toml")):
+        assert f"(examples/{path.name})" in text, path.name
+
+
+def test_the_glossary_has_a_word_once_and_names_files_that_are_there():
+    text = (ROOT / "docs/glossary.md").read_text()
+    words = re.findall(r"^\| ([^|]+) \|", text, re.M)
+    assert len(words) > 100
+    assert sorted(words) == sorted(set(words))
+    for name in re.findall(r"`((?:\w+/)+\w+(?:\.[a-z]+)?)`", text):
+        there = (ROOT / name, ROOT / "src/vforward" / name)
+        assert any(path.exists() for path in there), name
+
+
 def test_every_decision_has_its_parts():
     numbers = []
     for path in sorted((ROOT / "docs" / "adr").glob("*.md")):
         text = path.read_text()
         numbers.append(int(path.name[:4]))
         assert text.startswith(f"# {path.name[:4]} "), path.name
+        assert re.match(r"# .*\n\n\d{4}-\d\d-\d\d, accepted", text), path.name
         for part in ("Context", "Decision", "Rejected", "Consequence"):
             assert f"\n## {part}\n" in text, f"{path.name}: {part}"
     assert numbers == list(range(1, len(numbers) + 1))

@@ -106,7 +106,7 @@ def test_queues(world):
     client.move_queue("lan", 0)
     for port, worker, wrong in (
         ("lan", 1, "no worker 1"),
-        ("none", 0, "no queue 0 of port 'none'; there are: none"),
+        ("none", 0, "no queue 0 of port 'none'; there are: lan queue 0, wan"),
     ):
         with pytest.raises(ConfigError, match=wrong):
             client.move_queue(port, worker)

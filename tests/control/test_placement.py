@@ -104,6 +104,11 @@ def test_what_cannot_be_moved_is_said():
         assert world.node("output-take-up") == 0
 
 
+def test_where_there_is_no_queue_none_is_said():
+    with pytest.raises(ConfigError, match="no queue 0 of port 'null'; there are: none"):
+        Placement([("null", NullPort())], 1).move("null", 0, 0)
+
+
 def test_a_worker_that_does_not_answer_keeps_its_queue(monkeypatch):
     with World(2) as world:
         monkeypatch.setattr(world.router.workers, "quiesce", lambda *_: False)
