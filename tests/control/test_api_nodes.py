@@ -47,7 +47,9 @@ def test_what_is_refused(world, tmp_path):
     with pytest.raises(ConfigError, match="no entry point of that name"):
         client.load_plugin("nothing-of-that-name")
     for ask in (client.unload_plugin, client.replace_plugin):
-        with pytest.raises(ApiError, match="no plug-in 'none' is loaded; there are: none") as caught:
+        with pytest.raises(
+            ApiError, match="no plug-in 'none' is loaded; there are: none"
+        ) as caught:
             ask("none")
         assert caught.value.status == 404
 
