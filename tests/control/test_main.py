@@ -43,6 +43,21 @@ def test_names_the_extra_and_what_is_missing(monkeypatch, capsys, missing):
     )
 
 
+def test_says_so_too_where_a_command_finds_it_missing(monkeypatch, capsys):
+    """`run` imports pydantic when it reads its file."""
+
+    def app():
+        raise ModuleNotFoundError("No module named 'pydantic'", name="pydantic")
+
+    cli = ModuleType("vforward.control.cli")
+    cli.app = app
+    monkeypatch.setitem(sys.modules, "vforward.control.cli", cli)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert "pip install 'vforward[daemon]' (missing: pydantic)" in capsys.readouterr().err
+
+
 def test_hides_no_other_import_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "vforward.control.cli", Cli("vforward.nothing"))
     with pytest.raises(ModuleNotFoundError, match=r"vforward\.nothing"):

@@ -5,6 +5,7 @@ import gc
 import sys
 
 OPTIONAL = {"typer", "rich", "pydantic"}
+"""Of the extra: what the command line imports, some of it when a command runs."""
 
 
 def main() -> None:
@@ -12,6 +13,8 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 100)  # to look for garbage while all is loaded took a fifth of it
     try:
         from vforward.control.cli import app
+
+        app()
     except ImportError as error:
         name = (error.name or "").partition(".")[0]
         if name not in OPTIONAL:
@@ -21,4 +24,3 @@ def main() -> None:
             f"pip install 'vforward[daemon]' (missing: {name})\n"
         )
         sys.exit(2)
-    app()
