@@ -252,23 +252,51 @@ def test_a_start_that_fails_costs_nothing(runtime, monkeypatch):
         assert answer(made, mapping) == 5000
 
 
+def learned(made):
+    """Client and server ask for the router, so it knows them; whatever was sent is taken away."""
+    for port, own, address, mac in (
+        (made.lan, LAN, CLIENT, CLIENT_MAC), (made.wan, WAN, SERVER, SERVER_MAC),
+    ):  # fmt: skip
+        request = packets.arp_request(mac, address, own)
+        port.send([packets.eth(b"\xff" * 6, mac, 0x0806, request)])
+    made.run_until_idle()
+    made.lan.received(), made.wan.received()
+
+
+def neighbors(made):
+    return {n["address"]: (n["state"], n["mac"]) for n in made.known_neighbors()}
+
+
 def test_neighbors_are_of_use_at_once():
     """Learned by ARP: stale, and packets go there."""
     with router(neighbors=False) as made:
-        for port, own, address, mac in (
-            (made.lan, LAN, CLIENT, CLIENT_MAC), (made.wan, WAN, SERVER, SERVER_MAC),
-        ):  # fmt: skip
-            request = packets.arp_request(mac, address, own)
-            port.send([packets.eth(b"\xff" * 6, mac, 0x0806, request)])
-        made.run_until_idle()
-        made.lan.received(), made.wan.received()
+        learned(made)
         mapping = udp(made, 5000)
         assert mapping
         die(made)
     with router(neighbors=False) as made:
-        known = {n["address"]: (n["state"], n["mac"]) for n in made.known_neighbors()}
-        assert known == {CLIENT: ("stale", CLIENT_MAC), SERVER: ("stale", SERVER_MAC)}
+        assert neighbors(made) == {CLIENT: ("stale", CLIENT_MAC), SERVER: ("stale", SERVER_MAC)}
         assert udp(made, 5000) == mapping
+
+
+def test_neighbors_are_asked_for_and_another_station_is_found_out():
+    """Without a packet for them. Who was set for good is not asked for."""
+    new = "02:00:00:00:00:aa"
+    with router(neighbors=False) as made:
+        learned(made)
+        made.add_neighbor("192.0.2.77", bytes.fromhex("020000000077"), "wan")
+        die(made)
+    with router(neighbors=False) as made:
+        made.run_until_idle()
+        for port, own, address in ((made.lan, LAN, CLIENT), (made.wan, WAN, SERVER)):
+            request = packets.arp_request(port.mac, own, address)
+            assert port.received() == [packets.eth(b"\xff" * 6, port.mac, 0x0806, request)]
+        reply = packets.arp_reply(new, SERVER, made.wan.mac, WAN)
+        made.wan.send([packets.eth(made.wan.mac, new, 0x0806, reply)])
+        made.run_until_idle()
+        known = neighbors(made)
+        assert known.pop("192.0.2.77") == ("static", "02:00:00:00:00:77")
+        assert known == {CLIENT: ("stale", CLIENT_MAC), SERVER: ("reachable", new)}
 
 
 def test_macs_are_known():
