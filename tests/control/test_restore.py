@@ -489,3 +489,40 @@ def test_what_was_told_and_what_is_applied(tmp_path, runtime):
     with from_config(made()) as forwarder:
         forwarder.build()
         assert set(routes(forwarder)) == {("10.9.0.0/16", 0)}
+
+
+def test_a_port_of_run_time_comes_back_when_the_file_has_it(tmp_path, caplog):
+    """And what was told of it. To write it into the file of a running forwarder touches nothing."""
+
+    def made(text=FILE):
+        return config.parse(text, str(tmp_path / "kept.toml"))
+
+    def tell(forwarder):
+        model = config.MemoryPort(type="memory", address=("10.0.3.1/24",))
+        forwarder.reload.add_port("new", model)
+        forwarder.add_route("10.8.0.0/16", via="10.0.3.9")
+        forwarder.reload.touch(("routes", "default", "10.8.0.0/16", "0"))  # as the API does
+
+    with from_config(made()) as forwarder:
+        forwarder.build()
+        tell(forwarder)
+        die(forwarder)
+    with from_config(made()) as forwarder:
+        forwarder.build()
+        assert [interface.name for interface in forwarder.interfaces] == ["lan"]
+        assert set(routes(forwarder)) == {("10.9.0.0/16", 0)}
+        assert "10.8.0.0/16 0 was told at run time, and cannot be in force any more" in caplog.text
+        assert "damaged" not in caplog.text
+        tell(forwarder)
+        port = forwarder.interfaces.find("new").port
+        assert forwarder.reload.apply(made(FILE + NEW_PORT)).lines == []
+        assert forwarder.interfaces.find("new").port is port
+        die(forwarder)
+    with from_config(made(FILE + NEW_PORT)) as forwarder:
+        forwarder.build()
+        assert [interface.name for interface in forwarder.interfaces] == ["lan", "new"]
+        assert set(routes(forwarder)) == {("10.9.0.0/16", 0), ("10.8.0.0/16", 0)}
+        die(forwarder)
+    with from_config(made()) as forwarder:  # what was applied is in another file
+        forwarder.build()
+        assert [interface.name for interface in forwarder.interfaces] == ["lan"]
