@@ -97,6 +97,13 @@ def world(request):
     made.workers.close()
 
 
+@pytest.fixture
+def two():
+    made = World(2)
+    yield made
+    made.workers.close()
+
+
 def test_fifty_exchanges_while_packets_run(world):
     rng = random.Random(7)
     for left in world.lefts:
@@ -160,76 +167,68 @@ def test_what_waits_in_a_queue_goes_along_or_is_dropped_and_counted():
     world.workers.close()
 
 
-def test_all_stand_before_one_goes_on():
-    world = World(2)
-    for left in world.lefts:
+def test_all_stand_before_one_goes_on(two):
+    for left in two.lefts:
         left[0] = 2**60
-    world.workers.start()
+    two.workers.start()
     seen = []
 
     def standing():
-        before = [int(left[2]) for left in world.lefts]
-        assert world.workers.quiesce(5), "who stands is at a quiet point"
+        before = [int(left[2]) for left in two.lefts]
+        assert two.workers.quiesce(5), "who stands is at a quiet point"
         time.sleep(0.01)
-        seen.append(before == [int(left[2]) for left in world.lefts])
+        seen.append(before == [int(left[2]) for left in two.lefts])
 
-    world.swap(["b", "q"], standing)
+    two.swap(["b", "q"], standing)
     assert seen == [True]
-    before = world.count("sink")
-    until(lambda: world.count("sink") > before)
-    world.workers.close()
+    before = two.count("sink")
+    until(lambda: two.count("sink") > before)
 
 
-def test_what_is_raised_meanwhile_calls_it_off():
-    world = World(2)
-    for left in world.lefts:
+def test_what_is_raised_meanwhile_calls_it_off(two):
+    for left in two.lefts:
         left[0] = 2**60
-    world.workers.start()
-    old = world.graph
+    two.workers.start()
+    old = two.graph
 
     def standing():
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        world.swap(["b", "q"], standing)
-    assert world.graph is old
-    before = world.count("sink")
-    until(lambda: world.count("sink") > before + 100)
-    world.swap(["b", "q"])
-    until(lambda: world.count("b") > 100)
-    world.workers.close()
+        two.swap(["b", "q"], standing)
+    assert two.graph is old
+    before = two.count("sink")
+    until(lambda: two.count("sink") > before + 100)
+    two.swap(["b", "q"])
+    until(lambda: two.count("b") > 100)
 
 
-def test_who_is_stopped_meanwhile_calls_it_off():
+def test_who_is_stopped_meanwhile_calls_it_off(two):
     """One of two workers stands and the other never comes."""
-    world = World(2)
-    world.workers.start()
-    old, new = world.graph, world.graph.successor()
-    world.lay(new, ["q"])
+    two.workers.start()
+    old, new = two.graph, two.graph.successor()
+    two.lay(new, ["q"])
     new.build()
-    offers = [w.offer(old, new, n, ()) for n, w in enumerate(world.workers)]
+    offers = [w.offer(old, new, n, ()) for n, w in enumerate(two.workers)]
     turn = np.zeros(1, np.uint64)
     offers[0].begin(turn, 2, c.RUN)
-    world.workers[0].take(offers[0])
+    two.workers[0].take(offers[0])
     until(lambda: turn[0] == 1)
     rounds = int(old.plans[0].control[c.ROUNDS])
     until(lambda: old.plans[0].control[c.ROUNDS] > rounds)  # quiet points go on
-    world.workers.stop()
+    two.workers.stop()
     assert turn[0] == x.CALLED_OFF
     assert not offers[0].done
-    world.workers.run_until_idle()
-    world.workers.close()
+    two.workers.run_until_idle()
 
 
-def test_a_worker_that_does_not_come(monkeypatch):
+def test_a_worker_that_does_not_come(two, monkeypatch):
     monkeypatch.setattr("vforward.graph.workers.PATIENCE_S", 0.05)
-    world = World(2)
-    world.workers.start()
-    world.workers[1].tell(c.STOP)
-    until(lambda: not world.workers[1].running)
+    two.workers.start()
+    two.workers[1].tell(c.STOP)
+    until(lambda: not two.workers[1].running)
     with pytest.raises(VforwardError, match="some workers run and others do not"):
-        world.swap(["q"])
-    world.workers.close()
+        two.swap(["q"])
 
 
 def test_a_paused_worker_stays_paused(world):
