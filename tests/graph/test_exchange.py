@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from graph.kernels import BRANCH, QUEUE, SINK, SOURCE, Heap, until
+from graph.kernels import BRANCH, IDLE, QUEUE, SINK, SOURCE, Heap, until
 from vforward.errors import VforwardError
 from vforward.graph import control as c
 from vforward.graph import exchange as x
@@ -16,6 +16,7 @@ from vforward.graph.build import Graph
 from vforward.graph.workers import Workers
 from vforward.io import shim
 from vforward.io.libc import libc_address
+from vforward.jit import entries
 from vforward.testing import heap_pool
 
 PACKETS = 4096
@@ -145,6 +146,28 @@ def test_counters_go_by_name(world):
     assert world.count("b2") == 100 * len(world.workers)
     assert all(plan.control[c.GENERATION] == 2 for plan in world.graph.plans)
     assert any(name.startswith("stats") for name in world.arena.forgotten)
+
+
+def test_kernels_that_the_old_graph_has_are_not_made_again(two, monkeypatch):
+    made, build = [], entries.build
+
+    def counted(name, kernel):
+        made.append(kernel)
+        return build(name, kernel)
+
+    monkeypatch.setattr(entries, "build", counted)
+    two.swap(["q", "b2"])
+    assert made == []
+    new = two.graph.successor()
+    two.lay(new, ["b"])
+    new.add(IDLE, "idle", result=np.zeros(1, np.uint64))
+    new.wire("idle", new.members["idle"].edges[0], "sink")
+    new.build()
+    new.release()
+    assert made == [IDLE.kernel]
+    two.lefts[1][0] = 100
+    two.workers.run_until_idle()
+    two.check()
 
 
 def test_what_waits_in_a_queue_goes_along_or_is_dropped_and_counted():
