@@ -34,6 +34,8 @@ Step = Callable[[int, int, str], None]
 """Told how many steps are done, how many there are, and the next one's name."""
 
 LOOK_S = 0.05
+GARBAGE = 700, 10, 10
+"""Python's own thresholds: control.main's are for loading."""
 IDLE_S = 0.2
 IDLE_ROUNDS = 3
 """Rounds that must have been empty besides: on a busy machine the worker may not have run."""
@@ -174,6 +176,7 @@ def _begin(forwarder: Forwarder, config: models.Config, *, confined: bool) -> No
     _await_start(forwarder)
     forwarder.serve(_tcp(config.api))
     gc.freeze()  # all that is there by now stays: later collections need not look at it
+    gc.set_threshold(*GARBAGE)  # what reloads leave behind is not to pile up
     resident.forget_code("libllvmlite")  # 30 MiB, that loading what was compiled needed
 
 
