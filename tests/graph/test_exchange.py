@@ -82,6 +82,13 @@ class World:
     def sent(self):
         return sum(int(left[2]) for left in self.lefts)
 
+    def dry(self):
+        """Have the sources make no more; whether that is so: one that was at work has counted on."""
+        for left in self.lefts:
+            left[0] = 0
+        assert self.workers.quiesce(20)
+        return not any(int(left[0]) for left in self.lefts)
+
     def check(self):
         """All that came in has been seen, as often, and is counted everywhere."""
         n = self.sent()
@@ -119,8 +126,7 @@ def test_fifty_exchanges_while_packets_run(world):
         )  # rows of queues that are no more go to the sink at once
         assert all(clocks > 0 for clocks in stood)
         assert world.count("sink") >= before
-    for left in world.lefts:
-        left[0] = 0
+    until(world.dry)
     until(lambda: world.count("sink") == world.sent())
     world.workers.stop()
     world.check()
