@@ -25,32 +25,14 @@ import numpy as np
 
 from benchmarks import peer_lab
 from benchmarks.harness import LEAST, missing, repeat, row
-from benchmarks.peer_lab import LAN, LAN_MAC, NEXT_HOP, NEXT_MAC, SIZE, WAN, WAN_MAC, Lab
+from benchmarks.peer_lab import LAN, LAN_MAC, NEXT_MAC, SIZE, WAN, WAN_MAC, Lab
 from benchmarks.session import Session
 from benchmarks.veth_cases import impossible
 from vforward.control import observe
 from vforward.control.demo_world import Failed
 from vforward.graph import control as c
 
-CONFIG = f"""\
-[ports.lan]
-type = "af_packet"
-interface = "lan"
-mac = "{LAN_MAC.hex(":")}"
-address = "{LAN}/24"
-[ports.wan]
-type = "af_packet"
-interface = "wan"
-mac = "{WAN_MAC.hex(":")}"
-address = "{WAN}/24"
-[[neighbors]]
-address = "{NEXT_HOP}"
-mac = "{NEXT_MAC.hex(":")}"
-port = "wan"
-[[routes]]
-prefix = "10.9.0.0/16"
-via = "{NEXT_HOP}"
-"""
+CONFIG = peer_lab.router_of(["10.9.0.0/16"])
 NAME = "peer"
 """The forwarder's: the lab calls its file so."""
 SETTLE_S = 3.0

@@ -28,7 +28,6 @@ from benchmarks.peer_lab import (
     FLOWS,
     LAN,
     LAN_MAC,
-    NEXT_HOP,
     NEXT_MAC,
     SIZE,
     TTL,
@@ -39,6 +38,7 @@ from benchmarks.peer_lab import (
     frame,
     lab,
     prefixes,
+    router_of,
 )
 from benchmarks.session import Session
 from vforward.control.demo_world import may_use_interfaces
@@ -65,24 +65,7 @@ interface = "wan"
 [bridges.peers]
 ports = ["lan", "wan"]
 """
-ROUTER = f"""
-[ports.lan]
-type = "af_packet"
-interface = "lan"
-mac = "{LAN_MAC.hex(":")}"
-address = "{LAN}/24"
-
-[ports.wan]
-type = "af_packet"
-interface = "wan"
-mac = "{WAN_MAC.hex(":")}"
-address = "{WAN}/24"
-
-[[neighbors]]
-address = "{NEXT_HOP}"
-mac = "{NEXT_MAC.hex(":")}"
-port = "wan"
-""" + "".join(f'\n[[routes]]\nprefix = "{p}"\nvia = "{NEXT_HOP}"\n' for p in prefixes())
+ROUTER = router_of(prefixes())
 
 Forwards = contextlib.AbstractContextManager[None]
 

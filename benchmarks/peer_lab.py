@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -363,6 +363,28 @@ def lab() -> Iterator[Lab]:
 def prefixes() -> list[str]:
     """The networks that are routed to NEXT_HOP."""
     return [f"10.9.{n}.0/24" for n in range(NETS)]
+
+
+def router_of(routes: Iterable[str]) -> str:
+    """The configuration of our router in the middle: the prefixes routes lead to NEXT_HOP."""
+    return f"""\
+[ports.lan]
+type = "af_packet"
+interface = "lan"
+mac = "{LAN_MAC.hex(":")}"
+address = "{LAN}/24"
+
+[ports.wan]
+type = "af_packet"
+interface = "wan"
+mac = "{WAN_MAC.hex(":")}"
+address = "{WAN}/24"
+
+[[neighbors]]
+address = "{NEXT_HOP}"
+mac = "{NEXT_MAC.hex(":")}"
+port = "wan"
+""" + "".join(f'\n[[routes]]\nprefix = "{prefix}"\nvia = "{NEXT_HOP}"\n' for prefix in routes)
 
 
 def frame(number: int, dst: bytes, src: bytes, ttl: int = TTL) -> bytes:

@@ -97,9 +97,11 @@ def test_a_trace_follows_a_packet_to_the_other_worker():
         found, done = [], threading.Event()
 
         def look():
-            with attach("workers-2") as view:
-                found.extend(collect(view, 2, "lan-rx", timeout_s=60))
-            done.set()
+            try:
+                with attach("workers-2") as view:
+                    found.extend(collect(view, 2, "lan-rx", timeout_s=60))
+            finally:
+                done.set()
 
         thread = threading.Thread(target=look)
         thread.start()

@@ -35,14 +35,15 @@ def command(*arguments):
 
 
 @contextlib.contextmanager
-def daemon(file, *, wrap=(), env=None, log=None, errors=None):
-    """The process, forwarding, which begins anew; killed in the end. wrap: a command that runs
-    it. errors: where its standard error goes, if not to the log, which is where it says that it forwards.
+def daemon(file, *, inside=None, wrap=(), env=None, log=None, errors=None, fresh=True):
+    """The process, forwarding, which begins anew if fresh; killed in the end. inside: where it is started,
+    as in a namespace. wrap: a command that runs it. errors: where its standard error goes, if not to the
+    log, which is where it says that it forwards.
     """
     log = log or Path(file).with_suffix(".log")
-    with log.open("wb") as written:
+    with log.open("wb") as written, inside or contextlib.nullcontext():
         process = subprocess.Popen(
-            [*map(str, wrap), *command("run", "--fresh", file)],
+            [*map(str, wrap), *command("run", *(["--fresh"] if fresh else []), file)],
             stdout=written,
             stderr=subprocess.STDOUT if errors is None else errors,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},

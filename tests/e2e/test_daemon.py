@@ -1,19 +1,17 @@
 """`vforward run` as a process of its own between the hosts: what it leaves behind, and to whom."""
 
-import contextlib
 import json
 import signal
 import subprocess
-import sys
 
 import pytest
 
+from e2e import process
 from e2e.lab import ping, transfer, until
 
 pytestmark = pytest.mark.root
 
 LAN, WAN, H1, H2 = "10.1.0.1", "10.2.0.1", "10.1.0.2", "10.2.0.2"
-PROGRAM = "from vforward.control.main import main; main()"
 CONFIG = f"""
 [forwarder]
 name = "e2e"
@@ -38,30 +36,15 @@ def net(place, tmp_path):
     return place
 
 
-@contextlib.contextmanager
 def daemon(net, inside=None):
     """The process, forwarding; it begins anew. inside: its namespace, if not the router's."""
-    log = net.file.with_suffix(".log")
-    with log.open("wb") as written, inside or net.router.inside():
-        command = [sys.executable, "-c", PROGRAM, "run", "--fresh", str(net.file)]
-        process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT)
-    process.log = log
-    try:
-        until(
-            lambda: "forwarding:" in log.read_text() or process.poll() is not None,
-            log.read_text,
-            280,
-        )
-        assert process.poll() is None, log.read_text()
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    return process.daemon(net.file, inside=inside or net.router.inside())
 
 
 def show(*arguments):
-    command = [sys.executable, "-c", PROGRAM, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        process.command(*arguments), capture_output=True, text=True, check=True
+    ).stdout
 
 
 def left(runtime):
@@ -70,26 +53,26 @@ def left(runtime):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_nothing(net, runtime, number):
-    with daemon(net) as process:
+    with daemon(net) as forwarder:
         assert left(runtime) == ["e2e"]
         assert "5 received" in ping(net.h1, H2, "-c5", "-l5")
-        process.send_signal(number)
-        assert process.wait(20) == 0, process.log.read_text()
-        assert "Traceback" not in process.log.read_text()
+        forwarder.send_signal(number)
+        assert forwarder.wait(20) == 0, forwarder.log.read_text()
+        assert "Traceback" not in forwarder.log.read_text()
     assert left(runtime) == []
 
 
 def test_after_kill_the_next_one_of_that_name_goes_on(net, runtime):
-    with daemon(net) as process:
+    with daemon(net) as forwarder:
         assert "2 received" in ping(net.h1, H2, "-c2", "-l2")
-        process.kill()
-        process.wait()
+        forwarder.kill()
+        forwarder.wait()
         assert left(runtime) == ["e2e"]
         assert show_fails("show", "runtime", "-n", "e2e")
-    with daemon(net) as process:
+    with daemon(net) as forwarder:
         assert "2 received" in ping(net.h1, H2, "-c2", "-l2")
-        process.terminate()
-        assert process.wait(20) == 0, process.log.read_text()
+        forwarder.terminate()
+        assert forwarder.wait(20) == 0, forwarder.log.read_text()
     assert left(runtime) == []
 
 
@@ -126,10 +109,10 @@ def test_show_and_trace_while_it_forwards(net):
 
 def test_an_interface_that_goes_down_and_up(net):
     """Its packets are dropped and counted meanwhile; nothing else happens."""
-    with daemon(net) as process:
+    with daemon(net) as forwarder:
         assert "2 received" in ping(net.h1, H2, "-c2", "-l2")
         net.router.run("ip", "link", "set", "dev", "wan", "down")
         assert "0 received" in ping(net.h1, H2, "-c2", "-i0.01", "-W1")
         net.router.run("ip", "link", "set", "dev", "wan", "up")
-        until(lambda: "1 received" in ping(net.h1, H2, "-c1", "-W1"), process.log.read_text)
-        assert process.poll() is None
+        until(lambda: "1 received" in ping(net.h1, H2, "-c1", "-W1"), forwarder.log.read_text)
+        assert forwarder.poll() is None

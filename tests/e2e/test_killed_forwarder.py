@@ -2,11 +2,8 @@
 """`vforward run` killed with -9 in traffic and started again: who is at its vhost-user ports goes on."""
 
 import contextlib
-import signal
 import socket
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from dpdk import needs_dpdk, testpmd
+from e2e import process
 from e2e.lab import until
 from e2e.machines import Machine, needs_machines
 from frontends import ENABLE, GET_BASE, Frontend
 
-PROGRAM = "from vforward.control.main import main; main()"
 WIRE = """
 [ports.one]
 type = "vhost-user"
@@ -53,25 +50,11 @@ def place():
         yield Path(directory)
 
 
-@contextlib.contextmanager
 def daemon(place, text):
     """The process, forwarding. It is killed at the end of the block."""
-    file, log = place / "killed.toml", place / "killed.log"
+    file = place / "killed.toml"
     file.write_text('[forwarder]\nname = "killed"\n' + text)
-    with log.open("wb") as written:
-        command = [sys.executable, "-c", PROGRAM, "run", str(file)]
-        process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT)
-    try:
-        until(
-            lambda: "forwarding:" in log.read_text() or process.poll() is not None,
-            log.read_text,
-            280,
-        )
-        assert process.poll() is None, log.read_text()
-        yield process
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    return process.daemon(file, fresh=False)
 
 
 class End:

@@ -7,7 +7,6 @@ import os
 import random
 import socket
 import subprocess
-import sys
 import threading
 import time
 
@@ -15,13 +14,13 @@ import numpy as np
 import pytest
 
 from e2e.lab import LONG, udp_pair, until
+from e2e.process import command
 from vforward.control.client import Client
 from vforward.errors import VforwardError
 
 pytestmark = pytest.mark.root
 
 LAN, WAN, H1, H2 = "10.1.0.1", "10.2.0.1", "10.1.0.2", "10.2.0.2"
-PROGRAM = "from vforward.control.main import main; main()"
 NAME = "again"
 KILLS = int(os.environ.get("VFORWARD_KILLS", "50"))
 CONFIG = f"""
@@ -71,9 +70,8 @@ class Supervised:
         with self.log.open("ab") as written:
             while not self._stopping:
                 with self._place.router.inside():
-                    command = [sys.executable, "-c", PROGRAM, "run", str(self._file)]
                     self.process = subprocess.Popen(
-                        command, stdout=written, stderr=subprocess.STDOUT
+                        command("run", self._file), stdout=written, stderr=subprocess.STDOUT
                     )
                 self.starts += 1
                 self.process.wait()

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from graph.kernels import BRANCH, QUEUE, SINK, SOURCE, Heap, until
+from graph.kernels import BRANCH, IDLE, QUEUE, SINK, SOURCE, Heap, until
 from vforward.errors import VforwardError
 from vforward.graph import control as c
 from vforward.graph import exchange as x
@@ -16,6 +16,7 @@ from vforward.graph.build import Graph
 from vforward.graph.workers import Workers
 from vforward.io import shim
 from vforward.io.libc import libc_address
+from vforward.jit import entries
 from vforward.testing import heap_pool
 
 PACKETS = 4096
@@ -81,6 +82,13 @@ class World:
     def sent(self):
         return sum(int(left[2]) for left in self.lefts)
 
+    def dry(self):
+        """Have the sources make no more; whether that is so: one that was at work has counted on."""
+        for left in self.lefts:
+            left[0] = 0
+        assert self.workers.quiesce(20)
+        return not any(int(left[0]) for left in self.lefts)
+
     def check(self):
         """All that came in has been seen, as often, and is counted everywhere."""
         n = self.sent()
@@ -93,6 +101,13 @@ class World:
 @pytest.fixture(params=[(1, False), (1, True), (2, False), (2, True)], ids=str)
 def world(request):
     made = World(request.param[0], sleeps=request.param[1])
+    yield made
+    made.workers.close()
+
+
+@pytest.fixture
+def two():
+    made = World(2)
     yield made
     made.workers.close()
 
@@ -111,8 +126,7 @@ def test_fifty_exchanges_while_packets_run(world):
         )  # rows of queues that are no more go to the sink at once
         assert all(clocks > 0 for clocks in stood)
         assert world.count("sink") >= before
-    for left in world.lefts:
-        left[0] = 0
+    until(world.dry)
     until(lambda: world.count("sink") == world.sent())
     world.workers.stop()
     world.check()
@@ -140,6 +154,28 @@ def test_counters_go_by_name(world):
     assert any(name.startswith("stats") for name in world.arena.forgotten)
 
 
+def test_kernels_that_the_old_graph_has_are_not_made_again(two, monkeypatch):
+    made, build = [], entries.build
+
+    def counted(name, kernel):
+        made.append(kernel)
+        return build(name, kernel)
+
+    monkeypatch.setattr(entries, "build", counted)
+    two.swap(["q", "b2"])
+    assert made == []
+    new = two.graph.successor()
+    two.lay(new, ["b"])
+    new.add(IDLE, "idle", result=np.zeros(1, np.uint64))
+    new.wire("idle", new.members["idle"].edges[0], "sink")
+    new.build()
+    new.release()
+    assert made == [IDLE.kernel]
+    two.lefts[1][0] = 100
+    two.workers.run_until_idle()
+    two.check()
+
+
 def test_what_waits_in_a_queue_goes_along_or_is_dropped_and_counted():
     """What an inner node gives to a queue waits there for the next round."""
     world = World()
@@ -160,76 +196,68 @@ def test_what_waits_in_a_queue_goes_along_or_is_dropped_and_counted():
     world.workers.close()
 
 
-def test_all_stand_before_one_goes_on():
-    world = World(2)
-    for left in world.lefts:
+def test_all_stand_before_one_goes_on(two):
+    for left in two.lefts:
         left[0] = 2**60
-    world.workers.start()
+    two.workers.start()
     seen = []
 
     def standing():
-        before = [int(left[2]) for left in world.lefts]
-        assert world.workers.quiesce(5), "who stands is at a quiet point"
+        before = [int(left[2]) for left in two.lefts]
+        assert two.workers.quiesce(5), "who stands is at a quiet point"
         time.sleep(0.01)
-        seen.append(before == [int(left[2]) for left in world.lefts])
+        seen.append(before == [int(left[2]) for left in two.lefts])
 
-    world.swap(["b", "q"], standing)
+    two.swap(["b", "q"], standing)
     assert seen == [True]
-    before = world.count("sink")
-    until(lambda: world.count("sink") > before)
-    world.workers.close()
+    before = two.count("sink")
+    until(lambda: two.count("sink") > before)
 
 
-def test_what_is_raised_meanwhile_calls_it_off():
-    world = World(2)
-    for left in world.lefts:
+def test_what_is_raised_meanwhile_calls_it_off(two):
+    for left in two.lefts:
         left[0] = 2**60
-    world.workers.start()
-    old = world.graph
+    two.workers.start()
+    old = two.graph
 
     def standing():
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        world.swap(["b", "q"], standing)
-    assert world.graph is old
-    before = world.count("sink")
-    until(lambda: world.count("sink") > before + 100)
-    world.swap(["b", "q"])
-    until(lambda: world.count("b") > 100)
-    world.workers.close()
+        two.swap(["b", "q"], standing)
+    assert two.graph is old
+    before = two.count("sink")
+    until(lambda: two.count("sink") > before + 100)
+    two.swap(["b", "q"])
+    until(lambda: two.count("b") > 100)
 
 
-def test_who_is_stopped_meanwhile_calls_it_off():
+def test_who_is_stopped_meanwhile_calls_it_off(two):
     """One of two workers stands and the other never comes."""
-    world = World(2)
-    world.workers.start()
-    old, new = world.graph, world.graph.successor()
-    world.lay(new, ["q"])
+    two.workers.start()
+    old, new = two.graph, two.graph.successor()
+    two.lay(new, ["q"])
     new.build()
-    offers = [w.offer(old, new, n, ()) for n, w in enumerate(world.workers)]
+    offers = [w.offer(old, new, n, ()) for n, w in enumerate(two.workers)]
     turn = np.zeros(1, np.uint64)
     offers[0].begin(turn, 2, c.RUN)
-    world.workers[0].take(offers[0])
+    two.workers[0].take(offers[0])
     until(lambda: turn[0] == 1)
     rounds = int(old.plans[0].control[c.ROUNDS])
     until(lambda: old.plans[0].control[c.ROUNDS] > rounds)  # quiet points go on
-    world.workers.stop()
+    two.workers.stop()
     assert turn[0] == x.CALLED_OFF
     assert not offers[0].done
-    world.workers.run_until_idle()
-    world.workers.close()
+    two.workers.run_until_idle()
 
 
-def test_a_worker_that_does_not_come(monkeypatch):
+def test_a_worker_that_does_not_come(two, monkeypatch):
     monkeypatch.setattr("vforward.graph.workers.PATIENCE_S", 0.05)
-    world = World(2)
-    world.workers.start()
-    world.workers[1].tell(c.STOP)
-    until(lambda: not world.workers[1].running)
+    two.workers.start()
+    two.workers[1].tell(c.STOP)
+    until(lambda: not two.workers[1].running)
     with pytest.raises(VforwardError, match="some workers run and others do not"):
-        world.swap(["q"])
-    world.workers.close()
+        two.swap(["q"])
 
 
 def test_a_paused_worker_stays_paused(world):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker thread: steered, woken, stopped, whatever it is doing."""
 
+import contextlib
 import os
 import time
 from threading import Thread
@@ -177,9 +178,8 @@ def test_it_is_pinned_where_it_is_told():
     rig.sink()
     rig.build()
     mine = os.sched_getaffinity(0)
-    worker = Worker(rig.plan, core=min(mine))
-    worker.start()
-    until(lambda: rig.control[c.ROUNDS] > 10)
-    assert os.sched_getaffinity(worker._thread.native_id) == {min(mine)}
-    worker.close()
+    with contextlib.closing(Worker(rig.plan, core=min(mine))) as worker:
+        worker.start()
+        until(lambda: rig.control[c.ROUNDS] > 10)
+        assert os.sched_getaffinity(worker._thread.native_id) == {min(mine)}
     assert os.sched_getaffinity(0) == mine

@@ -87,10 +87,12 @@ def test_a_quiet_point_waits_for_the_last_of_them(two):
 
     thread = Thread(target=hold)
     thread.start()
-    assert held.wait(60)
-    assert not two.workers.quiesce(0.05)
-    leave.set()
-    thread.join()
+    try:
+        assert held.wait(60)
+        assert not two.workers.quiesce(0.05)
+    finally:
+        leave.set()
+        thread.join()
     assert two.workers.quiesce(20)
     two.workers.stop()
 

@@ -78,8 +78,10 @@ def role(request):
 @pytest.mark.parametrize("state", doomed.STATES["vhost"])
 def test_vhost_user(tmp_path, role, state):
     path = tmp_path / "sock"
-    with Arena.create("killed") as arena:
-        world = World(arena, path, server=role == "vhost")
+    with (
+        Arena.create("killed") as arena,
+        World(arena, path, server=role == "vhost") as world,
+    ):
         with killed(role, path, state):
             until(lambda: not world.port.peer().startswith("nobody"))
             if state in ("queues", "traffic"):
@@ -101,7 +103,6 @@ def test_vhost_user(tmp_path, role, state):
         # To break off in the middle of a message is a fault; to be killed elsewhere is none.
         faults = dict(world.port.peer_faults)
         assert faults == ({"length": 1} if state == "half" else {})
-        world.close()
 
 
 @pytest.mark.parametrize("state", doomed.STATES["memif"])

@@ -13,9 +13,8 @@ import threading
 import pytest
 
 from fuzzing import kinds_open, mapped
-from netmap_worlds import FRAME, World, until, works, world
+from netmap_worlds import FRAME, until, works, world
 from vforward.io import netmap_link
-from vforward.memory.arena import Arena
 from vforward.rings import netmap
 from vforward.rings.netmap_message import REQUEST_SIZE
 from vforward.rings.netmap_server import Server
@@ -70,19 +69,22 @@ def test_a_port_that_asks_a_mute_server_closes_at_once(tmp_path, monkeypatch):
     """It would wait for an answer for longer than anybody waits here."""
     monkeypatch.setattr(netmap, "ANSWER_S", 10 * LONG)
     before = kinds_open()
-    with Arena.create("netmap") as arena:
-        ours = World(arena, "netmap:x{1")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute:
-            (tmp_path / "d").mkdir(mode=0o700)
-            mute.bind(str(tmp_path / "d" / "s"))
-            mute.listen()
-            asking, _ = mute.accept()
-            with asking:
-                assert len(asking.recv(REQUEST_SIZE + 1)) == REQUEST_SIZE
-                closing = threading.Thread(target=ours.close)
-                closing.start()
-                closing.join(LONG)
-                assert not closing.is_alive()
+    with (
+        world("netmap:x{1") as ours,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute,
+    ):
+        (tmp_path / "d").mkdir(mode=0o700)
+        mute.bind(str(tmp_path / "d" / "s"))
+        mute.listen()
+        mute.settimeout(LONG)
+        asking, _ = mute.accept()
+        with asking:
+            asking.settimeout(LONG)
+            assert len(asking.recv(REQUEST_SIZE + 1)) == REQUEST_SIZE
+            closing = threading.Thread(target=ours.close)
+            closing.start()
+            closing.join(LONG)
+            assert not closing.is_alive()
     assert kinds_open() <= before
 
 
@@ -95,12 +97,14 @@ def test_a_server_that_is_killed_in_traffic(name, peer):
                 stop = threading.Event()
                 sending = threading.Thread(target=send_on, args=(peer, ours, stop))
                 sending.start()
-                begun = ours.received()
-                until(lambda begun=begun: ours.received() > begun + 200)
-                server.send_signal(signal.SIGKILL)
-                until(lambda: ours.port.peer() == "no netmap server")
-                stop.set()
-                sending.join()
+                try:
+                    begun = ours.received()
+                    until(lambda begun=begun: ours.received() > begun + 200)
+                    server.send_signal(signal.SIGKILL)
+                    until(lambda: ours.port.peer() == "no netmap server")
+                finally:
+                    stop.set()
+                    sending.join()
             until(nothing_is_mapped)
         with Server():
             works(ours, peer)

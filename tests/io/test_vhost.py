@@ -41,9 +41,8 @@ def path(tmp_path):
 
 @pytest.fixture
 def echo(arena, path):
-    made = World(arena, path)
-    yield made
-    made.close()
+    with World(arena, path) as made:
+        yield made
 
 
 def until(condition):
@@ -108,16 +107,14 @@ def test_we_connect_and_their_memory_says_where_to_go_on(arena, path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-        first = World(arena, path, server=False)
-        frontend = dial(server)
-        frontend.begin()
-        bounce(frontend)
-        first.close()
+        with World(arena, path, server=False):
+            frontend = dial(server)
+            frontend.begin()
+            bounce(frontend)
         assert frontend.peer.recv(1) == b""
         frontend.peer.close()
         frontend.send(FRAMES[:2])  # while nobody is there
-        with Arena.create("second") as other:
-            second = World(other, path, server=False)
+        with Arena.create("second") as other, World(other, path, server=False):
             frontend.peer = server.accept()[0]
             frontend.peer.settimeout(5)
             for index in range(2):  # what DPDK's begins with
@@ -130,21 +127,19 @@ def test_we_connect_and_their_memory_says_where_to_go_on(arena, path):
                 frontend.say(ENABLE, struct.pack("=II", index, 1))
             assert frontend.receive(2) == FRAMES[:2]
             bounce(frontend)
-            second.close()
         frontend.close()
 
 
 def test_we_try_until_somebody_listens(arena, path):
-    echo = World(arena, path, server=False)
-    time.sleep(0.05)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(path))
-        server.listen()
-        frontend = dial(server)
-        frontend.begin()
-        bounce(frontend)
-        frontend.close()
-    echo.close()
+    with World(arena, path, server=False):
+        time.sleep(0.05)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            server.listen()
+            frontend = dial(server)
+            frontend.begin()
+            bounce(frontend)
+            frontend.close()
 
 
 @pytest.mark.parametrize("wanted", [0x140008000, 0x170008000, PACKED, PACKED_EVENT_IDX])
@@ -366,8 +361,7 @@ def test_the_path_is_in_use(echo, arena, path):
 
 @pytest.mark.parametrize("offloads", [True, False])
 def test_offloads_are_offered_or_not(arena, path, offloads):
-    echo = World(arena, path, offloads=offloads)
-    frontend = Frontend.connect(path)
-    assert bool(frontend.negotiate() & 1 << 11) == offloads
-    frontend.close()
-    echo.close()
+    with World(arena, path, offloads=offloads):
+        frontend = Frontend.connect(path)
+        assert bool(frontend.negotiate() & 1 << 11) == offloads
+        frontend.close()

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The port with DPDK's driver, virtio_user in testpmd, at the other end: both sides count alike."""
 
-import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -33,15 +32,6 @@ def arena(tmp_path, monkeypatch):
         yield made
 
 
-@contextlib.contextmanager
-def world(arena, path, *arguments, **more):
-    made = World(arena, path, *arguments, **more)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 SHAPES = {
     "single": ((), ""),
     "segments": (("--txpkts=64,900,300",), ""),
@@ -62,7 +52,7 @@ LENGTHS = {"segments": 1264, "jumbo": 4500, "packed-segments": 1264, "packed-jum
 def test_what_it_sends_is_received(arena, path, shape):
     options, device = SHAPES[shape]
     with (
-        world(arena, path, "sink") as ours,
+        World(arena, path, "sink") as ours,
         testpmd(path, "txonly", *options, device=device) as dpdk,
     ):
         dpdk.await_it(lambda: ours.moved("rx") >= ENOUGH)
@@ -88,7 +78,7 @@ DEVICES = ["", ",mrg_rxbuf=0", ",in_order=0", ",mrg_rxbuf=0,in_order=0"]
 @pytest.mark.parametrize("device", DEVICES + [device + ",packed_vq=1" for device in DEVICES])
 def test_what_we_send_arrives(arena, path, device):
     with (
-        world(arena, path, "source", count=1 << 60) as ours,
+        World(arena, path, "source", count=1 << 60) as ours,
         testpmd(path, "rxonly", device=device) as dpdk,
     ):
         dpdk.await_it(lambda: ours.port.ready)
@@ -107,7 +97,7 @@ def test_what_we_send_arrives(arena, path, device):
 
 @pytest.mark.parametrize("device", ["", ",in_order=0", ",packed_vq=1", ",packed_vq=1,in_order=0"])
 def test_there_and_back(arena, path, device):
-    with world(arena, path) as ours, testpmd(path, "flowgen", device=device) as dpdk:
+    with World(arena, path) as ours, testpmd(path, "flowgen", device=device) as dpdk:
         dpdk.await_it(lambda: ours.moved("tx") >= ENOUGH)
         check_layout(ours, device)
         said = dpdk.stop()
@@ -129,7 +119,7 @@ def moved(ours, way):
 @pytest.mark.parametrize("device", [",cq=1", ",cq=1,in_order=0,mrg_rxbuf=0"])
 def test_what_it_sends_by_two_queues_is_received(arena, path, device):
     with (
-        world(arena, path, "sink", queues=4) as ours,
+        World(arena, path, "sink", queues=4) as ours,
         testpmd(path, "txonly", device=device, queues=2) as dpdk,
     ):
         dpdk.await_it(lambda: min(moved(ours, 1)[:2]) >= ENOUGH)
@@ -143,7 +133,7 @@ def test_what_it_sends_by_two_queues_is_received(arena, path, device):
 
 def test_what_we_send_by_two_queues_arrives(arena, path):
     with (
-        world(arena, path, "source", count=1 << 60, queues=2) as ours,
+        World(arena, path, "source", count=1 << 60, queues=2) as ours,
         testpmd(path, "rxonly", device=",cq=1", queues=2) as dpdk,
     ):
         dpdk.await_it(lambda: (ours.port.queues[:, vq.STATE] == vq.READY).all())
@@ -161,7 +151,7 @@ def test_what_we_send_by_two_queues_arrives(arena, path):
 
 def test_there_and_back_by_two_queues(arena, path):
     with (
-        world(arena, path, queues=2) as ours,
+        World(arena, path, queues=2) as ours,
         testpmd(path, "flowgen", device=",cq=1", queues=2) as dpdk,
     ):
         dpdk.await_it(lambda: min(moved(ours, 0) + moved(ours, 1)) >= ENOUGH)
@@ -175,7 +165,7 @@ def test_there_and_back_by_two_queues(arena, path):
 
 
 def test_a_killed_peer_and_the_next_one(arena, path):
-    with world(arena, path) as ours:
+    with World(arena, path) as ours:
         for turn in range(1, 4):
             with testpmd(path, "flowgen") as dpdk:
                 before = ours.moved("tx")
@@ -198,7 +188,7 @@ def test_it_listens_and_we_come_and_come_again(arena, path, device):
         for turn in range(3):
             with (
                 Arena.create(f"turn-{turn}") as other,
-                world(other, path, "echo", server=False) as ours,
+                World(other, path, "echo", server=False) as ours,
             ):
                 dpdk.await_it(lambda ours=ours: ours.moved("tx") >= ENOUGH)
                 check_layout(ours, device)

@@ -172,10 +172,8 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(vhost_peers, "BAD_PEER_S", 0)
     before = kinds_open()
-    with Arena.create("fuzz") as arena:
-        made = World(arena, tmp_path / "sock")
+    with Arena.create("fuzz") as arena, World(arena, tmp_path / "sock") as made:
         yield made
-        made.close()
     assert kinds_open() <= before
 
 

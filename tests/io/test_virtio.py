@@ -52,9 +52,8 @@ def path(tmp_path):
 
 @pytest.fixture
 def echo(arena, path):
-    made = FrontWorld(arena, path, server=True)
-    yield made
-    made.close()
+    with FrontWorld(arena, path, server=True) as made:
+        yield made
 
 
 def until(condition):
@@ -112,55 +111,52 @@ KINDS = [
 
 @pytest.mark.parametrize("offered", KINDS)
 def test_packed_queues(arena, path, offered):
-    echo = FrontWorld(arena, path, server=True, packed=True)
-    backend = Backend.connect(path, offered=offered).begin()
-    assert backend.features & RING_PACKED
-    for _ in range(150):  # more than a lap
-        bounce(backend)
-    assert "packed queues" in echo.port.peer()
-    backend.close()
-    until(lambda: not echo.port.ready)
-    assert not echo.port.peer_faults
-    again = Backend.connect(path).begin()  # one that has no packed queues
-    bounce(again)
-    assert "packed queues" not in echo.port.peer()
-    again.close()
-    echo.close()
+    with FrontWorld(arena, path, server=True, packed=True) as echo:
+        backend = Backend.connect(path, offered=offered).begin()
+        assert backend.features & RING_PACKED
+        for _ in range(150):  # more than a lap
+            bounce(backend)
+        assert "packed queues" in echo.port.peer()
+        backend.close()
+        until(lambda: not echo.port.ready)
+        assert not echo.port.peer_faults
+        again = Backend.connect(path).begin()  # one that has no packed queues
+        bounce(again)
+        assert "packed queues" not in echo.port.peer()
+        again.close()
 
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("pairs", [2, 3, 8])
 def test_several_pairs(arena, path, pairs, packed):
-    echo = FrontWorld(arena, path, server=True, queues=pairs, packed=packed)
-    offered = ALL | MANY | (RING_PACKED if packed else 0)
-    for _ in range(2):
-        backend = Backend.connect(path, offered, SEVERAL | ACK, pairs).begin()
-        for pair in range(pairs):
-            bounce(backend, pair=pair)
-        backend.close()
-        until(lambda: not echo.port.ready)
-    assert echo.port.peer().count("from the device 16") == pairs
-    assert echo.counts("tx")["bytes"] == 2 * pairs * sum(map(len, FRAMES))
-    assert not echo.port.peer_faults
-    echo.close()
+    with FrontWorld(arena, path, server=True, queues=pairs, packed=packed) as echo:
+        offered = ALL | MANY | (RING_PACKED if packed else 0)
+        for _ in range(2):
+            backend = Backend.connect(path, offered, SEVERAL | ACK, pairs).begin()
+            for pair in range(pairs):
+                bounce(backend, pair=pair)
+            backend.close()
+            until(lambda: not echo.port.ready)
+        assert echo.port.peer().count("from the device 16") == pairs
+        assert echo.counts("tx")["bytes"] == 2 * pairs * sum(map(len, FRAMES))
+        assert not echo.port.peer_faults
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_worker_that_sleeps_is_called_by_any_pair(arena, path, packed):
-    echo = FrontWorld(arena, path, server=True, queues=2, packed=packed)
-    offered = ALL | MANY | EVENT_IDX | RING_PACKED
-    backend = Backend.connect(path, offered, SEVERAL | ACK, 2).begin()
-    words = echo.worker.plan.control
-    for pair in (1, 0, 1, 1, 0):
-        before = int(words[control.SLEEPS])
-        until(lambda before=before: int(words[control.SLEEPS]) > before)
-        assert backend.send(FRAMES[:1], pair=pair)
-        found, end = [], time.monotonic() + 5
-        while not found and time.monotonic() < end:
-            found = backend.receive(1, 0.001, 0) + backend.receive(1, 0.001, 1)
-        assert found == FRAMES[:1]
-    backend.close()
-    echo.close()
+    with FrontWorld(arena, path, server=True, queues=2, packed=packed) as echo:
+        offered = ALL | MANY | EVENT_IDX | RING_PACKED
+        backend = Backend.connect(path, offered, SEVERAL | ACK, 2).begin()
+        words = echo.worker.plan.control
+        for pair in (1, 0, 1, 1, 0):
+            before = int(words[control.SLEEPS])
+            until(lambda before=before: int(words[control.SLEEPS]) > before)
+            assert backend.send(FRAMES[:1], pair=pair)
+            found, end = [], time.monotonic() + 5
+            while not found and time.monotonic() < end:
+                found = backend.receive(1, 0.001, 0) + backend.receive(1, 0.001, 1)
+            assert found == FRAMES[:1]
+        backend.close()
 
 
 @pytest.mark.parametrize(
@@ -168,14 +164,13 @@ def test_a_worker_that_sleeps_is_called_by_any_pair(arena, path, packed):
     [(ALL | MANY, ACK, 2), (ALL | MANY, SEVERAL | ACK, 1), (ALL, SEVERAL, 2), (VERSION_1, 0, 2)],
 )
 def test_a_device_with_fewer_pairs_is_let_go(arena, path, offered, protocol, has, caplog):
-    echo = FrontWorld(arena, path, server=True, queues=2)
-    backend = Backend.connect(path, offered, protocol, has)
-    with pytest.raises(ConnectionError):
-        backend.begin()
-    until(lambda: echo.port.peer_faults == {"queues": 1})
-    assert "1 of 2 pairs of queues" in caplog.text
-    backend.close()
-    echo.close()
+    with FrontWorld(arena, path, server=True, queues=2) as echo:
+        backend = Backend.connect(path, offered, protocol, has)
+        with pytest.raises(ConnectionError):
+            backend.begin()
+        until(lambda: echo.port.peer_faults == {"queues": 1})
+        assert "1 of 2 pairs of queues" in caplog.text
+        backend.close()
 
 
 @pytest.mark.parametrize("queues", [0, 9])
@@ -202,19 +197,18 @@ def test_one_backend_after_the_other(echo, path):
 
 
 def test_we_connect_until_somebody_listens_and_again(arena, path):
-    echo = FrontWorld(arena, path, server=False)
-    for _ in range(3):
-        time.sleep(0.02)
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(path))
-            server.listen()
-            server.settimeout(5)
-            backend = Backend(server.accept()[0]).begin()
-            bounce(backend)
-            path.unlink()
-        backend.close()
-        until(lambda: not echo.port.ready)
-    echo.close()
+    with FrontWorld(arena, path, server=False) as echo:
+        for _ in range(3):
+            time.sleep(0.02)
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(str(path))
+                server.listen()
+                server.settimeout(5)
+                backend = Backend(server.accept()[0]).begin()
+                bounce(backend)
+                path.unlink()
+            backend.close()
+            until(lambda: not echo.port.ready)
 
 
 @pytest.mark.parametrize("more", [0, EVENT_IDX])
@@ -322,8 +316,10 @@ def test_one_that_never_answers(echo, path, monkeypatch):
 
 
 def test_to_close_while_it_is_asked_is_no_fault(arena, path):
-    ours = FrontWorld(arena, path, server=True)
-    with socket.socket(socket.AF_UNIX) as silent:
+    with (
+        FrontWorld(arena, path, server=True) as ours,
+        socket.socket(socket.AF_UNIX) as silent,
+    ):
         silent.connect(str(path))
         assert silent.recv(1)  # the first question
         ours.close()
@@ -339,12 +335,11 @@ def test_the_path_is_in_use(echo, path):
 
 @pytest.mark.parametrize("offloads", [True, False])
 def test_offloads_are_taken_or_not(arena, path, offloads):
-    echo = FrontWorld(arena, path, server=True, offloads=offloads)
-    backend = Backend.connect(path, offered=VERSION_1 | PROTOCOL | MERGED | OFFLOADS).begin()
-    assert backend.features & OFFLOADS == (OFFLOADS if offloads else 0)
-    assert int(echo.port.whole[0]) == (1 << 1 | 1 << 4 | 1 << 7 if offloads else 0)
-    backend.close()
-    echo.close()
+    with FrontWorld(arena, path, server=True, offloads=offloads) as echo:
+        backend = Backend.connect(path, offered=VERSION_1 | PROTOCOL | MERGED | OFFLOADS).begin()
+        assert backend.features & OFFLOADS == (OFFLOADS if offloads else 0)
+        assert int(echo.port.whole[0]) == (1 << 1 | 1 << 4 | 1 << 7 if offloads else 0)
+        backend.close()
 
 
 def there_and_back(front, back, queues, packed):

@@ -5,7 +5,6 @@ several: both sides count alike.
 And, for both sides of vhost-user and both roles, DPDK killed and started again.
 """
 
-import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -37,15 +36,6 @@ def arena(tmp_path, monkeypatch):
         yield made
 
 
-@contextlib.contextmanager
-def world(kind, *arguments, **more):
-    made = kind(*arguments, **more)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 KINDS = pytest.mark.parametrize("queues", [1, 2])
 LAYOUTS = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 
@@ -64,7 +54,7 @@ def all_moved(ours, which):
 )
 def test_what_it_sends_is_received(arena, path, options, length, queues, packed):
     with (
-        world(FrontWorld, arena, path, "sink", server=False, queues=queues, packed=packed) as ours,
+        FrontWorld(arena, path, "sink", server=False, queues=queues, packed=packed) as ours,
         testpmd(path, "txonly", *options, vdev=NET_VHOST, queues=queues) as dpdk,
     ):
         dpdk.await_it(lambda: ours.moved("rx") >= ENOUGH)
@@ -84,7 +74,7 @@ def test_what_it_sends_is_received(arena, path, options, length, queues, packed)
 def test_what_we_send_arrives(arena, path, queues, packed):
     more = {"server": False, "queues": queues, "packed": packed}
     with (
-        world(FrontWorld, arena, path, "source", count=1 << 60, **more) as ours,
+        FrontWorld(arena, path, "source", count=1 << 60, **more) as ours,
         testpmd(path, "rxonly", vdev=NET_VHOST, queues=queues) as dpdk,
     ):
         dpdk.await_it(lambda: ours.port.ready)
@@ -105,7 +95,7 @@ def test_what_we_send_arrives(arena, path, queues, packed):
 @KINDS
 def test_there_and_back(arena, path, queues, packed):
     with (
-        world(FrontWorld, arena, path, server=False, queues=queues, packed=packed) as ours,
+        FrontWorld(arena, path, server=False, queues=queues, packed=packed) as ours,
         testpmd(path, "flowgen", vdev=NET_VHOST, queues=queues) as dpdk,
     ):
         dpdk.await_it(lambda: ours.moved("tx") >= ENOUGH)
@@ -145,7 +135,7 @@ def test_a_killed_peer_and_the_next_one(arena, path, side, we_listen, vdev, queu
         more["packed"] = packed
     else:
         vdev += (",cq=1" if queues > 1 else "") + (",packed_vq=1" if packed else "")
-    with world(side, arena, path, server=we_listen, **more) as ours:
+    with side(arena, path, server=we_listen, **more) as ours:
         for turn in range(1, 4):
             with testpmd(path, "flowgen", vdev=vdev, queues=queues) as dpdk:
                 before = ours.counts("tx")["bytes"]

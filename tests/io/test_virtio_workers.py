@@ -1,5 +1,7 @@
 """Two workers and a virtio port with a pair of queues for each: who polls what, and who sends by what."""
 
+import contextlib
+
 import pytest
 
 from backends import ACK, MANY, MERGED, PROTOCOL, RING_PACKED, SEVERAL, VERSION_1, Backend
@@ -23,8 +25,8 @@ class Net:
     wait = World.wait
     node = World.node
 
-    def __init__(self, path, packed, workers=2, queues=2):
-        self.router = Forwarder("virtio-workers", workers=workers, buffers=16384)
+    def __init__(self, router, path, packed, queues=2):
+        self.router = router
         self.lans = [MemoryPort(), MemoryPort()]  # polled by different workers
         self.router.add_port("lan", self.lans[0], "10.0.1.1/24")
         self.router.add_port("other", self.lans[1], "10.0.3.1/24")
@@ -75,10 +77,13 @@ class Net:
             self.wait(lambda due=due: got.extend(self.lans[0].received()) or len(got) == due)
         return [frame[14:] for frame in got]
 
-    def close(self):
-        self.device.close()
-        self.router.stop()
-        self.router.close()
+
+@contextlib.contextmanager
+def net_of(path, packed, workers=2):
+    with Forwarder("virtio-workers", workers=workers, buffers=16384) as router:
+        net = Net(router, path, packed)
+        with contextlib.closing(net.device):
+            yield net
 
 
 def back(packets):
@@ -92,43 +97,42 @@ def back(packets):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_each_worker_has_a_pair(tmp_path, packed):
-    net = Net(tmp_path / "sock", packed)
-    assert {(q.port, q.number): q.worker for q in net.router.placement.queues.values()} == {
-        ("lan", 0): 0, ("other", 0): 1, ("dev", 0): 0, ("dev", 1): 1,
-    }  # fmt: skip
-    assert net.router.placement.owners["dev"] is None
-    packets = mix(3, FLOWS, EACH)
-    got = net.to_device(packets)
-    assert all(map(in_order, got))
-    flows = [{flow_of(packet) for packet in there} for there in got]
-    assert flows[0]
-    assert flows[1]
-    assert not flows[0] & flows[1]
-    assert [net.node("dev-tx", worker) for worker in range(2)] == list(map(len, got))
-    returned = [back(there) for there in got]
-    out = net.from_device(returned)
-    assert in_order(out)
-    assert len(out) == len(packets)
-    assert [net.node(name, worker) for name, worker in (("dev-rx", 0), ("dev-rx-1", 1))] == list(
-        map(len, returned)
-    )
-    net.router.move_queue("dev", 0, queue=1)
-    assert len(net.from_device(returned)) == len(packets)
-    assert net.node("dev-rx-1", 0) == len(returned[1])
-    net.close()
+    with net_of(tmp_path / "sock", packed) as net:
+        assert {(q.port, q.number): q.worker for q in net.router.placement.queues.values()} == {
+            ("lan", 0): 0, ("other", 0): 1, ("dev", 0): 0, ("dev", 1): 1,
+        }  # fmt: skip
+        assert net.router.placement.owners["dev"] is None
+        packets = mix(3, FLOWS, EACH)
+        got = net.to_device(packets)
+        assert all(map(in_order, got))
+        flows = [{flow_of(packet) for packet in there} for there in got]
+        assert flows[0]
+        assert flows[1]
+        assert not flows[0] & flows[1]
+        sent = [*map(len, got)]
+        net.wait(lambda: [net.node("dev-tx", worker) for worker in range(2)] == sent)
+        returned = [back(there) for there in got]
+        out = net.from_device(returned)
+        assert in_order(out)
+        assert len(out) == len(packets)
+        assert [
+            net.node(name, worker) for name, worker in (("dev-rx", 0), ("dev-rx-1", 1))
+        ] == list(map(len, returned))
+        net.router.move_queue("dev", 0, queue=1)
+        assert len(net.from_device(returned)) == len(packets)
+        assert net.node("dev-rx-1", 0) == len(returned[1])
 
 
 def test_fewer_pairs_than_workers_are_one_senders(tmp_path):
-    net = Net(tmp_path / "sock", packed=True, workers=3)
-    owner = net.router.placement.owners["dev"]
-    assert owner == net.router.placement.queues["dev", 0].worker
-    packets = mix(4, FLOWS, EACH)
-    got = net.to_device(packets)
-    assert all(map(in_order, got))
-    assert all(got)
-    assert net.node("dev-tx", owner) == len(packets)
-    assert len(net.from_device([back(there) for there in got])) == len(packets)
-    net.close()
+    with net_of(tmp_path / "sock", packed=True, workers=3) as net:
+        owner = net.router.placement.owners["dev"]
+        assert owner == net.router.placement.queues["dev", 0].worker
+        packets = mix(4, FLOWS, EACH)
+        got = net.to_device(packets)
+        assert all(map(in_order, got))
+        assert all(got)
+        net.wait(lambda: net.node("dev-tx", owner) == len(packets))
+        assert len(net.from_device([back(there) for there in got])) == len(packets)
 
 
 def test_tables(tmp_path):

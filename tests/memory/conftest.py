@@ -3,6 +3,8 @@
 
 import pytest
 
+from vforward.memory.arena import Arena
+
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
@@ -10,3 +12,9 @@ def place(tmp_path, monkeypatch):
     path = tmp_path / "run"
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(path))
     return path
+
+
+@pytest.fixture
+def owner(place):
+    with Arena.create("a") as arena:
+        yield arena

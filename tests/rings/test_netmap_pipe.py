@@ -216,9 +216,10 @@ def test_two_threads(n):
     pair, one, two = pipe(n)
     sender = threading.Thread(target=produce, args=(one.krings, count))
     sender.start()
-    assert consume(two.krings, count) == count
+    right = consume(two.krings, count)
     sender.join()
     pair.close()
+    assert right == count
 
 
 def test_a_dead_end_is_repaired(ends):

@@ -1,5 +1,6 @@
 """The switch's thread: it sleeps and wakes, ages, lets ports come and go, and none can stop it."""
 
+import contextlib
 import time
 
 import pytest
@@ -65,16 +66,15 @@ def test_an_idle_switch_takes_no_time(three):
 
 
 def test_stations_are_forgotten_in_time():
-    switch = Switch("t", max_age_s=1.6)
-    _, port = attach(switch, "a")
-    key = int.from_bytes(mac(1), "little")
-    assert lookup(switch.macs, key) == -1
-    switch.start()
-    send(port, 2, 1)
-    until(lambda: lookup(switch.macs, key) == 0)
-    until(lambda: lookup(switch.macs, key) == -1)
-    shut(port)
-    switch.close()
+    with contextlib.closing(Switch("t", max_age_s=1.6)) as switch:
+        _, port = attach(switch, "a")
+        key = int.from_bytes(mac(1), "little")
+        assert lookup(switch.macs, key) == -1
+        switch.start()
+        send(port, 2, 1)
+        until(lambda: lookup(switch.macs, key) == 0)
+        until(lambda: lookup(switch.macs, key) == -1)
+        shut(port)
 
 
 def test_ports_come_and_go_under_traffic(three):

@@ -48,8 +48,13 @@ def test_peers_come_one_after_the_other(path):
 def test_we_connect_when_somebody_is_there(path):
     endpoint = Endpoint(path, server=False)
     found = []
-    thread = threading.Thread(target=lambda: found.append(endpoint.next_peer()))
-    thread.start()
+
+    def await_peer():
+        thread = threading.Thread(target=lambda: found.append(endpoint.next_peer()), daemon=True)
+        thread.start()
+        return thread
+
+    thread = await_peer()
     for _ in range(2):
         with listen(path) as server:
             theirs, _ = server.accept()
@@ -60,8 +65,7 @@ def test_we_connect_when_somebody_is_there(path):
             with found.pop() as ours:
                 assert ours.recv(9) == b"x"
         Path(path).unlink()
-        thread = threading.Thread(target=lambda: found.append(endpoint.next_peer()))
-        thread.start()
+        thread = await_peer()
     endpoint.stop()
     thread.join(5)
     assert found == [None]

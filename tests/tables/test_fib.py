@@ -350,6 +350,25 @@ def watch(root, nodes, wanted, allowed, shared, wrong):
         store_release64(where + 8, rounds)
 
 
+def churn(fib, dies, shared):
+    """Add and delete 100 000 of these routes, and reclaim what no reader has. Returns how many lines."""
+    rng = np.random.default_rng(7)
+    waiting, since, changes, reused = 0, 0, 0, 0
+    while changes < 100_000:
+        picked = rng.integers(0, len(dies), 40)
+        batch = ops([(rng.integers(2), *dies[i], 0) for i in picked])
+        try:
+            fib.apply(batch)
+            changes += len(batch)
+        except TableFull as error:
+            changes += error.done
+        if shared[1] >= since + 2:  # a whole round began and ended after these were retired
+            fib.reclaim(waiting)
+            reused += waiting
+            waiting, since = fib.retired, int(shared[1])
+    return reused
+
+
 def test_readers_see_the_old_or_the_new_route_and_nothing_else(arena):
     """Two regions take nodes from each other, and have no value in common: 1..31 and 32..63."""
     fib = Fib4(arena, max_lines=900)
@@ -374,22 +393,11 @@ def test_readers_see_the_old_or_the_new_route_and_nothing_else(arena):
     watch(fib.root, fib.nodes, *arrays)  # compiled here, so that all of the churn is watched
     shared[0] = 0
     reader.start()
-    rng = np.random.default_rng(7)
-    waiting, since, changes, reused = 0, 0, 0, 0
-    while changes < 100_000:
-        picked = rng.integers(0, len(dies), 40)
-        batch = ops([(rng.integers(2), *dies[i], 0) for i in picked])
-        try:
-            fib.apply(batch)
-            changes += len(batch)
-        except TableFull as error:
-            changes += error.done
-        if shared[1] >= since + 2:  # a whole round began and ended after these were retired
-            fib.reclaim(waiting)
-            reused += waiting
-            waiting, since = fib.retired, int(shared[1])
-    shared[0] = 1
-    reader.join()
+    try:
+        reused = churn(fib, dies, shared)
+    finally:
+        shared[0] = 1
+        reader.join()
     fib.check()
     assert shared[1] > 100
     assert reused > 1000

@@ -51,6 +51,8 @@ def router(view: View, publish: Callable[[str], None]) -> APIRouter:
     """The calls. view: the newest of its line is looked at. publish: brings a document up to date."""
     routes = APIRouter(responses=may_answer(400, 409, 422, 500))
     _of_forwarder(routes, view, publish)
+    _of_graph(routes, view)
+    _of_tables(routes, view, publish)
     _of_metrics(routes, View(view.arena, heeds_clear=False), publish)
     _of_firewall(routes, view, publish)
     return routes
@@ -95,6 +97,13 @@ def _of_forwarder(routes: APIRouter, view: View, publish: Callable[[str], None])
         publish("drops")
         return [row for row in view.now().errors() if row.drop or all]
 
+    @routes.post("/clear", status_code=204)
+    def clear() -> None:
+        """Let all that is shown count from zero. /metrics goes on."""
+        view.now().clear()
+
+
+def _of_graph(routes: APIRouter, view: View) -> None:
     @routes.get("/graph")
     def graph() -> list[WaysRow]:
         """The nodes in the order in which they run, with their ways out."""
@@ -107,6 +116,13 @@ def _of_forwarder(routes: APIRouter, view: View, publish: Callable[[str], None])
         drawn = graph_drawing.svg(now.graph(), now.about["name"], everything=all)
         return Response(drawn, media_type=Svg.media_type)
 
+    @routes.post("/traces")
+    def trace(wish: m.TraceWish) -> list[TracedPacket]:
+        """Follow the next packets node by node; answers when they are through, or with fewer in the end."""
+        return packet_trace.collect(view, wish.count, wish.node, wish.timeout_s)
+
+
+def _of_tables(routes: APIRouter, view: View, publish: Callable[[str], None]) -> None:
     @routes.get("/routes", response_model=m.Routes)
     def routes_in_force() -> Any:
         """The routes in force, 2000 of them at most."""
@@ -130,16 +146,6 @@ def _of_forwarder(routes: APIRouter, view: View, publish: Callable[[str], None])
         """The MACs of the bridges, 2000 of them at most."""
         publish("bridges")
         return vars(view.now().macs())
-
-    @routes.post("/clear", status_code=204)
-    def clear() -> None:
-        """Let all that is shown count from zero. /metrics goes on."""
-        view.now().clear()
-
-    @routes.post("/traces")
-    def trace(wish: m.TraceWish) -> list[TracedPacket]:
-        """Follow the next packets node by node; answers when they are through, or with fewer in the end."""
-        return packet_trace.collect(view, wish.count, wish.node, wish.timeout_s)
 
 
 def _of_metrics(routes: APIRouter, view: View, publish: Callable[[str], None]) -> None:

@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
 BUFFERS_MIN = 1024
 """With fewer, a worker's cache could hold all of them, and nobody could ask for a neighbor."""
-
 NEXT_HOPS = 49152
 """Adjacencies for next hops and groups of them, besides one for each neighbor."""
 NEIGHBORS_MAX = 1 << 20
@@ -92,57 +91,18 @@ class Forwarder(Assembly):
         keep: str = NEVER,
         fresh: bool = False,
     ) -> None:
-        if not 1 <= vector <= VECTOR_MAX:
-            msg = f"vector is {vector}; allowed: 1 to {VECTOR_MAX}"
-            raise ConfigError(msg)
-        if not 1 <= neighbors <= NEIGHBORS_MAX:
-            msg = f"neighbors is {neighbors}; allowed: 1 to {NEIGHBORS_MAX}"
-            raise ConfigError(msg)
-        if not 1 <= workers <= c.WORKERS_MAX:
-            msg = f"workers is {workers}; allowed: 1 to {c.WORKERS_MAX}"
-            raise ConfigError(msg)
-        if buffers < BUFFERS_MIN * workers:
-            msg = f"buffers is {buffers}; at least {BUFFERS_MIN} for each worker"
-            raise ConfigError(msg)
+        _check_sizes(vector, neighbors, workers, buffers)
         self.workers: Workers | None = None
+        self.n_workers = workers
         self.profile = profile
         self.name = name or f"python-{os.getpid()}-{time.monotonic_ns() % 10**9}"
         begin_clock()
         with ExitStack() as stack:  # closed here if there is no room for all of it
             self.arena = stack.enter_context(open_arena(self.name, keep, fresh=fresh))
-            self.pool = Pool(self.arena, buffers)
-            self.interfaces = Interfaces(self.arena)
-            ports = self.interfaces.ports
-            self.routing = Routing(
-                self.arena, ports, self.interfaces.name_of, n_adjacencies=NEXT_HOPS + neighbors
-            )
-            self.interfaces.on_vrf = self.routing.add_vrf
-            self.bridging = Bridging(self.arena, ports, entries=mac_table, age_s=mac_age_s)
-            self.graph = Graph(self.arena, self.pool, PORTS_MAX, workers)
-            self.neighbors = NeighborService(
-                self.arena,
-                self.pool,
-                ports,
-                self.routing,
-                limits=Limits(neighbors),
-                workers=workers,
-            )
-            stack.callback(self.neighbors.close)
-            limits = self.arena.make("icmp-limits", rate_limit.items_for(), "u8")
-            self.hz = hz = int(clock_hz())
-            self.icmp_limits = rate_limit.prepare(limits, hz, rate=icmp_errors)
-            self.firewall = Firewall(self.arena, self.interfaces, hz, self.pool.size, workers)
-            self.told = ToldRouter()
-            stack.callback(self.told.close)
-            self.firewall.on_change = self.told.change_firewall
-            self._hand_off = None
-            if workers > 1:
-                self._hand_off = HandOff(self.arena, self.pool, ports, workers)
-                stack.callback(self._hand_off.close)
+            self._make_parts(stack, buffers, neighbors, mac_table, mac_age_s, icmp_errors)
             stack.callback(self._close_ports)
             self._stack = stack.pop_all()
         self._kept, self._knows = keep, False
-        self.n_workers = workers
         self.cores = cores(workers, core)
         """The CPU that each worker is pinned to."""
         self.placement: Placement
@@ -153,7 +113,7 @@ class Forwarder(Assembly):
         self.moving = threading.Lock()
         """Held while queues move between workers, and while a graph takes another's place."""
         self.captures = Captures(self)
-        self._succession = Succession(self, self._hand_off, hz)
+        self._succession = Succession(self, self._hand_off, self.hz)
         self.changing = threading.RLock()
         """Held while something is changed that the graph is laid out by."""
         self.plugins = Plugins(self)
@@ -162,6 +122,36 @@ class Forwarder(Assembly):
         self._publisher: Publisher | None = None
         self.reload: Reload | None = None
         """The way to another configuration, where it came from one (control.run)."""
+
+    def _make_parts(
+        self, stack: ExitStack, buffers: int, neighbors: int, macs: int, mac_age_s: float, errors: int
+    ) -> None:  # fmt: skip
+        """Make the pool, the graph, and who writes its tables: all that lies in the arena."""
+        workers = self.n_workers
+        self.pool = Pool(self.arena, buffers)
+        self.interfaces = Interfaces(self.arena)
+        ports = self.interfaces.ports
+        self.routing = Routing(
+            self.arena, ports, self.interfaces.name_of, n_adjacencies=NEXT_HOPS + neighbors
+        )
+        self.interfaces.on_vrf = self.routing.add_vrf
+        self.bridging = Bridging(self.arena, ports, entries=macs, age_s=mac_age_s)
+        self.graph = Graph(self.arena, self.pool, PORTS_MAX, workers)
+        self.neighbors = NeighborService(
+            self.arena, self.pool, ports, self.routing, limits=Limits(neighbors), workers=workers
+        )
+        stack.callback(self.neighbors.close)
+        limits = self.arena.make("icmp-limits", rate_limit.items_for(), "u8")
+        self.hz = int(clock_hz())
+        self.icmp_limits = rate_limit.prepare(limits, self.hz, rate=errors)
+        self.firewall = Firewall(self.arena, self.interfaces, self.hz, self.pool.size, workers)
+        self.told = ToldRouter()
+        stack.callback(self.told.close)
+        self.firewall.on_change = self.told.change_firewall
+        self._hand_off = None
+        if workers > 1:
+            self._hand_off = HandOff(self.arena, self.pool, ports, workers)
+            stack.callback(self._hand_off.close)
 
     @property
     def profile(self) -> str:
@@ -398,3 +388,13 @@ class Forwarder(Assembly):
         if error is not None and self._knows:  # as if it had been killed
             self.arena.stays = True
         self.close()
+
+
+def _check_sizes(vector: int, neighbors: int, workers: int, buffers: int) -> None:
+    """Raises ConfigError for one that is not allowed."""
+    limits = (vector, VECTOR_MAX), (neighbors, NEIGHBORS_MAX), (workers, c.WORKERS_MAX)
+    for name, (size, most) in zip(("vector", "neighbors", "workers"), limits, strict=True):
+        if not 1 <= size <= most:
+            raise ConfigError(f"{name} is {size}; allowed: 1 to {most}")
+    if buffers < BUFFERS_MIN * workers:
+        raise ConfigError(f"buffers is {buffers}; at least {BUFFERS_MIN} for each worker")

@@ -30,6 +30,9 @@ from vforward.memory import resident
 
 log = logging.getLogger(__name__)
 
+Step = Callable[[int, int, str], None]
+"""Told how many steps are done, how many there are, and the next one's name."""
+
 LOOK_S = 0.05
 GARBAGE = 700, 10, 10
 """Python's own thresholds: control.main's are for loading."""
@@ -40,7 +43,7 @@ IDLE_ROUNDS = 3
 
 def from_config(
     config: models.Config,
-    loading: Callable[[int, int, str], None] = lambda *_: None,
+    loading: Step = lambda *_: None,
     *,
     fresh: bool = False,
 ) -> Forwarder:
@@ -79,10 +82,10 @@ def from_config(
 
 def run(
     config: models.Config,
-    progress: Callable[[int, int, str], None] = lambda *_: None,
+    progress: Step = lambda *_: None,
     ready: Callable[[], None] = lambda: None,
     *,
-    loading: Callable[[int, int, str], None] = lambda *_: None,
+    loading: Step = lambda *_: None,
     file: str | None = None,
     exit_when_idle: bool = False,
     fresh: bool = False,
@@ -105,18 +108,16 @@ def run(
     supervisor = Supervisor()
     with _signals() as (stop, again):
 
-        def step(done: int, total: int, name: str) -> None:
-            if stop.is_set():
-                raise _Stopped
-            supervisor.starting()
-            progress(done, total, name)
+        def until_stopped(tell: Step) -> Step:
+            def step(done: int, total: int, name: str) -> None:
+                if stop.is_set():
+                    raise _Stopped
+                supervisor.starting()
+                tell(done, total, name)
 
-        def load_step(done: int, total: int, name: str) -> None:
-            if stop.is_set():
-                raise _Stopped
-            supervisor.starting()
-            loading(done, total, name)
+            return step
 
+        step, load_step = until_stopped(progress), until_stopped(loading)
         try:
             if not compiled.is_complete():  # all of it, so that nothing compiles on a packet's way
                 from vforward.control.compile_aside import compile_aside
@@ -127,16 +128,7 @@ def run(
                 config = _as_it_is_now(config, file)
             with from_config(config, load_step, fresh=fresh) as forwarder:
                 _build(forwarder, step, file)
-                if confined:
-                    confine(config, partial(_start_others, forwarder))
-                else:
-                    _start_others(forwarder)
-                forwarder.start()
-                _await_start(forwarder)
-                forwarder.serve(_tcp(config.api))
-                gc.freeze()  # all that is there by now stays: later collections need not look at it
-                gc.set_threshold(*GARBAGE)  # what reloads leave behind is not to pile up
-                resident.forget_code("libllvmlite")  # 30 MiB, that loading what was compiled needed
+                _begin(forwarder, config, confined=confined)
                 ready()
                 again_from = partial(reload, forwarder, file) if file is not None else None
                 with _supervised(supervisor, forwarder):
@@ -147,7 +139,7 @@ def run(
 
 def _stand_by(
     config: models.Config,
-    step: Callable[[int, int, str], None],
+    step: Step,
     ready: Callable[[], None],
     stop: threading.Event,
     waiting: Callable[[], None],
@@ -172,6 +164,20 @@ def _as_it_is_now(config: models.Config, file: str | None) -> models.Config:
     except VforwardError as error:
         log.error("%s: as it was before it was changed: %s", file, error)  # noqa: TRY400 see reload
         return config
+
+
+def _begin(forwarder: Forwarder, config: models.Config, *, confined: bool) -> None:
+    """Forward, and serve the API, with no more privileges and memory than that needs."""
+    if confined:
+        confine(config, partial(_start_others, forwarder))
+    else:
+        _start_others(forwarder)
+    forwarder.start()
+    _await_start(forwarder)
+    forwarder.serve(_tcp(config.api))
+    gc.freeze()  # all that is there by now stays: later collections need not look at it
+    gc.set_threshold(*GARBAGE)  # what reloads leave behind is not to pile up
+    resident.forget_code("libllvmlite")  # 30 MiB, that loading what was compiled needed
 
 
 def _start_others(forwarder: Forwarder) -> None:
@@ -240,9 +246,7 @@ def _check_core(core: int | None, n_workers: int) -> None:
         raise ConfigError(msg)
 
 
-def _build(
-    forwarder: Forwarder, progress: Callable[[int, int, str], None], file: str | None
-) -> None:
+def _build(forwarder: Forwarder, progress: Step, file: str | None) -> None:
     done = 0
 
     def step(name: str) -> None:
