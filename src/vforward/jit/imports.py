@@ -32,8 +32,8 @@ Facts = tuple[str, list[str]]
 def digest(path: Path) -> str:
     """A hash of the sources of the module in this file of the package: 16 hexadecimal digits."""
     found = hashlib.sha256()
-    for one in sorted(closure(path), key=str):
-        found.update(f"{dotted(one)} {_facts(one)[0]}\n".encode())
+    for name, text in sorted((dotted(one), _facts(one)[0]) for one in closure(path)):
+        found.update(f"{name} {text}\n".encode())
     return found.hexdigest()[:16]
 
 
@@ -53,10 +53,15 @@ def closure(path: Path) -> set[Path]:
 def imported(path: Path) -> frozenset[Path]:
     """The files of the package, MACHINERY apart, that this one names in an import."""
     files = (_file(name, path) for name in _facts(path)[1])
-    apart = {caches.PACKAGE / "jit" / f"{name}.py" for name in caches.MACHINERY}
-    return frozenset(file for file in files if file and file not in apart)
+    return frozenset(file for file in files if file and file not in _apart())
 
 
+@cache
+def _apart() -> frozenset[Path]:
+    return frozenset(caches.PACKAGE / "jit" / f"{name}.py" for name in caches.MACHINERY)
+
+
+@cache
 def dotted(path: Path) -> str:
     """The name under which a file of the package is imported."""
     inside = path.relative_to(caches.PACKAGE.parent).with_suffix("").parts
