@@ -28,7 +28,8 @@ APART = ("builtins", "numba", "numpy", "llvmlite")  # their versions are in the 
 
 def python_function(kernel: Any) -> Any:
     """The undecorated function, of an intrinsic too."""
-    return getattr(kernel, "py_func", getattr(kernel, "_defn", kernel))
+    found = getattr(kernel, "py_func", None)
+    return getattr(kernel, "_defn", kernel) if found is None else found
 
 
 def in_file(function: Any) -> bool:
@@ -71,9 +72,8 @@ def digest(kernel: Any, salt: str = "") -> str:
                 todo.append(value)
             else:
                 parts.append(f"{name}={_frozen(value)}")
-        if not hasattr(
-            dispatcher, "_defn"
-        ):  # types of LLVM's, in intrinsics, change as they are used
+        if dispatcher is function or hasattr(dispatcher, "py_func"):
+            # not of intrinsics, where types of LLVM's change as they are used
             parts += [f"{name}:{_pickled(value)}" for name, value in _closure(function)]
         digest.update("\0".join(parts).encode())
     return digest.hexdigest()[:DIGEST]
