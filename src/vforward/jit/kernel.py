@@ -2,8 +2,8 @@
 """@kernel: the one decorator under which packet code is compiled.
 
 nogil, NumPy's error model (no ZeroDivisionError), no fastmath, no parallel, no reference counts and so
-no allocation, cached (jit.store). What is decorated becomes a dispatcher of Numba's when it is first called, or compiled
-into a caller: of the 900 that there are a forwarder that starts calls 20.
+no allocation, cached (jit.store). A dispatcher of Numba's is made of what is decorated when it is first called, or
+compiled into a caller: of 900 a forwarder that starts calls 20, and what it wires was compiled before.
 With NUMBA_BOUNDSCHECK=1 in the environment every array access is checked, the ones of jit.be too.
 """
 
@@ -50,7 +50,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     compile it first is an @inline one: machine code would differ from process to process, and what is
     seldom needed would cost the usual packet its registers (vhost-tx: 173 clocks instead of 104).
     """
-    return cast("Callable[P, R]", Compiled(function, {"forceinline": False}))
+    return cast("Callable[P, R]", Kernel(function, {"forceinline": False}))
 
 
 def inline(function: Callable[P, R]) -> Callable[P, R]:
@@ -58,7 +58,7 @@ def inline(function: Callable[P, R]) -> Callable[P, R]:
 
     A call of what is not merged hands over seven words for each array: 60 clocks for a table of many.
     """
-    return cast("Callable[P, R]", Compiled(function, {"forceinline": True}))
+    return cast("Callable[P, R]", Kernel(function, {"forceinline": True}))
 
 
 def merged(function: Callable[..., Any]) -> Any:
@@ -66,7 +66,7 @@ def merged(function: Callable[..., Any]) -> Any:
     return numba.njit(forceinline=True, **OPTIONS, **INNER)(function)
 
 
-class Compiled:
+class Kernel:
     """A decorated function: for all but its first use it is the dispatcher."""
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
@@ -88,8 +88,8 @@ class Compiled:
     def _numba_type_(self) -> Any:
         return self.dispatcher._numba_type_
 
-    def __call__(self, *given: Any) -> Any:
-        return self.dispatcher(*given)
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return self.dispatcher(*given, **named)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.dispatcher, name)
