@@ -53,12 +53,7 @@ def closure(path: Path) -> set[Path]:
 def imported(path: Path) -> frozenset[Path]:
     """The files of the package, MACHINERY apart, that this one names in an import."""
     files = (_file(name, path) for name in _facts(path)[1])
-    return frozenset(file for file in files if file and file not in _apart())
-
-
-@cache
-def _apart() -> frozenset[Path]:
-    return frozenset(caches.PACKAGE / "jit" / f"{name}.py" for name in caches.MACHINERY)
+    return frozenset(file for file in files if file)
 
 
 @cache
@@ -80,13 +75,13 @@ def _file(name: str, importer: Path) -> Path | None:
 
 @cache
 def _modules() -> dict[str, Path]:
-    """All files of the package, by the names that they are imported by. Looked for once: as it begins."""
-    return {
-        dotted(Path(place, name)): Path(place, name)
-        for place, _, names in os.walk(caches.PACKAGE)
-        for name in names
-        if name.endswith(".py")
-    }
+    """All files of the package, MACHINERY apart, by the names that they are imported by.
+
+    Looked for once: as it begins.
+    """
+    apart = {caches.PACKAGE / "jit" / f"{name}.py" for name in caches.MACHINERY}
+    files = [Path(place, name) for place, _, names in os.walk(caches.PACKAGE) for name in names]
+    return {dotted(file): file for file in files if file.suffix == ".py" and file not in apart}
 
 
 @cache
