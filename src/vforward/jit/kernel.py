@@ -2,8 +2,8 @@
 """@kernel: the one decorator under which packet code is compiled.
 
 nogil, NumPy's error model (no ZeroDivisionError), no fastmath, no parallel, no reference counts and so
-no allocation, cached (jit.store). Numba's dispatcher is made when a function is first called, or compiled into a caller: of
-900 a forwarder that starts calls 20, and what its graph calls has been compiled before.
+no allocation, cached (jit.store). Numba's dispatcher is made when a function is first called, or compiled
+into a caller: of 900 a forwarder that starts calls 20, and what its graph calls has been compiled before.
 With NUMBA_BOUNDSCHECK=1 in the environment every array access is checked, the ones of jit.be too.
 """
 

@@ -6,7 +6,7 @@ names one's code by the other's types, and goes by the time of the function's fi
 file's name is a hash of all that the code depends on (jit.cache), and a file is replaced as a whole.
 
 What is loaded is machine code. LLVM's text of it, which only the compiler of a caller needs, is not read
-before that asks: to parse it and to list its symbols took most of the 6 ms of each.
+before that asks: to parse it and to list its symbols took more than half of the time of each.
 """
 
 from __future__ import annotations
