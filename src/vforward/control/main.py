@@ -5,13 +5,15 @@ import gc
 import sys
 
 OPTIONAL = {"typer", "rich", "pydantic"}
+LOADED = 400_000
+"""More objects than a start makes: to look for garbage while all is loaded took a fifth of it."""
 
 
 def main() -> None:
     """Run the command line."""
-    gc.set_threshold(100_000, 50, 100)  # to look for garbage while all is loaded took a fifth of it
+    gc.set_threshold(LOADED, 50, 100)
     try:
-        from vforward.control.cli import app
+        from vforward.control.cli import start
     except ImportError as error:
         name = (error.name or "").partition(".")[0]
         if name not in OPTIONAL:
@@ -21,4 +23,4 @@ def main() -> None:
             f"pip install 'vforward[daemon]' (missing: {name})\n"
         )
         sys.exit(2)
-    app()
+    start()
