@@ -10,7 +10,7 @@ The tester (benchmarks.rate_tester) finds what is lost by sequence number. Trial
 client is through; between two of them it waits for what is under way, nothing else.
 
 Where there are two CPUs the worker has the last; tester, client and the daemon's other threads share the
-first, the last two with a nice value of NICE. When the tester does not run it does not send: what it is
+first, the last two NICE nicer than the tester. When the tester does not run it does not send: what it is
 late with is left out (bench-source), so a tester that had to wait lowers the rate, which stands in the row,
 and loses nothing. What its own receiving ring had no room for is counted apart and is none of the loss.
 """
@@ -114,7 +114,7 @@ def _rows(session: Session, where: Lab, test: Tester, others: int) -> Iterator[d
     )
     pinned = (
         f"worker on CPU {where.forwarder_cpu}; {test.says()}; client and {others} other threads of "
-        f"the daemon on CPU {test.cpus[0]}, nice {NICE}"
+        f"the daemon on CPU {test.cpus[0]}, nicer by {NICE}"
     )
     yield row(f"{CASE}-no-drop", found, "packets/s", **more, offered=round(highest), note=pinned)
     if not found.value:
@@ -189,15 +189,17 @@ def _under_changes(where: Lab, test: Tester, rate: float) -> tuple[Stretch, dict
 
 
 def aside(pid: int, cpu: int, worker_cpu: int) -> int:
-    """Put all threads of a daemon but the worker on a CPU, with NICE. Returns how many there are."""
-    moved = 0
+    """Put all threads of a daemon but the worker on a CPU, NICE nicer than this process. Returns how
+    many there are.
+    """
+    nice, moved = os.getpriority(os.PRIO_PROCESS, 0) + NICE, 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
             number = int(task.name)
             if os.sched_getaffinity(number) == {worker_cpu}:
                 continue
             os.sched_setaffinity(number, {cpu})
-            os.setpriority(os.PRIO_PROCESS, number, NICE)
+            os.setpriority(os.PRIO_PROCESS, number, nice)
             moved += 1
     return moved
 

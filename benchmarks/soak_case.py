@@ -2,8 +2,8 @@
 """soak: what grows in a router and firewall that is kept busy with ever new traffic and changes.
 
     soak-memory        resident memory, MiB per hour
-    soak-compilations  kilobytes of machine code that were mapped after the first round: each kernel that
-                       is compiled or loaded maps some
+    soak-compilations  kilobytes of machine code that were mapped after the first third: each kernel that
+                       is compiled or loaded maps some, and what a timer calls is loaded when it first does
     soak-clocks        clocks per packet of the graph's nodes under the same load, percent per hour
     soak-descriptors   open file descriptors more than after the first round
     soak-threads       threads more
@@ -11,7 +11,8 @@
 
 The time is VFORWARD_SOAK_MINUTES, 1 if that is not said; 30 is what a release wants. Round after round the
 same reference load measures, then come frames of another mix of sizes and another rate, datagrams of new
-flows with sessions and NAT, whole and in pieces, and changes of routes, rules and NAT through the API.
+flows with sessions and NAT, whole and in pieces, changes of routes, rules and NAT through the API, and two
+reloads: a configuration with a VLAN, a port, a neighbor and routes more, and then the first one again.
 
 A slope is fitted to the rounds after the first third, by least squares, with its standard error: it is none
 where it is no more than twice that error, or no more than SMALL of what it is a slope of over the whole
@@ -41,6 +42,7 @@ from benchmarks.rate_tester import Tester, between
 from benchmarks.session import Session
 from benchmarks.veth_cases import ROUTED, SPIN, THERE, impossible
 from vforward.control.client import Client
+from vforward.control.demo_world import Failed
 from vforward.layout import VECTOR_MAX
 from vforward.testing import packets
 
@@ -54,6 +56,23 @@ FLOWS_S = 0.3
 CHANGES = 200
 SMALL = 0.01
 LEAST_ROUNDS = 6
+MORE = """
+[ports.tagged]
+type = "vlan"
+parent = "lan"
+vlan = {vlan}
+address = "10.3.0.1/24"
+
+[ports.sink]
+type = "null"
+
+[[neighbors]]
+address = "10.3.0.2"
+mac = "02:00:00:00:03:02"
+port = "tagged"
+"""
+MORE_ROUTES = 200
+"""What a reload adds to the configuration, besides."""
 
 
 class Look(NamedTuple):
@@ -118,6 +137,7 @@ def _rounds(session: Session, where: Lab, test: Tester, pid: int) -> tuple[list[
         checked(test.trial(pattern, chosen.uniform(0.1, 1) * FASTEST, REFERENCE_S / 2))
         where.udp(new_flows(chosen), FLOWS_S)
         change(client, chosen, len(looks))
+        reload(client, where.directory, len(looks))
         passed = time.monotonic() - start
         session.progress(CASE, min(99, round(100 * passed / (60 * MINUTES))), 100)
     return looks, lost
@@ -206,6 +226,21 @@ def change(client: Client, chosen: random.Random, n: int) -> None:
         read()
 
 
+def reload(client: Client, directory: Path, n: int) -> None:
+    """Apply the configuration with MORE and MORE_ROUTES, then as it was."""
+    first, other = directory / f"{NAME}.toml", directory / "other.toml"
+    routes = "".join(
+        f'\n[[routes]]\nprefix = "21.{n % 256}.{k}.0/24"\nvia = "10.3.0.2"\n'
+        for k in range(MORE_ROUTES)
+    )
+    other.write_text(first.read_text() + MORE.format(vlan=1 + n % 4000) + routes)
+    for file in (other, first):
+        said = client.apply(file)
+        if not said["applied"] or len(said["changes"]) < MORE_ROUTES:
+            msg = f"{CASE}: {file.name} was not applied: {said}"
+            raise Failed(msg)
+
+
 def _rows(session: Session, looks: Sequence[Look], lost: int) -> Iterator[dict[str, Any]]:
     grew = []
     for name, unit, scale, digits in (
@@ -222,20 +257,20 @@ def _rows(session: Session, looks: Sequence[Look], lost: int) -> Iterator[dict[s
             f"{found.mean:.1f} over {found.seconds / 60:.1f} minutes",
             error=round(found.error * by, digits), mean=round(found.mean, 2),
         )  # fmt: skip
-    for name, field, unit in (
-        ("compilations", "code", "KiB"),
-        ("descriptors", "descriptors", "more"),
-        ("threads", "threads", "more"),
+    for name, field, unit, begin in (
+        ("compilations", "code", "KiB", len(looks) // 3),
+        ("descriptors", "descriptors", "more", 1),
+        ("threads", "threads", "more", 1),
     ):
-        first, last = (getattr(looks[at], field) for at in (1, -1))
+        first, last = (getattr(looks[at], field) for at in (begin, -1))
         grew += [name] if last > first else []
         what = "none" if last <= first else "some"
-        note = f"{what}: {first:.0f} after the first round, {last:.0f} in the end"
+        note = f"{what}: {first:.0f} after round {begin + 1}, {last:.0f} in the end"
         yield _row(session, f"{CASE}-{name}", last - first, unit, looks, note)
     yield _row(
         session, CASE, len(grew), "grew", looks,
-        f"{len(looks)} rounds in {MINUTES:g} minutes; grew: {', '.join(grew) or 'none'}; "
-        f"{lost} packets of the reference load were lost",
+        f"{len(looks)} rounds, {2 * len(looks)} reloads in {MINUTES:g} minutes; "
+        f"grew: {', '.join(grew) or 'none'}; {lost} packets of the reference load were lost",
     )  # fmt: skip
 
 

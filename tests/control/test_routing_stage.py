@@ -1,5 +1,7 @@
 """Staged routes: seen by nobody until they are in force, all at once, and undone without a trace."""
 
+import gc
+import weakref
 from contextlib import suppress
 from ipaddress import IPv4Interface, ip_address, ip_network
 
@@ -233,3 +235,21 @@ def test_where_workers_do_not_answer_nothing_is_begun():
     routing.quiesce = lambda: True
     with staged(routing) as stage:
         stage.put_in_force()
+
+
+@pytest.mark.parametrize("in_force", [True, False])
+def test_the_tries_aside_are_gone_when_it_is_over(in_force):
+    """At once, 16 MiB of each family in a daemon, and not when Python next looks for cycles."""
+    routing = made()
+    gc.collect()
+    gc.disable()
+    try:
+        with staged(routing) as stage:
+            stage.put(ip_network(PREFIXES[0]), paths=[Path(ip_address(HOPS[0]))])
+            asides = [weakref.ref(aside) for aside in stage.asides]
+            if in_force:
+                stage.put_in_force()
+        del stage
+        assert [aside() for aside in asides] == [None, None]
+    finally:
+        gc.enable()

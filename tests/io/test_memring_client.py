@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -135,3 +136,17 @@ def test_a_sleeping_worker_and_a_sleeping_program_wake_each_other(lab):
             lab.far.send([bytes([n]) * 60])
             assert app.wait(60)
             assert app.receive()[0][0] == n
+
+
+def test_a_signal_ends_a_wait(lab):
+    def interrupt():
+        while not app._words[ring.ASLEEP]:
+            time.sleep(0.001)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    with attach("lab") as app:
+        other = threading.Thread(target=interrupt)
+        other.start()
+        with pytest.raises(KeyboardInterrupt):
+            app.wait()
+        other.join()

@@ -126,3 +126,17 @@ def test_a_mapping_of_small_pages_is_left_alone(file):
     buffer = map_file(file, PAGE, writable=True)
     mapping.make_huge(ctypes.addressof(buffer), PAGE, 0, PAGE)
     assert os.fstat(file).st_blocks == 0
+
+
+def test_own_pages_take_memory_when_written_and_are_given_back():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+    size, before = 16 * HUGE, resident()
+    array = np.frombuffer(mapping.own_pages(size), np.uint8)
+    assert resident() - before < size // 2
+    assert not array.any()
+    array[:] = 1
+    assert resident() - before > size // 2
+    del array
+    assert resident() - before < size // 2

@@ -1,8 +1,13 @@
 """The ledger of rows that are lent, and the segment. tests/io/test_memring.py runs them in a port."""
 
+import os
+import threading
+import time
+
 import numpy as np
 import pytest
 
+from vforward.io.libc import libc_address
 from vforward.layout import CHAINED, NIL
 from vforward.memory.arena import Arena
 from vforward.memory.pool import Pool, drain_cache
@@ -106,3 +111,51 @@ def test_kicks_and_sleep():
     assert words[[ring.KICK, ring.ASLEEP]].tolist() == [1, 1]
     ring.awake(words)
     assert words[[ring.KICK, ring.ASLEEP]].tolist() == [1, 0]
+
+
+@pytest.fixture
+def sleeper():
+    """Words, the ring full, a bed on an eventfd and a pipe; the eventfd, the pipe's other end."""
+    event = os.eventfd(0, os.EFD_NONBLOCK)
+    reader, writer = os.pipe()
+    bed = ring.bed_for(event, reader, libc_address("poll"), libc_address("read"))
+    rings = ring.rings(np.zeros(ring.words_for(64), np.uint64), 64)
+    yield rings.words, Ring(rings.full), bed, event, writer
+    for fd in (event, reader, writer):
+        os.close(fd)
+
+
+def test_who_has_packets_does_not_sleep(sleeper):
+    words, full, bed, event, _ = sleeper
+    os.eventfd_write(event, 1)
+    full.push([7, 8])
+    assert ring.doze(words, full.array, bed, -1) == 2
+    assert os.eventfd_read(event) == 1  # it did not look
+    assert not words[ring.ASLEEP]
+
+
+def test_a_sleep_ends_with_its_time_with_either_descriptor_and_with_packets(sleeper):
+    words, full, bed, event, writer = sleeper
+    assert ring.doze(words, full.array, bed, 1) == 0
+    assert not words[ring.ASLEEP]
+    os.eventfd_write(event, 3)  # of packets that were taken meanwhile
+    assert ring.doze(words, full.array, bed, -1) == 0
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(event)
+    assert not ring.other_ready(bed)
+
+    def send():
+        while not words[ring.ASLEEP]:
+            time.sleep(0.001)
+        full.push([9])
+        os.eventfd_write(event, 1)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert ring.doze(words, full.array, bed, -1) == 1
+    sender.join()
+    assert full.pop(2).tolist() == [9]
+    os.write(writer, b"x")
+    assert ring.doze(words, full.array, bed, -1) == 0
+    assert ring.other_ready(bed)
+    assert not words[ring.ASLEEP]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vforward.jit.atomics import store_release64
 from vforward.jit.intrinsics import address
 from vforward.jit.kernel import kernel, u64
+from vforward.memory.mapping import own_pages
 from vforward.tables import policy
 
 HEAD_WORDS = 16
@@ -68,7 +69,7 @@ def _aligned(size: int) -> NDArray[np.uint64]:
         room, boundary = np.zeros(size + LINE_WORDS, np.uint64), LINE_WORDS
     else:
         rounded = 8 * (-(-size // HUGE_WORDS) + 1) * HUGE_WORDS
-        memory = mmap.mmap(-1, rounded, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory = own_pages(rounded)
         with contextlib.suppress(OSError, AttributeError):
             memory.madvise(mmap.MADV_HUGEPAGE)
         room, boundary = np.frombuffer(memory, np.uint64), HUGE_WORDS

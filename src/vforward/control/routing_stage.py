@@ -197,6 +197,7 @@ class Stage:
             self._adjacencies.release(number)
         self._held.clear()
         self._held_hops.clear()
+        self._undo.clear()  # they refer to this, and so to the tries aside
 
     def _table(self, vrf: int, version: int) -> RouteTable:
         return self._routing._table(vrf, version)

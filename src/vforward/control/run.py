@@ -31,8 +31,8 @@ from vforward.memory import resident
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
-GARBAGE = 100_000
-"""Objects made, less those gone, until garbage is looked for, once packets flow."""
+GARBAGE = 700, 10, 10
+"""Python's own thresholds: control.main's are for loading."""
 IDLE_S = 0.2
 IDLE_ROUNDS = 3
 """Rounds that must have been empty besides: on a busy machine the worker may not have run."""
@@ -135,7 +135,7 @@ def run(
                 _await_start(forwarder)
                 forwarder.serve(_tcp(config.api))
                 gc.freeze()  # all that is there by now stays: later collections need not look at it
-                gc.set_threshold(GARBAGE, 50, 100)
+                gc.set_threshold(*GARBAGE)  # what reloads leave behind is not to pile up
                 resident.forget_code("libllvmlite")  # 30 MiB, that loading what was compiled needed
                 ready()
                 again_from = partial(reload, forwarder, file) if file is not None else None

@@ -15,8 +15,8 @@ rings/memring.py.
 from __future__ import annotations
 
 import json
+import math
 import os
-import select
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vforward.errors import ArenaError, PortError
 from vforward.io import unix
+from vforward.io.libc import libc_address
 from vforward.layout import BUF_ROOM, CHAINED, HEADROOM, NIL, VECTOR_MAX
 from vforward.memory.arena import Arena
 from vforward.packet.checksum import complete
@@ -35,6 +36,7 @@ from vforward.rings.spsc import Ring
 
 ANSWER_S = 5.0
 ANSWER_BYTES = 4096
+FOREVER = -1.0
 
 
 class Packets(Sequence[NDArray[np.uint8]]):
@@ -128,9 +130,9 @@ class Attachment:
             raise
         self._words = rings.words
         self._full, self._empty, self._sent, self._back = (Ring(r) for r in rings[1:])
-        self._poll = select.poll()
-        self._poll.register(self._events[1], select.POLLIN)
-        self._poll.register(self._socket, select.POLLIN)
+        self._bed = ring.bed_for(
+            self._events[1], self._socket.fileno(), libc_address("poll"), libc_address("read")
+        )
         self._ended = False
 
     def receive(self, most: int = VECTOR_MAX) -> Packets:
@@ -143,12 +145,13 @@ class Attachment:
         False also when the forwarder has ended: see ended.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._ended and self.arm():
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._sleep(left)
+        while not self._ended:
+            left = FOREVER if deadline is None else max(0.0, deadline - time.monotonic())
+            if ring.doze(self._words, self._full.array, self._bed, _milliseconds(left)):
+                return True
+            self._ended = ring.other_ready(self._bed)  # it says nothing but that it is gone
             if left == 0.0:
                 break
-        ring.awake(self._words)
         return self._full.used_slots() > 0
 
     def arm(self) -> bool:
@@ -250,14 +253,6 @@ class Attachment:
             ring.kicked(self._words)
         return pushed
 
-    def _sleep(self, seconds: float | None) -> None:
-        ready = self._poll.poll(None if seconds is None else seconds * 1000)
-        for descriptor, _ in ready:
-            if descriptor == self._events[1]:
-                os.eventfd_read(descriptor)
-            else:  # it says nothing but that it is gone
-                self._ended = True
-
     def _shake_hands(self) -> int:
         self._socket.settimeout(ANSWER_S)
         try:
@@ -292,6 +287,11 @@ def attach(forwarder: str, port: str = "") -> Attachment:
         raise PortError(msg)
     name = port or next(iter(found))
     return Attachment(arena, found[name], name)
+
+
+def _milliseconds(seconds: float) -> int:
+    """For poll(2): rounded up, so that a wait does not end early and turn round; -1 for FOREVER."""
+    return -1 if seconds < 0 else min(math.ceil(seconds * 1000), 1 << 30)
 
 
 def _connect(arena: Arena, number: int, name: str) -> socket.socket:

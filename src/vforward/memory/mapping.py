@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mapping: files in shared memory: made to be shared, mapped so that huge pages can carry them.
+"""mapping: memory of a process's own; files in shared memory, mapped so that huge pages can carry them.
 
 A page of 2 MiB can be used only where the file's and the address's distance to the next boundary of 2 MiB
 are the same. Python's mmap(2) takes what address the kernel gives, 4 KiB apart; here a mapping of 2 MiB
@@ -52,6 +52,15 @@ def sealed_file(name: str, size: int, *, sparse: bool = False) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def own_pages(size: int) -> mmap.mmap:
+    """``size`` bytes of zeros of this process alone, unmapped when nobody refers to them anymore.
+
+    A page takes memory when it is written to, which numpy.zeros promises nowhere: the C library also
+    hands out what was used before, cleared by writing to it, and keeps what is given back. Raises OSError.
+    """
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def map_file(descriptor: int, size: int, *, writable: bool) -> Any:

@@ -31,11 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.jit.atomics import fence, load_acquire64, store_release64
-from vforward.jit.intrinsics import address
+from vforward.jit.intrinsics import address, call3
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import CHAINED
 from vforward.memory.pool import put_one
-from vforward.rings.spsc import HEADER, items_for
+from vforward.rings.spsc import HEADER, items_for, used_slots
 
 KICK, ASLEEP = 0, 8
 FIRST = 16
@@ -51,6 +51,11 @@ ONE = 8
 PORT, ROOM = 9, 10
 """The port's number; how many buffers a program may hold of each kind."""
 STATE_WORDS = 16
+
+POLLIN, REVENTS = 1 << 32, 48
+"""In a struct pollfd as a word: what is waited for; the bit where what came begins."""
+BED_POLL, BED_READ, BED_SINK = 2, 3, 4
+"""What doze needs, after two struct pollfd: addresses of poll(2) and read(2), and a word for that."""
 
 FREE, LIVE, ENDED = 0, 1, 2
 """Nobody is attached; a program is; it has gone, and the worker is to reclaim what it had."""
@@ -184,6 +189,36 @@ def fall_asleep(words: Any) -> None:
 def awake(words: Any) -> None:
     """The program, when it waits no more."""
     store_release64(address(words) + 8 * ASLEEP, u64(0))
+
+
+@kernel
+def doze(words: Any, full: Any, bed: Any, timeout_ms: Any) -> Any:
+    """The program: if there are no packets, wait for its eventfd in poll(2). Returns how many there are.
+
+    bed: of bed_for. All of it in one call: what a process does first after it slept meets cold caches.
+    """
+    waiting = used_slots(full)
+    if waiting > 0:
+        return waiting
+    for k in range(2):
+        bed[k] &= u64((1 << REVENTS) - 1)
+    fall_asleep(words)
+    if used_slots(full) == 0:
+        call3(i64(bed[BED_POLL]), address(bed), 2, i64(timeout_ms))
+        if bed[0] >> u64(REVENTS):
+            call3(i64(bed[BED_READ]), i64(bed[0] & u64(0xFFFFFFFF)), address(bed) + 8 * BED_SINK, 8)
+    awake(words)
+    return used_slots(full)
+
+
+def bed_for(event: int, other: int, poll: int, read: int) -> NDArray[np.uint64]:
+    """For doze: the program's eventfd, a descriptor that ends the wait too, the C library's functions."""
+    return np.array([event | POLLIN, other | POLLIN, poll, read, 0], np.uint64)
+
+
+def other_ready(bed: NDArray[np.uint64]) -> bool:
+    """Whether the other descriptor of a bed was ready when doze last looked."""
+    return bool(int(bed[1]) >> REVENTS)
 
 
 @kernel

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.jit.kernel import i64, inline, kernel
+from vforward.memory.mapping import own_pages
 from vforward.tables.trie import CHILD, DENSE, LINE, ROOT_BITS, WORDS
 from vforward.tables.trie_change import (
     DENSE_LINES,
@@ -115,7 +116,7 @@ class Aside:
         stack: NDArray[np.int64],
         state: NDArray[np.int64],
     ) -> None:
-        self.root = np.zeros(live.size, np.uint32)  # pages come when they are written to
+        self.root = np.frombuffer(own_pages(live.nbytes), np.uint32)
         self._live, self._nodes, self._stack, self._state = live, nodes, stack, state
         self._before: dict[int, NDArray[np.uint32]] = {}
         self._in_force = False
