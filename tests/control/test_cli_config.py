@@ -27,6 +27,10 @@ class Asked:
 
     def __init__(self):
         self.calls, self.answer = [], ANSWER
+        self.config = "/etc/vforward/router.toml"
+
+    def about(self):
+        return {"config": self.config}
 
     def __getattr__(self, method):
         def call(*given, **more):
@@ -60,8 +64,23 @@ def test_apply_says_what_differs(asked, option, tmp_path):
         "  routes of files: 2 changed",
         "= rules: changed at run time, stays",
         "applied; inputs waited 2.1 ms, workers 0.6 ms",
+        "it lasts until the forwarder ends; SIGHUP and the next start read /etc/vforward/router.toml",
         "",
     ]
+
+
+def test_what_the_next_start_reads_lasts(asked, tmp_path, monkeypatch):
+    """By whichever way the file is called; a forwarder of no file has none that could hold it."""
+    file, other = tmp_path / "x.toml", tmp_path / "y.toml"
+    file.touch()
+    other.symlink_to(file)
+    asked.config = str(file)
+    monkeypatch.chdir(tmp_path)
+    for named in (file, other, "x.toml"):
+        assert "lasts" not in vforward("apply", named).stdout
+    assert f"start read {file}\n" in vforward("apply", "z.toml").stdout
+    asked.config = None
+    assert "lasts" not in vforward("apply", "z.toml").stdout
 
 
 def test_apply_as_json(asked, tmp_path):
@@ -89,12 +108,15 @@ def test_ports(asked):
         'address=["10.0.1.1/24"]',
         "set_up=true",
     ]
-    assert vforward("add", "port", "lan", *keys).exit_code == 0
+    lasts = "it lasts until the forwarder ends, unless /etc/vforward/router.toml says the same\n"
+    assert vforward("add", "port", "lan", *keys).stdout.endswith(f"\n{lasts}")
     told = {"type": "af_packet", "interface": "eth0", "mtu": 9000, "set_up": True}
     assert asked.calls == [("add_port", ("lan",), {**told, "address": ["10.0.1.1/24"]})]
     asked.calls.clear()
-    assert vforward("delete", "port", "lan").exit_code == 0
+    assert vforward("delete", "port", "lan").stdout.endswith(f"\n{lasts}")
     assert asked.calls == [("delete_port", ("lan",), {})]
+    for command in (("add", "port", "lan", "type=null"), ("delete", "port", "lan")):
+        assert json.loads(vforward(*command, "--json").stdout) == ANSWER
     wrong = vforward("add", "port", "lan", "memory")
     assert (wrong.exit_code, wrong.stderr) == (
         2,
@@ -105,7 +127,8 @@ def test_ports(asked):
 def test_queues(asked):
     result = vforward("move", "queue", "lan", 1, "--queue", 2)
     assert asked.calls == [("move_queue", ("lan", 1, 2), {})]
-    assert result.stdout == "queue 2 of lan moved to worker 1\n"
+    said = "queue 2 of lan moved to worker 1; it lasts until the forwarder ends\n"
+    assert result.stdout == said
     assert json.loads(vforward("move", "queue", "lan", 1, "--json").stdout) == {
         "moved": "queue 0 of lan"
     }

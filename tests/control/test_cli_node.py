@@ -64,7 +64,10 @@ def test_a_path_is_told_as_the_forwarder_has_to_see_it(asked, tmp_path, monkeypa
 def test_what_it_says(asked):
     assert vforward("load", "x").stdout == (
         "node probe loaded; packets waited 12 microseconds; state kept: seen; begins anew: more\n"
+        "it lasts until the forwarder ends; no start loads it\n"
     )
+    assert "no start loads it" in vforward("replace", "x").stdout
+    assert "lasts" not in vforward("unload", "x").stdout
     said = json.loads(vforward("unload", "x", "--json").stdout)
     assert said == {"name": "probe", "kept": ["seen"], "begun": ["more"], "stood_s": 12.34e-6}
     refused = vforward("load", "bad")

@@ -1,12 +1,20 @@
 """The machine of states against the table of RFC 4861 appendix C (oracles.nd), walked naively."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from oracles import nd as oracle
-from vforward.control.neighbor_machine import KNOWN, Limits, Machine, State, Times
+from vforward.control.neighbor_machine import (
+    DOUBTED,
+    KNOWN,
+    PACE_S,
+    Limits,
+    Machine,
+    State,
+    Times,
+)
 from vforward.errors import ConfigError
 from vforward.nodes.neighbor.events import ADD, OVERRIDE, SOLICITED
 
@@ -25,6 +33,8 @@ class World:
         self.up, self.stale, self.failed = {}, set(), set()
         self.waiting, self.full = set(), False
         self.asked, self.released = [], []
+        self.doubted = []
+        """Who was asked for while there was a MAC to ask for it by."""
         self.diverted = False
 
     def neighbor_up(self, port_number, ip, mac):
@@ -54,7 +64,10 @@ class World:
         if ip == NOBODY:
             return False
         assert mac is None or self.up[port, ip] == mac
-        self.asked.append((port, ip, mac))
+        if mac is None and (port, ip) in self.up:
+            self.doubted.append((port, ip))
+        else:
+            self.asked.append((port, ip, mac))
         return True
 
     def release(self, port, ip, forward):
@@ -236,6 +249,13 @@ class Living(RuleBasedStateMachine):
             self.machine.forget(self.machine.entries[1, ip])
             assert self.world.released == [(1, ip, False)] * (self.state(ip) == "INCOMPLETE")
             del self.model[ip]
+
+    @rule(ip=ips)
+    def doubt(self, ip):
+        """Whoever is doubted, its state and all that follows stay what they are."""
+        self.begin()
+        self.machine.doubt(1, ip)
+        assert not self.world.asked + self.world.released
 
     @rule(seconds=st.sampled_from([0, 0.25, 0.5, 1, 1, 5, 30, 60]))
     def wait(self, seconds):
@@ -495,3 +515,126 @@ def test_who_failed_is_forgotten_when_it_matters_no_more(ip):
     machine.advance(9.0)
     assert machine.entries == {}
     assert world.failed == set()
+
+
+def known_before(machine, ips, now=100.0):
+    """As neighbors that are restored."""
+    for ip in ips:
+        machine.learn(1, ip, MACS[0], ADD, now)
+        machine.doubt(1, ip)
+
+
+def ask(world, machine, until):
+    """Time passes as the machine's deadlines say. Returns when who was asked for by all of the link."""
+    asked = {}
+    while (due := machine.due()) is not None and due <= until:
+        world.doubted.clear()
+        machine.advance(max(due, 100.0))
+        for _, ip in world.doubted:
+            asked.setdefault(ip, []).append(max(due, 100.0))
+        assert len(world.doubted) <= DOUBTED
+    return asked
+
+
+ANSWERS = {
+    "the same": (MACS[0], SOLICITED | OVERRIDE, MACS[0], "REACHABLE"),
+    "another": (MACS[1], SOLICITED | OVERRIDE, MACS[1], "REACHABLE"),
+    "another unasked": (MACS[1], OVERRIDE, MACS[1], "STALE"),
+    "another that must not override": (MACS[1], SOLICITED, MACS[0], "STALE"),
+}
+
+
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_who_is_doubted_is_asked_for_at_once_and_its_mac_used_until_it_answers(answer, used):
+    """RFC 7048 section 3; what an answer does is the table's, of RFC 4861 appendix C."""
+    world, machine = make()
+    known_before(machine, [1])
+    assert machine.due() <= 100.0
+    if used:
+        machine.used(1, 1, 100.0)
+    before = machine.entries[1, 1].state
+    assert before is (State.DELAY if used else State.STALE)
+    machine.advance(100.0)
+    assert (world.doubted, world.asked, world.up) == ([(1, 1)], [], {(1, 1): MACS[0]})
+    assert machine.entries[1, 1].state is before
+    mac, flags, then, state = ANSWERS[answer]
+    machine.learn(1, 1, mac, flags, 100.2)
+    assert world.up == {(1, 1): then}
+    if then == mac or not used:
+        assert machine.entries[1, 1].state.name == state
+    asked = ask(world, machine, 104.0)
+    assert asked == ({} if then == mac else {1: [101.0, 102.0]})
+    assert world.asked == []
+
+
+def test_who_is_doubted_and_silent_goes_the_way_of_rfc_4861():
+    """Three requests of either kind; used it is polled and forgotten, and not used forgotten."""
+    world, machine = make()
+    known_before(machine, [1, 2])
+    machine.used(1, 1, 100.5)
+    assert ask(world, machine, 105.0) == {ip: [100.0, 101.0, 102.0] for ip in (1, 2)}
+    assert world.up == {(1, 1): MACS[0], (1, 2): MACS[0]}
+    assert machine.entries[1, 1].state is State.DELAY
+    assert ask(world, machine, 200.0) == {}
+    assert world.asked == [(1, 1, MACS[0])] * 3
+    assert machine.entries == {}
+    assert machine.due() is None
+
+
+@pytest.mark.parametrize("now", ["static", "forgotten", "failed", "reachable", "another"])
+def test_nobody_is_asked_for_of_whom_there_is_no_doubt_any_more(now):
+    world, machine = make()
+    known_before(machine, [1])
+    if now == "static":
+        machine.set_static(1, 1, MACS[0], 100.0)
+    elif now == "forgotten":
+        machine.forget(machine.entries[1, 1])
+    elif now == "failed":
+        world.full = True
+        machine.used(1, 1, 100.0)
+    elif now == "another":
+        machine.learn(1, 1, MACS[1], OVERRIDE, 100.0)
+    else:
+        machine.learn(1, 1, None, SOLICITED, 100.0)
+    machine.advance(100.0)
+    assert world.doubted == []
+    machine.doubt(1, 7)  # nobody
+    if now in ("static", "failed", "reachable"):
+        machine.doubt(1, 1)
+    assert ask(world, machine, 104.0) == {}
+
+
+def test_where_there_is_no_address_to_ask_from_nobody_is_asked_for():
+    world, machine = make()
+    known_before(machine, [NOBODY, 1])
+    assert ask(world, machine, 104.0) == {1: [100.0, 101.0, 102.0]}
+    assert world.up == {(1, 1): MACS[0], (1, NOBODY): MACS[0]}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 3 * DOUBTED) | st.integers(100, 400),
+    st.sets(st.integers(0, 400)),
+    st.floats(0, 0.9),
+)
+def test_thousands_are_asked_for_one_after_the_other(n, answering, late):
+    """Never more than DOUBTED within PACE_S; whoever has answered is not asked for again."""
+    world, machine = make()
+    ips = range(100, 100 + n)
+    answering = {100 + ip for ip in answering}
+    known_before(machine, ips)
+    first = ask(world, machine, 100.0 + n / DOUBTED * PACE_S)
+    assert sorted(first) == list(ips)
+    moments = sorted(time for times in first.values() for time in times)
+    for begin, end in zip(moments, moments[DOUBTED:], strict=False):
+        assert end - begin >= PACE_S * 0.999
+    for ip in answering & {*ips}:
+        machine.learn(1, ip, MACS[1], SOLICITED | OVERRIDE, 100.9 + late / 100)
+    later = ask(world, machine, 120.0)
+    assert set(later) == {*ips} - answering
+    for ip, times in later.items():
+        assert len(times) == 2
+        for begin, end in zip(first[ip] + times, times, strict=False):
+            assert end - begin >= 0.999
+    assert world.up == {(1, ip): MACS[ip in answering] for ip in ips}

@@ -11,7 +11,7 @@ from oracles import arp as oracle
 from oracles import ethernet
 from oracles import nd as nd_oracle
 from vforward.control import neighbor_frames as frames
-from vforward.control.neighbor_machine import Limits, State
+from vforward.control.neighbor_machine import DOUBTED, Limits, State
 from vforward.control.neighbors import EVENTS, RETRY_S, NeighborService
 from vforward.nodes.arp import input as arp_input
 from vforward.nodes.arp import resolve as arp_resolve
@@ -342,6 +342,44 @@ def test_a_silent_neighbor_that_is_used_is_polled_and_forgotten(bench):
     assert bench.state() is None
     up, stale, down = ("up", LAN, HOP, PEER), ("stale", LAN, HOP), ("down", LAN, HOP)
     assert bench.routing.told == [up, stale, up, down]
+
+
+def test_who_is_restored_is_asked_for_by_all_and_its_old_mac_used_until_it_answers(bench):
+    """The request says where we are, too: to the port's own MAC and address."""
+    new = b"\x02\0\0\0\0\x99"
+    assert not bench.woken.is_set()
+    assert bench.service.restore(LAN, HOP, PEER)
+    assert bench.service.restore(LAN, HOP6, PEER)
+    assert not bench.service.restore(LAN, NOWHERE, PEER)
+    step = bench.step()
+    assert (step.moved, step.due) == (True, bench.now + 1)
+    assert bench.woken.is_set()
+    assert bench.sent() == asks() + solicits()
+    assert bench.routing.up == {(LAN, HOP): PEER, (LAN, HOP6): PEER}
+    bench.use(TO4)
+    bench.step()
+    assert (bench.state(), bench.sent()) == (State.DELAY, [])
+    bench.hear_reply(mac=new)
+    assert bench.hear6(nd_oracle.advertisement(new, HOP6, OWN6, 0x60)) == ["drop"]
+    bench.step()
+    assert bench.routing.up == {(LAN, HOP): new, (LAN, HOP6): new}
+    assert (bench.state(), bench.state(HOP6)) == (State.REACHABLE, State.REACHABLE)
+    bench.step(1)
+    assert bench.sent() == []
+
+
+def test_thousands_who_are_restored_do_not_fill_the_ring(bench):
+    n = 200
+    for ip in range(HOP, HOP + n):
+        assert bench.service.restore(LAN, ip, PEER)
+    asked = []
+    while len(asked) < n:
+        step = bench.step()
+        sent = bench.sent()
+        assert 0 < len(sent) <= DOUBTED
+        asked += sent
+        bench.now = step.due
+    assert asked == [frame for ip in range(HOP4, HOP4 + n) for frame in asks(target=ip)]
 
 
 @pytest.mark.parametrize("state", [State.REACHABLE, State.STALE, State.PROBE])

@@ -252,23 +252,51 @@ def test_a_start_that_fails_costs_nothing(runtime, monkeypatch):
         assert answer(made, mapping) == 5000
 
 
+def learned(made):
+    """Client and server ask for the router, so it knows them; whatever was sent is taken away."""
+    for port, own, address, mac in (
+        (made.lan, LAN, CLIENT, CLIENT_MAC), (made.wan, WAN, SERVER, SERVER_MAC),
+    ):  # fmt: skip
+        request = packets.arp_request(mac, address, own)
+        port.send([packets.eth(b"\xff" * 6, mac, 0x0806, request)])
+    made.run_until_idle()
+    made.lan.received(), made.wan.received()
+
+
+def neighbors(made):
+    return {n["address"]: (n["state"], n["mac"]) for n in made.known_neighbors()}
+
+
 def test_neighbors_are_of_use_at_once():
     """Learned by ARP: stale, and packets go there."""
     with router(neighbors=False) as made:
-        for port, own, address, mac in (
-            (made.lan, LAN, CLIENT, CLIENT_MAC), (made.wan, WAN, SERVER, SERVER_MAC),
-        ):  # fmt: skip
-            request = packets.arp_request(mac, address, own)
-            port.send([packets.eth(b"\xff" * 6, mac, 0x0806, request)])
-        made.run_until_idle()
-        made.lan.received(), made.wan.received()
+        learned(made)
         mapping = udp(made, 5000)
         assert mapping
         die(made)
     with router(neighbors=False) as made:
-        known = {n["address"]: (n["state"], n["mac"]) for n in made.known_neighbors()}
-        assert known == {CLIENT: ("stale", CLIENT_MAC), SERVER: ("stale", SERVER_MAC)}
+        assert neighbors(made) == {CLIENT: ("stale", CLIENT_MAC), SERVER: ("stale", SERVER_MAC)}
         assert udp(made, 5000) == mapping
+
+
+def test_neighbors_are_asked_for_and_another_station_is_found_out():
+    """Without a packet for them. Who was set for good is not asked for."""
+    new = "02:00:00:00:00:aa"
+    with router(neighbors=False) as made:
+        learned(made)
+        made.add_neighbor("192.0.2.77", bytes.fromhex("020000000077"), "wan")
+        die(made)
+    with router(neighbors=False) as made:
+        made.run_until_idle()
+        for port, own, address in ((made.lan, LAN, CLIENT), (made.wan, WAN, SERVER)):
+            request = packets.arp_request(port.mac, own, address)
+            assert port.received() == [packets.eth(b"\xff" * 6, port.mac, 0x0806, request)]
+        reply = packets.arp_reply(new, SERVER, made.wan.mac, WAN)
+        made.wan.send([packets.eth(made.wan.mac, new, 0x0806, reply)])
+        made.run_until_idle()
+        known = neighbors(made)
+        assert known.pop("192.0.2.77") == ("static", "02:00:00:00:00:77")
+        assert known == {CLIENT: ("stale", CLIENT_MAC), SERVER: ("reachable", new)}
 
 
 def test_macs_are_known():
@@ -461,3 +489,40 @@ def test_what_was_told_and_what_is_applied(tmp_path, runtime):
     with from_config(made()) as forwarder:
         forwarder.build()
         assert set(routes(forwarder)) == {("10.9.0.0/16", 0)}
+
+
+def test_a_port_of_run_time_comes_back_when_the_file_has_it(tmp_path, caplog):
+    """And what was told of it. To write it into the file of a running forwarder touches nothing."""
+
+    def made(text=FILE):
+        return config.parse(text, str(tmp_path / "kept.toml"))
+
+    def tell(forwarder):
+        model = config.MemoryPort(type="memory", address=("10.0.3.1/24",))
+        forwarder.reload.add_port("new", model)
+        forwarder.add_route("10.8.0.0/16", via="10.0.3.9")
+        forwarder.reload.touch(("routes", "default", "10.8.0.0/16", "0"))  # as the API does
+
+    with from_config(made()) as forwarder:
+        forwarder.build()
+        tell(forwarder)
+        die(forwarder)
+    with from_config(made()) as forwarder:
+        forwarder.build()
+        assert [interface.name for interface in forwarder.interfaces] == ["lan"]
+        assert set(routes(forwarder)) == {("10.9.0.0/16", 0)}
+        assert "10.8.0.0/16 0 was told at run time, and cannot be in force any more" in caplog.text
+        assert "damaged" not in caplog.text
+        tell(forwarder)
+        port = forwarder.interfaces.find("new").port
+        assert forwarder.reload.apply(made(FILE + NEW_PORT)).lines == []
+        assert forwarder.interfaces.find("new").port is port
+        die(forwarder)
+    with from_config(made(FILE + NEW_PORT)) as forwarder:
+        forwarder.build()
+        assert [interface.name for interface in forwarder.interfaces] == ["lan", "new"]
+        assert set(routes(forwarder)) == {("10.9.0.0/16", 0), ("10.8.0.0/16", 0)}
+        die(forwarder)
+    with from_config(made()) as forwarder:  # what was applied is in another file
+        forwarder.build()
+        assert [interface.name for interface in forwarder.interfaces] == ["lan"]

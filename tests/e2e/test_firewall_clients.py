@@ -311,7 +311,7 @@ def test_iperf_to_a_forwarded_port(forward, tmp_path):
             assert told["sum_received"]["bytes"] > 10 << 20
             told = clients.iperf(forward.h2, WAN, "-u", "-b6M", "-k300", "-l1200", *back)["sum"]
             assert told["lost_packets"] == 0 < told["packets"]
-    assert forward.forwarder.count_sessions(protocol="tcp", to=WAN) == 6
+    assert forward.forwarder.count_sessions(protocol="tcp", to=WAN) >= 6  # more where iperf3 was told that the server is busy yet
     assert forward.forwarder.count_sessions(protocol="udp", to=WAN, state="replied") == 2
     assert forward.drops() == {}
 

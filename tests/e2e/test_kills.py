@@ -24,7 +24,7 @@ TAPS = "proto 118"
 """What a TAP's rule of routing is marked by: one that leads nowhere hurts nobody; the next TAP takes it."""
 CONFIG = f"""
 [forwarder]
-name = "killed"
+name = "kills"
 buffers = 4096
 [ports.lan]
 type = "af_packet"
@@ -110,7 +110,7 @@ def test_killed_at_any_moment(net, runtime):
             killed.wait()
         until(lambda: "vf-host" not in net.router.run("ip", "link"), "the TAP stays")
         after = left(net, runtime)
-        assert {*after["arenas"]} - {*before["arenas"]} <= {"killed"}
+        assert {*after["arenas"]} - {*before["arenas"]} <= {"kills"}
         takes_over = {"arenas": [], "taps' rules": []}
         assert {**after, **takes_over} == {**before, **takes_over}
         with daemon(net.file) as process:

@@ -188,6 +188,26 @@ def test_a_mapping_stays_and_counters_never_go_back(net):
     assert counts
 
 
+def test_another_station_is_found_out_without_a_packet_for_it(net):
+    """h2's MAC changes, which Linux tells nobody, and it is killed: who answers is h2 nonetheless."""
+    new = "02:00:00:00:00:aa"
+    with udp_pair(net.h1, net.h2, H2) as (one, other):
+        one.send(b"a")
+        other.recvfrom(10)
+
+    def known():
+        with contextlib.suppress(VforwardError, OSError):
+            return {n["address"]: n for n in Client(NAME).neighbors().rows}
+        return {}
+
+    assert known()[H2]["mac"] != new
+    net.h2.run("ip", "link", "set", "eth0", "address", new)
+    net.daemon.kill()
+    net.daemon.ready(2)
+    found = until(lambda: known().get(H2, {}).get("mac") == new and known()[H2], net.daemon.text)
+    assert found["state"] == "reachable"
+
+
 def counted():
     """All counters that the metrics tell, but for those of time."""
     text = Client(NAME).metrics()

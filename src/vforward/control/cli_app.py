@@ -22,6 +22,8 @@ P = ParamSpec("P")
 CANNOT, WRONG = 1, 2
 URL, TOKEN = "VFORWARD_API", "VFORWARD_TOKEN"
 """Environment: the address of an API on TCP, and its token."""
+UNTIL_END = "it lasts until the forwarder ends"
+"""Said of changes that nothing keeps, see docs/operations.md."""
 
 app = typer.Typer(
     name="vforward",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vforward.control.cli_app import Json, Name, app, command, connect, guarded
+from vforward.control.cli_app import UNTIL_END, Json, Name, app, command, connect, guarded
 from vforward.control.cli_change import adding, deleting
 from vforward.errors import ConfigError
 
@@ -33,8 +33,12 @@ def apply(
     json: Json = False,
 ) -> None:
     """Let a running forwarder be as FILE says: what differs is changed, all of it at one moment."""
-    answer = connect(name).apply(file, dry_run=dry_run, exact=exact, skip_restart=skip_restart)
+    client = connect(name)
+    reads = None if json else client.about()["config"]
+    answer = client.apply(file, dry_run=dry_run, exact=exact, skip_restart=skip_restart)
     _show(answer, json=json)
+    if reads is not None and answer["applied"] and file.resolve() != Path(reads).resolve():
+        sys.stdout.write(f"{UNTIL_END}; SIGHUP and the next start read {reads}\n")
 
 
 @adding.command("port")
@@ -48,7 +52,10 @@ def add_port(
     json: Json = False,
 ) -> None:
     """Add a port; values as in a file, where quotes may be left out: address=10.0.1.1/24 mtu=9000."""
-    _show(connect(name).add_port(port, **dict(map(_key, keys))), json=json)
+    client = connect(name)
+    reads = None if json else client.about()["config"]
+    _show(client.add_port(port, **dict(map(_key, keys))), json=json)
+    _say_unless_in(reads)
 
 
 @deleting.command("port")
@@ -57,7 +64,10 @@ def delete_port(
     port: Annotated[str, typer.Argument(help="Its name.")], name: Name = "", json: Json = False
 ) -> None:
     """Delete a port; routes out of it go with it."""
-    _show(connect(name).delete_port(port), json=json)
+    client = connect(name)
+    reads = None if json else client.about()["config"]
+    _show(client.delete_port(port), json=json)
+    _say_unless_in(reads)
 
 
 @moving.command("queue")
@@ -72,8 +82,14 @@ def move_queue(
     """Let another worker poll a receive queue of a port, and send by it; no packet is lost."""
     connect(name).move_queue(port, worker, queue)
     what = f"queue {queue} of {port}"
-    said = jsonlib.dumps({"moved": what}) if json else f"{what} moved to worker {worker}"
-    sys.stdout.write(said + "\n")
+    moved = f"{what} moved to worker {worker}; {UNTIL_END}"
+    sys.stdout.write((jsonlib.dumps({"moved": what}) if json else moved) + "\n")
+
+
+def _say_unless_in(reads: str | None) -> None:
+    """Say how long a change lasts that the file which a start reads may hold."""
+    if reads is not None:
+        sys.stdout.write(f"{UNTIL_END}, unless {reads} says the same\n")
 
 
 def _key(text: str) -> tuple[str, Any]:

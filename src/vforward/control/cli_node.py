@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vforward.control.cli_app import Json, Name, app, connect, guarded
+from vforward.control.cli_app import UNTIL_END, Json, Name, app, connect, guarded
 
 if TYPE_CHECKING:
     from vforward.control.plugin_rows import PluginChange
@@ -22,6 +22,7 @@ nodes = typer.Typer(
 app.add_typer(nodes, name="node")
 
 PLACE = Annotated[str, typer.Argument(help="A file (./guard.py), or the name of an entry point.")]
+UNLOADED = "unloaded"
 NODE = Annotated[str, typer.Argument(help="The plug-in's node, see `vforward node list`.")]
 
 
@@ -50,7 +51,7 @@ def replace(
 @guarded
 def unload(node: NODE, name: Name = "", json: Json = False) -> None:
     """Take a plug-in out of the graph; its state is forgotten."""
-    _say("unloaded", connect(name).unload_plugin(node), json)
+    _say(UNLOADED, connect(name).unload_plugin(node), json)
 
 
 @nodes.command("list")
@@ -78,3 +79,5 @@ def _say(done: str, change: PluginChange, json: bool) -> None:
     if change.begun:
         parts.append(f"begins anew: {', '.join(change.begun)}")
     sys.stdout.write("; ".join(parts) + "\n")
+    if done != UNLOADED:
+        sys.stdout.write(f"{UNTIL_END}; no start loads it\n")

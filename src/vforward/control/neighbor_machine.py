@@ -17,6 +17,11 @@ would have its share of the packets again, and they would wait in vain. Packets 
 incomplete wait in the worker's table; when it has a MAC or has failed they are released. RFC 6583 asks
 for limits: of a port's incomplete neighbors, which a scan of its prefix makes, and of neighbors that
 come without our asking, which leave room for the others.
+
+A neighbor whose MAC was right before we were away is *doubted*: all of its link are asked for it, up to 3
+times, since another station may be there by now, and the old one would not say so. As in RFC 7048 section 3
+(UNREACHABLE) its MAC is used until an answer says otherwise. Its state is not touched: who is used while
+stale comes to delay and probe as always, and who does not answer is forgotten by these.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from __future__ import annotations
 import heapq
 import logging
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -50,6 +55,15 @@ class State(Enum):
 
 KNOWN = (State.REACHABLE, State.STALE, State.DELAY, State.PROBE, State.STATIC)
 """States with a MAC."""
+UNSURE = (State.STALE, State.DELAY, State.PROBE)
+"""Those in which nobody has said of late that it is right."""
+
+DOUBTED = 8
+"""Of doubted neighbors so many are asked for at once: the ring ``inject`` has room for them, however small.
+
+Then the next ones have to wait for PACE_S. All stations of a link have to look at each request.
+"""
+PACE_S = 0.008
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,17 @@ class Output(Protocol):
         """Let the packets go that wait for a next hop: forward, or as undeliverable."""
 
 
+@dataclass(frozen=True)
+class _Doubt:
+    """That a neighbor still has this MAC. tries: how often it was asked for; it is not before due."""
+
+    port: int
+    ip: int
+    mac: bytes
+    tries: int = 0
+    due: float = 0.0
+
+
 @dataclass
 class Entry:
     """A neighbor. since: when the state began."""
@@ -142,10 +167,15 @@ class Machine:
         self._limits, self._chance = limits, chance
         self._incomplete: Counter[int] = Counter()  # of each port
         self._heap: list[tuple[float, int, int]] = []
+        self._doubts: deque[_Doubt] = deque()  # the first is due first
+        self._pace = 0.0  # when the next of them may be asked for
 
     def due(self) -> float | None:
         """When advance is to be called again, at the latest."""
-        return self._heap[0][0] if self._heap else None
+        dues = [self._heap[0][0]] if self._heap else []
+        if self._doubts:
+            dues.append(max(self._pace, self._doubts[0].due))
+        return min(dues, default=None)
 
     def learn(self, port: int, ip: int, mac: bytes | None, flags: int, now: float) -> None:
         """A neighbor has said where it is, or (mac None) that it still is there.
@@ -207,6 +237,12 @@ class Machine:
         entry = self.entries.get((port, ip)) or self._new(port, ip)
         self._take(entry, mac, State.STATIC, None, now)
 
+    def doubt(self, port: int, ip: int) -> None:
+        """Ask all of the link, in its turn, where a neighbor is that is not known for sure."""
+        entry = self.entries.get((port, ip))
+        if entry is not None and entry.mac is not None and entry.state in UNSURE:
+            self._doubts.append(_Doubt(port, ip, entry.mac))
+
     def forget(self, entry: Entry) -> None:
         """Delete a neighbor. Packets that wait for it are undeliverable."""
         del self.entries[entry.port, entry.ip]
@@ -244,6 +280,23 @@ class Machine:
             if entry is not None and entry.armed == at:
                 entry.armed = None
                 self._end(entry, now)
+        if now >= self._pace:
+            self._ask_doubted(now)
+
+    def _ask_doubted(self, now: float) -> None:
+        """Ask for some of the doubted who have not said meanwhile where they are."""
+        asked = 0
+        while self._doubts and self._doubts[0].due <= now and asked < DOUBTED:
+            doubt = self._doubts.popleft()
+            entry = self.entries.get((doubt.port, doubt.ip))
+            if entry is None or entry.mac != doubt.mac or entry.state not in UNSURE:
+                continue
+            if not self._output.request(doubt.port, doubt.ip, None):
+                continue
+            asked, self._pace = asked + 1, now + PACE_S
+            if doubt.tries + 1 < self._times.tries:
+                due = now + self._times.retry_s
+                self._doubts.append(replace(doubt, tries=doubt.tries + 1, due=due))
 
     def _end(self, entry: Entry, now: float) -> None:
         if entry.due is None or entry.due > now:

@@ -205,11 +205,12 @@ class NeighborService:
     def restore(self, port: int, ip: int, mac: bytes) -> bool:
         """Know a neighbor from what was known before the process was killed: it is stale, and of use.
 
-        Returns whether it is known now.
+        It is asked for soon, as another station may be there by now. Returns whether it is known now.
         """
         with self.lock:
             if (port, ip) not in self._machine.entries and self._in_prefix(port, ip):
                 self._machine.learn(port, ip, mac, ev.ADD, self._clock())
+                self._machine.doubt(port, ip)
                 self._flush()
             return (port, ip) in self._machine.entries
 

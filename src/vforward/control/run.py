@@ -122,9 +122,9 @@ def run(
 
         try:
             if not compiled.is_complete():  # all of it, so that nothing compiles on a packet's way
-                from vforward.control import compile as compiling
+                from vforward.control.compile_aside import compile_aside
 
-                compiling.compile_all(step)
+                compile_aside(step)
             if standing_by is not None:
                 _stand_by(config, step, standing_by, stop, supervisor.starting)
                 config = _as_it_is_now(config, file)
