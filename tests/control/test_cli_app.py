@@ -57,6 +57,36 @@ def test_help_begins_with_run():
     assert next(iter(get_command(app).commands)) == "run"
 
 
+@pytest.mark.parametrize(
+    ("words", "there", "not_there"),
+    [
+        (["--help"], ["netmap-run", "apply", "delete"], []),
+        (["netmap-run", "--help"], ["A program that uses netmap"], ["apply"]),
+        (["delete", "--help"], ["route", "neighbor"], []),
+    ],
+)
+def test_a_command_that_is_named_is_put_together_alone(
+    monkeypatch, capsys, words, there, not_there
+):
+    for kind in ("registered_commands", "registered_groups"):
+        monkeypatch.setattr(app, kind, getattr(app, kind))
+    monkeypatch.setattr("sys.argv", ["vforward", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli_app.start()
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert [text for text in there if text not in said] == []
+    assert [text for text in not_there if text in said] == []
+
+
+def test_what_is_no_command_is_said_as_ever(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["vforward", "ruin"])
+    with pytest.raises(SystemExit) as ended:
+        cli_app.start()
+    assert ended.value.code == cli_app.WRONG
+    assert "No such command 'ruin'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("n", "text"), [(0, "0 sessions ended"), (1, "1 session ended")])
 def test_how_many(capsys, n, text):
     cli_app.done(n, "session", "ended")

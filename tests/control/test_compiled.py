@@ -1,5 +1,7 @@
 """Whether all is compiled: of these very sources."""
 
+import shutil
+
 from vforward.control import compiled
 from vforward.jit import cache
 
@@ -13,5 +15,9 @@ def test_complete_is_said_of_these_very_sources(tmp_path, monkeypatch):
     assert not compiled.is_complete()
     cache.part.__wrapped__(*compiled.marker())
     assert compiled.is_complete()
+    other = shutil.copytree(package, tmp_path / "other" / "vforward")
+    monkeypatch.setattr(cache, "PACKAGE", other)
+    assert not compiled.is_complete(), "its bytecode has not been made"
+    monkeypatch.setattr(cache, "PACKAGE", package)
     (package / "a.py").write_text("one = 2\n")
     assert not compiled.is_complete()

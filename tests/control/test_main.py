@@ -17,18 +17,18 @@ class Cli(ModuleType):
         self.missing = missing
 
     def __getattr__(self, name):
-        if name != "app":
+        if name != "start":
             raise AttributeError(name)
         raise ModuleNotFoundError(f"No module named {self.missing!r}", name=self.missing)
 
 
-def test_runs_the_app(monkeypatch):
+def test_runs_the_command_line(monkeypatch):
     calls = []
     cli = ModuleType("vforward.control.cli")
-    cli.app = lambda: calls.append("app")
+    cli.start = lambda: calls.append("start")
     monkeypatch.setitem(sys.modules, "vforward.control.cli", cli)
     main()
-    assert calls == ["app"]
+    assert calls == ["start"]
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich.console", "pydantic"])

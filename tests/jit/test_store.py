@@ -216,7 +216,7 @@ def test_what_was_saved_for_other_types_is_not_taken(tmp_path, monkeypatch):
     store = Store(add)
     monkeypatch.setattr(store, "_path", lambda *_: tmp_path / "one.nbc")
     made = kernel(add)
-    made._cache = store
+    made.dispatcher._cache = store
     assert made(1, 2) == 3
     assert made(1.5, 2.0) == 3.5
     assert [path.name for path in Path(tmp_path).iterdir()] == ["one.nbc"]

@@ -19,9 +19,9 @@ from typing import Annotated
 import typer
 
 from vforward.control import cli_change, cli_config, cli_look, cli_node, cli_watch
-from vforward.control.cli_app import app, command, guarded
+from vforward.control.cli_app import app, command, guarded, start
 
-__all__ = ["app", "cli_change", "cli_config", "cli_look", "cli_node", "cli_watch"]
+__all__ = ["app", "cli_change", "cli_config", "cli_look", "cli_node", "cli_watch", "start"]
 
 
 def _version(wanted: bool) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vforward.control.cli_app import CANNOT, Json, Name, command, connect, done
-from vforward.control.observe_rows import Listing
 from vforward.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ def show(
     """Look into a running forwarder, without stopping it."""
     from vforward.control import show as tables
     from vforward.control import show_firewall
+    from vforward.control.observe_rows import Listing
 
     asked = connect(name)
     if what is What.SESSIONS:

@@ -23,8 +23,11 @@ def mark() -> None:
 
 
 def marker() -> tuple[str, str]:
-    """What there is a part of the cache for when all is compiled of just these sources."""
-    digest = hashlib.sha256()
+    """What there is a part of the cache for when all is compiled of just these sources, in this place.
+
+    Python's own bytecode of them, which is made then too, lies beside them.
+    """
+    digest = hashlib.sha256(str(cache.PACKAGE).encode())
     for path in sources():
         digest.update(imports.dotted(path).encode() + path.read_bytes())
     return "complete", digest.hexdigest()[:16]

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from vforward.control import compiled
 from vforward.control import config as models
-from vforward.control.api_server import Tcp
 from vforward.control.config_api import Api, read_token
 from vforward.control.confine import confine
 from vforward.control.forwarder import Forwarder
@@ -27,6 +27,9 @@ from vforward.errors import ConfigError, KernelError, VforwardError
 from vforward.graph import control as c
 from vforward.graph import workers
 from vforward.memory import resident
+
+if TYPE_CHECKING:
+    from vforward.control.api_server import Tcp
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +193,8 @@ def _tcp(api: Api) -> Tcp | None:
     """Where the API listens besides its Unix socket."""
     if api.listen is None or api.token_file is None:
         return None
+    from vforward.control.api_server import Tcp  # which loads asyncio: not before packets flow
+
     try:
         return Tcp(*api.listen, read_token(api.token_file))
     except ValueError as error:  # the file has changed since

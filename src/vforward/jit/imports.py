@@ -32,8 +32,8 @@ Facts = tuple[str, list[str]]
 def digest(path: Path) -> str:
     """A hash of the sources of the module in this file of the package: 16 hexadecimal digits."""
     found = hashlib.sha256()
-    for one in sorted(closure(path), key=str):
-        found.update(f"{dotted(one)} {_facts(one)[0]}\n".encode())
+    for name, text in sorted((dotted(one), _facts(one)[0]) for one in closure(path)):
+        found.update(f"{name} {text}\n".encode())
     return found.hexdigest()[:16]
 
 
@@ -53,10 +53,10 @@ def closure(path: Path) -> set[Path]:
 def imported(path: Path) -> frozenset[Path]:
     """The files of the package, MACHINERY apart, that this one names in an import."""
     files = (_file(name, path) for name in _facts(path)[1])
-    apart = {caches.PACKAGE / "jit" / f"{name}.py" for name in caches.MACHINERY}
-    return frozenset(file for file in files if file and file not in apart)
+    return frozenset(file for file in files if file)
 
 
+@cache
 def dotted(path: Path) -> str:
     """The name under which a file of the package is imported."""
     inside = path.relative_to(caches.PACKAGE.parent).with_suffix("").parts
@@ -75,13 +75,13 @@ def _file(name: str, importer: Path) -> Path | None:
 
 @cache
 def _modules() -> dict[str, Path]:
-    """All files of the package, by the names that they are imported by. Looked for once: as it begins."""
-    return {
-        dotted(Path(place, name)): Path(place, name)
-        for place, _, names in os.walk(caches.PACKAGE)
-        for name in names
-        if name.endswith(".py")
-    }
+    """All files of the package, MACHINERY apart, by the names that they are imported by.
+
+    Looked for once: as it begins.
+    """
+    apart = {caches.PACKAGE / "jit" / f"{name}.py" for name in caches.MACHINERY}
+    files = [Path(place, name) for place, _, names in os.walk(caches.PACKAGE) for name in names]
+    return {dotted(file): file for file in files if file.suffix == ".py" and file not in apart}
 
 
 @cache

@@ -28,12 +28,13 @@ APART = ("builtins", "numba", "numpy", "llvmlite")  # their versions are in the 
 
 def python_function(kernel: Any) -> Any:
     """The undecorated function, of an intrinsic too."""
-    return getattr(kernel, "py_func", getattr(kernel, "_defn", kernel))
+    found = getattr(kernel, "py_func", None)
+    return getattr(kernel, "_defn", kernel) if found is None else found
 
 
 def in_file(function: Any) -> bool:
     """Whether it can be cached: what is typed into an interpreter has no file."""
-    return _file(function).is_file()
+    return _resolved(python_function(function).__code__.co_filename)[1]
 
 
 def foreign(function: Any) -> bool:
@@ -64,33 +65,39 @@ def digest(kernel: Any, salt: str = "") -> str:
         if id(function) in seen:
             continue
         seen.add(id(function))
-        code = function.__code__
-        parts = [function.__module__ or "", code.co_qualname, _code(code, function.__doc__)]
-        parts += origin(function) if in_file(function) else ()
+        parts = [_itself(function)]
         for name, value in _used(function):
             if isinstance(python_function(value), FunctionType):
                 parts.append(name)
                 todo.append(value)
             else:
                 parts.append(f"{name}={_frozen(value)}")
-        if not hasattr(
-            dispatcher, "_defn"
-        ):  # types of LLVM's, in intrinsics, change as they are used
+        if dispatcher is function or hasattr(dispatcher, "py_func"):
+            # not of intrinsics, where types of LLVM's change as they are used
             parts += [f"{name}:{_pickled(value)}" for name, value in _closure(function)]
         digest.update("\0".join(parts).encode())
     return digest.hexdigest()[:DIGEST]
 
 
+@cache
+def _itself(function: Any) -> str:
+    """What is in the function's own text, and where that is from."""
+    code = function.__code__
+    parts = [function.__module__ or "", code.co_qualname, _code(code, function.__doc__)]
+    return "\0".join([*parts, *(origin(function) if in_file(function) else ())])
+
+
 def _file(function: Any) -> Path:
-    return _resolved(python_function(function).__code__.co_filename)
+    return _resolved(python_function(function).__code__.co_filename)[0]
 
 
 @cache
-def _resolved(name: str) -> Path:
-    return Path(name).resolve()
+def _resolved(name: str) -> tuple[Path, bool]:
+    """A file as code names it, and whether it is there."""
+    path = Path(name).resolve()
+    return path, path.is_file()
 
 
-@cache
 def _code(code: CodeType, text: str | None) -> str:
     """Bytecode and constants, less the docstring and line numbers, which may move."""
     found = (

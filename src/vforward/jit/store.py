@@ -4,6 +4,9 @@
 Numba's own cache keeps an index for each function, which two processes may write at a time so that it
 names one's code by the other's types, and goes by the time of the function's file alone. Here the
 file's name is a hash of all that the code depends on (jit.cache), and a file is replaced as a whole.
+
+What is loaded is machine code. LLVM's text of it, which only the compiler of a caller needs, is not read
+before that asks: to parse it and to list its symbols took more than half of the time of each.
 """
 
 from __future__ import annotations
@@ -15,11 +18,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llvmlite import binding as llvm
 from numba.core import caching, compiler, serialize
+from numba.core.codegen import JITCodeLibrary
 
 from vforward.jit import cache, objects, sources
 
 log = logging.getLogger(__name__)
+
+
+class _Loaded(JITCodeLibrary):
+    """A library whose machine code is there, and whose LLVM module is read when a caller is compiled."""
+
+    def __init__(self, codegen: Any, state: Any, symbols: list[str]) -> None:
+        name, _, (code, self._bitcode) = state
+        super().__init__(codegen, name)
+        engine = codegen._engine
+        engine._ee.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine._defined_symbols.update(symbols)
+        engine.finalize_object()
+        self._disable_inspection = self._finalized = True
+
+    def _get_module_for_linking(self) -> Any:
+        if self._shared_module is None:
+            self._shared_module = llvm.parse_bitcode(self._bitcode)
+        return self._shared_module
 
 
 class Store(caching._Cache):
@@ -43,10 +66,11 @@ class Store(caching._Cache):
         except FileNotFoundError:
             return None
         try:
-            types, data = pickle.loads(saved)
+            types, (state, *data), symbols = pickle.loads(saved)
             if types != sig:  # equal text, other types: nothing that has a name
                 return None
-            return compiler.CompileResult._rebuild(target_context, *data)
+            library = _Loaded(target_context.codegen(), state, symbols)
+            return _rebuilt(target_context, library, *data)
         except Exception as error:  # a file that a crash cut short raises what it likes
             log.warning("compiled code of %s is damaged: %s", self._function.__qualname__, error)
             return None
@@ -55,7 +79,10 @@ class Store(caching._Cache):
         """Keep a compiled signature, unless it holds addresses of this process, or the disk is full."""
         if data.lifted or data.library.has_dynamic_globals:
             return
-        content = serialize.dumps((sig, data._reduce()))
+        module = data.library._get_module_for_linking()
+        there = [*module.functions, *module.global_variables]
+        symbols = [item.name for item in there if not item.is_declaration]
+        content = serialize.dumps((sig, data._reduce(), symbols))
         cache.keep(self._path(sig, data.codegen), content)
 
     def enable(self) -> None:
@@ -73,3 +100,29 @@ class Store(caching._Cache):
         return (
             Path(self.cache_path) / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.nbc"
         )
+
+
+def _rebuilt(
+    context: Any, library: _Loaded, made: Any, environment: Any, signature: Any, *rest: Any
+) -> Any:
+    """What Numba makes of a library and what CompileResult._reduce kept besides."""
+    objectmode, lifted, annotation, reload_init, environments = rest
+    for again in reload_init:
+        again()
+    entry = context.get_executable(library, made, environment)
+    for one in environments:
+        library.codegen.set_env(one.env_name, one)
+    return compiler.compile_result(
+        target_context=context,
+        typing_context=context.typing_context,
+        library=library,
+        environment=environment,
+        entry_point=entry,
+        fndesc=made,
+        type_annotation=annotation,
+        signature=signature,
+        objectmode=objectmode,
+        lifted=lifted,
+        reload_init=reload_init,
+        referenced_envs=environments,
+    )

@@ -78,7 +78,8 @@ def refuse_foreign(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise ArenaError(
-            f"{path} must be a directory of uid {os.geteuid()} with mode 0700; remove it"
+            f"{path} must be a directory of uid {os.geteuid()} with mode 0700: give it those, or name "
+            "another in VFORWARD_RUNTIME_DIR"
         )
 
 

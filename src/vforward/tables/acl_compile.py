@@ -260,7 +260,7 @@ def _once(rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
 
 
 def ways(rows: NDArray[np.uint32]) -> list[list[NDArray[np.int64]]]:
-    """Ways to divide rows: by which addresses they fix. None for few; by source; by both."""
+    """Ways to divide rows: by which addresses they fix. None for few; by source; by both. Each once."""
     words = rows.shape[1] // 2
     each = 1 if words == 8 else 4
     bits = np.bitwise_count(rows[:, words:]).astype(np.int64)
@@ -279,9 +279,9 @@ def ways(rows: NDArray[np.uint32]) -> list[list[NDArray[np.int64]]]:
     if len(rows) > LARGE:
         del made[:2]
     once = _once(rows)
-    return [
-        [np.flatnonzero(part & once) for part in parts if (part & once).any()] for parts in made
-    ]
+    found = [[np.flatnonzero(part & once) for part in parts] for parts in made]
+    divided = [[group for group in groups if len(group)] for groups in found]
+    return list({tuple(map(bytes, groups)): groups for groups in divided}.values())
 
 
 def with_default(given: NDArray[Any]) -> NDArray[np.uint32]:
