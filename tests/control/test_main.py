@@ -46,11 +46,11 @@ def test_names_the_extra_and_what_is_missing(monkeypatch, capsys, missing):
 def test_says_so_too_where_a_command_finds_it_missing(monkeypatch, capsys):
     """`run` imports pydantic when it reads its file."""
 
-    def app():
+    def start():
         raise ModuleNotFoundError("No module named 'pydantic'", name="pydantic")
 
     cli = ModuleType("vforward.control.cli")
-    cli.app = app
+    cli.start = start
     monkeypatch.setitem(sys.modules, "vforward.control.cli", cli)
     with pytest.raises(SystemExit) as caught:
         main()
