@@ -38,11 +38,11 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/vforward bench
 
-# Half a minute on a quiet machine, and the compiling of the last release the first time. Where there is
-# no release yet, there is nothing to compare with.
+# Half a minute on a quiet machine, and the compiling of the last release the first time. A release is a
+# commit "Release VERSION"; where there is none, there is nothing to compare with.
 gate: $(READY)
-	@release=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) || \
-	{ echo "gate: no release (a tag v*) to compare with"; exit 0; }; \
+	@release=$$(git log -1 --format=%h --grep='^Release [0-9]'); \
+	[ -n "$$release" ] || { echo "gate: no release to compare with"; exit 0; }; \
 	$(BIN)/vforward bench compare "$$release" . ip4-path l2-path session-1k
 
 clean:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 import sys
 import time
 from pathlib import Path
@@ -114,6 +115,7 @@ def compile(
     from vforward.control.progress_bar import Bar
     from vforward.jit import cache
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it clears up
     start = time.perf_counter()
     if cold:
         compiling.empty_cache()

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from vforward.control import compiled
+from vforward.control.demo_world import end_with_parent
 from vforward.control.forwarder import Forwarder
 from vforward.control.routing_stage import staged
 from vforward.control.rules import FirewallSettings, Masquerade, Rule
@@ -134,7 +135,9 @@ def _helper() -> Iterator[None]:
     module = "vforward.control.compile"
     code = f"from {module} import compile_backwards; compile_backwards()"
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=quiet, stderr=quiet)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=quiet, stderr=quiet, preexec_fn=end_with_parent
+    )
     try:
         yield
     finally:
