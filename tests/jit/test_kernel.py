@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the decorator promises."""
 
+import copy
+import pickle
 import threading
 import time
 
@@ -84,3 +86,19 @@ def test_functions_without_a_file_compile_too():
     names = {"kernel": kernel}
     exec("@kernel\ndef plus(a, b):\n    return a + b\n", names)
     assert names["plus"](2, 3) == 5
+
+
+def test_a_copy_is_the_kernel_itself():
+    assert copy.deepcopy(divide) is divide
+    assert pickle.loads(pickle.dumps(divide)) is divide
+
+
+def test_what_all_objects_are_asked_for_makes_no_dispatcher():
+    @kernel
+    def unused(a):
+        return a
+
+    assert not hasattr(unused, "__wrapped__")
+    assert "dispatcher" not in vars(unused)
+    assert unused(3) == 3
+    assert "dispatcher" in vars(unused)

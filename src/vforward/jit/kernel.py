@@ -71,8 +71,8 @@ class Kernel:
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self.py_func = function
-        self.__name__, self.__module__ = function.__name__, function.__module__
-        self.__doc__ = function.__doc__
+        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
+        self.__module__, self.__doc__ = function.__module__, function.__doc__
         self._options = options
         self._store = Store(function) if sources.in_file(function) else None
 
@@ -92,4 +92,10 @@ class Kernel:
         return self.dispatcher(*given, **named)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what Python looks for in all objects
+            raise AttributeError(name)
         return getattr(self.dispatcher, name)
+
+    def __reduce__(self) -> str:
+        """By its name, as a function: a copy of a kernel is the kernel."""
+        return self.__qualname__
