@@ -273,10 +273,13 @@ def _count(queue: Any, edge: Any) -> None:
 @kernel
 def _send(
     data: Any, meta: Any, idx: Any, edge: Any, count: Any, pool: Any, queue: Any, memory: Any,
-    port: Any, work: Any,
+    port: Any, work: Any, ready: Any,
 ) -> None:  # fmt: skip
-    """Send packets by one queue, and free them; what is not sent has the edge DROP."""
-    ready = vq.ready(queue)  # before its layout is looked at
+    """Send packets by one queue, and free them; what is not sent has the edge DROP.
+
+    ready: what vq.ready has said in this call of the node, before its layout is looked at. Who stops the
+    queue meanwhile waits for the call's end: packets that were chosen for it still go by it.
+    """
     if ready and vring.is_packed(queue):
         _packets(data, meta, idx, edge, count, pool, queue, memory, port, work, ready, True)
     else:
@@ -298,7 +301,7 @@ def _spread(
         if end > first:
             _send(
                 data, meta, rows[first:end], edges[first:end], count, pool, queues[2 * pair], memory,
-                port, work,
+                port, work, True,
             )  # fmt: skip
             _count(queues[2 * pair], edges[first:end])
         first = end
@@ -312,14 +315,16 @@ def tx(
     data: Data, meta: Meta, idx: Rows, edge: Edges, count: Counts, pool: U64, queues: vq.Queues,
     flows: Flows, memory: U64, port: U64, work: U64,
 ) -> None:  # fmt: skip
-    alone, n = i64(0), i64(1)
-    if queues.shape[0] > 2:
+    alone, n = i64(0), i64(0)
+    if queues.shape[0] == 2:
+        n = i64(vq.ready(queues[0]))
+    else:
         n = running(queues, work)
         if n == 1:
             alone = i64(work[PAIRS_AT])
     if n < 2:
         port[ALONE] = u64(alone + 1)
-        _send(data, meta, idx, edge, count, pool, queues[2 * alone], memory, port, work)
+        _send(data, meta, idx, edge, count, pool, queues[2 * alone], memory, port, work, n == 1)
         if queues.shape[0] > 2:
             _count(queues[2 * alone], edge)
         return
