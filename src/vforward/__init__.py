@@ -98,7 +98,7 @@ _HOME = {
     "kernel": "jit.kernel",
 }
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0a1"
 __all__ = [
     *_HOME,
     "__version__",
