@@ -115,34 +115,34 @@ def test_kicks_and_sleep():
 
 @pytest.fixture
 def sleeper():
-    """Words, the ring full, a bed on an eventfd and a pipe; the eventfd, the pipe's other end."""
+    """Words, the ring full, what wait polls: an eventfd and a pipe; the eventfd, the pipe's other end."""
     event = os.eventfd(0, os.EFD_NONBLOCK)
     reader, writer = os.pipe()
-    bed = ring.bed_for(event, reader, libc_address("poll"), libc_address("read"))
+    polled = ring.polled_words(event, reader, libc_address("poll"), libc_address("read"))
     rings = ring.rings(np.zeros(ring.words_for(64), np.uint64), 64)
-    yield rings.words, Ring(rings.full), bed, event, writer
+    yield rings.words, Ring(rings.full), polled, event, writer
     for fd in (event, reader, writer):
         os.close(fd)
 
 
 def test_who_has_packets_does_not_sleep(sleeper):
-    words, full, bed, event, _ = sleeper
+    words, full, polled, event, _ = sleeper
     os.eventfd_write(event, 1)
     full.push([7, 8])
-    assert ring.doze(words, full.array, bed, -1) == 2
+    assert ring.wait(words, full.array, polled, -1) == 2
     assert os.eventfd_read(event) == 1  # it did not look
     assert not words[ring.ASLEEP]
 
 
 def test_a_sleep_ends_with_its_time_with_either_descriptor_and_with_packets(sleeper):
-    words, full, bed, event, writer = sleeper
-    assert ring.doze(words, full.array, bed, 1) == 0
+    words, full, polled, event, writer = sleeper
+    assert ring.wait(words, full.array, polled, 1) == 0
     assert not words[ring.ASLEEP]
     os.eventfd_write(event, 3)  # of packets that were taken meanwhile
-    assert ring.doze(words, full.array, bed, -1) == 0
+    assert ring.wait(words, full.array, polled, -1) == 0
     with pytest.raises(BlockingIOError):
         os.eventfd_read(event)
-    assert not ring.other_ready(bed)
+    assert not ring.other_ready(polled)
 
     def send():
         while not words[ring.ASLEEP]:
@@ -152,10 +152,10 @@ def test_a_sleep_ends_with_its_time_with_either_descriptor_and_with_packets(slee
 
     sender = threading.Thread(target=send)
     sender.start()
-    assert ring.doze(words, full.array, bed, -1) == 1
+    assert ring.wait(words, full.array, polled, -1) == 1
     sender.join()
     assert full.pop(2).tolist() == [9]
     os.write(writer, b"x")
-    assert ring.doze(words, full.array, bed, -1) == 0
-    assert ring.other_ready(bed)
+    assert ring.wait(words, full.array, polled, -1) == 0
+    assert ring.other_ready(polled)
     assert not words[ring.ASLEEP]

@@ -95,9 +95,7 @@ def take_over(forwarder: Forwarder, drops_before: NDArray[np.uint64]) -> None:
     with _part("what was told at run time"):
         if previous.has(told.FILE):
             entries, damaged = told.read((previous.path / told.FILE).read_bytes())
-            done, _ = forwarder.told.repeat(
-                entries, forwarder
-            )  # which logs what cannot be any more
+            done, _ = forwarder.told.repeat(entries, forwarder)  # it logs what cannot be any more
             said.append(f"{done} things told")
             if damaged:
                 log.warning("of what was told at run time %d lines are damaged", damaged)

@@ -130,7 +130,7 @@ class Attachment:
             raise
         self._words = rings.words
         self._full, self._empty, self._sent, self._back = (Ring(r) for r in rings[1:])
-        self._bed = ring.bed_for(
+        self._polled = ring.polled_words(
             self._events[1], self._socket.fileno(), libc_address("poll"), libc_address("read")
         )
         self._ended = False
@@ -147,9 +147,9 @@ class Attachment:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ended:
             left = FOREVER if deadline is None else max(0.0, deadline - time.monotonic())
-            if ring.doze(self._words, self._full.array, self._bed, _milliseconds(left)):
+            if ring.wait(self._words, self._full.array, self._polled, _milliseconds(left)):
                 return True
-            self._ended = ring.other_ready(self._bed)  # it says nothing but that it is gone
+            self._ended = ring.other_ready(self._polled)  # it says nothing but that it is gone
             if left == 0.0:
                 break
         return self._full.used_slots() > 0

@@ -54,8 +54,8 @@ STATE_WORDS = 16
 
 POLLIN, REVENTS = 1 << 32, 48
 """In a struct pollfd as a word: what is waited for; the bit where what came begins."""
-BED_POLL, BED_READ, BED_SINK = 2, 3, 4
-"""What doze needs, after two struct pollfd: addresses of poll(2) and read(2), and a word for that."""
+POLL, POLL_READ, POLL_SINK = 2, 3, 4
+"""What wait needs, after two struct pollfd: addresses of poll(2) and read(2), and a word for that."""
 
 FREE, LIVE, ENDED = 0, 1, 2
 """Nobody is attached; a program is; it has gone, and the worker is to reclaim what it had."""
@@ -192,33 +192,34 @@ def awake(words: Any) -> None:
 
 
 @kernel
-def doze(words: Any, full: Any, bed: Any, timeout_ms: Any) -> Any:
+def wait(words: Any, full: Any, polled: Any, timeout_ms: Any) -> Any:
     """The program: if there are no packets, wait for its eventfd in poll(2). Returns how many there are.
 
-    bed: of bed_for. All of it in one call: what a process does first after it slept meets cold caches.
+    polled: of polled_words. In one call: what a process does first after it slept meets cold caches.
     """
     waiting = used_slots(full)
     if waiting > 0:
         return waiting
     for k in range(2):
-        bed[k] &= u64((1 << REVENTS) - 1)
+        polled[k] &= u64((1 << REVENTS) - 1)
     fall_asleep(words)
     if used_slots(full) == 0:
-        call3(i64(bed[BED_POLL]), address(bed), 2, i64(timeout_ms))
-        if bed[0] >> u64(REVENTS):
-            call3(i64(bed[BED_READ]), i64(bed[0] & u64(0xFFFFFFFF)), address(bed) + 8 * BED_SINK, 8)
+        call3(i64(polled[POLL]), address(polled), 2, i64(timeout_ms))
+        if polled[0] >> u64(REVENTS):
+            event, sink = i64(polled[0] & u64(0xFFFFFFFF)), address(polled) + 8 * POLL_SINK
+            call3(i64(polled[POLL_READ]), event, sink, 8)
     awake(words)
     return used_slots(full)
 
 
-def bed_for(event: int, other: int, poll: int, read: int) -> NDArray[np.uint64]:
-    """For doze: the program's eventfd, a descriptor that ends the wait too, the C library's functions."""
+def polled_words(event: int, other: int, poll: int, read: int) -> NDArray[np.uint64]:
+    """For wait: the program's eventfd, a descriptor that ends the wait too, the C library's functions."""
     return np.array([event | POLLIN, other | POLLIN, poll, read, 0], np.uint64)
 
 
-def other_ready(bed: NDArray[np.uint64]) -> bool:
-    """Whether the other descriptor of a bed was ready when doze last looked."""
-    return bool(int(bed[1]) >> REVENTS)
+def other_ready(polled: NDArray[np.uint64]) -> bool:
+    """Whether the other descriptor was ready when wait last looked."""
+    return bool(int(polled[1]) >> REVENTS)
 
 
 @kernel
