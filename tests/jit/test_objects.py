@@ -1,5 +1,8 @@
 """Object files on disk: what is kept is loaded, and what is damaged is not."""
 
+import subprocess
+import sys
+
 import pytest
 from llvmlite import binding as llvm
 
@@ -17,26 +20,51 @@ define i64 @{SYMBOL}(i64 %a, i64 %b, i64 %c, i64 %d) {{
 }}
 """
 
+HELPERS = ("numba_do_raise", "NRT_Allocate")
+OF_HELPER = """
+declare void @{0}()
+define i64 @of_{0}() {{
+  %1 = ptrtoint void ()* @{0} to i64
+  ret i64 %1
+}}
+"""
+LOADING = """
+import ctypes, pathlib, sys
+from vforward.jit import objects
+for path in sys.argv[1:]:
+    address = objects.load(pathlib.Path(path))
+    assert ctypes.CFUNCTYPE(ctypes.c_int64)(address)()
+"""
+
 
 @kernel
 def call(function, a, b, c, d):
     return call4(function, a, b, c, d)
 
 
-@pytest.fixture
-def kept(tmp_path):
-    """Its file."""
+def keep(path, symbol, text):
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine()
-    path = tmp_path / "part" / "function.o"
-    objects.save(path, SYMBOL, machine.emit_object(llvm.parse_assembly(TEXT)))
+    objects.save(path, symbol, machine.emit_object(llvm.parse_assembly(text)))
     return path
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Its file."""
+    return keep(tmp_path / "part" / "function.o", SYMBOL, TEXT)
 
 
 def test_what_is_kept_is_loaded(kept):
     assert call(objects.load(kept), 1, 20, 300, 4000) == 4321
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+
+
+def test_numbas_helpers_are_there_before_it_compiled_anything(tmp_path):
+    """In another process: one in which a symbol is missing is ended by LLVM."""
+    paths = [keep(tmp_path / f"{name}.o", f"of_{name}", OF_HELPER.format(name)) for name in HELPERS]
+    subprocess.run([sys.executable, "-c", LOADING, *paths], check=True)
 
 
 def test_what_is_not_there_is_no_error(tmp_path):

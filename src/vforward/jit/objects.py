@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llvmlite import binding as llvm
+from numba.core import base
 from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
 
 from vforward.jit.cache import keep
@@ -49,10 +50,12 @@ def load(path: Path) -> int:
 
 @cache
 def offer_symbols() -> None:
-    """Have what loaded code calls by name: Numba's helpers.
+    """Have what loaded code calls by name: Numba's helpers, of its C code and of its runtime.
 
-    All else that Numba prepares is for compiling, takes a tenth of a second, and is done when it compiles.
+    LLVM ends the process at a name that it does not find. All else that Numba prepares is for compiling,
+    takes a tenth of a second, and is done when it compiles.
     """
+    base._load_global_helpers()
     for name, address in _nrt_python.c_helpers.items():
         llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
