@@ -1,14 +1,14 @@
 """A forwarder's graph is laid out anew while it forwards; who looks on follows."""
 
-import itertools
 import random
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from vforward import ConfigError, WiringError
-from vforward.control import observe
+from vforward.control import observe, packet_trace
 from vforward.control.packet_trace import collect
 from vforward.graph import control as c
 from vforward.graph.node import Labels, Node
@@ -170,14 +170,14 @@ def test_a_trace_is_of_one_graph():
         packets = mix(4, flows=3, per_flow=20)
 
         def busy():
-            """Packets, and now and then another graph: a trace that meets one begins anew."""
-            for i in itertools.count():
-                if stop.is_set():
-                    return
+            """Packets, and now and then another graph: a trace that meets one may begin anew."""
+            rng, due = random.Random(1), 0.0
+            while not stop.is_set():
                 world.send(world.lan, packets)
                 world.take(world.wan)
-                if i % 20 == 0:
+                if time.monotonic() >= due:
                     world.router.replace_graph(with_past("extra", bit=3))
+                    due = time.monotonic() + rng.uniform(0.02, 0.2)
 
         thread = threading.Thread(target=busy)
         thread.start()
@@ -189,6 +189,30 @@ def test_a_trace_is_of_one_graph():
                         assert names[0] == "lan-rx"
                         assert names[1] == "ethernet-input"
                         assert packet.steps[-1].end in ("sent", "kept", "freed")
+        finally:
+            stop.set()
+            thread.join(60)
+
+
+def test_a_trace_ends_though_graphs_change_faster_than_it_waits_for_more(monkeypatch):
+    monkeypatch.setattr(packet_trace, "SETTLE_S", 60.0)
+    with World(1) as world:
+        world.router.start()
+        stop = threading.Event()
+
+        def changing():
+            while not stop.wait(0.01):
+                world.router.replace_graph()
+                for _ in range(5):  # what was marked under the one before is not there any more
+                    world.send(world.lan, mix(4, flows=3, per_flow=1))
+                    time.sleep(0.005)
+                world.take(world.wan)
+
+        thread = threading.Thread(target=changing)
+        thread.start()
+        try:
+            with observe.attach(world.router.name) as view:
+                assert len(collect(view, 3, timeout_s=30)) == 3
         finally:
             stop.set()
             thread.join(60)

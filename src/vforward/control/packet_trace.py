@@ -84,8 +84,6 @@ def collect(view: View, count: int, node: str = "", timeout_s: float = 10.0) -> 
                 records = _batch(view, controls, wish, deadline)
             finally:
                 _rewind(controls)
-            if not _is_of(view, controls):
-                records = records[:0]
             found += [p for p in _packets(view, records) if not node or p.steps[0].node == node]
             if time.monotonic() >= deadline:
                 break
@@ -120,7 +118,10 @@ class _Wish:
 def _batch(
     view: View, controls: list[NDArray[np.uint64]], wish: _Wish, deadline: float
 ) -> NDArray[Any]:
-    """Have packets marked; their records when enough of them are through, or time is up."""
+    """Have packets marked; their records when enough of them are through, or time is up.
+
+    When the graph changes before: those that were enough already, or none.
+    """
     _rewind(controls)
     traces = [view.arena.open(name) for name in view.segments("trace")]
     first = [int(control[c.TRACE_NEXT]) for control in controls]
@@ -129,6 +130,7 @@ def _batch(
     for control in controls:
         control[c.TRACE_WANTED] = wish.marked
     through: float | None = None  # since when
+    enough = traces[0][:0]
     while True:
         rows = [int(control[c.TRACED_ROWS]) for control in controls]
         marked = [
@@ -136,11 +138,15 @@ def _batch(
         ]
         found = [trace[:n] for trace, n in zip(traces, rows, strict=True)]
         records = _marked_since(found, marked)
+        if not _is_of(view, controls):
+            return enough
         now = time.monotonic()
-        through = (through or now) if _enough(view, records, wish) else None
+        if _enough(view, records, wish):
+            through, enough = through or now, records
+        else:
+            through = None
         settled = through is not None and now - through >= SETTLE_S
-        changed = not _is_of(view, controls)
-        if settled or changed or now >= deadline or max(rows) >= c.TRACE_ROOM:
+        if settled or now >= deadline or max(rows) >= c.TRACE_ROOM:
             return records
         time.sleep(LOOK_S)
 
