@@ -11,7 +11,8 @@ from vforward.layout import META, NIL
 from vforward.tables import held as table
 from vforward.tables.addresses import halves, mapped_int
 
-LIMIT = 20
+LIMIT = 60
+BURSTS = st.sampled_from([1, 2, table.QUEUE - 1, table.QUEUE, table.QUEUE + 1])
 PLAIN = np.zeros(4096, META)
 """Packets of one buffer. Chains: nodes/neighbor/test_hold."""
 TOP = 2**128 - 1
@@ -34,8 +35,12 @@ class Holding(RuleBasedStateMachine):
     def total(self):
         return sum(map(len, self.model.values())) + len(self.released)
 
-    @rule(port=st.sampled_from([0, 1, 2, 65535]), ip=st.sampled_from(IPS))
-    def hold(self, port, ip):
+    @rule(port=st.sampled_from([0, 1, 2, 65535]), ip=st.sampled_from(IPS), n=BURSTS)
+    def hold(self, port, ip, n):
+        for _ in range(n):
+            self.hold_one(port, ip)
+
+    def hold_one(self, port, ip):
         hop = (port, *map(np.uint64, halves(ip)))
         slot = int(table.probe(self.held, *hop))
         queue = self.model.get((port, ip))

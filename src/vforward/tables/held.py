@@ -16,7 +16,8 @@ Owner       One worker: arp-resolve, nd-resolve and neighbor-release. The contro
             reads it while no worker runs.
 Complexity  WINDOW comparisons.
 Limits      QUEUE packets for each next hop (RFC 1122 section 2.3.2.2, RFC 4861 section 7.2.2: a few,
-            the latest).
+            the latest): more than the ten segments that TCP begins with (RFC 6928), or traceroute's
+            sixteen probes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from vforward.jit.kernel import i64, inline, kernel
 from vforward.layout import CHAINED, NIL, ArrayOf
 
-QUEUE = 7
+QUEUE = 23
 WINDOW = 8
 SLOTS = 1024
 """The usual n."""
@@ -47,7 +48,7 @@ HELD = np.dtype(
         ("spare", np.uint8, 2),
     ]
 )
-assert HELD.itemsize == 64, "a cache line"
+assert HELD.itemsize == 128, "two cache lines"
 
 Held = Annotated[NDArray[Any], ArrayOf(HELD)]
 
