@@ -36,6 +36,7 @@ ALLOWED |= {
     "testing": LOW,
     "presets": LOW | {"testing"},
     "control": LOW | {"testing", "presets"},
+    "__main__": {"control"},
     "__init__": LOW | {"testing", "presets", "control"},
 }
 

@@ -16,13 +16,18 @@ def test_a_number_stays_while_others_come_and_go():
     assert dict(slots.items()) == {"a": 1, "c": 3, "x": 4, "y": 5}
 
 
-def test_a_number_that_is_free_again_is_the_last_to_be_used():
+def test_a_number_that_becomes_free_rests_until_the_next_change():
     slots = Slots(5, "things")
     slots.keep("abc")
-    slots.keep("b")
-    assert slots.keep("bxy") == [4, 1]
-    slots.keep("y")
-    assert slots.keep("yz") == [3]
+    assert slots.keep("bx") == [4], "1 and 3 are asked for by what is in force still"
+    assert slots.keep("bxyz") == [1, 3]
+    assert slots.keep("byzv") == [4], "rather than none"
+
+
+def test_numbers_do_not_grow_with_changes():
+    slots = Slots(1000, "things")
+    used = {n for k in range(500) for n in slots.keep([(k, i) for i in range(10)])}
+    assert max(used) == 20
 
 
 def test_a_number_that_is_still_counted_under_is_passed_over():

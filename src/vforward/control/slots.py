@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 
 from vforward.errors import ConfigError
@@ -12,10 +12,12 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Slots:
-    """Numbers 1 to n - 1 for things by their keys. One that is free again is the last to be used anew.
+    """Numbers 1 to n - 1 for things by their keys. One that becomes free rests until the next change.
 
-    what: for the message when there are too many. idle: whether a free number may be used anew already;
-    where that is true of none, the one is used that has been free for longest.
+    what: for the message when there are too many. idle: whether a free number may be used anew already.
+    Used is the one that has rested longest, or else one that never was used, so that what is kept of
+    numbers, and what they stand for in memory, does not grow with each change; where both are wanting,
+    one that became free just now, or even one that is not idle.
     """
 
     def __init__(self, n: int, what: str, idle: Callable[[int], bool] = lambda _: True) -> None:
@@ -41,10 +43,11 @@ class Slots:
             raise ConfigError(f"{len(wanted)} {self._what}: there can be {self._n - 1}")
         new = [key for key in wanted if key not in self._numbers]
         gone = [key for key in self._numbers if key not in wanted]
+        rested = iter([*self._freed])
         for key in gone:
             self._freed[self._numbers.pop(key)] = None
         for key in new:
-            self._numbers[key] = self._next()
+            self._numbers[key] = self._next(rested)
         return [self._numbers[key] for key in new]
 
     def restorer(self) -> Callable[[], None]:
@@ -56,11 +59,13 @@ class Slots:
 
         return restore
 
-    def _next(self) -> int:
-        if self._fresh < self._n:
+    def _next(self, rested: Iterator[int]) -> int:
+        """rested: what is left of the numbers that were free before this change."""
+        number = next(filter(self._idle, rested), 0)
+        if not number and self._fresh < self._n:
             self._fresh += 1
             return self._fresh - 1
-        number = next(filter(self._idle, self._freed), next(iter(self._freed)))
+        number = number or next(filter(self._idle, self._freed), next(iter(self._freed)))
         del self._freed[number]
         return number
 
