@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from benchmarks import flood
 from vforward.control.demo_world import START_S, Failed, end, end_with_parent, vforward
+from vforward.memory.place import runtime_directory
 from vforward.testing import packets
 from vforward.testing.namespaces import Namespace, namespaces, veth
 
@@ -45,6 +46,8 @@ RISE_S = 0.3
 """From the first frames to the first look at the counters."""
 WAIT_S = 5.0
 QUIET_S = 0.05
+MEMORY = runtime_directory().parent
+"""Where a daemon's tables lie by default: /dev/shm. Directories of these are made in it."""
 BLOCK = 1 << 20
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -354,7 +357,7 @@ class Lab:
 def lab() -> Iterator[Lab]:
     """Make it; nothing of it is left behind, whatever happens."""
     with (
-        tempfile.TemporaryDirectory(prefix="vforward-peers-") as directory,
+        tempfile.TemporaryDirectory(prefix="vforward-peers-", dir=MEMORY) as directory,
         namespaces("h1", "m", "h2") as (h1, m, h2),
     ):
         yield Lab(h1, m, h2, Path(directory))

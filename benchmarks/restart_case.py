@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import missing, repeat, row
+from benchmarks.peer_lab import MEMORY
 from benchmarks.session import Session
 from vforward.control.demo_world import (
     H1,
@@ -166,7 +167,7 @@ class _Daemons:
 
 @contextlib.contextmanager
 def _supervised(router: Namespace, processes: int) -> Iterator[_Daemons]:
-    with tempfile.TemporaryDirectory(prefix="vforward-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="vforward-bench-", dir=MEMORY) as directory:
         file = Path(directory) / "restart.toml"
         file.write_text(CONFIG)
         environment = f"VFORWARD_RUNTIME_DIR={directory}/run"

@@ -41,7 +41,7 @@ def package(tmp_path, monkeypatch):
 def forget():
     """As a new process."""
     for function in (
-        *(imports.digest, imports.imported),
+        *(imports.digest, imports._imported),
         *(imports._facts, imports._known, imports._modules),
     ):
         function.cache_clear()

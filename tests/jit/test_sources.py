@@ -9,6 +9,8 @@ import pytest
 from vforward.jit import sources
 from vforward.jit.intrinsics import ctz
 from vforward.jit.kernel import kernel
+from vforward.nodes.ip4 import lookup, rewrite
+from vforward.nodes.ip6 import lookup as lookup6
 from vforward.packet import checksum
 
 LIMIT = 3
@@ -37,6 +39,13 @@ def test_the_closure_counts():
     assert sources.digest(made(1)) != sources.digest(made(2))
     assert sources.digest(made(np.arange(2))) != sources.digest(made(np.arange(3)))
     assert sources.digest(made((1, 2))) != sources.digest(made((1, 3)))
+
+
+def test_what_was_written_of_others_changes_no_digest():
+    kernels = [lookup.NODE.kernel, rewrite.NODE.kernel, lookup6.NODE.kernel]
+    written = {}
+    shared = [sources.digest(kernel, "x", written) for kernel in kernels]
+    assert shared == [sources.digest(kernel, "x") for kernel in kernels]
 
 
 def test_so_does_the_salt():

@@ -19,6 +19,7 @@ from vforward.graph.node import Kind, Node
 from vforward.graph.scheduler import NODE, Plan
 from vforward.jit import entries
 from vforward.jit.kernel import kernel
+from vforward.jit.sources import Written
 from vforward.layout import (
     ARC_BITS,
     EDGE_ARC,
@@ -224,13 +225,14 @@ class Graph:
         for number, member in enumerate(self.order):
             member.number = number
         known = {} if self._before is None else self._before._entries()
+        written: Written = {}
         self._nothing = known.get(receive_nothing) or entries.build(
-            "receive-nothing", receive_nothing
+            "receive-nothing", receive_nothing, written
         )
         for member in self.order:
             progress(member.name)
             kernel = member.node.kernel
-            member.entry = known.get(kernel) or entries.build(member.node.name, kernel)
+            member.entry = known.get(kernel) or entries.build(member.node.name, kernel, written)
         try:
             self._lay()
         except BaseException:

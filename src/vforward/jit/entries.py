@@ -25,7 +25,7 @@ from vforward.errors import KernelError
 from vforward.jit import cache, objects, sources
 from vforward.jit.intrinsics import view, view2
 from vforward.jit.kernel import merged
-from vforward.jit.sources import python_function
+from vforward.jit.sources import Written, python_function
 from vforward.layout import ArrayOf
 
 SIGNATURE = "int64(int64, int64, int64, int64)"
@@ -79,14 +79,14 @@ _built: dict[str, Entry] = {}
 """By the name of the module that each was made in."""
 
 
-def build(name: str, kernel: Callable[..., Any]) -> Entry:
-    """Compile the kernel's entry, or load it from the cache.
+def build(name: str, kernel: Callable[..., Any], written: Written | None = None) -> Entry:
+    """Compile the kernel's entry, or load it from the cache. written: shared by those of a graph.
 
     Raises KernelError with the compiler's message when the kernel does not compile.
     """
     function = python_function(kernel)
     source = _source(parameters(kernel), returns_int(kernel))
-    made_from = sources.digest(kernel, source)
+    made_from = sources.digest(kernel, source, written)
     module = f"vforward_entry_{re.sub(r'[^A-Za-z0-9]', '_', name)}_{made_from}"
     if module not in _built:
         place = None

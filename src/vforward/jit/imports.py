@@ -32,61 +32,72 @@ Facts = tuple[str, list[str]]
 def digest(path: Path) -> str:
     """A hash of the sources of the module in this file of the package: 16 hexadecimal digits."""
     found = hashlib.sha256()
-    for name, text in sorted((dotted(one), _facts(one)[0]) for one in closure(path)):
+    for name, text in sorted((_dotted(one), _facts(one)[0]) for one in _closure(str(path))):
         found.update(f"{name} {text}\n".encode())
     return found.hexdigest()[:16]
 
 
 def closure(path: Path) -> set[Path]:
     """The file itself, and the files of the package that it imports, directly or not."""
-    found: set[Path] = set()
+    return set(map(Path, _closure(str(path))))
+
+
+def dotted(path: Path) -> str:
+    """The name under which a file of the package is imported."""
+    return _dotted(str(path))
+
+
+# Files are text from here on: of a Path each look into a set is ten times as much work.
+
+
+def _closure(path: str) -> set[str]:
+    found: set[str] = set()
     todo = [path]
     while todo:
         one = todo.pop()
         if one not in found:
             found.add(one)
-            todo.extend(imported(one))
+            todo.extend(_imported(one))
     return found
 
 
 @cache
-def imported(path: Path) -> frozenset[Path]:
+def _imported(path: str) -> frozenset[str]:
     """The files of the package, MACHINERY apart, that this one names in an import."""
     files = (_file(name, path) for name in _facts(path)[1])
     return frozenset(file for file in files if file)
 
 
 @cache
-def dotted(path: Path) -> str:
-    """The name under which a file of the package is imported."""
-    inside = path.relative_to(caches.PACKAGE.parent).with_suffix("").parts
-    return ".".join(inside[:-1] if inside[-1] == "__init__" else inside)
+def _dotted(path: str) -> str:
+    inside = path.removeprefix(f"{caches.PACKAGE.parent}/").removesuffix(".py")
+    return inside.removesuffix("/__init__").replace("/", ".")
 
 
-def _file(name: str, importer: Path) -> Path | None:
+def _file(name: str, importer: str) -> str | None:
     """The file of the package that a name as written means, if it is one."""
     bare = name.lstrip(".")
     if bare != name:
-        inside = importer.parent.relative_to(caches.PACKAGE.parent).parts
+        inside = _dotted(str(Path(importer).parent)).split(".")
         base = inside[: len(inside) - (len(name) - len(bare) - 1)]
         bare = ".".join([*base, bare] if bare else base)
     return _modules().get(bare)
 
 
 @cache
-def _modules() -> dict[str, Path]:
+def _modules() -> dict[str, str]:
     """All files of the package, MACHINERY apart, by the names that they are imported by.
 
     Looked for once: as it begins.
     """
-    apart = {caches.PACKAGE / "jit" / f"{name}.py" for name in caches.MACHINERY}
-    files = [Path(place, name) for place, _, names in os.walk(caches.PACKAGE) for name in names]
-    return {dotted(file): file for file in files if file.suffix == ".py" and file not in apart}
+    apart = {f"{caches.PACKAGE}/jit/{name}.py" for name in caches.MACHINERY}
+    files = (f"{place}/{name}" for place, _, names in os.walk(caches.PACKAGE) for name in names)
+    return {_dotted(file): file for file in files if file.endswith(".py") and file not in apart}
 
 
 @cache
-def _facts(path: Path) -> Facts:
-    text = path.read_bytes()
+def _facts(path: str) -> Facts:
+    text = Path(path).read_bytes()
     known = _known()
     name = hashlib.sha256(text).hexdigest()[:32]
     if name not in known:

@@ -54,29 +54,46 @@ def origin(function: Any) -> tuple[str, str]:
     return re.sub(r"\W", "_", path.stem), hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def digest(kernel: Any, salt: str = "") -> str:
-    """A hash of the function and of all that it refers to."""
+Written = dict[int, tuple[bytes, list[Any]]]
+"""By id: what digest wrote of a function, and which others that refers to."""
+
+
+def digest(kernel: Any, salt: str = "", written: Written | None = None) -> str:
+    """A hash of the function and of all that it refers to.
+
+    written: of other functions at this moment, to which this one's are added: they share most.
+    """
     digest = hashlib.sha256(salt.encode())
+    written = {} if written is None else written
     seen: set[int] = set()
     todo = [kernel]
     while todo:
         dispatcher = todo.pop()
-        function = python_function(dispatcher)
-        if id(function) in seen:
+        function = id(python_function(dispatcher))
+        if function in seen:
             continue
-        seen.add(id(function))
-        parts = [_itself(function)]
-        for name, value in _used(function):
-            if isinstance(python_function(value), FunctionType):
-                parts.append(name)
-                todo.append(value)
-            else:
-                parts.append(f"{name}={_frozen(value)}")
-        if dispatcher is function or hasattr(dispatcher, "py_func"):
-            # not of intrinsics, where types of LLVM's change as they are used
-            parts += [f"{name}:{_pickled(value)}" for name, value in _closure(function)]
-        digest.update("\0".join(parts).encode())
+        seen.add(function)
+        if id(dispatcher) not in written:
+            written[id(dispatcher)] = _write(dispatcher)
+        text, others = written[id(dispatcher)]
+        digest.update(text)
+        todo += others
     return digest.hexdigest()[:DIGEST]
+
+
+def _write(dispatcher: Any) -> tuple[bytes, list[Any]]:
+    function, others = python_function(dispatcher), []
+    parts = [_itself(function)]
+    for name, value in _used(function):
+        if isinstance(python_function(value), FunctionType):
+            parts.append(name)
+            others.append(value)
+        else:
+            parts.append(f"{name}={_frozen(value)}")
+    if dispatcher is function or hasattr(dispatcher, "py_func"):
+        # not of intrinsics, where types of LLVM's change as they are used
+        parts += [f"{name}:{_pickled(value)}" for name, value in _closure(function)]
+    return "\0".join(parts).encode(), others
 
 
 @cache
