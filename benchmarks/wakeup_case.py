@@ -74,7 +74,7 @@ def wakeup(session: Session) -> Iterator[dict[str, Any]]:
 def _round() -> list[float]:
     with arena() as memory:
         pool = Pool(memory, BUFFERS)
-        ports = [{"name": "app", "number": 0, "type": "MemringPort"}]
+        ports = [{"name": "app", "number": 0, "type": "memring"}]
         memory.write_document("forwarder", {"ports": ports})
         port = MemringPort()
         port.open(0, pool)

@@ -28,6 +28,7 @@ def test_every_model_of_a_port_becomes_one():
             model.model_validate({"type": kind, **shown[kind]}, context={"base": Path()})
         )
         assert isinstance(port, Port)
+        assert port.kind == kind
 
 
 def test_what_a_linux_interface_is_asked_for():

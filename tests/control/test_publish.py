@@ -39,7 +39,7 @@ def test_who_is_at_the_other_end(router, tmp_path):
 def test_ports_and_what_they_touch(router):
     with observe.attach("test") as view:
         lan, gen, seven = view.about["ports"]
-        assert (lan["type"], lan["mac"]) == ("MemoryPort", router.lan.mac.hex(":"))
+        assert (lan["type"], lan["mac"]) == ("memory", router.lan.mac.hex(":"))
         assert (lan["rx"], lan["tx"], lan["addresses"]) == (["lan-rx"], "lan-tx", ["10.0.1.1/24"])
         assert (seven["type"], seven["parent"], seven["vlan"]) == ("vlan", "lan", 7)
         assert (seven["rx"], seven["tx"]) == ([], None)

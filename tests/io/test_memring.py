@@ -26,7 +26,7 @@ ROOM = 128
 def arena(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
     with Arena.create("lab") as made:
-        ports = [{"name": "app", "number": 0, "type": "MemringPort"}]
+        ports = [{"name": "app", "number": 0, "type": "memring"}]
         made.write_document("forwarder", {"ports": ports})
         yield made
 
@@ -385,7 +385,7 @@ def test_whatever_a_program_writes_no_row_is_lost(tmp_path_factory, acts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path_factory.mktemp("fuzz")))
         with Arena.create("lab") as arena:
-            ports = [{"name": "app", "number": 0, "type": "MemringPort"}]
+            ports = [{"name": "app", "number": 0, "type": "memring"}]
             arena.write_document("forwarder", {"ports": ports})
             wire = Wire(arena, MemringPort(room=64), MemoryPort(room=64))
             with attach("lab") as app:

@@ -64,7 +64,9 @@ class InterfaceSteps:
         self, undo: ExitStack, name: str, port: Port, address: Given = (), *, vrf: str, urpf: str
     ) -> Interface:
         """Open a port. Raises ConfigError, PortError."""
-        interface = self._new(undo, name, type(port).__name__, address, vrf=vrf, urpf=urpf)
+        interface = self._new(
+            undo, name, port.kind or type(port).__name__, address, vrf=vrf, urpf=urpf
+        )
         undo.callback(port.close)
         port.workers = self.n_workers
         port.open(interface.number, self.pool)

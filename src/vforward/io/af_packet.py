@@ -70,6 +70,8 @@ class AfPacketPort(Port):
     frames by AF_XDP if that is possible.
     """
 
+    kind = "af_packet"
+
     def __init__(
         self,
         interface: str,

@@ -150,6 +150,8 @@ class GeneratorPort(Port):
     src, dst: of flow 0. dst_mac: None for the port's own. touch: see touched.
     """
 
+    kind = "generator"
+
     def __init__(
         self,
         *,

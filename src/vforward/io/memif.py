@@ -39,6 +39,8 @@ class MemifPort(Port):
     buffer.
     """
 
+    kind = "memif"
+
     def __init__(
         self,
         path: str | os.PathLike[str],

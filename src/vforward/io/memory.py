@@ -187,6 +187,8 @@ class MemoryPort(Port):
     received may be called by any thread, while a worker runs or while none does.
     """
 
+    kind = "memory"
+
     def __init__(self, *, mac: bytes | None = None, mtu: int = 1500, room: int = 4096) -> None:
         self._given = mac
         self.mtu = mtu

@@ -56,6 +56,8 @@ class MemringPort(Port):
     power of two.
     """
 
+    kind = "memring"
+
     def __init__(self, *, mac: bytes | None = None, mtu: int = 1500, room: int = 1024) -> None:
         self._given = mac
         self.mtu = mtu

@@ -279,7 +279,7 @@ def attach(forwarder: str, port: str = "") -> Attachment:
     except ArenaError as error:
         msg = f"forwarder {forwarder} has not built its graph yet: {error}"
         raise PortError(msg) from error
-    found = {p["name"]: p["number"] for p in ports if p["type"] == "MemringPort"}
+    found = {p["name"]: p["number"] for p in ports if p["type"] == "memring"}
     if (port and port not in found) or (not port and len(found) != 1):
         there = ", ".join(found) or "none"
         named = f"no memring port {port!r}" if port else "which memring port is not clear"

@@ -49,6 +49,8 @@ class NetmapPort(Port):
     Its server may be started after it, and again: until then the port is silent (io.netmap_link).
     """
 
+    kind = "netmap"
+
     def __init__(self, name: str, mac: bytes | None = None, mtu: int = 1500) -> None:
         self.name = name
         self.mtu = mtu

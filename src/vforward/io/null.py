@@ -30,6 +30,8 @@ NULL_TX = Node(name="null-tx", kernel=swallow, edges=TxEdge, counters=TxCount)
 class NullPort(Port):
     """Swallows what is sent to it, for benchmarks and for ports that only receive."""
 
+    kind = "null"
+
     def __init__(self, *, mac: bytes | None = None, mtu: int = 1500) -> None:
         self._given = mac
         self.mtu = mtu

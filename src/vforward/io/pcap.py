@@ -211,6 +211,8 @@ class PcapPort(Port):
     the shim: open raises ShimMissing without.
     """
 
+    kind = "pcap"
+
     def __init__(
         self,
         *,

@@ -76,6 +76,9 @@ def default_mac(number: int) -> bytes:
 class Port(ABC):
     """A port. Opened by the forwarder before the graph is built, closed after it has stopped."""
 
+    kind: str = ""
+    """What a configuration calls such ports; of one that none knows of, the name of its class is shown."""
+
     mac: bytes = b"\x02\x00\x00\x00\x00\x00"
     """The port's Ethernet address, 6 bytes; final once open has returned."""
 

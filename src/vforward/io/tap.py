@@ -70,6 +70,8 @@ class TapPort(Port):
     until it is given an IPv6 address. queues: how many it has, 1 to QUEUES_MAX.
     """
 
+    kind = "tap"
+
     def __init__(
         self,
         interface: str,

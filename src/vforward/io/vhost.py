@@ -54,6 +54,8 @@ class VhostUserPort(VhostPort):
     trusted: its memory may lie in files of any kind.
     """
 
+    kind = "vhost-user"
+
     def __init__(
         self,
         path: str,

@@ -58,6 +58,8 @@ class VirtioPort(VhostPort):
     offers that, and take such frames of it.
     """
 
+    kind = "vhost-user"
+
     def __init__(
         self,
         path: str,
