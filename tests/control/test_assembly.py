@@ -125,7 +125,7 @@ def test_what_is_refused(made):
         (lambda: made.add_route("10.9.0.0/16", via="10.7.0.1"), "next hop without a route"),
         (
             lambda: made.add_route("10.9.0.0/16", via="10.0.1.2", vrf="defualt"),
-            'route 10.9.0.0/16: no port is in a VRF \'defualt\'; did you mean "default"?',
+            "route 10.9.0.0/16: no port is in a VRF 'defualt'; did you mean \"default\"?",
         ),
         (lambda: made.add_route_file("/dev/null", vrf="red"), "no port is in a VRF 'red'"),
         (lambda: made.add_vlan("v", "a", 4095), "VLAN ids are 1 to 4094"),

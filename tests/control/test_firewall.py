@@ -300,4 +300,6 @@ def test_a_policer_that_comes_again_polices_by_its_new_number(firewall):
     treated = part(firewall, policy.ACTIONS, policy.ACTION)["treatment"][1]
     assert firewall.treatments.table[treated]["policer"] == number
     assert {(dscp, name) for _, dscp, name in firewall.numbers()["treatments"]} == {(10, "gold")}
-    assert len(firewall.numbers()["treatments"]) == 2, "sessions that began by the old one have that"
+    assert len(firewall.numbers()["treatments"]) == 2, (
+        "sessions that began by the old one have that"
+    )

@@ -286,7 +286,7 @@ class Machine:
             self._arm(was, was.due)
 
     def advance(self, now: float) -> None:
-        """End states whose time has come, AT_ONCE of them at most: where there are more, ``due`` is over."""
+        """End states whose time has come, AT_ONCE of them at most: more of them are due then."""
         if self._heap and self._heap[0][0] <= now:
             with self._routing.together():
                 self._end_due(now)

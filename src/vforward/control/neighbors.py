@@ -239,9 +239,7 @@ class NeighborService:
     def forget_learned(self, port: int) -> None:
         """Forget the neighbors of a port that are not static: others may be there now."""
         with self.lock:
-            self._machine.forget_all(
-                lambda one: one.port == port and one.state is not State.STATIC
-            )
+            self._machine.forget_all(lambda one: one.port == port and one.state is not State.STATIC)
             self._flush()
 
     def restorer(self) -> Callable[[], None]:
