@@ -133,7 +133,9 @@ def test_descriptors_of_any_number(ends):
         until(lambda: server.turn == memif_ring.FREE, server)
 
 
-def test_a_server_whose_descriptors_have_run_out_pauses_and_tries_again(ends, tmp_path, monkeypatch):
+def test_a_server_whose_descriptors_have_run_out_pauses_and_tries_again(
+    ends, tmp_path, monkeypatch
+):
     server = ends()
     waits, wait = [], memif_link.readable
 
