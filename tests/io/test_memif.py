@@ -2,14 +2,17 @@
 """memif: our server and our client opposite each other."""
 
 import select
+import socket
 
 import pytest
 
+from descriptors import SELECT_MAX, beyond, none_left
 from memif_worlds import ends_in, until
 from vforward.errors import PortError
+from vforward.io import memif_link
 from vforward.io.memory import Offload
 from vforward.layout import BUF_ROOM
-from vforward.rings import memif_ring
+from vforward.rings import memif, memif_ring
 
 FRAMES = [b"x", bytes(60), b"a" * BUF_ROOM, b"b" * (BUF_ROOM + 1), bytes(range(256)) * 37]
 
@@ -119,3 +122,31 @@ def test_two_servers_on_one_socket_are_refused(ends):
     ends()
     with pytest.raises(PortError, match="is another server there"):
         ends()
+
+
+def test_descriptors_of_any_number(ends):
+    with beyond():
+        server, client = pair(ends)
+        assert server.port._link._stop >= SELECT_MAX
+        assert carry(server, client, FRAMES) == FRAMES
+        client.close()
+        until(lambda: server.turn == memif_ring.FREE, server)
+
+
+def test_a_server_whose_descriptors_have_run_out_pauses_and_tries_again(
+    ends, tmp_path, monkeypatch
+):
+    server = ends()
+    waits, wait = [], memif_link.readable
+
+    def watched(fds, timeout_s=None):
+        waits.append(fds)
+        return wait(fds, timeout_s)
+
+    monkeypatch.setattr(memif_link, "readable", watched)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+        peer.settimeout(20)
+        with none_left():
+            peer.connect(str(tmp_path / "memif.sock"))
+            until(lambda: [server.port._link._stop] in waits)
+        assert len(peer.recv(memif.MESSAGE)) == memif.MESSAGE

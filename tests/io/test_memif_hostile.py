@@ -188,6 +188,27 @@ def test_an_eventfd_that_blocks_stops_the_link_and_not_the_worker(server, peer):
     os.eventfd_read(peer.events[1])
 
 
+def test_a_bell_that_is_rung_as_a_connection_ends_does_not_end_the_next_one(
+    server, tmp_path, monkeypatch
+):
+    """By the worker, when the thread has looked for the last time."""
+    link = server.port._link
+    end = link._end
+
+    def late(over):
+        link._state[memif_ring.RANG] = 1
+        os.eventfd_write(link._bell, 1)
+        end(over)
+
+    monkeypatch.setattr(link, "_end", late)
+    for _ in range(3):
+        peer = Peer(tmp_path / "memif.sock").all()
+        until(lambda: server.turn == memif_ring.LIVE)
+        peer.close()
+        until(lambda: server.turn == memif_ring.FREE, server)
+    assert server.counts("rx0")["refused"] == 0
+
+
 FUZZ = cases(1000)
 
 

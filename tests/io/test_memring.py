@@ -1,6 +1,8 @@
 """The memring port, opposite a memory port: what crosses, what is refused, and that no row is lost."""
 
+import json
 import os
+import socket
 import threading
 import time
 
@@ -9,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from descriptors import SELECT_MAX, beyond, none_left
 from vforward.errors import ArenaError, PortError
+from vforward.io import memring
 from vforward.io.memory import MemoryPort, Offload
 from vforward.io.memring import MemringPort
 from vforward.io.memring_client import attach
@@ -363,6 +367,43 @@ def test_a_loop_gives_back_what_it_leaves(wire, app):
         wire.run()
         assert wire.ports[1].received() == [b"2"]
     assert int(wire.ports[0]._state[ring.LENT + ring.PACKET]) == 0
+
+
+def test_descriptors_of_any_number(arena):
+    with beyond():
+        wire = Wire(arena, MemringPort(room=ROOM), MemoryPort())
+        for _ in range(2):
+            with attach("lab") as app:
+                wire.run()
+                assert app.fileno() >= SELECT_MAX
+                assert sends(app, FRAMES[:4]) == 4
+                wire.run()
+                assert wire.ports[1].received() == FRAMES[:4]
+            settle(wire)
+        wire.close()
+
+
+def test_when_descriptors_have_run_out_who_comes_is_taken_later(wire, monkeypatch):
+    port, waits, wait = wire.ports[0], [], memring.readable
+
+    def watched(fds, timeout_s=None):
+        waits.append(list(fds))
+        return wait(waits[-1], timeout_s)
+
+    monkeypatch.setattr(memring, "readable", watched)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as program:
+        program.settimeout(20)
+        with none_left():
+            program.connect(str(port._path))
+            end = time.monotonic() + 20
+            while [port._stop] not in waits and time.monotonic() < end:
+                time.sleep(0.002)
+        assert [port._stop] in waits
+        answer, fds, _, _ = socket.recv_fds(program, 100, 2)
+        assert (json.loads(answer), len(fds)) == ({"room": ROOM}, 2)
+        for fd in fds:
+            os.close(fd)
+    settle(wire)
 
 
 garbage = st.integers(0, 2**32 - 1) | st.integers(0, 1100) | st.sampled_from([0, 138, 2112, 2113])

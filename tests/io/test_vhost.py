@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from frontends import BASE, ENABLE, GET_BASE, GET_QUEUES, SIZE, USER, Frontend
+from descriptors import SELECT_MAX, beyond
+from frontends import BASE, ENABLE, GET_BASE, GET_QUEUES, SET_CALL, SIZE, USER, Frontend
 from fuzzing import kinds_open
 from oracles.virtqueue import INDIRECT
 from vforward.errors import PortError
@@ -177,6 +178,7 @@ def test_an_idle_worker_sleeps_although_it_was_kicked_for_nothing(echo, path):
 def test_interrupts(echo, path):
     frontend = Frontend.connect(path)
     frontend.begin()
+    assert [os.eventfd_read(call) > 0 for call in frontend.calls] == [True, True]  # at the start
     for driver in frontend.drivers:
         driver.no_interrupts()
     bounce(frontend)
@@ -188,6 +190,51 @@ def test_interrupts(echo, path):
     bounce(frontend)
     assert [os.eventfd_read(call) > 0 for call in frontend.calls] == [True, True]
     frontend.close()
+
+
+def test_the_driver_is_called_when_queues_start_and_by_a_new_descriptor(echo, path):
+    """What it has back since before is looked at then."""
+    frontend = Frontend.connect(path)
+    frontend.begin()
+    for _ in range(3):
+        assert [os.eventfd_read(call) > 0 for call in frontend.calls] == [True, True]
+        for on in (False, True):
+            frontend.enable([0], on=on)
+    new = os.eventfd(0, os.EFD_NONBLOCK)
+    frontend.say(SET_CALL, struct.pack("=Q", 0), [new])
+    frontend.ask(GET_QUEUES)
+    assert os.eventfd_read(new) > 0
+    os.close(new)
+    bounce(frontend)
+    frontend.close()
+
+
+def test_a_call_descriptor_that_is_full_and_blocks_stops_nobody(echo, path):
+    frontend = Frontend.connect(path)
+    frontend.begin()
+    for call in frontend.calls:
+        os.eventfd_read(call)
+        os.set_blocking(call, True)
+        os.eventfd_write(call, 2**64 - 2)  # who writes one more waits
+    for on in (False, True):
+        frontend.enable([0], on=on)
+    frontend.say(SET_CALL, struct.pack("=Q", 1), [frontend.calls[0]])
+    frontend.ask(GET_QUEUES)
+    bounce(frontend)
+    assert not echo.port.peer_faults
+    frontend.close()
+
+
+def test_descriptors_of_any_number(arena, path):
+    with beyond(), World(arena, path) as echo:
+        for _ in range(2):
+            frontend = Frontend.connect(path)
+            assert frontend.kicks[0] >= SELECT_MAX
+            frontend.begin()
+            bounce(frontend)
+            frontend.close()
+            until(lambda: not echo.port.ready)
+        assert not echo.port.peer_faults
 
 
 def test_a_peer_without_mergeable_buffers_drops_what_is_too_long(echo, path):

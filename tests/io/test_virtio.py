@@ -225,6 +225,21 @@ def test_a_sleeping_worker_is_called_awake(echo, path, more):
     backend.close()
 
 
+def test_a_sleeping_worker_looks_at_queues_that_start(echo, path, monkeypatch):
+    """By EVENT_IDX no call comes for what was given back before they ran."""
+    running, quiesce = [], echo.port._quiesce
+
+    def watched():
+        running.append([int(queue[vq.STATE]) for queue in echo.port.queues])
+        return quiesce()
+
+    monkeypatch.setattr(echo.port, "_quiesce", watched)
+    backend = Backend.connect(path).begin()
+    until(lambda: running)
+    assert running[0] == [vq.READY, vq.READY]
+    backend.close()
+
+
 def test_the_device_is_kicked(echo, path):
     backend = Backend.connect(path).begin()
     bounce(backend)

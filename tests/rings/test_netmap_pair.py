@@ -1,11 +1,18 @@
 """A pipe at the server: two ends, one owner each, buffers that are neither lost nor doubled."""
 
+import errno
+import os
+
 import pytest
 
+from fuzzing import open_fds
+from rings.netmap_ends import pipe
 from vforward.errors import PortError
+from vforward.rings import netmap_pipe
 from vforward.rings.netmap_layout import extra_list
 from vforward.rings.netmap_names import parse_name
 from vforward.rings.netmap_pair import SPARE, Pair
+from vforward.rings.netmap_sync import VIOLATION
 
 MASTER, SLAVE = parse_name("x{1"), parse_name("x}1")
 
@@ -21,11 +28,9 @@ def pair():
 def everything(pair):
     """Where each buffer is: in the slots of a tx ring, in a list of extra ones, or free."""
     where, memory = pair.region.where, pair.region.memory
-    from vforward.rings.netmap_pipe import owned_slots
-
     found = list(pair.region.free)
-    for end in (0, 1):
-        for slots, numbers in owned_slots(memory, where, end):
+    for end, owned in enumerate(netmap_pipe.owned_slots(memory, where)):
+        for slots, numbers in owned:
             found += [int(slots["buf_idx"][i]) for i in numbers]
         if pair.open[end]:
             found += extra_list(memory, where, end)
@@ -78,3 +83,78 @@ def test_an_end_that_cannot_be_repaired_is_refused(pair):
     assert not pair.release(MASTER.end)
     with pytest.raises(PortError, match="damage"):
         pair.take(MASTER, 0)
+
+
+def test_no_descriptors_are_left_for_it(monkeypatch):
+    made, eventfd = [], os.eventfd
+
+    def second(*how):
+        if made:
+            raise OSError(errno.EMFILE, "Too many open files")
+        made.append(eventfd(*how))
+        return made[0]
+
+    before = open_fds()
+    monkeypatch.setattr(os, "eventfd", second)
+    with pytest.raises(OSError, match="Too many"):
+        Pair(MASTER, 8, 4, 0)
+    assert made
+    assert open_fds() <= before
+
+
+def sends(two):
+    two.tx["head"] = two.tx["cur"] = 3
+    assert not netmap_pipe.pipe_txsync(two.krings) & VIOLATION
+
+
+def returns(two):
+    two.rx["head"] = two.rx["cur"] = 2
+    assert not netmap_pipe.pipe_rxsync(two.krings) & VIOLATION
+
+
+@pytest.fixture
+def halfway(monkeypatch):
+    """A pipe on its way, 8 slots to its second end and 4 back, and what that does in a repair's midst."""
+    pair, one, two = pipe(8)
+    one.tx["head"] = one.tx["cur"] = 3
+    netmap_pipe.pipe_txsync(one.krings)
+    netmap_pipe.pipe_rxsync(two.krings)
+    owned_slots = netmap_pipe.owned_slots
+
+    def release(act):
+        def at_the_same_time(*where):
+            found = owned_slots(*where)
+            act(two)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(netmap_pipe, "owned_slots", at_the_same_time)
+            assert not pair.release(0)
+
+    yield pair, one, two, release
+    pair.close()
+
+
+@pytest.mark.parametrize("act", [sends, returns])
+def test_what_a_living_end_gives_away_during_the_repair_is_no_damage(halfway, act):
+    pair, one, two, release = halfway
+    before, free = everything(pair), list(pair.region.free)
+    sent, returned = two.tx_slots["buf_idx"].tolist(), two.rx_slots["buf_idx"].tolist()
+    release(act)
+    assert pair.region.free == free
+    assert everything(pair) == before
+    if act is sends:
+        assert one.rx_slots["buf_idx"][:3].tolist() == sent[:3]
+    else:
+        assert one.tx_slots["buf_idx"][:2].tolist() == returned[:2]
+
+
+@pytest.mark.parametrize(("act", "ring"), [(sends, "tx_slots"), (returns, "rx_slots")])
+def test_a_buffer_of_the_living_ends_is_damage_wherever_that_gives_it(halfway, act, ring):
+    pair, one, two, release = halfway
+    before = set(everything(pair))
+    (lost,) = one.tx_slots["buf_idx"][4:5].tolist()
+    one.tx_slots["buf_idx"][4] = getattr(two, ring)["buf_idx"][0]
+    release(act)
+    assert set(everything(pair)) == before - {lost}
+    assert len(everything(pair)) == len(before) - 1

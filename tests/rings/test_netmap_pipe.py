@@ -234,7 +234,7 @@ def test_a_dead_end_is_repaired(ends):
     one.tx_slots["buf_idx"][6] = 2**31
     one.tx_slots["buf_idx"][7] = two.rx_slots["buf_idx"][0]
     spare = list(region.free)
-    assert reclaim(region.memory, region.where, 0, region.free, theirs)
+    assert reclaim(region.memory, region.where, 0, region.free)
     mine = one.tx_slots["buf_idx"][3:].tolist()
     assert len(set(mine)) == len(mine)
     assert not set(mine) & theirs
@@ -245,7 +245,7 @@ def test_a_dead_end_is_repaired(ends):
 def test_too_much_damage_is_said(ends):
     pair, one, _ = ends
     one.tx_slots["buf_idx"] = 0
-    assert not reclaim(pair.region.memory, pair.region.where, 0, [2, 3], set())
+    assert not reclaim(pair.region.memory, pair.region.where, 0, [2, 3])
 
 
 def test_extra_buffers_come_back(ends):

@@ -1,5 +1,6 @@
 """The server: who may open what, what it says to nonsense, what becomes of the dead."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+from fuzzing import open_fds
 from vforward.errors import PortError
 from vforward.rings import netmap
 from vforward.rings.netmap_message import INFO, REGISTER, REPLY_SIZE, Reply, Request
@@ -178,6 +180,32 @@ def test_a_killed_program_leaves_its_place_to_the_next(server, kind, theirs, our
             again.txsync()
             assert port.poll(netmap.READ, 10) == netmap.READ
             assert port.next_packet()[12:] == b"again"
+
+
+@pytest.mark.parametrize("others", [[], ["vale0:x"]])
+def test_a_port_of_a_switch_for_which_no_descriptors_are_left(server, monkeypatch, others):
+    """It is refused, nothing of it is left, and the switch forwards: that is new, or was there."""
+
+    def none(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with contextlib.ExitStack() as stack:
+        there = [stack.enter_context(netmap.open(name, path=server.path)) for name in others]
+        before = open_fds()
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socketpair", none)
+            assert ask(server, Request(REGISTER, "vale0:a", 8, 8)) == [(Reply(errno.EMFILE), 0)]
+        until(lambda: open_fds() <= before)
+        assert len(server.switches) == len(there)
+        with (
+            netmap.open("vale0:a", path=server.path) as one,
+            netmap.open("vale0:b", path=server.path) as two,
+        ):
+            one.inject(b"\xff" * 6 + bytes([2, 0, 0, 0, 0, 9]) + bytes(48))
+            one.txsync()
+            for port in (two, *there):
+                assert port.poll(netmap.READ, 20) == netmap.READ
+    until(lambda: not server.switches)
 
 
 def test_many_come_and_go(server):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How peers come: to our socket and to theirs, before us and after us, and again."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from descriptors import SELECT_MAX, beyond, none_left
 from fuzzing import open_fds
 from vforward.errors import PortError
 from vforward.rings.vhost_socket import Endpoint
@@ -115,3 +117,48 @@ def test_a_file_is_not_removed(path):
     with pytest.raises(PortError, match="no socket"):
         Endpoint(path, server=True)
     assert Path(path).exists()
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_descriptors_of_any_number_are_waited_for(path, server):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(beyond())
+        other = None if server else stack.enter_context(listen(path))
+        endpoint = Endpoint(path, server=server)
+        theirs = dial(path) if other is None else None
+        with endpoint.next_peer() as ours:
+            assert ours.fileno() >= SELECT_MAX
+            with theirs or other.accept()[0] as peer:
+                peer.sendall(b"x")
+                assert endpoint.wait(ours, 5)
+        endpoint.stop()
+        endpoint.close()
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_when_descriptors_have_run_out_it_pauses_and_tries_again(path, server, monkeypatch):
+    other = None if server else listen(path)
+    endpoint = Endpoint(path, server=server)
+    theirs = dial(path) if server else None
+    paused, found, wait = threading.Event(), [], endpoint.wait
+
+    def watched(peer, timeout_s):
+        if peer is None:
+            paused.set()
+        return wait(peer, timeout_s)
+
+    monkeypatch.setattr(endpoint, "wait", watched)
+    thread = threading.Thread(target=lambda: found.append(endpoint.next_peer()), daemon=True)
+    with none_left():
+        thread.start()
+        in_time = paused.wait(20)
+        before = list(found)
+    assert (in_time, before) == (True, [])
+    thread.join(20)
+    with theirs or other.accept()[0] as peer, found[0] as ours:
+        peer.sendall(b"x")
+        assert endpoint.wait(ours, 5)
+    endpoint.stop()
+    endpoint.close()
+    if other is not None:
+        other.close()

@@ -32,6 +32,8 @@ class Device:
         self.mapped = False
         self.watched = set()
         self.quiet_points = 0
+        self.seen = []  # states of the queues at each of them
+        self.signals = []  # (descriptor, state of queue 1, quiet points so far)
         self.refuse = self.lost = False
 
     def map(self, wanted, fds):
@@ -57,8 +59,13 @@ class Device:
     def unwatch(self, fd):
         self.watched.discard(fd)
 
+    def signal(self, fd):
+        assert str(Path(f"/proc/self/fd/{fd}").readlink()) == "anon_inode:[eventfd]"
+        self.signals.append((fd, state(self), self.quiet_points))
+
     def quiesce(self):
         self.quiet_points += 1
+        self.seen.append([int(queue[vq.STATE]) for queue in self.queues])
 
 
 @pytest.fixture
@@ -199,6 +206,60 @@ def test_of_a_split_queue_no_bit_of_it_counts(session, device):
     assert say(session, R.GET_VRING_BASE, pair(1, 0)) == pair(1, 0)
 
 
+@pytest.mark.parametrize(
+    ("layout", "said", "answer"),
+    [
+        (0, None, 0),
+        (0, 7, 7),
+        (0, 0x8000, 0x8000),
+        (0, 0x0005_FFFF, 0xFFFF),
+        (vq.RING_PACKED, None, 0x8000_8000),
+        (vq.RING_PACKED, 0x0003_0003, 0x0003_0003),
+    ],
+)
+def test_where_a_queue_goes_on_that_has_not_run(device, layout, said, answer):
+    """What the peer has said of it; nothing of what the last peer's did."""
+    device.queues[1][vq.NEXT] = 99
+    session = Session(device)
+    say(session, R.SET_FEATURES, u64(FEATURES & ~vq.RING_PACKED | layout))
+    if said is not None:
+        say(session, R.SET_VRING_BASE, pair(1, said))
+    for _ in range(2):
+        assert say(session, R.GET_VRING_BASE, pair(1, 0)) == pair(1, answer)
+    session.close()
+
+
+RESTARTS = {
+    "enable": lambda session: [say(session, R.SET_VRING_ENABLE, pair(1, on)) for on in (0, 1)],
+    "memory": share,
+    "features": lambda session: say(session, R.SET_FEATURES, u64(FEATURES & ~vq.EVENT_IDX)),
+    "kick": lambda session: event(session, R.SET_VRING_KICK, 1),
+}
+
+
+@pytest.mark.parametrize("how", RESTARTS)
+def test_a_sleeping_worker_looks_at_a_queue_that_starts(session, device, how):
+    """By EVENT_IDX no kick comes for what was made available before it ran."""
+    start(session)
+    assert device.seen == [[vq.OFF, vq.READY]]
+    device.seen.clear()
+    RESTARTS[how](session)
+    assert device.seen == [[vq.OFF, vq.OFF], [vq.OFF, vq.READY]]
+
+
+@pytest.mark.parametrize("how", RESTARTS)
+def test_the_driver_is_called_when_a_queue_starts(session, device, how):
+    """For what a device before gave back, and died before it called (as libvhost-user does)."""
+    event(session, R.SET_VRING_CALL, 1)
+    device.signals.clear()
+    start(session)
+    fd = int(device.queues[1][vq.CALL])
+    assert device.signals == [(fd, vq.READY, 0)]
+    device.signals.clear()
+    RESTARTS[how](session)
+    assert [one[:2] for one in device.signals] == [(fd, vq.READY)]
+
+
 @pytest.mark.parametrize("how", ["base", "disable", "reset", "close", "memory"])
 def test_a_queue_is_stopped_at_a_quiet_point(session, device, how):
     start(session)
@@ -269,6 +330,20 @@ def test_a_new_call_descriptor_while_it_runs(session, device):
     say(session, R.SET_VRING_CALL, u64(1 | 1 << 8))
     assert int(device.queues[1][vq.CALL].view(np.int64)) == -1
     event(session, R.SET_VRING_ERR, 1)
+
+
+def test_a_new_call_descriptor_is_written_when_nobody_uses_the_old_one(session, device):
+    """What called by the old one meanwhile may have been heard by nobody: QEMU had masked it."""
+    for step in (lambda: None, lambda: start(session)):
+        step()
+        before = device.quiet_points
+        device.signals.clear()
+        event(session, R.SET_VRING_CALL, 1)
+        fd, ran = int(device.queues[1][vq.CALL]), int(state(device) == vq.READY)
+        assert device.signals == [(fd, state(device), before + ran)]
+    device.signals.clear()
+    say(session, R.SET_VRING_CALL, u64(1 | 1 << 8))
+    assert device.signals == []
 
 
 def test_a_queue_without_a_kick_descriptor_is_polled(session, device):

@@ -33,12 +33,13 @@ from vforward.memory.mapping import sealed_file
 from vforward.rings import memif, memif_ring
 from vforward.rings.eventfd import is_eventfd
 from vforward.rings.memif import BadPeer, Bye
+from vforward.rings.wait import readable
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 5.0
 AGAIN_S = 0.2
-"""Between two attempts to connect."""
+"""Between two attempts to connect, or to accept somebody when descriptors have run out."""
 LOOK_S = 0.05
 """How often a live connection is looked at, for a fault that the worker has found."""
 F_SEAL_SHRINK = 2
@@ -130,19 +131,19 @@ class MemifLink:
                 finally:
                     self._end(link)
             if self._listener is None:
-                select.select([self._stop], [], [], AGAIN_S)
+                readable([self._stop], AGAIN_S)
 
     def _come(self) -> socket.socket | None:
         """The next peer, or None: look again."""
         if self._listener is not None:
-            self._ready(self._listener)
-            if not self._stopping:
-                with contextlib.suppress(OSError):
-                    return self._listener.accept()[0]
-            return None
-        with contextlib.suppress(OSError):
-            return unix.connect(self._settings.path)
-        select.select([self._stop], [], [], AGAIN_S)
+            if not self._ready(self._listener):
+                return None
+            with contextlib.suppress(OSError):
+                return self._listener.accept()[0]
+        else:
+            with contextlib.suppress(OSError):
+                return unix.connect(self._settings.path)
+        readable([self._stop], AGAIN_S)
         return None
 
     def _new_link(self) -> memif.Server | memif.Client:
@@ -273,9 +274,8 @@ class MemifLink:
 
     def _ready(self, what: socket.socket, seconds: float | None = None) -> bool:
         """Wait until that can be read, or stop or the bell can. Returns whether that can."""
-        watched: list[int | socket.socket] = [self._stop, self._bell, what]
-        limit = None if seconds is None else max(0.0, seconds)
-        return what in select.select(watched, [], [], limit)[0] and not self._stopping
+        fd = what.fileno()
+        return fd in readable([self._stop, self._bell, fd], seconds) and not self._stopping
 
     def _farewell(self, peer: socket.socket, reason: str) -> None:
         with contextlib.suppress(OSError):
@@ -295,8 +295,10 @@ class MemifLink:
         while (turn := memif_ring.turn_of(self._state)) != memif_ring.FREE:
             if turn == memif_ring.FAULT:  # found by the worker while we said that it is over
                 memif_ring.hand_over(self._state, memif_ring.ENDED)
-            if select.select([self._stop], [], [], LOOK_S / 10)[0]:
+            if readable([self._stop], LOOK_S / 10):
                 return  # close unmaps
+        _drain(self._bell)  # rung when we looked no more: it would end the next peer's handshake
+        self._state[memif_ring.RANG] = 0
         self._unmap()
 
     def _unmap(self) -> None:

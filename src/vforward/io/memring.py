@@ -22,7 +22,6 @@ import contextlib
 import json
 import logging
 import os
-import select
 import socket
 import struct
 import threading
@@ -41,6 +40,7 @@ from vforward.layout import (
 )
 from vforward.memory.pool import Pool, drain_cache
 from vforward.rings import memring as ring
+from vforward.rings.wait import readable
 
 log = logging.getLogger(__name__)
 
@@ -142,15 +142,14 @@ class MemringPort(Port):
         program: socket.socket | None = None
         with listener:
             while True:
-                watched: list[int | socket.socket] = [self._stop, listener]
-                watched += [program] if program is not None else []
-                readable = select.select(watched, [], [])[0]
-                if self._stop in readable:
+                watched = [listener, *([program] if program is not None else [])]
+                found = readable([self._stop, *(one.fileno() for one in watched)])
+                if self._stop in found:
                     break
-                if program is not None and program in readable and not _lives(program):
+                if program is not None and program.fileno() in found and not _lives(program):
                     self._gone(program)
                     program = None
-                if listener in readable:
+                if listener.fileno() in found:
                     program = self._accept(listener, program)
             if program is not None:
                 program.close()
@@ -159,8 +158,12 @@ class MemringPort(Port):
         self, listener: socket.socket, program: socket.socket | None
     ) -> socket.socket | None:
         """Answer who comes. Returns who is attached then."""
-        with contextlib.suppress(OSError):
+        try:
             new, _ = listener.accept()
+        except OSError:  # descriptors have run out: it waits
+            readable([self._stop], LOOK_S)
+            return program
+        with contextlib.suppress(OSError):
             refusal = _refusal(new) or ("another program is attached" if program else "")
             if not refusal and not self._is_free():
                 refusal = (
@@ -196,7 +199,7 @@ class MemringPort(Port):
         for _ in range(100):
             if ring.turn_of(self._state) == ring.FREE:
                 return True
-            if select.select([self._stop], [], [], LOOK_S)[0]:
+            if readable([self._stop], LOOK_S):
                 break
         return False
 

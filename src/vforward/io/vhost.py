@@ -26,7 +26,8 @@ from vforward.io.port import Tables
 from vforward.io.vhost_copy import PAIRS_MAX
 from vforward.io.vhost_header import taken_whole
 from vforward.io.vhost_memory import GuestMemory
-from vforward.io.vhost_port import LOOK_S, VhostPort
+from vforward.io.vhost_port import LOOK_S, Bell, VhostPort
+from vforward.memory.pool import Pool
 from vforward.rings import (
     guest_memory,
     position,
@@ -77,6 +78,15 @@ class VhostUserPort(VhostPort):
         self._memory = GuestMemory(trusted=trusted)
         self._flows = vhost_steer.new()
         self._kept = GuestMemory(trusted=trusted)
+        self._bell = Bell(np.zeros(3, np.uint64))
+
+    def open(self, number: int, pool: Pool) -> None:
+        super().open(number, pool)
+        self._bell.open()  # where it cannot be, nor could those of the tables: that is said
+
+    def close(self) -> None:
+        super().close()
+        self._bell.close()
 
     def rx(self) -> tuple[Node, Tables]:
         return vhost_rx.NODE, self._tables()
@@ -114,6 +124,10 @@ class VhostUserPort(VhostPort):
     def unwatch(self, fd: int) -> None:
         """No longer."""
         self._port_tables[0].unwatch(fd)
+
+    def signal(self, fd: int) -> None:
+        """Write an eventfd of the guest's. By the thread that is with the peer."""
+        self._bell.ring(fd)
 
     def gone(self) -> bool:
         """Whether the guest has taken memory away that we used."""

@@ -31,6 +31,29 @@ LOOK_S = 0.1
 """How soon a queue that the worker gave up is noticed."""
 
 
+class Bell:
+    """Writes eventfds that somebody else has, too, and is never made to wait by one (csrc/vf_bell.c).
+
+    words: u64[3], of which one thread at a time makes use.
+    """
+
+    def __init__(self, words: NDArray[np.uint64]) -> None:
+        self._words = words
+
+    def open(self) -> bool:
+        """Returns whether that is so: else it writes them as others do."""
+        return int(shim.lib.vf_bell_open(shim.pointer(self._words))) >= 0
+
+    def ring(self, fd: int) -> None:
+        """Write one. That it is full, or no eventfd, does not matter."""
+        shim.lib.vf_bell_ring(shim.pointer(self._words), fd)
+
+    def close(self) -> None:
+        """Harmless when repeated, or not open."""
+        if self._words.any():
+            shim.lib.vf_bell_close(shim.pointer(self._words))
+
+
 class PortTable:
     """The table ``port`` of a node that one worker at a time calls (io.vhost_rx): an epoll, for it to sleep
     on, and a bell.
@@ -40,6 +63,7 @@ class PortTable:
         self.words = np.zeros(vhost_rx.PORT_WORDS, np.uint64)
         self._events = np.zeros(2 * vhost_rx.EPOLL_EVENTS, np.uint64)
         self._epoll: select.epoll | None = None
+        self._bell = Bell(self.words[vhost_rx.BELL : vhost_rx.BELL + 3])
 
     def open(self, number: int) -> bool:
         """number: the port's. Returns whether its bell is one that nobody can make wait."""
@@ -49,13 +73,13 @@ class PortTable:
         self.words[vhost_rx.EPOLL_WAIT] = libc_address("epoll_wait")
         self.words[vhost_rx.EPOLL] = self._epoll.fileno()
         self.words[vhost_rx.EVENTS] = self._events.ctypes.data
-        return int(shim.lib.vf_bell_open(shim.pointer(self._bell()))) >= 0
+        return self._bell.open()
 
     def close(self) -> None:
         """Harmless when repeated, or not open."""
         epoll, self._epoll = self._epoll, None
         if epoll is not None:
-            shim.lib.vf_bell_close(shim.pointer(self._bell()))
+            self._bell.close()
             epoll.close()
 
     def descriptors(self) -> list[int]:
@@ -72,9 +96,6 @@ class PortTable:
         assert self._epoll is not None
         with contextlib.suppress(OSError):  # it was none of those
             self._epoll.unregister(fd)
-
-    def _bell(self) -> NDArray[np.uint64]:
-        return self.words[vhost_rx.BELL : vhost_rx.BELL + 3]
 
 
 class VhostPort(Port):

@@ -151,6 +151,7 @@ class VirtioPort(VhostPort):
                 vring_driver.ask_for_calls(queue)
             for queue in self.queues:
                 vq.start(queue)
+            self.quiesce()  # a worker that sleeps looks: no call comes for what is there already
             self._watch(peer, endpoint)
 
     def _watch(self, peer: socket.socket, endpoint: Endpoint) -> None:

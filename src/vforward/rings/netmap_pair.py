@@ -13,14 +13,13 @@ from vforward.errors import PortError, PortInUse
 from vforward.rings.netmap_layout import (
     BUF_SIZE,
     EXTRA_MOST,
-    FIRST_BUF,
     bounded_slots,
     give_extra,
     link_at,
 )
 from vforward.rings.netmap_message import Reply
 from vforward.rings.netmap_names import Kind, Name
-from vforward.rings.netmap_pipe import owned_slots, reclaim
+from vforward.rings.netmap_pipe import reclaim
 from vforward.rings.netmap_region import Region
 
 SPARE = 256
@@ -37,7 +36,13 @@ class Pair:
         bufs = first + second + SPARE + min(extra, EXTRA_MOST)
         self.region = Region(str(name), slots if name.end == 0 else slots[::-1], bufs)
         self.open = [False, False]
-        self.events = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(2)]
+        self.events: list[int] = []
+        try:
+            for _ in range(2):
+                self.events.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        except BaseException:
+            self.close()
+            raise
         self._broken = False
         for end in (0, 1):
             at, n = self.region.where.ends[end].tx, self.region.where.slots[end][0]
@@ -73,13 +78,7 @@ class Pair:
         if not any(self.open):
             self.close()
             return True
-        region, where = self.region, self.region.where
-        others = {
-            int(slots["buf_idx"][i])
-            for slots, numbers in owned_slots(region.memory, where, 1 - end)
-            for i in numbers
-        }
-        if not reclaim(region.memory, where, end, region.free, others - set(range(FIRST_BUF))):
+        if not reclaim(self.region.memory, self.region.where, end, self.region.free):
             self._broken = True
         return False
 

@@ -182,35 +182,41 @@ def pipe_begin(krings: Any) -> None:
     start(rx)
 
 
-def owned_slots(
-    memory: NDArray[np.uint8], where: Geometry, end: int
-) -> list[tuple[NDArray[Any], list[int]]]:
-    """What is an end's: of its tx and of its rx ring the slots, and the numbers of its own ones."""
-    words = [memory[link_at(i) : link_at(i) + 128].view(np.uint32) for i in (end, 1 - end)]
-    tx_n, rx_n = where.slots[end]
-    sent, returned = (int(words[0][i // 4]) % tx_n for i in (OURS, THEIRS))
-    to = returned if returned > sent else returned + tx_n
-    mine = [i % tx_n for i in range(sent, to)]  # the slot that stays empty has a buffer, too
-    came, gone = (int(words[1][i // 4]) % rx_n for i in (OURS, THEIRS))
-    held = [i % rx_n for i in range(gone, came if came >= gone else came + rx_n)]
-    rings = where.ends[end]
-    return [
-        (slots_at(memory, rings.tx, tx_n), mine),
-        (slots_at(memory, rings.rx, rx_n), held),
-    ]
+Owned = list[tuple[NDArray[Any], list[int]]]
 
 
-def reclaim(
-    memory: NDArray[np.uint8], where: Geometry, end: int, spare: list[int], others: set[int]
-) -> bool:
+def owned_slots(memory: NDArray[np.uint8], where: Geometry) -> tuple[Owned, Owned]:
+    """What is each end's: of its tx and of its rx ring the slots, and the numbers of its own ones.
+
+    Each word is read once. So every place is one end's, also while a living end sends and returns slots.
+    """
+    owned: tuple[Owned, Owned] = ([], [])
+    for end in (0, 1):
+        n, rings = where.slots[end][0], where.ends
+        words = memory[link_at(end) : link_at(end) + 128].view(np.uint32)
+        sent, returned = (int(words[i // 4]) % n for i in (OURS, THEIRS))
+        to_fill = (returned - sent - 1) % n + 1  # the slot that stays empty has a buffer, too
+        places = [(sent + i) % n for i in range(n)]
+        owned[end].append((slots_at(memory, rings[end].tx, n), places[:to_fill]))
+        owned[1 - end].append((slots_at(memory, rings[1 - end].rx, n), places[to_fill:]))
+    return owned
+
+
+def reclaim(memory: NDArray[np.uint8], where: Geometry, end: int, spare: list[int]) -> bool:
     """Repair what a dead end left: each of its slots gets a buffer that no other slot has.
 
-    Its list of extra buffers goes to spare, from which damaged slots are served. others: buffers that
-    are not this end's. Returns whether there were enough.
+    Its list of extra buffers goes to spare, from which damaged slots are served. Returns whether there
+    were enough.
+
+    The other end may be at work. What that sends or returns from now on is not looked at as the dead
+    end's; where it was is still looked at as its own: a slot that was given away keeps its buffer's
+    number, since nobody gives it back.
     """
-    seen = set(others) | set(spare)
+    both = owned_slots(memory, where)
+    mine, others = both[end], both[1 - end]
+    seen = {int(slots["buf_idx"][i]) for slots, numbers in others for i in numbers} | set(spare)
     damaged = []
-    for slots, numbers in owned_slots(memory, where, end):
+    for slots, numbers in mine:
         for i in numbers:
             buf = int(slots["buf_idx"][i])
             if FIRST_BUF <= buf < where.bufs and buf not in seen:

@@ -167,12 +167,12 @@ class Server:
             number, reply, descriptors = switch.attach(
                 name.member, asked.tx_slots, asked.rx_slots, asked.extra
             )
-        except PortError:
+            if made:
+                switch.start()
+        except BaseException:  # PortError, or descriptors have run out
             if made:
                 self.switches.pop(name.group).close()
             raise
-        if made:
-            switch.start()
 
         def release() -> None:
             switch.detach(number)

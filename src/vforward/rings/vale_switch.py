@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import threading
 import time
@@ -38,6 +37,7 @@ from vforward.rings.netmap_region import Region
 from vforward.rings.netmap_sync import SWITCH_TAIL
 from vforward.rings.vale import BATCH, COUNTERS, PORT, PORTS_MAX, WORDS, forward, sleeps
 from vforward.rings.vale_macs import PER_AGE, TICKS, age_out, forget, make_macs
+from vforward.rings.wait import readable
 
 MAX_AGE_S = 300.0
 """How long a MAC lives that is silent (IEEE 802.1Q-2018 table 8-3)."""
@@ -116,11 +116,15 @@ class Switch:
         extra = min(extra, EXTRA_MOST)
         region = Region(what, (slots,), sum(slots) + extra)
         rings = region.where.ends[0]
-        region.format(0, what)
-        region.give(rings.tx, slots[0])
-        region.give(rings.rx, slots[1])
-        give_extra(region.memory, region.where, 0, region.free[:extra])
-        member = _Member(name, region, *socket.socketpair())
+        try:
+            region.format(0, what)
+            region.give(rings.tx, slots[0])
+            region.give(rings.rx, slots[1])
+            give_extra(region.memory, region.where, 0, region.free[:extra])
+            member = _Member(name, region, *socket.socketpair())
+        except BaseException:
+            region.close()
+            raise
         number = min(set(range(PORTS_MAX)) - set(self.members))
         with self._quiet():
             self._fill(number, region, slots)
@@ -194,8 +198,9 @@ class Switch:
 
     def start(self) -> None:
         """Forward from now on, in a thread."""
-        self._thread = threading.Thread(target=self._run, name=f"vale{self.name}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=f"vale{self.name}", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def _run(self) -> None:
         idle = 0
@@ -212,14 +217,10 @@ class Switch:
         with self._quiet():
             sleeps(self.ports, 1)
         if not self.forward():
-            poller = select.poll()
-            poller.register(self._asleep, select.POLLIN)
             with self._quiet():
                 members = {member.ours.fileno(): member for member in self.members.values()}
-            for descriptor in members:
-                poller.register(descriptor, select.POLLIN)
             left = max(0.0, self._next_tick - time.monotonic())
-            woken = {descriptor for descriptor, _ in poller.poll(left * 1000 + 1)}
+            woken = readable([self._asleep, *members], left + 0.001)
             if self._asleep in woken:
                 os.eventfd_read(self._asleep)
             with self._quiet():  # a descriptor may be another's by now: drain sockets, not numbers

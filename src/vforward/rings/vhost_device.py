@@ -46,5 +46,8 @@ class Device(Protocol):
     def unwatch(self, fd: int) -> None:
         """No longer: it is about to be closed. Harmless when it is not watched."""
 
+    def signal(self, fd: int) -> None:
+        """Write this eventfd of the peer's. That it is full, whatever the peer does to it, stops nobody."""
+
     def quiesce(self) -> None:
         """Return when the worker has come to a quiet point."""

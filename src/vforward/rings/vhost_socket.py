@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import socket
 import stat
 from pathlib import Path
 
 from vforward.errors import PortError
+from vforward.rings.wait import readable
 
 AGAIN_S = 0.1
-"""Between two attempts to connect."""
+"""Between two attempts to connect, or to accept somebody when descriptors have run out."""
 PATH_MAX = 107
 
 
@@ -52,8 +52,7 @@ class Endpoint:
     def wait(self, peer: socket.socket | None, timeout_s: float) -> bool:
         """Wait for the peer to say something, at most so long. Returns whether it has."""
         fds = [self._stop, *([peer.fileno()] if peer else [])]
-        ready, _, _ = select.select(fds, [], [], timeout_s)
-        return any(fd != self._stop for fd in ready) and not self.stopped
+        return bool(readable(fds, timeout_s) - {self._stop}) and not self.stopped
 
     def stop(self) -> None:
         """No peer from now on."""
@@ -103,21 +102,25 @@ class Endpoint:
 
     def _accept(self) -> socket.socket | None:
         assert self._listener is not None
-        self.wait(self._listener, 1.0)
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            return self._listener.accept()[0]
+        if self.wait(self._listener, 1.0):
+            with contextlib.suppress(OSError):
+                return self._listener.accept()[0]
+            # It has gone already, or we have too many descriptors: then it is still there.
+            self.wait(None, AGAIN_S)
         return None
 
     def _connect(self) -> socket.socket | None:
-        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            peer.setblocking(False)
-            peer.connect(self._text)
-        except OSError:
-            peer.close()
-            self.wait(None, AGAIN_S)
-            return None
-        return peer
+        with contextlib.suppress(OSError):
+            peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                peer.setblocking(False)
+                peer.connect(self._text)
+            except BaseException:
+                peer.close()
+                raise
+            return peer
+        self.wait(None, AGAIN_S)
+        return None
 
     def _error(self, text: str) -> PortError:
         return PortError(f"vhost-user port at {self._text!r}: {text}")

@@ -71,9 +71,7 @@ class Queue:
     words: NDArray[np.uint64]
     size: int = 0
     addresses: dict[int, int] = field(default_factory=dict)  # DESC, AVAIL, USED: the peer's own
-    base: int = (
-        position.START << 16 | position.START
-    )  # of a packed queue, as SET_VRING_BASE says it
+    base: int | None = None  # where it goes on, as SET_VRING_BASE says it, if that was said
     known: bool = False  # whether base is newer than what the peer keeps
     kicked: bool = False
     enabled: bool = False
@@ -91,8 +89,6 @@ class Session:
     def __init__(self, device: Device) -> None:
         self._device = device
         self.queues = [Queue(i, words) for i, words in enumerate(device.queues)]
-        for queue in self.queues:
-            queue.words[vq.NEXT] = 0  # GET_VRING_BASE may ask for one that never runs
         self.features = device.features & ~vq.RING_PACKED  # until the peer says
         self.protocol_features = 0
         self._mapped: list[Mapped] = []
@@ -125,9 +121,7 @@ class Session:
     def close(self) -> None:
         """Stop all queues, forget the memory, close what the peer has sent."""
         self._stop(self.queues)
-        for (
-            queue
-        ) in self.queues:  # the worker may have given one up meanwhile: that is not the next peer's
+        for queue in self.queues:  # one that the worker gave up meanwhile is not the next peer's
             queue.words[vq.STATE] = vq.OFF
         self._device.unmap()
         for queue in self.queues:
@@ -186,10 +180,7 @@ class Session:
         queue, _ = self._numbered(message)
         self._stop([queue])
         queue.kicked = False
-        if self._packed:
-            base = _twice(_goes_on(queue.base))
-        else:
-            base = int(queue.words[vq.NEXT])
+        base = _twice(_goes_on(queue.base)) if self._packed else (queue.base or 0) & 0xFFFF
         return STATE.pack(queue.index, base)
 
     def _set_enable(self, message: Message) -> None:
@@ -216,6 +207,7 @@ class Session:
         if queue.running:
             self._device.quiesce()
         self._keep(queue, message.request, fd)
+        self._call(queue)  # nobody may have heard the last call by the one before: it was masked
 
     def _set_error(self, message: Message) -> None:
         queue, fd = self._eventfd(message)
@@ -313,13 +305,16 @@ class Session:
     def _update(self) -> None:
         """Start and stop queues, as they now can or cannot run."""
         always = not self.features & PROTOCOL_FEATURES
+        started = []
         for queue in self.queues:
             able = queue.kicked and queue.size and queue.addresses and self._mapped
-            if able and (queue.enabled or always):
-                if not queue.running:
-                    self._start(queue)
-            else:
+            if not (able and (queue.enabled or always)):
                 self._stop([queue])
+            elif not queue.running:
+                self._start(queue)
+                started.append(queue)
+        if any(queue.index % 2 for queue in started):
+            self._device.quiesce()  # a worker that sleeps looks: no kick comes for what is there
 
     def _start(self, queue: Queue) -> None:
         self._check_size(queue.size)  # once more: there may be other features now
@@ -337,6 +332,12 @@ class Session:
             words[vq.IDLE] = vq.IDLE_POLLS
             vring.ask_for_kicks(words)
         vq.start(words)
+        self._call(queue)  # the device before us may have died before it called for what it used
+
+    def _call(self, queue: Queue) -> None:
+        """Interrupt the driver, who looks then at what it has back. It may be for nothing."""
+        if (fd := queue.fds.get(Request.SET_VRING_CALL, -1)) >= 0:
+            self._device.signal(fd)
 
     def _locate(self, where: int, part: int, size: int) -> int:
         """Where a part of a queue lies here, by the peer's own address. Raises BadPeer."""
@@ -349,13 +350,15 @@ class Session:
         raise BadPeer("memory", f"part of a queue, at {where:#x}, is not in the shared memory")
 
 
-def _goes_on(base: int) -> int:
+def _goes_on(base: int | None) -> int:
     """The position at which a packed queue goes on, of what SET_VRING_BASE says of it.
 
     Bits 0 to 15: what the device before had not looked at. Bits 16 to 31: what it had not given back,
     which is taken again. DPDK's driver says the first alone when it begins (START). As the specification
     has it, that device would hold a whole ring or more, having given nothing back: then the first counts.
     """
+    if base is None:
+        return position.START
     looked, given = base & 0xFFFF, base >> 16
     return looked if given == 0 and looked & position.WRAP else given
 
