@@ -64,13 +64,14 @@ class FirewallChange:
     def put_in_force(self) -> None:
         """Have packets meet what is wanted. Any time; from their point of view it is one store.
 
-        All of it, or nothing: what it raises, it has taken back.
+        All of it, or nothing: where it raises, it has taken back what it did.
         """
         self._in_force = True
         try:
             self._store()
         except BaseException:
             self.take_back()
+            self._give_back()
             raise
 
     def take_back(self) -> None:

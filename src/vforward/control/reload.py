@@ -301,12 +301,12 @@ class _Change:
         return rest
 
     def _hold(self, locked: ExitStack, part: AbstractContextManager[T], end: str) -> T:
-        """Enter a part, until ``locked`` ends. end: what its end does; in force, the change stands if it fails."""
+        """Enter a part, until ``locked`` ends. end: what is done then; the change stands if that fails."""
         locked.enter_context(afterwards(end, lambda: self._in_force))
         return locked.enter_context(part)
 
     def _publish_numbers(self) -> None:
-        """Nothing has changed: numbers in force are those of before, and of ports that were hidden, too."""
+        """Nothing has changed: numbers are those of before, ports that were hidden among them."""
         try:
             self._forwarder.firewall.before_publish(None)
         except VforwardError as error:  # who asked for the change hears why it was not made

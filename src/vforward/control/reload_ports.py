@@ -294,7 +294,7 @@ class PortWork:
     # Afterwards.
 
     def finish(self) -> None:
-        """Close what has gone: packets are not led there anymore. What fails is logged, and the rest done."""
+        """Close what has gone: packets are not led there anymore. What fails is logged, and others done."""
         forwarder = self._forwarder
         if forwarder.workers is not None:
             with afterwards("enabling plug-ins"), forwarder.changing:
