@@ -439,7 +439,7 @@ def test_numbers_are_of_what_is_in_force_when_a_change_is_refused(tmp_path, monk
             monkeypatch.setattr(rest_module, "_empty", fails)
         else:
             monkeypatch.setattr(Stage, "put_in_force", fails)
-        with pytest.raises(VforwardError, match="not now|192.0.2.1 is in no port's prefix"):
+        with pytest.raises(VforwardError, match=r"not now|192\.0\.2\.1 is in no port's prefix"):
             made.reload.apply(config.parse(text, file))
         assert notes[0] != before, "they were written down"
         assert numbers() == before
