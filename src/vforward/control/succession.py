@@ -126,7 +126,7 @@ class Taking:
         if self._forwarder.graph is not self._new:
             self._publisher.abandon(self._new)
             return
-        steps = {
+        steps: dict[str, Callable[[], None]] = {
             "publishing the new graph": partial(self._follow, self._old),
             "giving up the old graph": self._new.settle,
             "giving back what the old graph had": self._old.release,
