@@ -243,6 +243,13 @@ def test_where_it_is_on():
             "999",
             "1000 or more",
         ),
+        (
+            policer("red = 'drop'").replace("burst = 64", "burst = 1000000000"),
+            "burst",
+            "is more bytes than rate makes in a day",
+            "1000000000",
+            "at most 10800000, or a higher rate",
+        ),
     ],
 )
 def test_policers(text, key, what, got, allowed):

@@ -85,6 +85,38 @@ def test_what_is_taken_back_is_as_before(made):
     assert np.array_equal(kinds(made), [policy.DENY, policy.PERMIT, policy.PERMIT])
 
 
+def test_what_fails_half_way_leaves_all_as_it_was(made, monkeypatch):
+    before, define = state(made), made.policers.define
+
+    def refuses(number, rate, *given, **more):
+        if rate == FAST.rate:
+            raise ConfigError("not this one")
+        define(number, rate, *given, **more)
+
+    monkeypatch.setattr(made.policers, "define", refuses)
+    with made.changing(rules=[], policers={"slow": FAST}) as change:
+        with pytest.raises(ConfigError, match="not this one"):
+            change.put_in_force()
+        assert state(made) == before
+        change.take_back()
+    assert state(made) == before
+
+
+def test_what_was_never_in_force_is_not_taken_back(made):
+    before = state(made)
+    with made.changing(rules=[]) as change:
+        change.take_back()
+    assert state(made) == before
+
+
+def test_who_takes_back_numbers_all_that_was_there_before(made):
+    before, made.before_publish = made.numbers(), made.numbers
+    with made.changing(rules=[]) as change:
+        change.put_in_force()
+        change.take_back()
+    assert made.numbers() == before
+
+
 def test_what_is_wrong_changes_nothing(made):
     before = state(made)
     wrong = [r.Rule(action="permit", police="none")]

@@ -10,6 +10,7 @@ import plugin_files
 from vforward import ConfigError, KernelError, VforwardError, WiringError
 from vforward.control import observe
 from vforward.control.plugins import _outcome, _place
+from vforward.errors import ArenaError
 from vforward.graph.arcs import Arc, spread
 from vforward.testing import packets as pk
 from worker_worlds import LAN, UDP, WAN, World, mix
@@ -272,6 +273,24 @@ def test_it_is_tried_once(probe, monkeypatch):
         assert len(asked) == 2
         plugins.replace("probe", plugin_files.write(probe, "seen[1] = u64(0)"))
         assert len(asked) == 4
+
+
+def test_where_there_is_no_room_to_publish_it_it_is_loaded_all_the_same(probe, monkeypatch):
+    def no_room(name, _content):
+        raise ArenaError(f"document {name!r}: no room")
+
+    with World(1) as world:
+        plugins = world.router.plugins
+        with monkeypatch.context() as patched:
+            patched.setattr(world.router.arena, "write_document", no_room)
+            plugins.load(plugin_files.write(probe))
+        assert [row.name for row in plugins.rows()] == ["probe"]
+        assert len(world.exchange(world.lan, udp4(10))[1]) == 10
+        assert world.node("probe") == 10
+        with monkeypatch.context() as patched:
+            patched.setattr(world.router.arena, "write_document", no_room)
+            plugins.unload("probe")
+        assert plugins.rows() == []
 
 
 def test_what_the_process_says_that_ends():

@@ -8,6 +8,7 @@ import pytest
 
 from vforward.control import observe, publish
 from vforward.control.forwarder import Forwarder
+from vforward.errors import ArenaError
 from vforward.io.generator import GeneratorPort
 from vforward.io.memory import MemoryPort
 from vforward.io.vhost import VhostUserPort
@@ -139,6 +140,23 @@ def test_routes_that_could_not_be_published_are_published_later(router, monkeypa
     router._publisher.refresh()
     with observe.attach("test") as view:
         assert "10.9.0.0/16" in [row["prefix"] for row in view.routes().rows]
+
+
+def test_ports_that_there_was_no_room_for_are_published_later(router, monkeypatch):
+    def no_room(name, _content):
+        raise ArenaError(f"document {name!r}: no room")
+
+    router.interfaces.find("lan").addresses = ()
+    with monkeypatch.context() as patched:
+        patched.setattr(router.arena, "write_document", no_room)
+        with pytest.raises(ArenaError, match="document 'forwarder': no room"):
+            router._publisher.describe()
+        router._publisher.catch_up()  # it is said, and not raised
+    with observe.attach("test") as view:
+        assert view.about["ports"][0]["addresses"] == ["10.0.1.1/24"]
+    router._publisher.catch_up()
+    with observe.attach("test") as view:
+        assert view.about["ports"][0]["addresses"] == []
 
 
 def test_a_vrf_made_while_routes_are_listed(router, monkeypatch):

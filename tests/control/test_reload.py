@@ -1,5 +1,6 @@
 """Another configuration under load: each packet meets one of both, none is lost; errors change nothing."""
 
+import json
 import os
 import time
 from contextlib import contextmanager
@@ -8,11 +9,13 @@ from dataclasses import replace
 import pytest
 
 import reload_world as w
-from vforward.control import config
+from vforward.control import config, observe
+from vforward.control import rest as rest_module
 from vforward.control.firewall_change import FirewallChange
+from vforward.control.routing_stage import Stage
 from vforward.control.rules import Policer
 from vforward.control.run import from_config
-from vforward.errors import ConfigError, PortError
+from vforward.errors import ArenaError, ConfigError, PortError, VforwardError
 from vforward.testing import packets as pk
 
 EDITS = int(os.environ.get("VFORWARD_RELOADS", "60"))
@@ -175,27 +178,25 @@ def test_ports_at_run_time(tmp_path):
 
 def refused(made, tmp_path, text, error, match):
     """A configuration that is refused changes nothing that could be seen."""
-    before = (
-        made.routing.routes(),
-        made.firewall.wanted,
-        [vars(interface) for interface in made.interfaces],
-        made.interfaces.ports.tobytes(),
-        made.known_neighbors(),
-        dict(made.reload.parts),
-    )
+
+    def seen():
+        return (
+            made.firewall.wanted,
+            made.firewall._policy.bundle,
+            int(made.firewall._policy.words[0]),
+            made.routing.routes(),
+            [dict(vars(one)) for one in sorted(made.interfaces, key=lambda i: i.number)],
+            made.interfaces.ports.tobytes(),
+            made.known_neighbors(),
+            dict(made.reload.parts),
+        )
+
+    before = seen()
     with pytest.raises(error, match=match):
         made.reload.apply(config.parse(text, str(tmp_path / "reload.toml"), made.name))
-    after = (
-        made.routing.routes(),
-        made.firewall.wanted,
-        [vars(interface) for interface in sorted(made.interfaces, key=lambda i: i.number)],
-        made.interfaces.ports.tobytes(),
-        made.known_neighbors(),
-        dict(made.reload.parts),
-    )
-    assert after[0] == before[0]
-    assert after[1] is before[1]
-    assert after[2:] == (sorted(before[2], key=lambda i: i["number"]), *before[3:])
+    after = seen()
+    assert all(one is other for one, other in zip(after[:2], before[:2], strict=True))
+    assert after[2:] == before[2:]
 
 
 def test_errors_change_nothing(tmp_path, monkeypatch):
@@ -222,7 +223,9 @@ def test_errors_change_nothing(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patched:
             patched.setattr(FirewallChange, "put_in_force", fails)
-            patched.setattr(FirewallChange, "take_back", lambda _self: None)
+            refused(made, tmp_path, text + SET, ConfigError, "in the last moment")
+        with monkeypatch.context() as patched:  # rules are in force by then, and are taken back
+            patched.setattr(Stage, "put_in_force", fails)
             refused(made, tmp_path, text + SET, ConfigError, "in the last moment")
         load.pause()
         settled(made, load)
@@ -231,6 +234,106 @@ def test_errors_change_nothing(tmp_path, monkeypatch):
         made.routing.fib4.check()
         made.reload.apply(config.parse(text, str(tmp_path / "reload.toml"), made.name))
         assert made.interfaces.find("inside").bridge == "b"
+
+
+def test_a_policer_that_is_refused_in_the_last_moment(tmp_path, monkeypatch):
+    one = w.State(extra=frozenset({"policer"}))
+    text = w.text(one, tmp_path).replace('rate = "1M"', 'rate = "2M"')
+    with router(one, tmp_path) as made, w.Load(made, batch=16) as load:
+        define = made.firewall.policers.define
+
+        def refuses(number, rate, *given, **more):
+            if rate == 2_000_000:
+                raise ConfigError("not this one")
+            define(number, rate, *given, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(made.firewall.policers, "define", refuses)
+            refused(made, tmp_path, text, ConfigError, "not this one")
+        before = load.sent
+        wait(lambda: load.sent > before + 100)
+        load.pause()
+        settled(made, load)
+        load.take()
+        assert w.explain([(one, None)], load.sent, load.seen) == ""
+
+
+def test_what_could_not_be_published_is_in_force_all_the_same(tmp_path, monkeypatch, caplog):
+    one, two = w.State(), w.State(extra=frozenset({"port"}), mark=(8, 0, 0, 0))
+    with router(one, tmp_path) as made:
+        files = {path.name for path in made.arena.path.iterdir()}
+        write = made.arena.write_document
+
+        def full(name, content):
+            if name != "numbers":  # before it is in force: the change would be refused
+                raise ArenaError(f"document {name!r}: no room")
+            write(name, content)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(made.arena, "write_document", full)
+            assert made.reload.apply(w.parsed(two, tmp_path)).applied
+        assert "the change is in force, but publishing the new graph failed" in caplog.text
+        assert "the change is in force, but publishing ports failed" in caplog.text
+        assert made.graph.generation == 1
+        assert "more-rx" in made.graph.members
+        there = {path.name for path in made.arena.path.iterdir()}
+        assert "stats" in files - there, "what the old graph had is given back"
+        assert made.reload.apply(w.parsed(two, tmp_path)).lines == []
+        with w.Load(made, batch=16) as load:
+            more = made.interfaces.find("more")
+            made.add_neighbor("10.6.0.9", b"\x02\0\0\0\0\x66", "more")
+            udp = pk.udp("10.6.0.9", "10.9.0.1", 5, 5, b"\xff\xff\xff\xff")
+            ip = pk.ip4("10.6.0.9", "10.9.0.1", 17, udp)
+            more.port.send([pk.eth(more.port.mac, "02:00:00:00:00:66", 0x0800, ip)])
+            wait(lambda: load.others)
+            load.pause()
+            settled(made, load)
+            load.take()
+            assert w.explain([(two, None)], load.sent, load.seen) == ""
+
+        def shown():
+            try:
+                with observe.attach(made.name) as view:
+                    return "more" in {port["name"] for port in view.about["ports"]}
+            except ArenaError:  # until then, the graph that was shown is no more
+                return False
+
+        wait(shown)  # there is room again
+        made.reload.apply(w.parsed(one, tmp_path))
+        assert "more" not in made.interfaces.by_name
+
+
+def test_what_fails_when_all_is_in_force_is_said_and_the_rest_done(tmp_path, monkeypatch, caplog):
+    one, two = w.State(), w.State(extra=frozenset({"port", "bridge"}))
+    held = []
+
+    def fails(*_):
+        raise OSError("it does not close")
+
+    with router(two, tmp_path) as made:
+        port = made.interfaces.find("more").port
+        closed, close, enable = [], port.close, made.plugins.enable
+        monkeypatch.setattr(port, "flush", fails)
+        monkeypatch.setattr(port, "close", lambda: closed.append(close()))
+
+        def enabled():
+            held.append(made.changing._is_owned())
+            enable()
+            raise KeyError("no such feature")
+
+        monkeypatch.setattr(made.plugins, "enable", enabled)
+        monkeypatch.setattr(made, "publish_ports", fails)
+        assert made.reload.apply(w.parsed(one, tmp_path)).applied
+        assert closed == [None]
+        assert held == [True], "others who change plug-ins wait"
+        for what in ("closing port more", "enabling plug-ins", "publishing ports"):
+            assert f"the change is in force, but {what} failed" in caplog.text
+        assert "b" not in made.bridge_numbers
+        assert ("ports", "more") not in made.reload.parts
+        assert made.reload.apply(w.parsed(one, tmp_path)).lines == []
+        monkeypatch.setattr(made.plugins, "enable", enable)
+        made.reload.apply(w.parsed(two, tmp_path))
+        assert made.interfaces.find("more").port is not port
 
 
 def test_what_only_one_port_can_have_is_given_up_before_another_has_it(tmp_path):
@@ -294,3 +397,52 @@ def test_no_session_is_dropped(tmp_path):
         assert passes(1000) == 1
         assert passes(1001) == 0
         assert made.count_sessions() == 1
+
+
+GUEST = 'ports.guest = {type = "memory", address = "10.0.3.1/24"}\n'
+OLD_RULES = 'rules = [{action = "permit", name = "old", to = "10.0.2.0/24"}]\n'
+NEW_RULES = 'rules = [{action = "permit", name = "new", to = "10.0.1.0/24"}]\n'
+
+
+@pytest.mark.parametrize("when", ["routes", "rest", "in force"])
+def test_numbers_are_of_what_is_in_force_when_a_change_is_refused(tmp_path, monkeypatch, when):
+    """By them the next process understands sessions of ports that were to go, and counters of rules."""
+
+    def fails(_self):
+        raise VforwardError("not now")
+
+    def no_room(name, _content):
+        raise ArenaError(f"document {name!r}: no room")
+
+    (tmp_path / "bad.routes").write_text("40.0.0.0/8 192.0.2.1\n")
+    file = str(tmp_path / "session.toml")
+    made = from_config(config.parse(SESSION + GUEST + OLD_RULES, file))
+    with made:
+        made.build()
+
+        def numbers():
+            return json.loads((made.arena.path / "numbers.json").read_text())
+
+        before, notes = numbers(), []
+        assert set(before["ports"]) == {"lan", "wan", "guest"}
+        note = made.firewall.before_publish
+
+        def noted(wanted):
+            note(wanted)
+            notes.append(numbers())
+
+        made.firewall.before_publish = noted
+        text = SESSION + NEW_RULES
+        if when == "routes":
+            text += 'route_files = [{file = "bad.routes"}]\n'
+        elif when == "rest":
+            monkeypatch.setattr(rest_module, "_empty", fails)
+        else:
+            monkeypatch.setattr(Stage, "put_in_force", fails)
+        with pytest.raises(VforwardError, match=r"not now|192\.0\.2\.1 is in no port's prefix"):
+            made.reload.apply(config.parse(text, file))
+        assert notes[0] != before, "they were written down"
+        assert numbers() == before
+        monkeypatch.setattr(made.arena, "write_document", no_room)
+        with pytest.raises(ArenaError, match="document 'numbers': no room"):
+            made.reload.apply(config.parse(text, file))

@@ -10,6 +10,7 @@ import pytest
 from vforward import ConfigError, WiringError
 from vforward.control import observe, packet_trace
 from vforward.control.packet_trace import collect
+from vforward.errors import ArenaError
 from vforward.graph import control as c
 from vforward.graph.node import Labels, Node
 from vforward.jit.kernel import kernel
@@ -124,6 +125,28 @@ def test_old_segments_are_given_back():
         assert view.now().generation == 5
         assert view.now() is view.now()
         view.close()
+
+
+def test_where_there_is_no_room_to_publish_it_the_new_graph_is_there_all_the_same(
+    monkeypatch, caplog
+):
+    def no_room(name, _content):
+        raise ArenaError(f"document {name!r}: no room")
+
+    with World(1) as world:
+        router = world.router
+        count = len([*router.arena.path.iterdir()])
+        with monkeypatch.context() as patched:
+            patched.setattr(router.arena, "write_document", no_room)
+            router.replace_graph(with_past("extra"))
+        assert "publishing the new graph failed: document 'forwarder': no room" in caplog.text
+        names = [path.name for path in router.arena.path.iterdir()]
+        assert len(names) == count, "what the old graph had is given back"
+        assert "stats" not in names
+        router._publisher.catch_up()
+        with observe.attach(router.name) as view:
+            assert "extra" in {node["name"] for node in view.nodes}
+        world.exchange(world.lan, mix(4, flows=3, per_flow=20))
 
 
 def test_what_was_cleared_stays_cleared():

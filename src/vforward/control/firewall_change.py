@@ -3,8 +3,10 @@
 
 FirewallChange(firewall, wanted)     records and images are made that no packet asks yet
 put_in_force()                       all of it, by one store of the policy and a few of timeouts
-take_back()                          the same the other way
+take_back()                          the same the other way, as far as it is in force
 finish()                             what is not in force is given back
+
+Who does not put it in force, or takes it back, has numbers written down anew (control.numbers).
 """
 
 from __future__ import annotations
@@ -60,7 +62,34 @@ class FirewallChange:
         of.before_publish(wanted)
 
     def put_in_force(self) -> None:
-        """Have packets meet what is wanted. Any time; from their point of view it is one store."""
+        """Have packets meet what is wanted. Any time; from their point of view it is one store.
+
+        All of it, or nothing: where it raises, it has taken back what it did.
+        """
+        self._in_force = True
+        try:
+            self._store()
+        except BaseException:
+            self.take_back()
+            self._give_back()
+            raise
+
+    def take_back(self) -> None:
+        """Have packets meet what was before. Nothing where it is not in force."""
+        if not self._in_force:
+            return
+        self._in_force = False
+        of, before = self._of, self._before
+        if of._prepared:
+            if of._policy.bundle is self._bundle:
+                of._policy.take_back()
+            if before is not None:
+                self._define_changed(self._wanted, before)
+                self._time(before.settings)
+        of._wanted = before
+        of.changes += 1
+
+    def _store(self) -> None:
         of, wanted = self._of, self._wanted
         if of._prepared:
             for place in self._new_hits:
@@ -72,20 +101,6 @@ class FirewallChange:
             self._time(wanted.settings)
         of._wanted = wanted
         of.changes += 1
-        self._in_force = True
-
-    def take_back(self) -> None:
-        """Have packets meet what was before."""
-        of, before = self._of, self._before
-        if of._prepared:
-            of._policy.take_back()
-            if before is not None:
-                self._define_changed(self._wanted, before)
-                self._time(before.settings)
-        of._wanted = before
-        of.changes += 1
-        self._in_force = False
-        of.before_publish(before)
 
     def finish(self) -> None:
         """Give back what is not used. Waits for a quiet point."""

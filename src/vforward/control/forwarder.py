@@ -259,7 +259,7 @@ class Forwarder(Assembly):
     def next_graph(self) -> Iterator[Taking]:
         """A graph for the ports that there are now, built aside, to take place inside while at rest.
 
-        ``moving`` is held. Raises as replace_graph.
+        ``moving`` is held. Raises as replace_graph. Plug-ins are to be enabled at ports that are new.
         """
         assert self._publisher is not None, "build comes first"
         with (
@@ -272,7 +272,6 @@ class Forwarder(Assembly):
                 yield taking
             finally:
                 taking.finish()
-        self.plugins.enable()
 
     def start(self) -> None:
         """Start the workers and the services. Raises VforwardError when they run already."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a forwarder leaves in its arena for others to read: documents, and port statistics.
 
-forwarder   with each graph: its generation, nodes, edges, counters, ports (see describe)
+forwarder   with each graph, and when ports change: generation, nodes, edges, counters, ports (describe)
 peers       when they change: of ports with peers that come and go, how that stands
 workers     when they change: each one's core, and the queues that it polls
 routes      when they change: how many there are, and the first ROUTES_SHOWN
@@ -62,10 +62,13 @@ class Publisher:
         self._last: dict[str, Any] = {}
         self._changes = -1
         self._firewall_changes = 0
+        self._owed: dict[str, Any] | None = None
+        """What the document "forwarder" is still to say."""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._publishing = threading.Lock()
         self._parts: dict[str, Callable[[], None]] = {
+            "forwarder": self._pay,
             "drops": self._statistics,
             "routes": self._routes,
             "neighbors": self._neighbors,
@@ -88,7 +91,8 @@ class Publisher:
     def prepare(self, graph: Graph, placement: Placement) -> Callable[[Graph], None]:
         """Get ready to publish a graph that will take another's place; call what is returned when it has.
 
-        That is to be given the old one, whose counters are what they are by then. Raises ArenaError.
+        That is to be given the old one, whose counters are what they are by then; where there is no room
+        it raises ArenaError, and refresh publishes the graph. Raises ArenaError.
         """
         forwarder, arena = self._forwarder, self._forwarder.arena
         try:
@@ -102,18 +106,23 @@ class Publisher:
         def publish(old: Graph) -> None:
             with self._publishing:
                 _carry_cleared(arena, old, graph)
-                arena.write_document("forwarder", said)
-                self.abandon(old)
-            self.refresh()
+                self._owed = said
+                try:
+                    self._pay()
+                finally:
+                    self.abandon(old)
 
         return publish
 
     def describe(self) -> None:
-        """Publish nodes and ports anew: ports have changed. Any thread."""
+        """Publish nodes and ports anew: ports have changed. Any thread.
+
+        Raises ArenaError where there is no room; refresh does it then.
+        """
         forwarder = self._forwarder
         with self._publishing:
-            said = describe(forwarder, forwarder.graph, forwarder.placement, self._once)
-            forwarder.arena.write_document("forwarder", said)
+            self._owed = describe(forwarder, forwarder.graph, forwarder.placement, self._once)
+            self._pay()
 
     def abandon(self, graph: Graph) -> None:
         """What was made for a graph goes. Harmless when repeated."""
@@ -140,16 +149,16 @@ class Publisher:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-            self._try()
+            self.catch_up()
 
     def _run(self) -> None:
         pause = PERIOD_S
         while not self._stopping.wait(pause):
             before = time.thread_time()
-            self._try()
+            self.catch_up()
             pause = max(PERIOD_S, (time.thread_time() - before) / SHARE)
 
-    def _try(self) -> None:
+    def catch_up(self) -> None:
         """Refresh, or say why not: nothing ends with it, and what failed is tried again."""
         try:
             self.refresh()
@@ -157,6 +166,11 @@ class Publisher:
             log.warning("publisher: %s", error)
         except Exception:
             log.exception("publisher: a refresh failed")
+
+    def _pay(self) -> None:
+        if self._owed is not None:
+            self._forwarder.arena.write_document("forwarder", self._owed)
+            self._owed = None
 
     def _statistics(self) -> None:
         for interface in self._forwarder.interfaces:

@@ -6,8 +6,8 @@
     at rest      no packet is on its way (control.rest): what was prepared is in force, by some stores
     afterwards   what has gone is closed
 
-An error before the moment of rest, or in it, undoes everything. A forwarder that is not built yet is
-brought from the empty configuration to its first one in the same way.
+An error before all of it is in force undoes everything; from then on it is logged, and undoes nothing. A
+forwarder that is not built yet is brought from the empty configuration to its first one in the same way.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vforward.control import logs, reload_routes
+from vforward.control.afterwards import afterwards
 from vforward.control.config import Config
-from vforward.control.config_checks_addresses import check_addresses
-from vforward.control.config_checks_ports import check_ports
-from vforward.control.config_draft import Draft
 from vforward.control.config_firewall import Firewall as FirewallModel
 from vforward.control.config_firewall import as_object, as_settings
 from vforward.control.config_ports import Port
@@ -41,14 +39,14 @@ from vforward.control.difference import (
     parts,
     plan,
 )
-from vforward.control.reload_ports import PortWork, neighbor_address
+from vforward.control.reload_ports import PortWork, neighbor_address, refuse_ports
 from vforward.control.reload_report import Line, Report, lines_of, name_of
 from vforward.control.reload_routes import RouteWork
 from vforward.control.rest import Rest, at_rest
 from vforward.control.route_file import Table
 from vforward.control.routing_stage import Stage, staged
-from vforward.control.wording import dotted, listed
-from vforward.errors import ConfigError
+from vforward.control.wording import listed
+from vforward.errors import ConfigError, VforwardError
 from vforward.graph import control as c
 
 if TYPE_CHECKING:
@@ -58,6 +56,7 @@ log = logging.getLogger(__name__)
 
 FIREWALL = ("firewall", "rules", "nat", "policers", "address_sets", "port_sets")
 Progress = Callable[[int, int, str], None]
+T = TypeVar("T")
 
 
 def _silent(_done: int, _total: int, _name: str) -> None:
@@ -144,7 +143,7 @@ class Reload:
                 raise ConfigError(f"there is a port {name!r} already; delete it first")
             if not re.fullmatch(NAME, name):
                 raise ConfigError(f"{name!r} is not a name that can be used; allowed: {NAME_SAYS}")
-            _refuse_ports({**now, key: port})
+            refuse_ports({**now, key: port})
             return self._bring_extra(key, port)
 
     def delete_port(self, name: str) -> Report:
@@ -204,7 +203,8 @@ class Reload:
         rest = _Change(self._forwarder, before, after, planned, routes, again).run(progress)
         self._content = content
         if any(change.key[0] == "log" for change in changes):
-            logs.set_up(after["log", "format"], after["log", "level"])
+            with afterwards("setting up the log"):
+                logs.set_up(after["log", "format"], after["log", "level"])
         return replace(
             report,
             applied=True,
@@ -217,28 +217,6 @@ def _with(parts_: Parts, extra: Parts) -> dict[Key, Any]:
     """Parts, with others in place of theirs."""
     found = {**parts_, **extra}
     return {key: value for key, value in found.items() if value is not NOTHING}
-
-
-def _refuse_ports(now: Parts) -> None:
-    """Raise ConfigError where something is wrong among the ports."""
-    ports = {key[1]: value for key, value in now.items() if key[0] == "ports"}
-    bridges = {key[1]: value for key, value in now.items() if key[0] == "bridges" and len(key) == 2}
-    draft = Draft(
-        ports=ports,
-        declared=tuple(ports),
-        bridges=bridges,
-        declared_bridges=tuple(bridges),
-        routes={},
-        route_files={},
-        neighbors={},
-        cross_connects={},
-        refused=frozenset({"bridges"}),
-    )
-    problems = [*check_ports(draft), *check_addresses(draft)]
-    if problems:
-        raise ConfigError(
-            "\n".join(f"{dotted(p.path)}: {p.what}; allowed: {p.allowed}" for p in problems)
-        )
 
 
 def _without(after: Parts, left: Iterable[Change], before: Parts) -> dict[Key, Any]:
@@ -267,32 +245,35 @@ class _Change:
         self._before, self._after, self._plan = before, after, planned
         self._routes, self._again = routes, again
         self._ports = PortWork(forwarder, before, after, planned)
+        self._in_force = False
 
     def run(self, progress: Progress) -> Rest:
         """See the module."""
         forwarder = self._forwarder
         with ExitStack() as undo:
+            undo.callback(self._publish_numbers)  # first, so it comes last: ports are back by then
             self._ports.open(undo)
             with ExitStack() as locked:
                 taking = (
                     None  # first: what is published at its end is asked for under others' locks
                 )
                 if forwarder.built and self._ports.needs_graph:
-                    taking = locked.enter_context(forwarder.next_graph())
+                    taking = self._hold(locked, forwarder.next_graph(), "giving back the old graph")
                 else:
                     locked.enter_context(forwarder.moving)
                 given = self._firewall()
-                firewall = (
-                    locked.enter_context(forwarder.firewall.changing(**given)) if given else None
-                )
+                firewall = None
+                if given:
+                    changing = forwarder.firewall.changing(**given)
+                    firewall = self._hold(locked, changing, "giving back what old rules had")
                 locked.enter_context(forwarder.neighbors.lock)
-                stage = locked.enter_context(staged(forwarder.routing))
+                stage = self._hold(locked, staged(forwarder.routing), "giving back old routes")
                 self._ports.connect(stage)
                 self._do_routes(stage, progress)
                 back_to = forwarder.neighbors.restorer() if self._moves_neighbors else None
                 if back_to is not None:
                     stage.keep_neighbors()
-                rest = locked.enter_context(at_rest(forwarder))
+                rest = self._hold(locked, at_rest(forwarder), "letting packets in again")
                 with ExitStack() as back:
                     stage.stand()
                     back.callback(stage.undo)
@@ -306,15 +287,30 @@ class _Change:
                     if firewall is not None:
                         back.callback(firewall.take_back)
                         firewall.put_in_force()
-                    if taking is not None:
-                        taking.take_place()
                     stage.put_in_force()
-                    self._set()
+                    if taking is not None:
+                        taking.take_place()  # the last: it cannot be undone
                     back.pop_all()
-            undo.pop_all()
+                    undo.pop_all()
+                    self._in_force = True
+                with afterwards("setting up workers"):
+                    self._set()
         self._ports.finish()
-        forwarder.publish_ports()
+        with afterwards("publishing ports"):
+            forwarder.publish_ports()
         return rest
+
+    def _hold(self, locked: ExitStack, part: AbstractContextManager[T], end: str) -> T:
+        """Enter a part, until ``locked`` ends. end: what is done then; the change stands if that fails."""
+        locked.enter_context(afterwards(end, lambda: self._in_force))
+        return locked.enter_context(part)
+
+    def _publish_numbers(self) -> None:
+        """Nothing has changed: numbers are those of before, ports that were hidden among them."""
+        try:
+            self._forwarder.firewall.before_publish(None)
+        except VforwardError as error:  # who asked for the change hears why it was not made
+            log.error("numbers in use are not written down: %s", error)  # noqa: TRY400
 
     def _do_routes(self, stage: Stage, progress: Progress) -> None:
         if not self._routes and not self._again:

@@ -15,12 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vforward.control import config as models
+from vforward.control.afterwards import afterwards
 from vforward.control.config_bridges import Bridge, BridgePort, CrossConnect, StaticMac
+from vforward.control.config_checks_addresses import check_addresses
+from vforward.control.config_checks_ports import check_ports
+from vforward.control.config_draft import Draft
 from vforward.control.difference import Key, Parts, Plan
 from vforward.control.interface_steps import with_link_local
 from vforward.control.interfaces import URPF, Address, Interface
 from vforward.control.new_port import bridge_settings, new_port, tags_of
 from vforward.control.routing_stage import Stage
+from vforward.control.wording import dotted
 from vforward.errors import ConfigError
 from vforward.tables.addresses import mapped_int
 
@@ -289,28 +294,57 @@ class PortWork:
     # Afterwards.
 
     def finish(self) -> None:
-        """Close what has gone: packets are not led there anymore."""
+        """Close what has gone: packets are not led there anymore. What fails is logged, and others done."""
         forwarder = self._forwarder
+        if forwarder.workers is not None:
+            with afterwards("enabling plug-ins"), forwarder.changing:
+                forwarder.plugins.enable()  # at ports that are new
         for interface in self._gone.values():
-            if interface.port is not None:
-                interface.port.flush()
-                interface.port.close()
+            port = interface.port
+            for close in (port.flush, port.close) if port is not None else ():
+                with afterwards(f"closing port {interface.name}"):
+                    close()
             forwarder.interfaces.forget(interface)
         for key in self._plan.gone:
             if isinstance(self._before[key], Bridge):
-                forwarder.drop_bridge(key[1])
-        if forwarder.workers is not None:
-            forwarder.plugins.enable()  # at ports that are new
-            stands = forwarder.interfaces.ports["host"].any()
-            for interface in self._came.values():
-                if interface.port is not None:
+                with afterwards(f"giving up bridge {key[1]}"):
+                    forwarder.drop_bridge(key[1])
+        if forwarder.workers is None:
+            return
+        for interface in self._came.values():
+            if interface.port is not None:
+                with afterwards(f"attaching port {interface.name}"):
                     interface.port.attach(forwarder.workers.quiesce)
-            for _, port in forwarder.interfaces.real() if stands else ():
-                port.mute()
+        stands = forwarder.interfaces.ports["host"].any()
+        for name, real in forwarder.interfaces.real() if stands else ():
+            with afterwards(f"muting Linux at port {name}"):
+                real.mute()
 
     @staticmethod
     def _of(keys: list[Key], section: str) -> list[Key]:
         return [key for key in keys if key[0] == section]
+
+
+def refuse_ports(now: Parts) -> None:
+    """Raise ConfigError where something is wrong among the ports."""
+    ports = {key[1]: value for key, value in now.items() if key[0] == "ports"}
+    bridges = {key[1]: value for key, value in now.items() if key[0] == "bridges" and len(key) == 2}
+    draft = Draft(
+        ports=ports,
+        declared=tuple(ports),
+        bridges=bridges,
+        declared_bridges=tuple(bridges),
+        routes={},
+        route_files={},
+        neighbors={},
+        cross_connects={},
+        refused=frozenset({"bridges"}),
+    )
+    problems = [*check_ports(draft), *check_addresses(draft)]
+    if problems:
+        raise ConfigError(
+            "\n".join(f"{dotted(p.path)}: {p.what}; allowed: {p.allowed}" for p in problems)
+        )
 
 
 def _alone(port: models.Port) -> list[tuple[str, Any]]:

@@ -30,6 +30,9 @@ from vforward.control.wording import KeyPath, Problem, listed, nearest
 
 POLICERS_MAX = 1023
 POOLS_MAX = 63
+DAY_S = 24 * 3600
+"""A burst is no more than its rate makes in it: whatever the clock, tables.policer has room for both then,
+so what is right here can be put in force."""
 PoolKey = tuple[int, int, int, int]
 _ICMPS = (words.ICMP, words.ICMP6)
 _HAVE_PORTS = {words.PROTOCOLS[name] for name in words.WITH_PORTS}
@@ -190,6 +193,12 @@ def _policer(policer: Policer) -> Iterator[Problem]:
     if not two_rate and policer.excess_burst is None and policer.yellow != "pass":
         what = "is for policers of three colours"
         yield Problem(("yellow",), what, "without it, or with excess_burst")
+    rates = {"burst": "rate", "excess_burst": "rate", "peak_burst": "peak_rate"}
+    for key, of in rates.items():
+        burst, rate = getattr(policer, key), getattr(policer, of)
+        if burst is not None and rate is not None and burst > rate * DAY_S // 8:
+            what = f"is more bytes than {of} makes in a day"
+            yield Problem((key,), what, f"at most {rate * DAY_S // 8}, or a higher {of}")
 
 
 def check_nat(nat: Mapping[int, Nat], world: World) -> Iterator[Problem]:

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from vforward.control.afterwards import afterwards
 from vforward.control.placement import Placement
 from vforward.graph.build import Graph
 from vforward.graph.succession import Exchange
@@ -117,10 +119,19 @@ class Taking:
         return stood
 
     def finish(self) -> None:
-        """Publish it, and give back what the old one had; or, where it has not taken place, what it has."""
+        """Publish it, and give back what the old one had; or, where it has not taken place, what it has.
+
+        Once it has, nothing is raised: what fails is logged, and published when there is room again.
+        """
         if self._forwarder.graph is not self._new:
             self._publisher.abandon(self._new)
             return
-        self._follow(self._old)
-        self._new.settle()
-        self._old.release()
+        steps: dict[str, Callable[[], None]] = {
+            "publishing the new graph": partial(self._follow, self._old),
+            "giving up the old graph": self._new.settle,
+            "giving back what the old graph had": self._old.release,
+            "publishing": self._publisher.catch_up,  # last: there is more room by now
+        }
+        for what, step in steps.items():
+            with afterwards(what):
+                step()
