@@ -57,6 +57,7 @@ UNTESTED = {
     "control/api_models.py": "types; test_api.py and test_client.py hold what is answered against them",
     "control/api_read.py": "test_client.py holds each of its calls against control.observe",
     "control/capture_progress.py": "a record",
+    "control/neighbor_users.py": "protocols",
     "control/client_config.py": "test_api_config.py calls the API by it",
     "control/interface_steps.py": "test_forwarder.py, test_run_keys.py and test_reload.py take each",
     "control/reload_ports.py": "test_reload.py has ports, VLANs and bridges come, change, go, and fail to",

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.control import neighbor_frames as frames
-from vforward.control.neighbor_machine import Limits, Machine, Routing, State, Times
+from vforward.control.neighbor_machine import Limits, Machine, State, Times
+from vforward.control.neighbor_users import Routing
 from vforward.graph.control import segment
 from vforward.io.libc import libc_address
 from vforward.memory.arena import Arena
