@@ -181,6 +181,16 @@ class Firewall:
         with self._lock:
             self.change(**{what: edit(self.wanted)})
 
+    def say_again(self, part: str) -> None:
+        """Say what a part is, as if it had just come in force (on_change). Nothing when it is off."""
+        with self._lock:
+            if self._wanted is not None:
+                self.on_change(part, self._wanted)
+
+    def has_port(self, name: str) -> bool:
+        """Whether rules may name this port: it is there, and routed."""
+        return next(_not_routed(self._interfaces, (), name), None) is None
+
     def prepare(self) -> None:
         """Make the tables, once all settings before build are known. Raises ArenaError, ConfigError."""
         arena, settings = self._arena, self._wanted.settings if self._wanted else None
