@@ -187,10 +187,6 @@ class Firewall:
             if self._wanted is not None:
                 self.on_change(part, self._wanted)
 
-    def has_port(self, name: str) -> bool:
-        """Whether rules may name this port: it is there, and routed."""
-        return next(_not_routed(self._interfaces, (), name), None) is None
-
     def prepare(self) -> None:
         """Make the tables, once all settings before build are known. Raises ArenaError, ConfigError."""
         arena, settings = self._arena, self._wanted.settings if self._wanted else None
@@ -270,7 +266,7 @@ class Firewall:
         if self._wanted is None:
             return []
         named = self._wanted.settings.ports
-        return [i for i in self._interfaces if (i.name in named if named else self._is_routed(i))]
+        return [i for i in self._interfaces if (i.name in named if named else self.is_routed(i))]
 
     def features_of(self, interface: Interface) -> list[str]:
         """What an interface's packets go through, without the family."""
@@ -308,7 +304,8 @@ class Firewall:
             ended += end_sessions(ring, self._arena.path / KILLS.format(worker), keys)
         return ended
 
-    def _is_routed(self, interface: Interface) -> bool:
+    def is_routed(self, interface: Interface) -> bool:
+        """Whether rules may name this port."""
         return int(self._interfaces.record(interface)["mode"]) in (ROUTED, BVI)
 
     def _check(self, wanted: Wanted) -> None:

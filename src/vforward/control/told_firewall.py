@@ -9,7 +9,7 @@ without it the others mean what they meant.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -57,10 +57,11 @@ def repeat_firewall(forwarder: Assembly, told: Mapping[str, Any]) -> tuple[int, 
     firewall = forwarder.firewall
     given = _given(told)
     settings = given.pop("settings", None)
+    ports = {one.name for one in forwarder.interfaces if firewall.is_routed(one)}
     left_out = 0
     for part in LISTS:
         if part in given:
-            here = [*_at_ports(part, given[part], firewall)]
+            here = [*_at_ports(part, given[part], ports)]
             left_out += len(given[part]) - len(here)
             given[part] = here
     done = _change(firewall, given)
@@ -99,28 +100,26 @@ def _meant(part: str, given: Any) -> Any:
     raise ValueError("no firewall has such a part")
 
 
-def _at_ports(part: str, rules: list[Any], firewall: Firewall) -> Iterator[Any]:
-    """Rules at ports that are there: of one that names others, too, without those."""
+def _at_ports(part: str, rules: list[Any], ports: Collection[str]) -> Iterator[Any]:
+    """Rules at these ports: of one that names others, too, without those."""
     for n, rule in enumerate(rules):
         left: dict[str, tuple[str, ...]] = {}
         gone: list[str] = []
         for field in _PORTS:
             named = getattr(rule, field, ())
             names = (named,) if isinstance(named, str) else named
-            there = tuple(name for name in names if _is_there(rule, field, name, firewall))
+            known = {*ports, SELF} if isinstance(rule, Rule) and field == "out" else ports
+            there = tuple(name for name in names if name in known)
             if len(there) < len(names):
                 left[field] = there
                 gone += [name for name in names if name not in there]
         if gone:
-            ports = ", ".join(map(repr, gone))
             what = f"firewall {part}[{n}]" + (f" {rule.name!r}" if rule.name else "")
-            log.warning(LOST, f"{what} at {ports}", "no routed port is named so")
+            at = ", ".join(map(repr, gone))
+            log.warning(LOST, f"{what} at {at}", "no routed port is named so")
         if all(left.values()):
             yield replace(rule, **left) if left else rule
 
-
-def _is_there(rule: Any, field: str, port: str, firewall: Firewall) -> bool:
-    return firewall.has_port(port) or (isinstance(rule, Rule) and (field, port) == ("out", SELF))
 
 
 def _change(firewall: Firewall, given: Mapping[str, Any]) -> list[str]:
