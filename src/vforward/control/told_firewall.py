@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +77,11 @@ def repeat_firewall(forwarder: Assembly, told: Mapping[str, Any]) -> tuple[int, 
 def _given(told: Mapping[str, Any]) -> dict[str, Any]:
     """What was told as Firewall takes it, but for what is damaged, and what is nothing without that."""
     given: dict[str, Any] = {}
-    damaged = set[str]()
-    for part, entry in told.items():
-        if not attempt(f"firewall {part}", lambda: given.update({part: _meant(part, entry["is"])})):  # noqa: B023
-            damaged.add(part)
+
+    def take(part: str) -> None:
+        given[part] = _meant(part, told[part]["is"])
+
+    damaged = {part for part in told if not attempt(f"firewall {part}", partial(take, part))}
     for parts in TOGETHER:
         if damaged.intersection(parts):
             left = [part for part in parts if given.pop(part, None) is not None]
