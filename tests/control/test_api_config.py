@@ -118,7 +118,8 @@ def test_what_is_told_while_a_configuration_comes_in_force_stays(
     tellers[0].join(SECONDS)
     kinds = {row["prefix"]: row["kind"] for row in client.routes().rows}
     assert kinds[prefix] == "blackhole"
-    assert ("routes", "default", prefix, "0") in router.told.keys()
+    told = set(router.told.keys())
+    assert ("routes", "default", prefix, "0") in told
     assert client.apply(file)["kept"] == [f"routes {prefix}"]
     assert client.apply(file, exact=True)["kept"] == []
     assert prefixes(client) == {"10.8.0.0/16"}
@@ -153,8 +154,9 @@ def test_rules_of_a_file_find_the_sets_that_they_name(world, file):
     assert client.apply(file)["kept"] == ["address_sets.mine"]
     assert set(router.firewall.wanted.sets.addresses) == {"bad", "mine", "spare"}
     assert [rule.name for rule in router.firewall.wanted.rules] == ["never"]
-    assert set(router.told.keys()) >= {("address_sets", "mine")}
-    assert ("rules",) not in router.told.keys()
+    told = set(router.told.keys())
+    assert ("address_sets", "mine") in told
+    assert ("rules",) not in told
 
 
 def test_of_many_routes_those_that_were_deleted_are_noted_with_their_metric(world, file):

@@ -58,7 +58,7 @@ def test_who_wants_it_alone_waits_for_those_who_share_it_and_the_next_for_him():
 
 def test_who_has_it_alone_may_take_it_again():
     lock = SharedLock()
-    with lock.alone(), lock.shared(), lock.alone(), lock.shared():
+    with lock.alone(), lock.alone(), lock.shared():
         pass
     Block(lock.alone()).end()
 

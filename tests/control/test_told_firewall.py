@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a firewall was told is told again part by part: what cannot be any more costs no more than itself."""
+"""What a firewall was told is told again part by part: what cannot be any more costs only itself."""
 
 import json
 
@@ -63,7 +63,12 @@ def test_a_rule_at_a_port_that_is_gone_costs_only_itself(caplog):
             ],
             address_sets={"a": ["10.6.0.0/16"]},
         )
-        made.set_nat([r.Masquerade(out="vm1"), r.StaticNat(inside="10.0.1.9", outside="192.0.2.7", port=["wan", "vm1"])])
+        made.set_nat(
+            [
+                r.Masquerade(out="vm1"),
+                r.StaticNat(inside="10.0.1.9", outside="192.0.2.7", port=["wan", "vm1"]),
+            ]
+        )
         made.set_firewall(r.FirewallSettings(default="reject", sessions=1023))
         again = told(made)
     with router() as made:
@@ -73,14 +78,15 @@ def test_a_rule_at_a_port_that_is_gone_costs_only_itself(caplog):
             DENY,
             r.Rule(action="permit", name="both", in_="lan", out="self"),
         )
-        assert wanted.nat == (
-            r.StaticNat(inside="10.0.1.9", outside="192.0.2.7", port="wan"),
-        )
+        assert wanted.nat == (r.StaticNat(inside="10.0.1.9", outside="192.0.2.7", port="wan"),)
         assert set(wanted.policers) == {"gold", "silver"}
         assert set(wanted.sets.addresses) == {"a"}
         assert wanted.settings.default == "reject"
         for what in ("rules[0] 'to-vm' at 'vm1'", "rules[3] 'own' at 'vm1'", "nat[0] at 'vm1'"):
-            assert f"firewall {what} was told at run time, and cannot be in force any more" in caplog.text
+            assert (
+                f"firewall {what} was told at run time, and cannot be in force any more"
+                in caplog.text
+            )
         assert "unrelated" not in caplog.text
 
 
@@ -93,7 +99,9 @@ def test_a_rule_at_a_port_that_is_not_routed_any_more():
 
 def test_a_part_that_cannot_be_costs_only_what_needs_it(caplog):
     """Rules go with their sets and settings, whatever is wrong: a mix would mean what nobody said."""
-    bad = {"settings": {"is": {"default": "permit", "loose": False, "per_source": 0, "timeouts": {}}}}
+    bad = {
+        "settings": {"is": {"default": "permit", "loose": False, "per_source": 0, "timeouts": {}}}
+    }
     bad |= said("rules", [r.Rule(action="deny", from_="@nowhere")])
     bad |= said("policers", {**POLICERS, "silver": r.Policer(rate=64, burst=64)})
     bad |= said("nat", [])
@@ -102,7 +110,11 @@ def test_a_part_that_cannot_be_costs_only_what_needs_it(caplog):
         before = made.firewall.wanted
         assert module.repeat_firewall(made, bad) == (2, 3)
         wanted = made.firewall.wanted
-        assert (wanted.rules, wanted.sets, wanted.settings) == (before.rules, before.sets, before.settings)
+        assert (wanted.rules, wanted.sets, wanted.settings) == (
+            before.rules,
+            before.sets,
+            before.settings,
+        )
         assert wanted.nat == ()
         assert set(wanted.policers) == {"gold", "silver"}
         assert "firewall rules, address_sets was told at run time" in caplog.text

@@ -147,7 +147,9 @@ def test_of_a_part_of_which_some_is_kept_the_rest_is_as_it_is_now():
         made.told.applied([("policers", "b")], made.firewall)
         parts = kept(made)
         assert set(parts) == {"firewall policers"}
-        assert {name: meant(one) for name, one in parts["firewall policers"]["is"].items()} == wanted
+        assert {
+            name: meant(one) for name, one in parts["firewall policers"]["is"].items()
+        } == wanted
 
 
 def test_what_is_not_in_a_part_that_was_told_was_deleted():

@@ -37,9 +37,7 @@ def add_route(forwarder: "Forwarder", route: Route) -> Key:
     return "routes", route.vrf, str(route.prefix), str(route.metric)
 
 
-def delete_route(
-    forwarder: "Forwarder", prefix: AnyNetwork, metric: int | None, vrf: str
-) -> Key:
+def delete_route(forwarder: "Forwarder", prefix: AnyNetwork, metric: int | None, vrf: str) -> Key:
     """Delete a route; without a metric the one with the lowest. Returns its key. Raises KeyError."""
     found = forwarder.delete_route(prefix, metric=metric, vrf=vrf)
     return "routes", vrf, str(prefix), str(found)

@@ -21,7 +21,7 @@ FIREWALL = ("firewall", *LISTS, *NAMED)
 
 
 def given_of(keys: Iterable[Key], after: Parts, running: Wanted | None) -> dict[str, Any]:
-    """What of the firewall these keys change, as Firewall.changing takes it. running: None where it is off."""
+    """What of the firewall these keys change, as Firewall.changing takes it. running: None: it is off."""
     keys = [key for key in keys if key[0] in FIREWALL]
     touched = {key[0] for key in keys}
     given: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 class SharedLock:
     """See the module.
 
-    Who has it alone may take it again in any way. Who shares it takes it once: a second time he could wait
+    Who has it alone may take it again, in either way, but not alone inside of shared. Who shares it takes it once: a second time he could wait
     for one who waits for him.
     """
 

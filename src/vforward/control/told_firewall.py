@@ -123,7 +123,6 @@ def _at_ports(part: str, rules: list[Any], ports: Collection[str]) -> Iterator[A
             yield replace(rule, **left) if left else rule
 
 
-
 def _change(firewall: Firewall, given: Mapping[str, Any]) -> list[str]:
     """Put as many parts in force as can be. Returns which."""
     told = [[part for part in parts if part in given] for parts in TOGETHER]
