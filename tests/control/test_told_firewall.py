@@ -66,7 +66,7 @@ def test_a_rule_at_a_port_that_is_gone_costs_only_itself(caplog):
         made.set_nat(
             [
                 r.Masquerade(out="vm1"),
-                r.StaticNat(inside="10.0.1.9", outside="192.0.2.7", port=["wan", "vm1"]),
+                r.StaticNat(inside="10.0.1.9", outside="203.0.113.7", port=["wan", "vm1"]),
             ]
         )
         made.set_firewall(r.FirewallSettings(default="reject", sessions=1023))
@@ -78,7 +78,7 @@ def test_a_rule_at_a_port_that_is_gone_costs_only_itself(caplog):
             DENY,
             r.Rule(action="permit", name="both", in_="lan", out="self"),
         )
-        assert wanted.nat == (r.StaticNat(inside="10.0.1.9", outside="192.0.2.7", port="wan"),)
+        assert wanted.nat == (r.StaticNat(inside="10.0.1.9", outside="203.0.113.7", port="wan"),)
         assert set(wanted.policers) == {"gold", "silver"}
         assert set(wanted.sets.addresses) == {"a"}
         assert wanted.settings.default == "reject"
