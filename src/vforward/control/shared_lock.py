@@ -15,8 +15,8 @@ from contextlib import contextmanager
 class SharedLock:
     """See the module.
 
-    Who has it alone may take it again. Who shares it takes it once: a second time, shared or alone, he could
-    wait for one who waits for him.
+    Who has it alone may take it again. Who shares it takes it once: a second time he could wait for one
+    who waits for him.
     """
 
     def __init__(self) -> None:
