@@ -166,14 +166,16 @@ static int pipe_txsync(struct port *port, struct kring *k)
     return finish(k, returned < k->n ? before(k->n, returned) : k->n);
 }
 
-/* Writes to each cache line of a packet that is returned, and of the slots. */
+/* Writes to each cache line of a packet that is returned, what is there already, and of the slots. */
 static void claim(const struct kring *k, uint32_t at, const struct netmap_slot *slot)
 {
     char *buf = k->data + (size_t)slot->buf_idx * k->buf_size;
     uint32_t off = 0;
 
     do {
-        __atomic_store_n((uint64_t *)(void *)(buf + off), 0, __ATOMIC_RELAXED);
+        uint64_t *word = (uint64_t *)(void *)(buf + off);
+
+        __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
         off += LINE;
     } while (off < slot->len);
     __atomic_store_n(&k->ring->slot[at].ptr, 0, __ATOMIC_RELAXED);

@@ -123,6 +123,11 @@ def test_what_is_refused(made):
             "pop = 1, but the frames carry 0",
         ),
         (lambda: made.add_route("10.9.0.0/16", via="10.7.0.1"), "next hop without a route"),
+        (
+            lambda: made.add_route("10.9.0.0/16", via="10.0.1.2", vrf="defualt"),
+            "route 10.9.0.0/16: no port is in a VRF 'defualt'; did you mean \"default\"?",
+        ),
+        (lambda: made.add_route_file("/dev/null", vrf="red"), "no port is in a VRF 'red'"),
         (lambda: made.add_vlan("v", "a", 4095), "VLAN ids are 1 to 4094"),
         (
             lambda: made.add_port("d", MemoryPort(), "10.0.1.1/16"),
@@ -144,6 +149,7 @@ def test_what_is_refused(made):
         with pytest.raises(ConfigError, match=message):
             change()
     assert {i.name for i in made.interfaces} == {"a", "b", "c"}
+    assert list(made.interfaces.vrfs) == ["default"]
 
 
 def test_a_bridge_has_one_routed_interface(made):

@@ -294,3 +294,23 @@ def test_the_document(firewall):
     assert (nat["name"], nat["type"], nat["hits"], nat["pool"]) == ("out", "masquerade", 2, 0)
     assert found["policers"] == [{"name": "gold", "number": 1, "what": "1M burst 1500 red drop"}]
     assert (found["default"], found["default_hits"], found["count"]) == ("deny", 0, 1)
+
+
+def test_a_policer_that_comes_again_polices_by_its_new_number(firewall):
+    """Sessions keep its old number busy: what comes then is not to be policed by whoever has that."""
+    gold = r.Policer(rate=1000, burst=1500)
+    one = r.Rule(action="permit", police="gold", mark=10)
+    on(firewall, rules=[one], policers={"gold": gold})
+    firewall._policer_numbers._idle = lambda _: False
+    treated = part(firewall, policy.ACTIONS, policy.ACTION)["treatment"][1]
+    assert firewall.treatments.table[treated]["policer"] == 1
+    firewall.change(rules=[], policers={})
+    firewall.change(rules=[one], policers={"gold": gold})
+    number = firewall._policer_numbers["gold"]
+    assert number != 1
+    treated = part(firewall, policy.ACTIONS, policy.ACTION)["treatment"][1]
+    assert firewall.treatments.table[treated]["policer"] == number
+    assert {(dscp, name) for _, dscp, name in firewall.numbers()["treatments"]} == {(10, "gold")}
+    assert len(firewall.numbers()["treatments"]) == 2, (
+        "sessions that began by the old one have that"
+    )

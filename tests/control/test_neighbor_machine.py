@@ -1,5 +1,7 @@
 """The machine of states against the table of RFC 4861 appendix C (oracles.nd), walked naively."""
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from oracles import nd as oracle
 from vforward.control.neighbor_machine import (
+    AT_ONCE,
     DOUBTED,
     KNOWN,
     PACE_S,
@@ -36,6 +39,16 @@ class World:
         self.doubted = []
         """Who was asked for while there was a MAC to ask for it by."""
         self.diverted = False
+        self.waits = 0
+        """How often workers were waited for, and whether it is put off now."""
+        self.many = False
+
+    @contextlib.contextmanager
+    def together(self):
+        self.many = True
+        yield
+        self.many = False
+        self.waits += 1
 
     def neighbor_up(self, port_number, ip, mac):
         if self.full:
@@ -59,6 +72,7 @@ class World:
         self.up.pop((port_number, ip), None)
         self.stale.discard((port_number, ip))
         self.failed.discard((port_number, ip))
+        self.waits += not self.many
 
     def request(self, port, ip, mac):
         if ip == NOBODY:
@@ -638,3 +652,34 @@ def test_thousands_are_asked_for_one_after_the_other(n, answering, late):
         for begin, end in zip(first[ip] + times, times, strict=False):
             assert end - begin >= 0.999
     assert world.up == {(1, ip): MACS[ip in answering] for ip in ips}
+
+
+def of_many(n):
+    world = World()
+    machine = Machine(world, world, Times(), Limits(2 * n, n), lambda: 0.5)
+    for ip in range(100, 100 + n):
+        machine.learn(1 + ip % 2, ip, MACS[0], ADD, 0.0)
+    assert len(world.up) == n
+    return world, machine
+
+
+def test_workers_are_waited_for_once_where_many_are_forgotten():
+    world, machine = of_many(300)
+    machine.forget_all(lambda one: one.port == 2)
+    assert {port for port, _ in world.up} == {1}
+    assert len(machine.entries) == 150
+    assert world.waits == 1
+
+
+def test_where_many_end_at_a_time_others_get_a_turn():
+    n = 2 * AT_ONCE + 50
+    world, machine = of_many(n)
+    machine.advance(0.0)
+    ended, now = [], LASTS["REACHABLE"] + LASTS["STALE"] + 1.0
+    while (due := machine.due()) is not None and due <= now:
+        before = world.waits
+        machine.advance(now)
+        assert world.waits == before + 1
+        ended.append(n - len(world.up))
+    assert world.up == {}
+    assert ended == [AT_ONCE, 2 * AT_ONCE, n]

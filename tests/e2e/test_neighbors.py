@@ -49,6 +49,7 @@ class Routing:
         """As above."""
 
     neighbor_failed = neighbor_down = neighbor_stale
+    together = contextlib.nullcontext
 
 
 class Link:

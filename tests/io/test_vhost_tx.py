@@ -266,11 +266,15 @@ def test_more_buffers_than_the_queue_has(guest):
     assert vq.Fault(int(guest.queues[0][vq.FAULT])) == F.INDEX
 
 
-def test_buffers_without_any_room(either):
+@pytest.mark.parametrize("shape", [[0], [2048, 0], [0, 0, 2048]])
+def test_buffers_with_pieces_without_room(either, shape):
+    """A guest that offers a million of them would have each packet look at all."""
     for _ in range(3):
-        offer(either, [0])
-    assert either.send([either.packet(frame(60))]) == [False]
-    assert either.count(NODE) == {"ring-full": 1}
+        offer(either, shape)
+    packets = [either.packet(frame(60 if shape == [0] else 4000)) for _ in range(2)]
+    assert either.send(packets) == [False, False]
+    assert vq.Fault(int(either.queues[0][vq.FAULT])) == F.LENGTH
+    assert either.count(NODE) == {"broken": 2}
 
 
 def test_memory_that_is_taken_away(either):

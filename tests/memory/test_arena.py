@@ -2,6 +2,7 @@
 """Segments with checked headers, and documents beside them."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -157,6 +158,9 @@ def test_documents(owner):
     assert Arena.attach("a").read_document("wiring") == content
     owner.write_document("wiring", [])
     assert Arena.attach("a").read_document("wiring") == []
+    with ThreadPoolExecutor(2) as two:
+        list(two.map(lambda n: owner.write_document("wiring", [n] * 1000), range(200)))
+    assert Arena.attach("a").read_document("wiring") in [[n] * 1000 for n in range(200)]
     with pytest.raises(ArenaError, match="'none'"):
         owner.read_document("none")
     (owner.path / "torn.json").write_text('{"a"')

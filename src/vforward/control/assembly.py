@@ -27,6 +27,7 @@ from vforward.control.interface_steps import InterfaceSteps
 from vforward.control.interfaces import Given, Interface
 from vforward.control.routes import Path
 from vforward.control.told_router import ToldRouter
+from vforward.control.wording import listed, nearest
 from vforward.errors import ConfigError
 from vforward.io.port import Port
 from vforward.packet import ethernet as eth
@@ -196,12 +197,20 @@ class Assembly(InterfaceSteps, FirewallApi):
         """
         what = f"route {prefix}"
         given = [*paths] or ([] if kind else [(via, port, 1)])
-        network, number = _parsed(what, ip_network, prefix), self.interfaces.vrf(vrf)
-        ways = self.paths(what, given)
+        network, ways = _parsed(what, ip_network, prefix), self.paths(what, given)
+        number = self.interfaces.vrf(vrf) if kind else self._vrf(what, vrf)
         with self.routing.lock:
             there = metric in self.routing.metrics(network, number)
             self.routing.add(network, paths=ways, kind=kind, metric=metric, vrf=number)
             self.told.add_route((vrf, network, metric), given, kind, there=there)
+
+    def _vrf(self, what: str, name: str) -> int:
+        """The number of a VRF in which there may be next hops. Raises ConfigError."""
+        vrfs = self.interfaces.vrfs
+        if name not in vrfs:
+            msg = f"{what}: no port is in a VRF {name!r}{nearest(name, vrfs)}; there are: {listed(vrfs)}"
+            raise ConfigError(msg)
+        return vrfs[name]
 
     def paths(self, what: str, given: Iterable[tuple[Host | None, str | None, int]]) -> list[Path]:
         """The paths that (via, port, weight) say, of a route. Raises ConfigError."""
@@ -228,7 +237,7 @@ class Assembly(InterfaceSteps, FirewallApi):
         it raises ends this halfway, and the forwarder has to be closed. Raises ConfigError, TableFull.
         """
         hop = None if via is None else _parsed(f"routes of {path}", ip_address, via)
-        number = self.interfaces.vrf(vrf)
+        number = self._vrf(f"routes of {path}", vrf)
         return route_file.load(self.routing, path, vrf=number, via=hop, progress=progress)
 
     def delete_route(

@@ -227,7 +227,8 @@ class Firewall:
         self._left_policers: set[int] = set()
         """Numbers that a worker may still find in an older policy; so too the pools above."""
         self._policer_numbers = Slots(policer.POLICERS_MAX, "policers", self._is_idle)
-        self._treated: dict[tuple[int, str], int] = {}
+        self._treated: dict[int, tuple[int, str]] = {}
+        """By number: the DSCP that a treatment sets, and the policer that it asks now."""
         compilers = {4: acl.compile4, 6: acl.compile6}
         self._compiler = Compiler(self._places, compilers, self.treatment)
         self._prepared = True
@@ -340,7 +341,14 @@ class Firewall:
         """The number of a DSCP to set, or None, with a policer that there is, or "". Raises TableFull."""
         number = self._policer_numbers[police] if police else 0
         dscp = treatment.KEEP if mark is None else mark
-        return self._treated.setdefault((dscp, police), self.treatments.number(dscp, number))
+        found = self.treatments.number(dscp, number)
+        self._treated[found] = dscp, police
+        return found
+
+    def publish_numbers(self) -> None:
+        """Have numbers written down anew, those of ports among them, as they are now."""
+        with self._lock:  # a change does the same
+            self.before_publish(None)
 
     def numbers(self, wanted: Wanted | None = None) -> dict[str, Any]:
         """What has which number, as control.numbers has it: of rules, policers and treatments."""
@@ -353,7 +361,7 @@ class Firewall:
                     rules[text_of(key)] = self._places.hits[key], limit
                 for key in wanted.nat_keys:
                     rules[text_of(key)] = self._places.hits[key], 0
-            treated = [(number, *what) for what, number in self._treated.items()]
+            treated = [(number, *what) for number, what in self._treated.items()]
             policers = {str(name): number for name, number in self._policer_numbers.items()}
             return {"rules": rules, "policers": policers, "treatments": treated}
 

@@ -316,7 +316,7 @@ class Forwarder(Assembly):
     def publish_ports(self) -> None:
         """Let others see ports as they are now."""
         if self._publisher is not None:
-            self.firewall.before_publish(None)  # numbers of ports are in that document, too
+            self.firewall.publish_numbers()  # of ports, too
             self._publisher.describe()
             self._publisher.refresh()
 

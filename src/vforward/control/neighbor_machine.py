@@ -31,6 +31,7 @@ import logging
 import random
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
@@ -53,6 +54,8 @@ class State(Enum):
     STATIC = "static"
 
 
+AT_ONCE = 512
+"""Neighbors whose state ends in one call of advance, in which others wait for what it holds."""
 KNOWN = (State.REACHABLE, State.STALE, State.DELAY, State.PROBE, State.STATIC)
 """States with a MAC."""
 UNSURE = (State.STALE, State.DELAY, State.PROBE)
@@ -110,6 +113,9 @@ class Routing(Protocol):
 
     def neighbor_down(self, port_number: int, ip: int, /) -> None:
         """Packets for this next hop must be held from now on."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """For many of these calls: inside, none waits for workers to let go of what was before."""
 
 
 class Output(Protocol):
@@ -252,6 +258,13 @@ class Machine:
             self._incomplete[entry.port] -= 1
             self._output.release(entry.port, entry.ip, False)
 
+    def forget_all(self, which: Callable[[Entry], bool]) -> None:
+        """Delete those of whom that is true."""
+        with self._routing.together():
+            for entry in [*self.entries.values()]:
+                if which(entry):
+                    self.forget(entry)
+
     def snapshot(self) -> dict[tuple[int, int], Entry]:
         """All neighbors as they are now, for restore."""
         return {key: replace(entry) for key, entry in self.entries.items()}
@@ -273,15 +286,22 @@ class Machine:
             self._arm(was, was.due)
 
     def advance(self, now: float) -> None:
-        """End the states whose time has come."""
-        while self._heap and self._heap[0][0] <= now:
+        """End states whose time has come, AT_ONCE of them at most: more of them are due then."""
+        if self._heap and self._heap[0][0] <= now:
+            with self._routing.together():
+                self._end_due(now)
+        if now >= self._pace:
+            self._ask_doubted(now)
+
+    def _end_due(self, now: float) -> None:
+        for _ in range(AT_ONCE):
+            if not self._heap or self._heap[0][0] > now:
+                return
             at, port, ip = heapq.heappop(self._heap)
             entry = self.entries.get((port, ip))
             if entry is not None and entry.armed == at:
                 entry.armed = None
                 self._end(entry, now)
-        if now >= self._pace:
-            self._ask_doubted(now)
 
     def _ask_doubted(self, now: float) -> None:
         """Ask for some of the doubted who have not said meanwhile where they are."""

@@ -180,10 +180,14 @@ class NeighborService:
         """Take an address off a port, and forget the port's neighbors that no prefix covers now."""
         with self.lock:
             address_table.delete(self._addresses, port, frames.bits_of(address.ip))
-            for key, entry in list(self._machine.entries.items()):
-                static = entry.state is State.STATIC
-                if key[0] == port and not static and not self._in_prefix(*key):
-                    self.delete(*key)
+            self._machine.forget_all(
+                lambda one: (
+                    one.port == port
+                    and one.state is not State.STATIC
+                    and not self._in_prefix(port, one.ip)
+                )
+            )
+            self._flush()
 
     def add_static(self, port: int, ip: int, mac: bytes) -> None:
         """Set a neighbor's MAC for good. ip: 128 bits, as everywhere here.
@@ -229,15 +233,14 @@ class NeighborService:
     def delete_port(self, port: int) -> None:
         """Forget all neighbors of a port."""
         with self.lock:
-            for key in [key for key in self._machine.entries if key[0] == port]:
-                self.delete(*key)
+            self._machine.forget_all(lambda one: one.port == port)
+            self._flush()
 
     def forget_learned(self, port: int) -> None:
         """Forget the neighbors of a port that are not static: others may be there now."""
         with self.lock:
-            for (at, ip), entry in list(self._machine.entries.items()):
-                if at == port and entry.state is not State.STATIC:
-                    self.delete(at, ip)
+            self._machine.forget_all(lambda one: one.port == port and one.state is not State.STATIC)
+            self._flush()
 
     def restorer(self) -> Callable[[], None]:
         """What brings neighbors back as they are now. The caller has the lock all the time."""

@@ -337,7 +337,7 @@ class _Change:
         for key in self._again:
             if key[0] == "routes" and key not in self._after:
                 prefix, metric, vrf = reload_routes.parsed(key)
-                stage.delete(prefix, metric, forwarder.interfaces.vrf(vrf))
+                stage.delete(prefix, metric, forwarder.interfaces.vrfs[vrf])
         self._routes.do(stage, forwarder.routing, forwarder.interfaces.vrfs, ports, progress)
 
     @property

@@ -121,11 +121,7 @@ def keep_up(forwarder: Forwarder) -> None:
     arena, firewall = forwarder.arena, forwarder.firewall
 
     def note(wanted: Any = None) -> None:
-        said = numbers.document(forwarder, firewall.numbers(wanted))
-        try:
-            arena.write_document(numbers.NAME, said)
-        except OSError as error:
-            raise VforwardError(f"{arena.path}: {error.strerror}; nothing was changed") from error
+        arena.write_document(numbers.NAME, numbers.document(forwarder, firewall.numbers(wanted)))
 
     note()
     firewall.before_publish = note

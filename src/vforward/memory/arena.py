@@ -21,6 +21,7 @@ import errno
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,7 +202,8 @@ class Arena:
 
     def write_document(self, name: str, content: Any) -> None:
         """Publish JSON beside the segments, whole or not at all. Raises ArenaError: there is no room."""
-        aside, text = self.path / f".{name}.tmp", json.dumps(content)
+        text = json.dumps(content)
+        aside = self.path / f".{name}.{threading.get_ident()}.tmp"
         try:
             aside.write_text(text)
             aside.replace(self.path / f"{name}.json")

@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 from vforward.jit.atomics import (
+    fence,
     load_acquire16,
     load_acquire64,
     store_release16,
@@ -183,6 +184,7 @@ def filled(state: Any, n: Any) -> Any:
     """Hand the peer the first n slots from TX_NEXT on. Returns whether it wants to be interrupted."""
     state[TX_NEXT] = state[TX_NEXT] + u64(n) & u64(0xFFFF)
     store_release16(i64(state[TX]) + (TAIL if state[SERVER] else HEAD), state[TX_NEXT])
+    fence()  # it says that it wants to be interrupted, and looks again: one of both is seen
     return not load_acquire16(i64(state[TX]) + FLAGS) & u64(QUIET)
 
 

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vforward.jit.atomics import fence, store_release64
+from vforward.jit.atomics import fence, load_once64, store_release64
 from vforward.jit.intrinsics import view
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.rings.netmap_layout import (
@@ -124,10 +124,12 @@ def pipe_txsync(krings: Any) -> Any:
 
 @inline
 def _claim(k: Any, word: Any) -> None:
-    """Write to each cache line of the packet in a slot, which is returned (see the module)."""
+    """Write to each cache line of the packet in a slot, which is returned (see the module): what is there
+    already, as programs count on their buffers being what they made of them.
+    """
     where = k.data + i64(word & u64(0xFFFFFFFF)) * k.buf_size
     for off in range(0, max(i64(1), i64(word >> u64(32)) & 0xFFFF), LINE):
-        store_release64(where + off, u64(0))
+        store_release64(where + off, load_once64(where + off))
 
 
 @kernel

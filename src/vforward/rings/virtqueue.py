@@ -83,7 +83,7 @@ FAULTS = {
     Fault.ADDRESS: "an address outside of the memory that was shared",
     Fault.DIRECTION: "a buffer to write to where one to read was due, or the reverse",
     Fault.INDIRECT: "an indirect table in an indirect table, or of no table's length",
-    Fault.LENGTH: "a chain without an end, or without room",
+    Fault.LENGTH: "a chain without an end, or without room, or a piece of room without length",
     Fault.MEMORY: "memory taken away while it was in use",
 }
 
@@ -172,8 +172,8 @@ def add_piece(
     """Append what a descriptor says to pieces[used:]. Returns how many there are then, or -Fault."""
     if (flags & F_WRITE != 0) != writable:
         return -i64(Fault.DIRECTION)
-    if length == 0:
-        return i64(used)
+    if length == 0:  # nothing to send; of room to receive so many would be looked at for nothing
+        return -i64(Fault.LENGTH) if writable else i64(used)
     here = locate(memory, where, length)
     if here == 0:
         return -i64(Fault.ADDRESS)
