@@ -44,6 +44,7 @@ from vforward.tables.treatment import Treatments
 
 FEATURES = ("reassembly", "session", "acl", "police")
 """Of each family's arc, "ip4-session" and so on."""
+_Sets = Mapping[str, Any]
 HAND_OFF = ("hand-off", "piece-hand-off")
 """Where there are several workers, besides."""
 
@@ -165,8 +166,8 @@ class Firewall:
     ) -> Wanted:
         """What is wanted with what is given in place of what was."""
         sets = Sets(
-            before.sets.addresses if address_sets is None else _address_sets(address_sets),
-            before.sets.ports if port_sets is None else _port_sets(port_sets),
+            _sets("address_sets", address_sets, words.addresses, before.sets.addresses),
+            _sets("port_sets", port_sets, words.ports, before.sets.ports),
         )
         return Wanted(
             before.settings,
@@ -385,7 +386,9 @@ def _refuse(problems: Iterable[Problem]) -> None:
         raise ConfigError("\n".join(lines))
 
 
-def _sets(key: str, given: Mapping[str, Any], parse: Callable[[object], Any]) -> dict[str, Any]:
+def _sets(key: str, given: _Sets | None, parse: Callable[[object], Any], before: _Sets) -> _Sets:
+    if given is None:
+        return before
     sets = {}
     for name, items in given.items():
         try:
@@ -395,11 +398,3 @@ def _sets(key: str, given: Mapping[str, Any], parse: Callable[[object], Any]) ->
         if any(isinstance(item, words.SetName) for item in sets[name]):
             raise ConfigError(f"{key}.{name}: is a set, and cannot be in another")
     return sets
-
-
-def _address_sets(given: Mapping[str, Any]) -> dict[str, Any]:
-    return _sets("address_sets", given, words.addresses)
-
-
-def _port_sets(given: Mapping[str, Any]) -> dict[str, Any]:
-    return _sets("port_sets", given, words.ports)
