@@ -1,9 +1,11 @@
 """Configurations, ports and queues by the API and its client: what is in force then, what is refused."""
 
+import threading
+
 import pytest
 
 import vforward
-from vforward.control import config
+from vforward.control import config, reload_routes
 from vforward.control.client import Client
 from vforward.control.run import from_config
 from vforward.errors import ApiError, ConfigError
@@ -14,7 +16,12 @@ forwarder = {name = "api-config", buffers = 2048}
 ports.lan = {type = "memory", address = "10.0.1.1/24"}
 ports.wan = {type = "memory", address = "10.0.2.1/24"}
 routes = [{prefix = "10.9.0.0/16", via = "10.0.2.2"}]
+firewall = {default = "permit"}
+rules = [{action = "deny", name = "no", from = "@bad"}]
+address_sets = {bad = ["10.66.0.0/16"], spare = ["10.67.0.0/16"]}
+policers = {a = {type = "single-rate", rate = "1M", burst = 1500}}
 """
+SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +67,8 @@ def test_all_that_is_wrong_is_told_and_nothing_is_changed(world, file):
     file.write_text(TEXT + 'ports.x = {type = "mem"}\nneighbors = 7\n')
     with pytest.raises(ConfigError) as caught:
         client.apply(file)
-    assert f"{file}:6: ports.x.type: is not a type of port" in str(caught.value)
-    assert f"{file}:7: neighbors: is not an array of tables" in str(caught.value)
+    assert f"{file}:10: ports.x.type: is not a type of port" in str(caught.value)
+    assert f"{file}:11: neighbors: is not an array of tables" in str(caught.value)
     file.write_text(TEXT.replace("2048", "4096"))
     with pytest.raises(ConfigError, match="needs a restart: the pool is made at the start"):
         client.apply(file)
@@ -81,6 +88,87 @@ def test_what_was_told_by_the_api_stays(world, file):
     assert client.apply(file, exact=True)["kept"] == []
     assert prefixes(client) == {"10.8.0.0/16"}
     assert client.neighbors().rows == []
+
+
+@pytest.mark.parametrize("prefix", ["30.0.0.0/8", "10.8.0.0/16"])
+@pytest.mark.parametrize("many", [False, True])
+def test_what_is_told_while_a_configuration_comes_in_force_stays(
+    world, file, monkeypatch, prefix, many
+):
+    """Be it of the file or not: it waits, is in force then, and is kept."""
+    router, client, _ = world
+    read, tellers = reload_routes.read, []
+
+    def tell():
+        if many:
+            Client("api-config").change_routes([{"prefix": prefix, "type": "blackhole"}])
+        else:
+            Client("api-config").add_route(prefix, type="blackhole")
+
+    def read_slowly(*given):
+        tellers.append(threading.Thread(target=tell))
+        tellers[-1].start()
+        tellers[-1].join(0.3)
+        return read(*given)
+
+    file.write_text(TEXT.replace("10.9.0.0/16", "10.8.0.0/16"))
+    with monkeypatch.context() as patch:
+        patch.setattr(reload_routes, "read", read_slowly)
+        client.apply(file)
+    tellers[0].join(SECONDS)
+    kinds = {row["prefix"]: row["kind"] for row in client.routes().rows}
+    assert kinds[prefix] == "blackhole"
+    told = set(router.told.keys())
+    assert ("routes", "default", prefix, "0") in told
+    assert client.apply(file)["kept"] == [f"routes {prefix}"]
+    assert client.apply(file, exact=True)["kept"] == []
+    assert prefixes(client) == {"10.8.0.0/16"}
+
+
+def test_what_a_file_has_replaced_is_not_told_again_with_the_rest_of_its_part(world, file):
+    router, client, _ = world
+    for name in ("a", "b"):
+        client.set_policer(name, type="single-rate", rate="2M", burst=1500)
+    file.write_text(TEXT.replace('"1M"', '"5M"'))
+    assert client.apply(file)["kept"] == ["policers.b"]
+    told = router.told.entries["firewall policers"]["is"]
+    assert {name: one["rate"] for name, one in told.items()} == {"a": 5_000_000, "b": 2_000_000}
+
+
+def test_sets_that_others_took_the_place_of_are_known_as_deleted(world, file):
+    router, client, _ = world
+    client.set_rules([], address_sets={"mine": ["10.1.0.0/16"]})
+    kept = ["address_sets.bad", "address_sets.mine", "address_sets.spare", "rules"]
+    assert sorted(client.apply(file)["kept"]) == kept
+    assert set(router.firewall.wanted.sets.addresses) == {"mine"}
+    client.apply(file, exact=True)
+    assert set(router.firewall.wanted.sets.addresses) == {"bad", "spare"}
+    assert [rule.name for rule in router.firewall.wanted.rules] == ["no"]
+
+
+def test_rules_of_a_file_find_the_sets_that_they_name(world, file):
+    """Though these were deleted at run time."""
+    router, client, _ = world
+    client.set_rules([], address_sets={"mine": ["10.1.0.0/16"]}, port_sets={})
+    file.write_text(TEXT.replace('"no"', '"never"'))
+    assert client.apply(file)["kept"] == ["address_sets.mine"]
+    assert set(router.firewall.wanted.sets.addresses) == {"bad", "mine", "spare"}
+    assert [rule.name for rule in router.firewall.wanted.rules] == ["never"]
+    told = set(router.told.keys())
+    assert ("address_sets", "mine") in told
+    assert ("rules",) not in told
+
+
+def test_of_many_routes_those_that_were_deleted_are_noted_with_their_metric(world, file):
+    router, client, _ = world
+    one = '{prefix = "10.7.0.0/16", type = "blackhole", metric = 7}'
+    file.write_text(TEXT.replace("routes = [", f"routes = [{one}, "))
+    client.apply(file)
+    client.change_routes(delete=[{"prefix": "10.7.0.0/16"}, {"prefix": "10.5.0.0/16"}])
+    assert client.apply(file)["kept"] == ["routes 10.7.0.0/16 metric 7"]
+    assert router.told.entries["route default 10.7.0.0/16 7"]["gone"]
+    assert client.apply(file, exact=True)["kept"] == []
+    assert prefixes(client) == {"10.7.0.0/16", "10.9.0.0/16"}
 
 
 def test_ports(world, file):

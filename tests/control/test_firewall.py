@@ -52,6 +52,17 @@ def classified(firewall, src, dst, dport, protocol=6):
     return int(found[0])
 
 
+def test_a_part_is_said_again_as_it_is_now(firewall):
+    said = []
+    firewall.on_change = lambda *what: said.append(what)
+    firewall.say_again("rules")
+    assert said == []
+    on(firewall, rules=[WEB], **SETS)
+    assert [part for part, _ in said] == ["settings", "rules", "address_sets", "port_sets"]
+    firewall.say_again("rules")
+    assert said[4:] == [("rules", firewall.wanted)]
+
+
 def test_off_it_is_small_and_nowhere(firewall):
     firewall.prepare()
     assert not firewall.on

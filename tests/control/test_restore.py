@@ -190,6 +190,26 @@ def test_what_was_told_is_in_force():
             die(made)
 
 
+def test_a_rule_at_a_port_of_run_time_costs_no_other_what_was_told(caplog):
+    """After a kill the port is not there, and all else is."""
+    deny = r.Rule(action="deny", name="unrelated", protocol="icmp")
+    with router(ports=("lan", "wan", "vm1")) as made:
+        made.add_rule(r.Rule(action="permit", name="vm", in_="vm1"))
+        made.add_rule(deny, before=0)
+        made.add_policer("silver", r.Policer(rate=64, burst=64))
+        made.set_firewall(r.FirewallSettings(default="reject", sessions=1023))
+        die(made)
+    for _ in range(2):
+        with router() as made:
+            wanted = made.firewall.wanted
+            assert wanted.rules == (deny, *RULES)
+            assert set(wanted.policers) == {"gold", "silver"}
+            assert wanted.settings.default == "reject"
+            die(made)
+    assert caplog.text.count("cannot be in force any more") == 1
+    assert "rules[3] 'vm' at 'vm1' was told at run time" in caplog.text
+
+
 def test_fresh_and_never_begin_with_nothing(runtime):
     def lived():
         with router() as made:

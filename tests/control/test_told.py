@@ -3,13 +3,14 @@
 
 import os
 import random
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vforward.control import told as module
-from vforward.control.told import FILE, FIRST, Told, read
+from vforward.control.told import FILE, FIRST, ODD, Told, attempt, read
 from vforward.errors import VforwardError
 
 
@@ -65,6 +66,28 @@ def test_what_a_configuration_has_made_its_own_is_forgotten(tmp_path):
     told = begun(tmp_path, [("a", {"n": 1}), ("b", {"n": 2}), ("c", {"n": 3})])
     told.keep_only({"b", "x"})
     assert read((tmp_path / FILE).read_bytes()) == ({"b": {"n": 2}}, 0)
+    told.close()
+
+
+def test_what_is_said_while_others_are_forgotten_stays(tmp_path):
+    """By another thread, at the worst moment."""
+    told = begun(tmp_path, [("a", {"n": 1}), ("b", {"n": 2})])
+    threads = []
+
+    class Slow(dict):
+        def __iter__(self):
+            for key in super().__iter__():
+                if not threads:
+                    threads.append(threading.Thread(target=told.say, args=("c", {"n": 3})))
+                    threads[0].start()
+                    threads[0].join(0.05)  # it may have to wait until all are forgotten
+                yield key
+
+    told.entries = Slow(told.entries)
+    told.keep_only({"b"})
+    threads[0].join()
+    assert told.entries == {"b": {"n": 2}, "c": {"n": 3}}
+    assert read((tmp_path / FILE).read_bytes()) == ({"b": {"n": 2}, "c": {"n": 3}}, 0)
     told.close()
 
 
@@ -137,6 +160,18 @@ def test_damaged_bytes_cost_their_lines_only(seed):
     assert found.items() <= entries.items()
     assert len(found) >= 20 - 6
     assert damaged <= 6
+
+
+@pytest.mark.parametrize("error", ODD)
+def test_what_cannot_be_done_again_is_logged(error, caplog):
+    def fail():
+        raise error("no such thing")
+
+    assert attempt("a route", lambda: None)
+    assert caplog.text == ""
+    assert not attempt("a route", fail)
+    assert "a route was told at run time, and cannot be in force any more: " in caplog.text
+    assert "no such thing" in caplog.text
 
 
 @given(st.binary())

@@ -9,7 +9,9 @@ import pytest
 from restore_worlds import CLIENT, RULES, SERVER, router
 from vforward.control import rules as r
 from vforward.control import told_router as module
+from vforward.control.rule_said import meant, said
 from vforward.control.told import read
+from vforward.control.told_firewall import SETTINGS
 
 MAC = bytes.fromhex("020000000077")
 
@@ -122,14 +124,43 @@ def test_what_an_applied_configuration_says_is_not_told_any_more():
         assert keys == [
             ("routes", "default", "10.5.0.0/16", "0"), ("routes", "red", "10.6.0.0/16", "7"),
             ("neighbors", "wan", "192.0.2.77"), ("rules",), ("address_sets", "bad"),
-            *(("firewall", name) for name in module.SETTINGS),
+            *(("firewall", name) for name in SETTINGS),
         ]  # fmt: skip
-        made.told.applied(keys)
+        made.told.applied(keys, made.firewall)
         assert made.told.keys() == keys
-        made.told.applied([("routes", "red", "10.6.0.0/16", "7"), ("rules",), ("ports", "x")])
+        some = [("routes", "red", "10.6.0.0/16", "7"), ("rules",), ("ports", "x")]
+        made.told.applied(some, made.firewall)
         assert set(kept(made)) == {"route red 10.6.0.0/16 7", "firewall rules"}
-        made.told.applied([])
+        made.told.applied([], made.firewall)
         assert kept(made) == {}
+
+
+def test_of_a_part_of_which_some_is_kept_the_rest_is_as_it_is_now():
+    new, old = (r.Policer(rate=rate, burst=1500) for rate in ("9M", "1M"))
+    with router() as made:
+        made.add_policer("a", old)
+        made.add_policer("b", old)
+        wanted = {**made.firewall.wanted.policers, "a": new}
+        with made.firewall.changing(policers=wanted) as change:  # as an applied configuration does
+            change.put_in_force()
+        assert kept(made)["firewall policers"]["is"]["a"] == said(old)
+        made.told.applied([("policers", "b")], made.firewall)
+        parts = kept(made)
+        assert set(parts) == {"firewall policers"}
+        assert {
+            name: meant(one) for name, one in parts["firewall policers"]["is"].items()
+        } == wanted
+
+
+def test_what_is_not_in_a_part_that_was_told_was_deleted():
+    configured = [("policers", "gold"), ("policers", "old"), ("address_sets", "a"), ("rules",)]
+    with router() as made:
+        assert made.told.keys(configured) == []
+        made.add_policer("new", r.Policer(rate=64, burst=64))
+        found = [("policers", name) for name in ("gold", "new", "old")]
+        assert made.told.keys(configured) == found
+        made.set_rules([], address_sets={})
+        assert set(made.told.keys(configured)) == {*found, ("rules",), ("address_sets", "a")}
 
 
 def test_many_routes_are_told_again_as_few_are(monkeypatch):

@@ -3,15 +3,21 @@
 
 As with an UPDATE of RFC 4271 what is withdrawn goes first. Each route is changed for itself: one that is
 refused (no such next hop, no such route, no room) keeps no other from being changed. The lock on routes
-is let go after CHUNK of them, so that neighbors who come and go do not wait for all.
+is let go after CHUNK of them, so that neighbors who come and go do not wait for all; so is the one that
+keeps a configuration from coming in force.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from vforward.control.api_models import PROBLEMS_MAX, RefusedRoute, RoutesChanged, RoutesWish
 from vforward.control.api_problems import problem_of
+from vforward.control.config_routes import Route
+from vforward.control.config_types import AnyNetwork
+from vforward.control.difference import Key
+from vforward.control.reload import Note
 from vforward.errors import VforwardError
 
 if TYPE_CHECKING:
@@ -19,14 +25,29 @@ if TYPE_CHECKING:
 
 CHUNK = 256
 
-Change = tuple[str, Callable[[], object]]
+Telling = Callable[[], AbstractContextManager[Note]]
+"""In its block something is changed, and its keys are said to what it gives (Reload.telling)."""
+Change = tuple[str, Callable[[], Key]]
+"""Where it is in what was asked for, and what does it: gives the key of what has changed."""
 
 
-def change_routes(forwarder: "Forwarder", wanted: RoutesWish) -> RoutesChanged:
+def add_route(forwarder: "Forwarder", route: Route) -> Key:
+    """Add a route. Returns its key. Raises ConfigError, TableFull, VforwardError."""
+    forwarder.add_route(**route.arguments())
+    return "routes", route.vrf, str(route.prefix), str(route.metric)
+
+
+def delete_route(forwarder: "Forwarder", prefix: AnyNetwork, metric: int | None, vrf: str) -> Key:
+    """Delete a route; without a metric the one with the lowest. Returns its key. Raises KeyError."""
+    found = forwarder.delete_route(prefix, metric=metric, vrf=vrf)
+    return "routes", vrf, str(prefix), str(found)
+
+
+def change_routes(forwarder: "Forwarder", wanted: RoutesWish, telling: Telling) -> RoutesChanged:
     """Do what is wanted, as far as it can be done."""
     problems: list[RefusedRoute] = []
-    deletes, refused_deletes = _do(forwarder, _deletes(forwarder, wanted), problems)
-    adds, refused_adds = _do(forwarder, _adds(forwarder, wanted), problems)
+    deletes, refused_deletes = _do(forwarder, _deletes(forwarder, wanted), problems, telling)
+    adds, refused_adds = _do(forwarder, _adds(forwarder, wanted), problems, telling)
     return RoutesChanged(
         deleted=deletes, added=adds, refused=refused_deletes + refused_adds, problems=problems
     )
@@ -34,27 +55,29 @@ def change_routes(forwarder: "Forwarder", wanted: RoutesWish) -> RoutesChanged:
 
 def _deletes(forwarder: "Forwarder", wanted: RoutesWish) -> Iterator[Change]:
     for n, one in enumerate(wanted.delete):
-        delete = partial(forwarder.delete_route, one.prefix, metric=one.metric, vrf=one.vrf)
-        yield f"delete[{n}]", delete
+        yield f"delete[{n}]", partial(delete_route, forwarder, one.prefix, one.metric, one.vrf)
 
 
 def _adds(forwarder: "Forwarder", wanted: RoutesWish) -> Iterator[Change]:
     for n, route in enumerate(wanted.add):
-        yield f"add[{n}]", partial(forwarder.add_route, **route.arguments())
+        yield f"add[{n}]", partial(add_route, forwarder, route)
 
 
 def _do(
-    forwarder: "Forwarder", changes: Iterator[Change], problems: list[RefusedRoute]
+    forwarder: "Forwarder",
+    changes: Iterator[Change],
+    problems: list[RefusedRoute],
+    telling: Telling,
 ) -> tuple[int, int]:
     """Returns how many were done and how many refused."""
     done = refused = 0
     more = True
     while more:
         more = False
-        with forwarder.routing.together():
+        with telling() as note, forwarder.routing.together():
             for n, (at, change) in enumerate(changes, 1):
                 try:
-                    change()
+                    note(change())
                     done += 1
                 except (VforwardError, KeyError) as error:
                     refused += 1

@@ -44,6 +44,7 @@ from vforward.tables.treatment import Treatments
 
 FEATURES = ("reassembly", "session", "acl", "police")
 """Of each family's arc, "ip4-session" and so on."""
+_Sets = Mapping[str, Any]
 HAND_OFF = ("hand-off", "piece-hand-off")
 """Where there are several workers, besides."""
 
@@ -165,8 +166,8 @@ class Firewall:
     ) -> Wanted:
         """What is wanted with what is given in place of what was."""
         sets = Sets(
-            before.sets.addresses if address_sets is None else _address_sets(address_sets),
-            before.sets.ports if port_sets is None else _port_sets(port_sets),
+            _sets("address_sets", address_sets, words.addresses, before.sets.addresses),
+            _sets("port_sets", port_sets, words.ports, before.sets.ports),
         )
         return Wanted(
             before.settings,
@@ -180,6 +181,12 @@ class Firewall:
         """As change, of one part ("rules", "policers"): to what edit makes of what is wanted now."""
         with self._lock:
             self.change(**{what: edit(self.wanted)})
+
+    def say_again(self, part: str) -> None:
+        """Say what a part is, as if it had just come in force (on_change). Nothing when it is off."""
+        with self._lock:
+            if self._wanted is not None:
+                self.on_change(part, self._wanted)
 
     def prepare(self) -> None:
         """Make the tables, once all settings before build are known. Raises ArenaError, ConfigError."""
@@ -261,7 +268,7 @@ class Firewall:
         if self._wanted is None:
             return []
         named = self._wanted.settings.ports
-        return [i for i in self._interfaces if (i.name in named if named else self._is_routed(i))]
+        return [i for i in self._interfaces if (i.name in named if named else self.is_routed(i))]
 
     def features_of(self, interface: Interface) -> list[str]:
         """What an interface's packets go through, without the family."""
@@ -299,7 +306,8 @@ class Firewall:
             ended += end_sessions(ring, self._arena.path / KILLS.format(worker), keys)
         return ended
 
-    def _is_routed(self, interface: Interface) -> bool:
+    def is_routed(self, interface: Interface) -> bool:
+        """Whether rules may name this port."""
         return int(self._interfaces.record(interface)["mode"]) in (ROUTED, BVI)
 
     def _check(self, wanted: Wanted) -> None:
@@ -378,7 +386,9 @@ def _refuse(problems: Iterable[Problem]) -> None:
         raise ConfigError("\n".join(lines))
 
 
-def _sets(key: str, given: Mapping[str, Any], parse: Callable[[object], Any]) -> dict[str, Any]:
+def _sets(key: str, given: _Sets | None, parse: Callable[[object], Any], before: _Sets) -> _Sets:
+    if given is None:
+        return before
     sets = {}
     for name, items in given.items():
         try:
@@ -388,11 +398,3 @@ def _sets(key: str, given: Mapping[str, Any], parse: Callable[[object], Any]) ->
         if any(isinstance(item, words.SetName) for item in sets[name]):
             raise ConfigError(f"{key}.{name}: is a set, and cannot be in another")
     return sets
-
-
-def _address_sets(given: Mapping[str, Any]) -> dict[str, Any]:
-    return _sets("address_sets", given, words.addresses)
-
-
-def _port_sets(given: Mapping[str, Any]) -> dict[str, Any]:
-    return _sets("port_sets", given, words.ports)

@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vforward.control import logs, reload_routes
 from vforward.control.afterwards import afterwards
 from vforward.control.config import Config
-from vforward.control.config_firewall import Firewall as FirewallModel
-from vforward.control.config_firewall import as_object, as_settings
 from vforward.control.config_ports import Port
 from vforward.control.config_types import NAME, NAME_SAYS
 from vforward.control.difference import (
@@ -39,12 +36,14 @@ from vforward.control.difference import (
     parts,
     plan,
 )
+from vforward.control.reload_firewall import FIREWALL, given_of, missing
 from vforward.control.reload_ports import PortWork, neighbor_address, refuse_ports
 from vforward.control.reload_report import Line, Report, lines_of, name_of
 from vforward.control.reload_routes import RouteWork
 from vforward.control.rest import Rest, at_rest
 from vforward.control.route_file import Table
 from vforward.control.routing_stage import Stage, staged
+from vforward.control.shared_lock import SharedLock
 from vforward.control.wording import listed
 from vforward.errors import ConfigError, VforwardError
 from vforward.graph import control as c
@@ -54,9 +53,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIREWALL = ("firewall", "rules", "nat", "policers", "address_sets", "port_sets")
 Progress = Callable[[int, int, str], None]
 T = TypeVar("T")
+Note = Callable[..., None]
+"""Takes the keys of what was changed at run time."""
 
 
 def _silent(_done: int, _total: int, _name: str) -> None:
@@ -78,14 +78,24 @@ class Reload:
         self._touched: dict[Key, None] = {}
         self._extra: dict[Key, Any] = {}
         """Ports that were added at run time, or (NOTHING) deleted."""
-        self._lock = threading.RLock()
+        self._lock = SharedLock()
+        """Shared by changes at run time: none of them meets a configuration halfway in force."""
         forwarder.interfaces.idle = forwarder.is_unused
         forwarder.bridging.flush()  # has its code loaded: not while workers stand
 
+    @contextmanager
+    def telling(self) -> Iterator[Note]:
+        """Something is changed at run time inside, and its keys are said to what this gives.
+
+        No configuration comes in force meanwhile. There is no such block in another.
+        """
+        with self._lock.shared():
+            yield lambda *keys: self._touched.update(dict.fromkeys(keys))
+
     def touch(self, *keys: Key) -> None:
         """Something was changed at run time, not by a configuration."""
-        with self._lock:
-            self._touched |= dict.fromkeys(keys)
+        with self.telling() as note:
+            note(*keys)
 
     def apply(
         self,
@@ -102,7 +112,7 @@ class Reload:
         what needs a restart as it is. Raises ConfigError, which names all that needs one, PortError and
         what else opening ports raises, TableFull, VforwardError; nothing has changed then.
         """
-        with self._lock:
+        with self._lock.alone():
             files = {file.file for file in config.route_files}
             after = parts(config, {path: reload_routes.stamp(path) for path in files})
             left = [change for change in difference(self.parts, after) if change.restart]
@@ -116,12 +126,15 @@ class Reload:
             if skip_restart:
                 after = _without(after, left, self.parts)
             changed = {change.key for change in difference(self.parts, after)}
-            kept = [key for key in self._touched if not exact and key not in changed]
-            again = [key for key in self._touched if exact and key not in changed]
+            touched = [key for key in self._touched if key not in changed]
+            firewall = self._forwarder.firewall
+            running = firewall.wanted if firewall.on else None
+            again = dict.fromkeys(touched if exact else missing(touched, changed, after, running))
+            kept = [key for key in touched if key not in again]
             extra = {key: self._extra[key] for key in kept if key in self._extra}
             report = self._bring(
                 _with(after, extra),
-                again,
+                [*again],
                 kept=[name_of(key) for key in kept],
                 left=lines_of(left) if skip_restart else [],
                 dry_run=dry_run,
@@ -129,7 +142,7 @@ class Reload:
             )
             if not dry_run:
                 self.parts, self._extra, self._touched = after, extra, dict.fromkeys(kept)
-                self._forwarder.told.applied(kept)
+                self._forwarder.told.applied(kept, firewall)
             return report
 
     def add_port(self, name: str, port: Port) -> Report:
@@ -137,7 +150,7 @@ class Reload:
 
         Raises as apply, and ConfigError where it is wrong among the others.
         """
-        with self._lock:
+        with self._lock.alone():
             now, key = self._now, ("ports", name)
             if key in now:
                 raise ConfigError(f"there is a port {name!r} already; delete it first")
@@ -148,7 +161,7 @@ class Reload:
 
     def delete_port(self, name: str) -> Report:
         """Delete a port at run time. Raises KeyError where there is none, ConfigError if it is needed."""
-        with self._lock:
+        with self._lock.alone():
             now, key = self._now, ("ports", name)
             if key not in now:
                 there = listed(at[1] for at in now if at[0] == "ports") or "none"
@@ -349,27 +362,9 @@ class _Change:
     def _firewall(self) -> dict[str, Any]:
         """What of the firewall is changed, as Firewall.changing takes it."""
         keys = [*self._plan.gone, *self._plan.changed, *self._plan.come, *self._again]
-        touched = {key[0] for key in keys} & set(FIREWALL)
-        after = self._after
-        given: dict[str, Any] = {}
-        if "firewall" in touched:
-            fields = {key[1]: value for key, value in after.items() if key[0] == "firewall"}
-            given["settings"] = as_settings(FirewallModel.model_construct(**fields))
-        for section in ("rules", "nat"):
-            if section in touched:
-                given[section] = [as_object(one) for one in after.get((section,), ())]
         firewall = self._forwarder.firewall
         running = firewall.wanted if firewall.on else None
-        for section in ("policers", "address_sets", "port_sets"):
-            if section not in touched:
-                continue
-            made = dict(_running(section, running))
-            for key in keys:
-                if key[0] == section and key not in after:
-                    made.pop(key[1], None)
-                elif key[0] == section:
-                    made[key[1]] = after[key] if section != "policers" else as_object(after[key])
-            given[section] = made
+        given = given_of(keys, self._after, running)
         if self._ports.renumbered and running is not None and not given:
             given["rules"] = running.rules  # they name ports by their numbers
         return given
@@ -385,12 +380,3 @@ class _Change:
                 self._forwarder.profile = self._after[key]
             elif key == ("forwarder", "idle"):
                 self._forwarder.set_idle(self._after[key])
-
-
-def _running(section: str, wanted: Any) -> Mapping[str, Any]:
-    """What the firewall has by name."""
-    if wanted is None:
-        return {}
-    if section == "policers":
-        return dict(wanted.policers)
-    return dict(wanted.sets.addresses if section == "address_sets" else wanted.sets.ports)

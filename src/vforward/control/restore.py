@@ -76,7 +76,7 @@ def go_on(forwarder: Forwarder, publisher: Publisher, keep: str) -> bool:
     if keep != NEVER:
         keep_up(forwarder)
     if forwarder.reload is not None:
-        forwarder.reload.touch(*forwarder.told.keys())
+        forwarder.reload.touch(*forwarder.told.keys(forwarder.reload.parts))
     forwarder.arena.stays = keep == ALWAYS
     return keep != NEVER
 

@@ -58,6 +58,12 @@ class Wanted:
         """By what each rule of NAT is known again."""
         return keys_of(self.nat)
 
+    def named(self, part: str) -> Mapping[str, Any]:
+        """A part whose things have names: "policers", "address_sets" or "port_sets"."""
+        if part == "policers":
+            return self.policers
+        return self.sets.addresses if part == "address_sets" else self.sets.ports
+
     @cached_property
     def pools(self) -> set[PoolKey]:
         """What sources become."""

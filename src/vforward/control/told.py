@@ -17,7 +17,7 @@ import logging
 import os
 import threading
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ LEAST = 1 << 16
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 WASTE = 4
 """How many times longer than what counts a file may be."""
+ODD = (VforwardError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
+"""What a text makes raise that was not said by a forwarder, or not by this one."""
+LOST = "%s was told at run time, and cannot be in force any more: %s"
+"""For the log: what, and why."""
 
 
 class Told:
@@ -47,7 +51,7 @@ class Told:
         self._path: Path | None = None
         self._file = -1
         self._length = self._live = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def collect(self) -> None:
         """Note from now on what is told."""
@@ -93,8 +97,9 @@ class Told:
 
     def keep_only(self, keys: Collection[str]) -> None:
         """Of all else nothing more is known: it is as the configuration has it. Raises VforwardError."""
-        for key in [key for key in self.entries if key not in keys]:
-            self.say(key, None)
+        with self._lock:
+            for key in [key for key in self.entries if key not in keys]:
+                self.say(key, None)
 
     def _append(self, line: bytes) -> None:
         try:
@@ -147,6 +152,16 @@ def read(raw: bytes) -> tuple[dict[str, Any], int]:
         else:
             entries[key] = value
     return entries, damaged
+
+
+def attempt(name: str, do: Callable[[], object]) -> bool:
+    """Whether what was told can be done again. What was said is as hostile as any text."""
+    try:
+        do()
+    except ODD as error:
+        log.warning(LOST, name, error)
+        return False
+    return True
 
 
 def _line(key: str, value: Any) -> bytes:

@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any
 
 from vforward.control.routes import Path, routable_key
 from vforward.control.rule_policy import Wanted
-from vforward.control.rule_said import meant, plain, said
-from vforward.control.told import Told
+from vforward.control.told import ODD, Told, attempt
+from vforward.control.told_firewall import LISTS, NAMED, part_of, repeat_firewall
 from vforward.errors import VforwardError
 
 if TYPE_CHECKING:
     from vforward.control.assembly import Assembly, Host
-
-log = logging.getLogger(__name__)
+    from vforward.control.difference import Key
+    from vforward.control.firewall import Firewall
 
 RouteKey = tuple[str, IPv4Network | IPv6Network, int]
 """VRF, prefix, metric."""
@@ -29,12 +27,8 @@ NeighborKey = tuple[str, IPv4Address | IPv6Address]
 ROUTE, NEIGHBOR, FIREWALL = "route", "neighbor", "firewall"
 SECTIONS = {ROUTE: "routes", NEIGHBOR: "neighbors"}
 """Of the configuration's file, and of control.difference."""
-ODD = (VforwardError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
-"""What a text makes raise that was not said by a forwarder, or not by this one."""
 MANY = 256
 """Routes from which on they are added at once."""
-SETTINGS = ("default", "loose", "per_source", "timeouts")
-"""What of a firewall's settings may change while it runs."""
 
 
 class ToldRouter(Told):
@@ -78,24 +72,33 @@ class ToldRouter(Told):
     def change_firewall(self, part: str, wanted: Wanted) -> None:
         """A part of the firewall is in force (Firewall.on_change)."""
         if self.on:
-            self.say(_name(FIREWALL, part), {"new": False, "is": _part(part, wanted)})
+            self.say(_name(FIREWALL, part), {"new": False, "is": part_of(part, wanted)})
 
-    def keys(self) -> list[tuple[str, ...]]:
-        """What was told, by the keys of control.difference."""
-        found: list[tuple[str, ...]] = []
+    def keys(self, configured: Iterable[Key] = ()) -> list[Key]:
+        """What was told, by the keys of control.difference.
+
+        configured: those of the configuration. What of it is not in a part that was told, as a policer
+        that was deleted, was told as well.
+        """
+        found: list[Key] = []
         for name, value in self.entries.items():
             kind, *rest = name.split(" ")
             if kind != FIREWALL:
                 found.append((SECTIONS[kind], *rest))
-            elif rest[0] in ("rules", "nat"):
+            elif rest[0] in LISTS:
                 found.append((rest[0],))
             else:
                 section = FIREWALL if rest[0] == "settings" else rest[0]
                 found += [(section, one) for one in value["is"]]
-        return found
+        told = {part for part in NAMED if _name(FIREWALL, part) in self.entries}
+        return [*dict.fromkeys([*found, *(key for key in configured if key[0] in told)])]
 
-    def applied(self, kept: Iterable[tuple[str, ...]]) -> None:
-        """A configuration is in force: of what was told only these keys of control.difference still are."""
+    def applied(self, kept: Iterable[Key], firewall: Firewall) -> None:
+        """A configuration is in force: of what was told only these keys of control.difference still are.
+
+        A part of which anything is kept is noted as it is now: the configuration may have replaced the
+        rest of it.
+        """
         if self.on:
             sections = {SECTIONS[kind]: kind for kind in SECTIONS}
             names = set()
@@ -106,6 +109,10 @@ class ToldRouter(Told):
                     names.add(_name(FIREWALL, "settings" if section == FIREWALL else section))
             with contextlib.suppress(VforwardError):  # no room: what is told again changes nothing
                 self.keep_only(names)
+            for part in ("settings", *NAMED):
+                if _name(FIREWALL, part) in self.entries:
+                    with contextlib.suppress(VforwardError):
+                        firewall.say_again(part)
 
     def repeat(self, entries: dict[str, Any], forwarder: Assembly) -> tuple[int, int]:
         """Tell a forwarder once more what was told another process, and note it here as told.
@@ -125,15 +132,12 @@ class ToldRouter(Told):
                     continue
                 if kind == FIREWALL:
                     firewall[rest] = value
-                elif kind in kinds and _try(name, lambda: kinds[kind](forwarder, value)):  # noqa: B023
+                elif kind in kinds and attempt(name, lambda: kinds[kind](forwarder, value)):  # noqa: B023
                     done += 1
                 else:
                     lost += 1
-        if firewall and _try(FIREWALL, lambda: _repeat_firewall(forwarder, firewall)):
-            done += len(firewall)
-        else:
-            lost += len(firewall)
-        return done, lost
+        parts, left_out = repeat_firewall(forwarder, firewall)
+        return done + parts, lost + left_out
 
     def _repeat_many(self, entries: dict[str, Any], forwarder: Assembly) -> set[str]:
         """Add those routes at once of which there are many. Returns which: the rest is odd, or few."""
@@ -190,16 +194,6 @@ def _name(kind: str, *what: object) -> str:
     return " ".join([kind, *map(str, what)])
 
 
-def _try(name: str, do: Callable[[], None]) -> bool:
-    """Whether it could be done. What was said is as hostile as any text."""
-    try:
-        do()
-    except ODD as error:
-        log.warning("%s was told at run time, and cannot be in force any more: %s", name, error)
-        return False
-    return True
-
-
 def _repeat_route(forwarder: Assembly, value: dict[str, Any]) -> None:
     prefix, metric, vrf = value["prefix"], value["metric"], value["vrf"]
     if not isinstance(metric, int) or not 0 <= metric < 1 << 32:
@@ -218,30 +212,3 @@ def _repeat_neighbor(forwarder: Assembly, value: dict[str, Any]) -> None:
             forwarder.delete_neighbor(value["address"], value["port"])
         return
     forwarder.add_neighbor(value["address"], bytes.fromhex(value["mac"]), value["port"])
-
-
-def _part(part: str, wanted: Wanted) -> Any:
-    if part == "settings":
-        return {name: plain(getattr(wanted.settings, name)) for name in SETTINGS}
-    if part in ("rules", "nat"):
-        return [said(one) for one in getattr(wanted, part)]
-    if part == "policers":
-        return {name: said(one) for name, one in wanted.policers.items()}
-    sets = wanted.sets.addresses if part == "address_sets" else wanted.sets.ports
-    return {name: plain(items) for name, items in sets.items()}
-
-
-def _repeat_firewall(forwarder: Assembly, parts: dict[str, Any]) -> None:
-    """All parts at once, so that each finds what it names."""
-    given = {part: value["is"] for part, value in parts.items()}
-    settings = given.pop("settings", None)
-    if settings is not None:
-        said_now = {name: settings[name] for name in SETTINGS}
-        forwarder.set_firewall(replace(forwarder.firewall.wanted.settings, **said_now))
-    for part in ("rules", "nat"):
-        if part in given:
-            given[part] = [meant(one) for one in given[part]]
-    if "policers" in given:
-        given["policers"] = {name: meant(one) for name, one in given["policers"].items()}
-    if given:
-        forwarder.firewall.change(**given)
