@@ -321,7 +321,7 @@ class _Change:
     def _publish_numbers(self) -> None:
         """Nothing has changed: numbers are those of before, ports that were hidden among them."""
         try:
-            self._forwarder.firewall.before_publish(None)
+            self._forwarder.firewall.publish_numbers()
         except VforwardError as error:  # who asked for the change hears why it was not made
             log.error("numbers in use are not written down: %s", error)  # noqa: TRY400
 
