@@ -48,7 +48,7 @@ def test_in_namespaces():
     assert re.search(
         r"ip4-lookup +rewrite +98 .* 10.1.0.2 > 10.2.0.2 ttl 64 ICMP echo request", text
     )
-    assert re.search(r"lan +AfPacketPort", text)
+    assert re.search(r"lan +af_packet", text)
     assert "no namespace, no process, no shared memory" in text
     assert text.endswith("All of it worked.\n")
 
