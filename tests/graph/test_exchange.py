@@ -157,9 +157,9 @@ def test_counters_go_by_name(world):
 def test_kernels_that_the_old_graph_has_are_not_made_again(two, monkeypatch):
     made, build = [], entries.build
 
-    def counted(name, kernel):
+    def counted(name, kernel, written):
         made.append(kernel)
-        return build(name, kernel)
+        return build(name, kernel, written)
 
     monkeypatch.setattr(entries, "build", counted)
     two.swap(["q", "b2"])
