@@ -36,7 +36,8 @@ from vforward.rings.spsc import Ring
 
 ANSWER_S = 5.0
 ANSWER_BYTES = 4096
-FOREVER = -1.0
+SIGNALS_S = 1.0
+"""How long Python may not hear of a signal that came just before its program went to sleep."""
 
 
 class Packets(Sequence[NDArray[np.uint8]]):
@@ -146,8 +147,9 @@ class Attachment:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ended:
-            left = FOREVER if deadline is None else max(0.0, deadline - time.monotonic())
-            if ring.wait(self._words, self._full.array, self._polled, _milliseconds(left)):
+            left = SIGNALS_S if deadline is None else max(0.0, deadline - time.monotonic())
+            some = _milliseconds(min(left, SIGNALS_S))
+            if ring.wait(self._words, self._full.array, self._polled, some):
                 return True
             self._ended = ring.other_ready(self._polled)  # it says nothing but that it is gone
             if left == 0.0:
@@ -290,8 +292,8 @@ def attach(forwarder: str, port: str = "") -> Attachment:
 
 
 def _milliseconds(seconds: float) -> int:
-    """For poll(2): rounded up, so that a wait does not end early and turn round; -1 for FOREVER."""
-    return -1 if seconds < 0 else min(math.ceil(seconds * 1000), 1 << 30)
+    """For poll(2): rounded up, so that a wait does not end early and turn round."""
+    return math.ceil(seconds * 1000)
 
 
 def _connect(arena: Arena, number: int, name: str) -> socket.socket:
