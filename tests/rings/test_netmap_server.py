@@ -191,6 +191,8 @@ def test_a_port_of_a_switch_for_which_no_descriptors_are_left(server, monkeypatc
 
     with contextlib.ExitStack() as stack:
         there = [stack.enter_context(netmap.open(name, path=server.path)) for name in others]
+        ask(server, Request(INFO, "x{1"))  # it has begun: what it opens for that is there
+        until(lambda: server.connections == len(there))
         before = open_fds()
         with monkeypatch.context() as patch:
             patch.setattr(socket, "socketpair", none)
