@@ -44,9 +44,9 @@ from vforward.tables.treatment import Treatments
 
 FEATURES = ("reassembly", "session", "acl", "police")
 """Of each family's arc, "ip4-session" and so on."""
-_Sets = Mapping[str, Any]
 HAND_OFF = ("hand-off", "piece-hand-off")
 """Where there are several workers, besides."""
+_Sets = Mapping[str, Any]
 
 
 class Firewall:
