@@ -40,6 +40,21 @@ def carry(one, other, frames):
     return other.far.received()
 
 
+def test_a_client_that_hears_that_it_is_connected_can_be_sent_to(ends, monkeypatch):
+    """Else what comes from another port for it would be dropped, for a moment that it cannot see."""
+    server, say, turns = ends(), memif_link.MemifLink._say, []
+
+    def watched(self, peer, replies):
+        if any(message[0] == memif.CONNECTED for message, _ in replies):
+            turns.append(server.turn)
+        say(self, peer, replies)
+
+    monkeypatch.setattr(memif_link.MemifLink, "_say", watched)
+    client = ends(role="client")
+    until(lambda: client.turn == memif_ring.LIVE)
+    assert turns == [memif_ring.LIVE]
+
+
 @pytest.mark.parametrize("settings", [{}, {"log2": 5, "buffer": 512}])
 def test_frames_cross_both_ways(ends, settings):
     server, client = pair(ends, **settings)

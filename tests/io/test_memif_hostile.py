@@ -93,8 +93,7 @@ def test_an_eventfd_that_is_none_is_refused(server, peer):
     memory = mmap.mmap(peer.fds[0], 1 << 16)
     memory[0:4] = memory[4096:4100] = memif.COOKIE.to_bytes(4, "little")
     peer.ring(True, 0, fd=read), peer.ring(False, 4096, fd=write)
-    peer.connect()
-    assert peer.answer() == (memif.DISCONNECT, "a ring's descriptor is no eventfd")
+    assert peer.connect() == (memif.DISCONNECT, "a ring's descriptor is no eventfd")
     os.close(read), os.close(write)
 
 

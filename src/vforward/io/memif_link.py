@@ -183,12 +183,9 @@ class MemifLink:
                     raise Bye("stopped")
                 raise BadPeer(f"no handshake within {HANDSHAKE_S:g} s")
             replies = self._feed(peer, link)
-            if link.connected and isinstance(link, memif.Server):
-                self._take_over(link)  # before the peer hears that it is connected
+            if link.connected:  # before the peer hears of it: what it sends then has a way
+                self._begin(link)
             self._say(peer, replies)
-        for ring in link.rings.values():
-            if not is_eventfd(ring.fd):
-                raise BadPeer("a ring's descriptor is no eventfd")
 
     def _feed(self, peer: socket.socket, link: memif.Server | memif.Client) -> list[memif.Reply]:
         message, fds, flags, _ = socket.recv_fds(
@@ -243,15 +240,23 @@ class MemifLink:
                 words = (memif_ring.TX, memif_ring.TX_SLOTS)
             state[words[0]], state[words[1]] = address, 1 << ring.log2
 
-    def _live(self, peer: socket.socket, link: memif.Server | memif.Client) -> None:
-        """Let the worker move packets until the peer goes. Raises BadPeer, Bye, OSError."""
+    def _begin(self, link: memif.Server | memif.Client) -> None:
+        """Let the worker move packets. Raises BadPeer."""
+        if isinstance(link, memif.Server):
+            self._take_over(link)
+        for ring in link.rings.values():
+            if not is_eventfd(ring.fd):
+                raise BadPeer("a ring's descriptor is no eventfd")
         ours = link.rings[self._settings.server].fd
-        theirs = link.rings[not self._settings.server].fd
         self._epoll.register(ours, select.EPOLLIN | select.EPOLLET)
         self.peer = link.peer
         memif_ring.begin(self._state)
         memif_ring.hand_over(self._state, memif_ring.LIVE)
         os.eventfd_write(self._wake, 1)
+
+    def _live(self, peer: socket.socket, link: memif.Server | memif.Client) -> None:
+        """Attend to the peer until it goes. Raises BadPeer, Bye, OSError."""
+        theirs = link.rings[not self._settings.server].fd
         while True:
             heard = self._ready(peer, LOOK_S)
             if self._stopping:
