@@ -42,9 +42,9 @@ def bench(
     """Measure vforward on this machine, in clocks of the time stamp counter.
 
     cases: all when empty; or "compare", two checkouts or commits, and cases: is the second slower?
-    json: one JSON object per row, or per case that is listed, and nothing else on stdout. plot: the file that a case plots to.
-    list_only: name the cases and stop. html, markdown: files for a report and for a table. An unknown
-    case exits with 2; a case that failed, or a comparison that finds it slower, with 1.
+    json: one JSON object per row, or per case that is listed, and nothing else on stdout. plot: the file
+    that a case plots to. list_only: name the cases and stop. html, markdown: files for a report and for a
+    table. An unknown case exits with 2; a case that failed, or a comparison that finds it slower, with 1.
     """
     module = report()
     if cases[:1] == [COMPARE]:
