@@ -17,7 +17,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from vforward.jit.intrinsics import address, cycles, relax
 from vforward.jit.kernel import kernel
 
 ROUNDS, CHUNKS = 50, 20
+EVERY_S = 0.2
 APART = 1.5
 """Distances that differ by more than this factor are of two placements."""
 LEAST_OF_A_KIND = 3
@@ -78,9 +79,9 @@ def steady(distances: Sequence[float]) -> float | None:
 
 
 class Watch:
-    """The distance, looked at again and again, of which the last few looks count."""
+    """The distance, looked at again and again, of which the last few looks count, or all."""
 
-    def __init__(self, looks: int) -> None:
+    def __init__(self, looks: int | None = None) -> None:
         self._last: deque[float] = deque(maxlen=looks)
 
     def look(self) -> None:
@@ -90,6 +91,26 @@ class Watch:
     def steady(self) -> float | None:
         """The distance over the last looks, or None if it changed."""
         return steady(self._last)
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Watch]:
+    """Look at the beginning, at the end, and every EVERY_S meanwhile."""
+    watch, over = Watch(), threading.Event()
+
+    def look() -> None:
+        watch.look()
+        while not over.wait(EVERY_S):
+            watch.look()
+        watch.look()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        over.set()
+        thread.join()
 
 
 class Figure(NamedTuple):
@@ -128,3 +149,13 @@ def together(ours: Sequence[Figure], theirs: Sequence[Figure]) -> list[Together]
             at = float(np.median([f.distance for f in [*ours, *theirs] if f.distance in kind]))
             found.append(Together(at, one, other))
     return sorted(found, key=lambda pair: -min(len(pair.ours), len(pair.theirs)))
+
+
+def wherever(ours: Sequence[Figure], theirs: Sequence[Figure]) -> Together:
+    """All figures, for when the CPUs were at no one distance for long enough."""
+    return Together(0.0, [f.value for f in ours], [f.value for f in theirs])
+
+
+def ratios(pairs: Sequence[Together]) -> dict[str, float]:
+    """The middle ratio at each distance, for a row."""
+    return {f"at {p.distance:.0f} clocks": round(float(np.median(p.ratios)), 3) for p in pairs}

@@ -20,7 +20,6 @@ import os
 import re
 import shutil
 import signal
-import statistics
 import subprocess
 import tempfile
 import time
@@ -30,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.distance import Figure, Together, Watch, together
+from benchmarks.distance import Figure, Watch, ratios, together, wherever
 from benchmarks.harness import LEAST, missing, row, whole
 from benchmarks.nodes import DROP
 from benchmarks.session import Session, arena
@@ -140,7 +139,7 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """See compare. figures: packets per second of each full second, by contestant."""
     pairs = together(*figures.values())
-    first = pairs[0] if pairs else _wherever(*figures.values())
+    first = pairs[0] if pairs else wherever(*figures.values())
     for name, used in zip(figures, (first.ours, first.theirs), strict=True):
         yield _row(
             session, f"{case}-{name}", [value / 1e6 for value in used], "Mpps", disturbed,
@@ -154,17 +153,8 @@ def rows(
     yield _row(
         session, case, first.ratios, "x", disturbed,
         rejected=len(figures["ours"]) - len(first.ratios), round_trip=round(first.distance),
-        ratios={
-            f"at {pair.distance:.0f} clocks": round(statistics.median(pair.ratios), 3)
-            for pair in pairs
-        },
-        what=what, pages="4 KiB", **doubt,
+        ratios=ratios(pairs), what=what, pages="4 KiB", **doubt,
     )  # fmt: skip
-
-
-def _wherever(ours: list[Figure], theirs: list[Figure]) -> Together:
-    """All figures, wherever the CPUs were."""
-    return Together(0.0, [f.value for f in ours], [f.value for f in theirs])
 
 
 def _row(
