@@ -63,7 +63,7 @@ def _offer(
         store_release64(words + 8 * GOT, u64(got))
 
         end = load_acquire64(words + 8 * END)
-        if end >= END_NOW or (end and got >= sent):
+        if end >= END_NOW or (end and (got >= sent or w[WRONG])):
             drain_cache(pool)
             return
         call2(clock, 1, words + 8 * NOW)
