@@ -23,7 +23,8 @@ class World:
     def __init__(
         self, n_workers, *, ports=2, firewall=False, nat=(), rules=(), hosts=40, **options
     ):
-        self.router = Forwarder(f"workers-{n_workers}", workers=n_workers, buffers=16384, **options)
+        options = {"buffers": 16384, **options}
+        self.router = Forwarder(f"workers-{n_workers}", workers=n_workers, **options)
         self.ports = []
         names = ["lan", "wan", *(f"p{k}" for k in range(3, ports + 1))]
         for k, name in enumerate(names, 1):

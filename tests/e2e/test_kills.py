@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vforward run` killed with -9 at any moment of its life: the next one starts, and nothing is left over.
 
-KILLS of them, or as many as VFORWARD_KILLS says. The moments are spread over the start and the time after it.
+KILLS of them; VFORWARD_KILLS=50 for more. The moments are spread over the start and the time after it.
 """
 
 import os
