@@ -125,8 +125,7 @@ class Port:
         """The kernel's side of tx and rx: what pipe_txsync and port_sync get."""
         self.interface = layout.if_at(self.memory, reply.nifp)
         self._reply = reply
-        self._bufs_at = reply.tx + int(self.tx.words["buf_ofs"])
-        self.bufs = layout.address_of(self.memory) + self._bufs_at
+        self.bufs = layout.address_of(self.memory) + reply.bufs_at
         """Address of buffer 0, for kernels."""
         self._connection = connection
         self._memfd, self.woken, self.wakes = descriptors
@@ -169,7 +168,7 @@ class Port:
         """A buffer's bytes. Raises IndexError for an index that is none."""
         if not layout.FIRST_BUF <= index < self._reply.bufs:
             raise IndexError(index)
-        at = self._bufs_at + index * layout.BUF_SIZE
+        at = self._reply.bufs_at + index * layout.BUF_SIZE
         return self.memory[at : at + layout.BUF_SIZE]
 
     @property
