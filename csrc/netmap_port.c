@@ -56,7 +56,7 @@ struct port *port_connect(bool close_on_exec)
     port = calloc(1, sizeof(*port));
     if (!port)
         return NULL;
-    port->memfd = port->woken = port->wakes = -1;
+    port->memfd = port->bell = -1;
     port->fd = socket(AF_UNIX, SOCK_SEQPACKET | (close_on_exec ? SOCK_CLOEXEC : 0), 0);
     if (port->fd < 0 || connect(port->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
         int error = errno;
@@ -74,8 +74,7 @@ void port_free(struct port *port)
     if (port->base)
         syscall(SYS_munmap, port->base, port->reply.size);
     close_fd(port->memfd);
-    close_fd(port->woken);
-    close_fd(port->wakes);
+    close_fd(port->bell);
     free(port);
 }
 
@@ -166,8 +165,7 @@ int port_register(struct port *port, const char *name, uint32_t tx_slots, uint32
         return fail(EPROTO);
     }
     port->memfd = fds[0];
-    port->woken = fds[1];
-    port->wakes = fds[2];
+    port->bell = fds[1];
     port->base = map(port->memfd, reply->size);
     if (!port->base)
         return -1;

@@ -31,10 +31,9 @@ struct kring {
 struct port {
     int fd; /* the connection: what the program has for /dev/netmap */
     int memfd;
-    int woken; /* readable when the other side has woken us */
-    int wakes; /* wakes the other side */
+    int bell; /* a socket: readable when the other side has woken us; what is sent there wakes it */
     bool registered;
-    bool gone; /* the switch is */
+    bool gone; /* the other side, and the server */
     bool no_tx_poll;
     bool do_rx_poll;
     struct vf_reply reply;

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -189,7 +190,7 @@ static void drain(struct port *port)
 {
     char room[4096];
 
-    if (read(port->woken, room, sizeof(room)) == 0)
+    if (recv(port->bell, room, sizeof(room), MSG_DONTWAIT) == 0)
         port->gone = true;
 }
 
@@ -203,7 +204,7 @@ static int wait_once(struct pollfd *fds, struct pollfd *asked, nfds_t n, int64_t
     for (nfds_t i = 0; i < n; i++) {
         struct port *port = find(fds[i].fd);
 
-        asked[i] = port ? (struct pollfd){port->woken, POLLIN, 0} : fds[i];
+        asked[i] = port ? (struct pollfd){port->bell, POLLIN, 0} : fds[i];
     }
     if (REAL(ppoll)(asked, n, left_ns < 0 ? NULL : &left, mask) < 0)
         return -1;

@@ -128,7 +128,7 @@ class Port:
         self.bufs = layout.address_of(self.memory) + reply.bufs_at
         """Address of buffer 0, for kernels."""
         self._connection = connection
-        self._memfd, self.woken, self.wakes = descriptors
+        self._memfd, self.bell = descriptors
         base = layout.address_of(self.memory)
         places = (
             (reply.tx, reply.tx_peer, reply.tx_link, reply.tx_slots),
@@ -143,6 +143,7 @@ class Port:
         else:
             for which in (TX, RX):
                 port_begin(self.krings, which)
+        self._bell = socket.socket(fileno=self.bell)  # the last: from now on it is closed by close
 
     def __enter__(self) -> Port:
         return self
@@ -155,8 +156,8 @@ class Port:
         if self._memfd < 0:
             return
         self._connection.close()
-        for descriptor in (self._memfd, self.woken, self.wakes):
-            os.close(descriptor)
+        self._bell.close()
+        os.close(self._memfd)
         self._memfd = -1
 
     @property
@@ -212,7 +213,7 @@ class Port:
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # it is gone, or has been woken already
-            os.write(self.wakes, (1).to_bytes(8, "little"))
+            self._bell.send(b"w", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _waits(self, which: int, wanted: bool) -> None:
         waits = pipe_waits if self.kind is Kind.PIPE else port_waits
@@ -251,13 +252,13 @@ class Port:
     def _sleep(self, seconds: float | None) -> bool:
         """Wait for a wakeup. Returns False after that time. Raises PortError: the server is gone."""
         poller = select.poll()
-        poller.register(self.woken, READ)
+        poller.register(self.bell, READ)
         poller.register(self.connection, 0)
         found = dict(poller.poll(None if seconds is None else seconds * 1000))
         gone = self.connection in found
-        if self.woken in found:
+        if self.bell in found:
             try:
-                os.read(self.woken, 4096)
+                self._bell.recv(4096, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 pass
             except ConnectionError:  # a killed server's sockets end one after the other
@@ -271,7 +272,7 @@ class Port:
 
         Only after a poll(events, 0) that returned 0: that asks the other side for a wakeup.
         """
-        return self.woken
+        return self.bell
 
     def inject(self, frame: bytes | NDArray[np.uint8]) -> int:
         """nm_inject: put a frame into the tx ring. Returns its length, or 0: there is no room.
