@@ -56,6 +56,7 @@ struct port *port_connect(bool close_on_exec)
     port = calloc(1, sizeof(*port));
     if (!port)
         return NULL;
+    pthread_mutex_init(&port->lock, NULL);
     port->memfd = port->bell = -1;
     port->fd = socket(AF_UNIX, SOCK_SEQPACKET | (close_on_exec ? SOCK_CLOEXEC : 0), 0);
     if (port->fd < 0 || connect(port->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {

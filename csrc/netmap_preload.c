@@ -22,7 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -171,42 +170,42 @@ static int scan(struct pollfd *fds, nfds_t n)
     return ready;
 }
 
-static void ask_for_wakeups(const struct pollfd *fds, nfds_t n)
+static void begin_to_wait(const struct pollfd *fds, nfds_t n)
 {
     for (nfds_t i = 0; i < n; i++) {
         struct port *port = find(fds[i].fd);
 
-        if (!port || !port->registered)
-            continue;
-        if (fds[i].events & (POLLOUT | POLLWRNORM))
-            port_waits(port, TX);
-        if (fds[i].events & (POLLIN | POLLRDNORM))
-            port_waits(port, RX);
+        if (port)
+            port_wait(port, fds[i].events);
     }
 }
 
-/* Empties what has woken a port. A switch that has gone hangs up. */
-static void drain(struct port *port)
+static void end_to_wait(const struct pollfd *fds, nfds_t n)
 {
-    char room[4096];
+    for (nfds_t i = 0; i < n; i++) {
+        struct port *port = find(fds[i].fd);
 
-    if (recv(port->bell, room, sizeof(room), MSG_DONTWAIT) == 0)
-        port->gone = true;
+        if (port)
+            port_waited(port);
+    }
 }
 
-/* One wait: how many of the other descriptors are ready, or -1 and errno. */
+/* One wait: how many of the other descriptors are ready, or -1 and errno. counted: begin_to_wait was called. */
 static int wait_once(struct pollfd *fds, struct pollfd *asked, nfds_t n, int64_t left_ns,
-                     const sigset_t *mask)
+                     const sigset_t *mask, bool counted)
 {
     struct timespec left = {left_ns / 1000000000, left_ns % 1000000000};
-    int ready = 0;
+    int ready = 0, found;
 
     for (nfds_t i = 0; i < n; i++) {
         struct port *port = find(fds[i].fd);
 
         asked[i] = port ? (struct pollfd){port->bell, POLLIN, 0} : fds[i];
     }
-    if (REAL(ppoll)(asked, n, left_ns < 0 ? NULL : &left, mask) < 0)
+    found = REAL(ppoll)(asked, n, left_ns < 0 ? NULL : &left, mask);
+    if (counted)
+        end_to_wait(fds, n);
+    if (found < 0)
         return -1;
     for (nfds_t i = 0; i < n; i++) {
         struct port *port = find(fds[i].fd);
@@ -215,7 +214,7 @@ static int wait_once(struct pollfd *fds, struct pollfd *asked, nfds_t n, int64_t
             fds[i].revents = asked[i].revents;
             ready += fds[i].revents != 0;
         } else if (asked[i].revents) {
-            drain(port);
+            port_heard(port);
         }
     }
     return ready;
@@ -231,14 +230,15 @@ static int poll_netmap(struct pollfd *fds, nfds_t n, int64_t timeout_ns, const s
     while (asked) {
         int64_t left = end < 0 ? -1 : end - now_ns();
         int ports_ready = scan(fds, n), others;
+        bool waits = !ports_ready && timeout_ns != 0;
 
-        if (!ports_ready && timeout_ns != 0) {
-            ask_for_wakeups(fds, n);
+        if (waits) {
+            begin_to_wait(fds, n);
             ports_ready = scan(fds, n); /* what came before they knew that we wait */
         }
         if (ports_ready || (end >= 0 && left < 0))
             left = 0;
-        others = wait_once(fds, asked, n, left, mask);
+        others = wait_once(fds, asked, n, left, mask, waits);
         ready = others < 0 ? -1 : ports_ready + others;
         if (ready)
             break;

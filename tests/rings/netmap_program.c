@@ -3,14 +3,16 @@
  * A netmap program as they are: it opens /dev/netmap, registers, maps, polls, and sends or receives
  * numbered 60-byte frames, as pkt-gen does. It knows nothing of vforward.
  *
- *     netmap_program [-l] tx|rx|echo|swap NAME COUNT    -l: NIOCREGIF instead of NIOCCTRL
+ *     netmap_program [-l] tx|rx|both|echo|swap NAME COUNT    -l: NIOCREGIF instead of NIOCCTRL
  *
- * tx prints what it sent, rx what it received and how many were as they should be and in order; echo
- * sends back what it gets, swap does so by exchanging buffers. Status 0: all done.
+ * tx prints what it sent, rx what it received and how many were as they should be and in order; both does as
+ * rx while another thread waits for room to send; echo sends back what it gets, swap does so by exchanging
+ * buffers. Status 0: all done.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,7 +86,7 @@ static void wait_for(short events)
 {
     struct pollfd one = {.fd = fd, .events = events};
 
-    if (poll(&one, 1, 10000) <= 0 || !(one.revents & events))
+    if (poll(&one, 1, 30000) <= 0 || !(one.revents & events))
         die("poll");
 }
 
@@ -144,6 +146,26 @@ static void receive_all(uint64_t count)
     printf("%llu %llu\n", (unsigned long long)got, (unsigned long long)good);
 }
 
+static void *wait_for_room(void *unused)
+{
+    wait_for(POLLOUT);
+    return unused;
+}
+
+static void receive_while_another_waits(uint64_t count)
+{
+    pthread_t other;
+
+    tx->head = tx->cur = tx->tail; /* full: the other side does not read for now */
+    if (ioctl(fd, NIOCTXSYNC, NULL) < 0)
+        die("NIOCTXSYNC");
+    if (pthread_create(&other, NULL, wait_for_room, NULL))
+        die("pthread_create");
+    receive_all(count);
+    if (pthread_join(other, NULL))
+        die("pthread_join");
+}
+
 static void send_back(uint64_t count, int swap)
 {
     uint64_t done = 0;
@@ -199,6 +221,8 @@ int main(int argc, char **argv)
         send_all(count);
     else if (!strcmp(argv[1], "rx"))
         receive_all(count);
+    else if (!strcmp(argv[1], "both"))
+        receive_while_another_waits(count);
     else
         send_back(count, !strcmp(argv[1], "swap"));
     return close(fd) < 0;

@@ -28,7 +28,7 @@ def program(tmp_path_factory):
     flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wno-stringop-truncation"]
     fortified = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", f"-I{CSRC}"]
     source = HERE / "netmap_program.c"
-    subprocess.run(["cc", *flags, *fortified, "-o", made, source], check=True)
+    subprocess.run(["cc", *flags, *fortified, "-pthread", "-o", made, source], check=True)
     return made
 
 
@@ -108,6 +108,34 @@ def test_a_switch_between_two_programs(server, program):
     ):
         assert told(sender) == [n]
         assert told(receiver) == [n, n]
+
+
+def test_two_threads_wait_for_one_port(server, program):
+    """One to send and one to receive: a wakeup is for both, whoever hears of it first."""
+    n = 300
+    with (
+        netmap.open("netmap:x}1", path=server.path) as port,
+        started(server, program, "both", "x{1", n) as process,
+    ):
+        room = port.tx.space()
+        for i in range(n):
+            port.inject(numbered(i))
+            port.txsync()
+            end = time.monotonic() + 20
+            while port.tx.space() < room:  # until it is taken
+                assert time.monotonic() < end
+                time.sleep(0.0005)
+                port.txsync()
+        assert port.poll(netmap.READ, 20) == netmap.READ
+        port.dispatch(len)
+        port.rxsync()
+        assert told(process) == [n, n]
+
+
+def numbered(i):
+    """What the program's rx expects as the frame of this number."""
+    head = b"\xff" * 6 + b"\x02\0\0\0\0\x01" + bytes([i & 255] * 2) + i.to_bytes(8, "little")
+    return head + bytes([i & 255] * (60 - len(head)))
 
 
 def test_a_port_is_opened_once(server, program):
