@@ -59,7 +59,8 @@ struct port *port_connect(bool close_on_exec)
     pthread_mutex_init(&port->lock, NULL);
     port->memfd = port->bell = -1;
     port->fd = socket(AF_UNIX, SOCK_SEQPACKET | (close_on_exec ? SOCK_CLOEXEC : 0), 0);
-    if (port->fd < 0 || connect(port->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+    if (port->fd < 0 || TEMP_FAILURE_RETRY(connect(port->fd, (struct sockaddr *)&address,
+                                                   sizeof(address))) < 0) {
         int error = errno;
 
         close_fd(port->fd);
@@ -79,7 +80,10 @@ void port_free(struct port *port)
     free(port);
 }
 
-/* One request, one reply with VF_DESCRIPTORS descriptors or none. Returns how many, or -1. */
+/*
+ * One request, one reply with VF_DESCRIPTORS descriptors or none. Returns how many, or -1.
+ * A signal does not end it: the reply would be taken for the next one's.
+ */
 static int ask(struct port *port, const struct vf_request *request, struct vf_reply *reply, int *fds)
 {
     union {
@@ -90,11 +94,14 @@ static int ask(struct port *port, const struct vf_request *request, struct vf_re
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control,
                              .msg_controllen = sizeof(control)};
     struct cmsghdr *part;
+    ssize_t done;
     int n = 0;
 
-    if (send(port->fd, request, sizeof(*request), MSG_NOSIGNAL) != (ssize_t)sizeof(*request))
+    done = TEMP_FAILURE_RETRY(send(port->fd, request, sizeof(*request), MSG_NOSIGNAL));
+    if (done != (ssize_t)sizeof(*request))
         return fail(ENXIO);
-    if (recvmsg(port->fd, &message, MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(*reply))
+    done = TEMP_FAILURE_RETRY(recvmsg(port->fd, &message, MSG_CMSG_CLOEXEC));
+    if (done != (ssize_t)sizeof(*reply))
         return fail(ENXIO);
     part = CMSG_FIRSTHDR(&message);
     if (part && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {

@@ -29,7 +29,7 @@ struct kring {
     uint32_t ours; /* pipes: what this side has published last */
 };
 
-/* As netmap has it, one thread may send and another receive, while a poll of either syncs both rings. */
+/* As netmap has it, one thread may send and another receive, while either's poll syncs both rings. */
 struct port {
     int fd; /* the connection: what the program has for /dev/netmap */
     int memfd;
@@ -64,8 +64,8 @@ int port_sync(struct port *port, int which);
 void port_begin(struct port *port);
 
 /*
- * A thread asks for a wakeup when a tail moves, looks once more, and waits for the bell; it has waited; what has
- * rung is read, unless somebody else still waits, who would not be woken then.
+ * A thread asks for a wakeup when a tail moves, looks once more, and waits for the bell; it has waited;
+ * what has rung is read, unless somebody else still waits, who would not be woken then.
  */
 void port_wait(struct port *port, short events);
 void port_waited(struct port *port);

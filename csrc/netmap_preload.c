@@ -190,9 +190,9 @@ static void end_to_wait(const struct pollfd *fds, nfds_t n)
     }
 }
 
-/* One wait: how many of the other descriptors are ready, or -1 and errno. counted: begin_to_wait was called. */
+/* One wait, begun or not: how many of the other descriptors are ready, or -1 and errno. */
 static int wait_once(struct pollfd *fds, struct pollfd *asked, nfds_t n, int64_t left_ns,
-                     const sigset_t *mask, bool counted)
+                     const sigset_t *mask, bool begun)
 {
     struct timespec left = {left_ns / 1000000000, left_ns % 1000000000};
     int ready = 0, found;
@@ -203,7 +203,7 @@ static int wait_once(struct pollfd *fds, struct pollfd *asked, nfds_t n, int64_t
         asked[i] = port ? (struct pollfd){port->bell, POLLIN, 0} : fds[i];
     }
     found = REAL(ppoll)(asked, n, left_ns < 0 ? NULL : &left, mask);
-    if (counted)
+    if (begun)
         end_to_wait(fds, n);
     if (found < 0)
         return -1;

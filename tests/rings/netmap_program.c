@@ -5,14 +5,15 @@
  *
  *     netmap_program [-l] tx|rx|both|echo|swap NAME COUNT    -l: NIOCREGIF instead of NIOCCTRL
  *
- * tx prints what it sent, rx what it received and how many were as they should be and in order; both does as
- * rx while another thread waits for room to send; echo sends back what it gets, swap does so by exchanging
- * buffers. Status 0: all done.
+ * tx prints what it sent, rx what it received and how many were as they should be and in order; both
+ * does as rx while another thread waits for room to send; echo sends back what it gets, swap does so by
+ * exchanging buffers. SIGUSR1 interrupts it. Status 0: all done.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,8 +206,14 @@ static void send_back(uint64_t count, int swap)
     printf("%llu\n", (unsigned long long)done);
 }
 
+static void ignore(int number)
+{
+    (void)number;
+}
+
 int main(int argc, char **argv)
 {
+    struct sigaction interrupts = {.sa_handler = ignore}; /* what waits: no SA_RESTART */
     int legacy = argc > 1 && !strcmp(argv[1], "-l");
     uint64_t count;
 
@@ -214,6 +221,7 @@ int main(int argc, char **argv)
     argv += legacy;
     if (argc != 4)
         return 1;
+    sigaction(SIGUSR1, &interrupts, NULL);
     open_port(argv[2], legacy);
     fputs("open\n", stderr);
     count = strtoull(argv[3], NULL, 10);

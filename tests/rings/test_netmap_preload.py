@@ -3,6 +3,9 @@
 import contextlib
 import os
 import shutil
+import signal
+import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -121,11 +124,7 @@ def test_two_threads_wait_for_one_port(server, program):
         for i in range(n):
             port.inject(numbered(i))
             port.txsync()
-            end = time.monotonic() + 20
-            while port.tx.space() < room:  # until it is taken
-                assert time.monotonic() < end
-                time.sleep(0.0005)
-                port.txsync()
+            until(lambda: port.txsync() or port.tx.space() == room)  # it is taken
         assert port.poll(netmap.READ, 20) == netmap.READ
         port.dispatch(len)
         port.rxsync()
@@ -147,6 +146,39 @@ def test_a_port_is_opened_once(server, program):
     assert (done.returncode, "busy" in done.stderr) == (2, True)
 
 
+def test_a_signal_while_a_port_is_opened(server, program, monkeypatch):
+    """The program waits for the server's answer when it comes."""
+    answer = server._answer
+
+    def interrupted(connection, asked):
+        pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[
+            0
+        ]
+        until(lambda: state(pid)[0] == "S")
+        os.kill(pid, signal.SIGUSR1)
+        until(lambda: state(pid) in ("S0", "Z0"))
+        return answer(connection, asked)
+
+    monkeypatch.setattr(server, "_answer", interrupted)
+    with started(server, program, "tx", "vale3:a", 1) as process:
+        assert told(process) == [1]
+
+
+def state(pid):
+    """Of a process: what it does (S: it waits, Z: it has ended), and the signals that have not arrived."""
+    words = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    return words["State"][0] + f"{int(words['ShdPnd'], 16):x}"
+
+
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 @pytest.mark.parametrize(("name", "error"), [("eth0", "Invalid argument"), ("x{1", "No such file")])
 def test_what_there_is_not(server, program, name, error, tmp_path):
     path = server.path if name == "eth0" else tmp_path / "none"
@@ -161,9 +193,7 @@ def test_a_killed_program_leaves_its_place(server, program):
     with netmap.open("netmap:x{1", path=server.path) as port:
         with started(server, program, "rx", "x}1", 10):
             assert server.connections == 2
-        end = time.monotonic() + 20
-        while server.connections > 1:
-            assert time.monotonic() < end
+        until(lambda: server.connections == 1)
         with started(server, program, "echo", "x}1", 1) as process:
             port.inject(b"\xff" * 60)
             port.txsync()
