@@ -274,7 +274,7 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, c
                        mask);
 }
 
-/* What poll becomes with _FORTIFY_SOURCE. */
+/* What poll and ppoll become with _FORTIFY_SOURCE. */
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size);
 
 EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
@@ -282,4 +282,15 @@ EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
     if (size / sizeof(*fds) < n)
         abort();
     return poll(fds, n, timeout);
+}
+
+int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
+                size_t size);
+
+EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                       const sigset_t *mask, size_t size)
+{
+    if (size / sizeof(*fds) < n)
+        abort();
+    return ppoll(fds, n, timeout, mask);
 }

@@ -3,12 +3,16 @@
  * A netmap program as they are: it opens /dev/netmap, registers, maps, polls, and sends or receives
  * numbered 60-byte frames, as pkt-gen does. It knows nothing of vforward.
  *
- *     netmap_program [-l] tx|rx|both|echo|swap NAME COUNT    -l: NIOCREGIF instead of NIOCCTRL
+ *     netmap_program [-l] [-p] tx|rx|both|echo|swap NAME COUNT
+ *
+ * -l: NIOCREGIF instead of NIOCCTRL. -p: ppoll instead of poll.
  *
  * tx prints what it sent, rx what it received and how many were as they should be and in order; both
  * does as rx while another thread waits for room to send; echo sends back what it gets, swap does so by
  * exchanging buffers. SIGUSR1 interrupts it. Status 0: all done.
  */
+#define _GNU_SOURCE /* ppoll */
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -83,11 +87,17 @@ static void open_port(const char *name, int legacy)
         die("rings");
 }
 
+/* The number is not known when this is compiled: so both become what checks it, with _FORTIFY_SOURCE. */
+static volatile nfds_t n_ports = 1;
+static int by_ppoll;
+
 static void wait_for(short events)
 {
     struct pollfd one = {.fd = fd, .events = events};
+    struct timespec limit = {.tv_sec = 30};
+    int found = by_ppoll ? ppoll(&one, n_ports, &limit, NULL) : poll(&one, n_ports, 30000);
 
-    if (poll(&one, 1, 30000) <= 0 || !(one.revents & events))
+    if (found <= 0 || !(one.revents & events))
         die("poll");
 }
 
@@ -219,6 +229,9 @@ int main(int argc, char **argv)
 
     argc -= legacy;
     argv += legacy;
+    by_ppoll = argc > 1 && !strcmp(argv[1], "-p");
+    argc -= by_ppoll;
+    argv += by_ppoll;
     if (argc != 4)
         return 1;
     sigaction(SIGUSR1, &interrupts, NULL);

@@ -66,12 +66,12 @@ def told(process):
     return [int(word) for word in output.split()]
 
 
-@pytest.mark.parametrize("old", [[], ["-l"]])
-def test_a_pipe_of_two_programs(server, program, old):
+@pytest.mark.parametrize("how", [[], ["-l"], ["-p"]])
+def test_a_pipe_of_two_programs(server, program, how):
     n = 200_000
     with (
-        started(server, program, *old, "rx", "x}1", n) as receiver,
-        started(server, program, *old, "tx", "x{1", n) as sender,
+        started(server, program, *how, "rx", "x}1", n) as receiver,
+        started(server, program, *how, "tx", "x{1", n) as sender,
     ):
         assert told(receiver) == [n, n]
         assert told(sender) == [n]
