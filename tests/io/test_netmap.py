@@ -12,6 +12,7 @@ import pytest
 
 from netmap_worlds import until
 from vforward.errors import PortError
+from vforward.io import netmap_link
 from vforward.io.netmap import NetmapPort
 from vforward.io.null import NullPort
 from vforward.layout import BUF_ROOM
@@ -31,6 +32,9 @@ FRAMES = [HEADER + bytes((i * size) % 251 for i in range(size - 12)) for size in
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("VFORWARD_NETMAP", str(tmp_path / "d" / "s"))
+    monkeypatch.setattr(
+        netmap_link, "FIRST_S", netmap.ANSWER_S
+    )  # there is no thread for a next attempt
     with Server() as running:
         yield running
 

@@ -59,23 +59,37 @@ class NoServer(PortError):
     """Nobody listens at the netmap server's socket, or answers."""
 
 
-def open(name: str, *, extra: int = 0, path: Path | None = None, stop: int | None = None) -> Port:
+def open(
+    name: str,
+    *,
+    extra: int = 0,
+    path: Path | None = None,
+    stop: int | None = None,
+    answer_s: float | None = None,
+) -> Port:
     """Open a port by its name (netmap_names): it is this program's alone until it closes it.
 
     extra: buffers beyond those in the rings (port.extra has them). path: the server's socket. stop: a
-    descriptor; no answer is waited for any longer when it becomes readable. Raises PortError, NoServer
-    among them.
+    descriptor; no answer is waited for any longer when it becomes readable. answer_s: instead of
+    ANSWER_S. Raises PortError, NoServer among them.
     """
+    seconds = ANSWER_S if answer_s is None else answer_s
     wanted = parse(name)
     asked = Request(REGISTER, str(wanted.name), wanted.tx_slots, wanted.rx_slots, extra)
     where = path or socket_path()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.settimeout(ANSWER_S)
+    connection.settimeout(seconds)
     try:
         connection.connect(str(where))
         connection.send(asked.packed())
-        _await(connection, stop)
+        _await(connection, stop, seconds)
         data, descriptors, _, _ = socket.recv_fds(connection, REPLY_SIZE + 1, DESCRIPTORS)
+    except TimeoutError as error:
+        connection.close()
+        msg = (
+            f"netmap port {name}: the server at {where} does not answer ({error.strerror or error})"
+        )
+        raise NoServer(msg) from error
     except OSError as error:
         connection.close()
         raise NoServer(
@@ -91,13 +105,13 @@ def open(name: str, *, extra: int = 0, path: Path | None = None, stop: int | Non
         raise
 
 
-def _await(connection: socket.socket, stop: int | None) -> None:
+def _await(connection: socket.socket, stop: int | None, seconds: float) -> None:
     """Wait until there is something to receive. Raises OSError: not in time, or not wanted any more."""
     poller = select.poll()
     for descriptor in (connection.fileno(), stop):
         if descriptor is not None:
             poller.register(descriptor, select.POLLIN)
-    found = dict(poller.poll(ANSWER_S * 1000))
+    found = dict(poller.poll(seconds * 1000))
     if connection.fileno() not in found:
         raise TimeoutError(errno.ETIMEDOUT, "given up" if found else "timed out")
 
