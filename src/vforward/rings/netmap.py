@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from vforward.errors import PortError
 from vforward.rings import netmap_layout as layout
+from vforward.rings.descriptors import receive
 from vforward.rings.netmap_message import (
     DESCRIPTORS,
     REGISTER,
@@ -83,7 +84,7 @@ def open(
         connection.connect(str(where))
         connection.send(asked.packed())
         _await(connection, stop, seconds)
-        data, descriptors, _, _ = socket.recv_fds(connection, REPLY_SIZE + 1, DESCRIPTORS)
+        data, descriptors, _ = receive(connection, REPLY_SIZE + 1, DESCRIPTORS)
     except TimeoutError as error:
         connection.close()
         msg = (
