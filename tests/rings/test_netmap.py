@@ -135,6 +135,10 @@ def test_the_descriptor_is_for_select(pipe):
     one.inject(b"x")
     one.txsync()
     assert select.select([two], [], [], 5)[0] == [two]
+    assert two.poll(netmap.READ, 0) == netmap.READ
+    assert two.next_packet() == b"x"
+    assert two.poll(netmap.READ, 0) == 0
+    assert select.select([two], [], [], 0)[0] == []
 
 
 @pytest.mark.parametrize("which", ["tx", "rx"])

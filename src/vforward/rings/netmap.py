@@ -248,10 +248,12 @@ class Port:
                     if events & event:
                         self._waits(which, True)
                 ready = self._ready(events)  # what came before they knew that we wait
-                left = None if end is None else end - time.monotonic()
-                if ready or (left is not None and left <= 0) or not self._sleep(left):
+                left = None if end is None else max(0.0, end - time.monotonic())
+                if ready or not self._sleep(left):  # without time left, too: what has rung is read there
                     break
                 ready = self._ready(events)
+                if left == 0:
+                    break
         except PortError:
             return ERROR
         return ready
