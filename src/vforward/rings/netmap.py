@@ -249,7 +249,8 @@ class Port:
                         self._waits(which, True)
                 ready = self._ready(events)  # what came before they knew that we wait
                 left = None if end is None else max(0.0, end - time.monotonic())
-                if ready or not self._sleep(left):  # without time left, too: what has rung is read there
+                # Without time left, too: what has rung is read there.
+                if ready or not self._sleep(left):
                     break
                 ready = self._ready(events)
                 if left == 0:
