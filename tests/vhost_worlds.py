@@ -99,3 +99,9 @@ class World:
         self._end()
         assert self.pool.free == self.pool.size
         self.pool.check()
+
+
+def let_go(world):
+    """How many peers its port has let go, by reason, as its receive node counts them."""
+    counts = world.counts("rx").items()
+    return {label.removeprefix("let-go-"): n for label, n in counts if n and "let-go-" in label}

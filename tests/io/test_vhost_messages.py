@@ -32,11 +32,12 @@ from vforward.rings.vhost_message import (
     Request,
 )
 from vforward.rings.vhost_user import FEATURES, PROTOCOL, Session
-from vhost_worlds import World
+from vhost_worlds import World, let_go
 
 R = Request
 CASES = cases(20_000)
 REASONS = {"request", "features", "length", "queue", "descriptor", "memory", "version"}
+FAULTS = {f"queue-{fault.name.lower()}" for fault in virtqueue.Fault}
 GUEST, USER = 0x4000_0000, 0x7000_0000_0000
 FRAMES = [bytes([n]) * (60 + 100 * n) for n in range(8)]
 
@@ -281,9 +282,10 @@ def test_messages_to_a_port_at_work(world, tmp_path):
                     pass
         serves(tmp_path / "sock")
         assert "internal" not in port.peer_faults
-        assert set(port.peer_faults) <= REASONS | {"socket"}
+        assert set(port.peer_faults) <= REASONS | FAULTS | {"socket"}
         assert len(port.peer_faults) > 4, port.peer_faults
         wait_until_alone(port)
+        assert let_go(world) == port.peer_faults
         assert open_fds() <= before
         assert mapped() == 0
         assert watched(port.descriptors()[0]) == 0
