@@ -28,6 +28,7 @@ class Testpmd:
         self.log = path.with_suffix(".log")
         cpu = max(os.sched_getaffinity(0))
         command = [
+            *("stdbuf", "-oL"),  # else what it says comes when it ends
             *("dpdk-testpmd", "--lcores", f"0@{cpu},1@{cpu}", "-n", "1", "--no-pci"),
             *("--no-huge", "-m", "256", "--no-telemetry", "--file-prefix", path.parent.name),
             f"--vdev={vdev.format(path=path, queues=queues)}{device}",
