@@ -176,10 +176,10 @@ def netmap(path, state):
 
 
 def listen(path):
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen()
-    return listener.accept()[0]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        return listener.accept()[0]
 
 
 def dial(path):

@@ -8,7 +8,6 @@ netmap programs without a port of ours: tests/rings/test_netmap_server.py.)
 import contextlib
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -98,10 +97,7 @@ def test_vhost_user(tmp_path, role, state):
             bounce(Frontend.connect(path))
         else:
             path.unlink()
-            with socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(str(path))
-                listener.listen()
-                bounce(Frontend(listener.accept()[0]))
+            bounce(Frontend(doomed.listen(path)))
         # To break off in the middle of a message is a fault; to be killed elsewhere is none.
         faults = dict(world.port.peer_faults)
         assert faults == ({"length": 1} if state == "half" else {})
