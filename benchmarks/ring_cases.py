@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import peer_versions
 from benchmarks.dpdk_cases import NoFigureError, figure, say
 from benchmarks.harness import LEAST, Measured, missing, repeat, row, whole
 from benchmarks.session import Session
@@ -169,7 +170,8 @@ def spsc(session: Session) -> Iterator[dict[str, Any]]:
     for name in runs:
         yield _row(session, f"{SPSC}-{name}", ours[name], UNIT, taken)
         if dpdk[name]:
-            yield _row(session, f"{SPSC}-{name}-rte-ring", dpdk[name], UNIT, taken)
+            peer = peer_versions.dpdk()
+            yield _row(session, f"{SPSC}-{name}-rte-ring", dpdk[name], UNIT, taken, peer=peer)
             ratios[name] = round(min(dpdk[name]) / min(ours[name]), 3)
     if not ratios:
         yield missing(SPSC, "x", session.gauge, why or "one CPU only")
@@ -180,7 +182,7 @@ def spsc(session: Session) -> Iterator[dict[str, Any]]:
     )
     yield row(
         SPSC, found, "x", vector=0, packets=0, touched=8, ratios=ratios,
-        what="clocks of rte_ring / clocks of ours, the least",
+        what="clocks of rte_ring / clocks of ours, the least", peer=peer_versions.dpdk(),
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import peer_versions
 from benchmarks.harness import LEAST, missing, row, whole
 from benchmarks.nodes import DROP
 from benchmarks.session import Session, arena
@@ -132,11 +133,13 @@ def compare(
         yield row(
             f"{case}-{name}", measured, "Mpps", vector=VECTOR_MAX, packets=0, touched=64,
             best=round(max(found), 3), turns=[round(value, 3) for value in found],
+            peer=peer_versions.dpdk(),
         )  # fmt: skip
     ratios = [ours / theirs for ours, theirs in zip(*figures.values(), strict=True)]
     yield row(
         case, whole(ratios, session.gauge, disturbed=disturbed), "x", vector=VECTOR_MAX,
         packets=0, touched=64, what=f"{what}, turn by turn", pages="4 KiB",
+        peer=peer_versions.dpdk(),
     )  # fmt: skip
 
 
