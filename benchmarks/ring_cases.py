@@ -6,9 +6,9 @@ clocks for a burst to be enqueued and dequeued (of 8 and of 32 pointers), by one
 two cores, where the clocks of both sides are added (and said per pointer). Ours are the same loops:
 items of 8 bytes, as large a ring, bursts whole or not at all.
 
-Both take turns, TIMES times. The ratio is that of the least figure of each: there is no telling which
-runs were undisturbed, and noise only adds. Theirs are long runs, ours many short ones: where the CPUs
-are shared, a short one finds a quiet moment sooner. So a ratio counts on a quiet machine only.
+Both take turns, TIMES times; ours in a turn is the median of RUNS runs, the ratio the median of turns'. Of
+two cores those turns are compared throughout which both CPUs were equally far apart
+(benchmarks.distance): between two hyperthreads of one core a burst takes a third of the clocks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import peer_versions
+from benchmarks.distance import Figure, Together, ratios, together, watching, wherever
 from benchmarks.dpdk_cases import NoFigureError, figure, say
 from benchmarks.harness import LEAST, Measured, missing, repeat, row, whole
 from benchmarks.session import Session
@@ -31,7 +32,7 @@ from vforward.rings.spsc import Ring, pop, pop_all, push, push_all
 
 SLOTS = 4096
 SIZES = (8, 32)
-TIMES = LEAST
+TIMES = 2 * LEAST
 RUNS = 50
 """Of ours, in a turn."""
 BURSTS = 1 << 14
@@ -39,6 +40,7 @@ UNIT = "clocks/burst"
 SPSC = "spsc"
 PROGRAM = "dpdk-test"
 TWO_CORES = "two physical cores"
+TOGETHER = "two-cores"
 
 
 @kernel
@@ -128,7 +130,7 @@ def theirs(text: str) -> dict[str, float]:
         says = rf"SP/SC: bulk \(size: {size}\): ([\d.]+)"
         found[f"one-thread-{size}"] = figure(alone, says)
         if together:
-            found[f"two-cores-{size}"] = round(size * figure(together, says), 2)  # said per item
+            found[f"{TOGETHER}-{size}"] = round(size * figure(together, says), 2)  # said per item
     return found
 
 
@@ -148,50 +150,65 @@ def spsc(session: Session) -> Iterator[dict[str, Any]]:
     """Our ring and DPDK's in turns; the last row is DPDK's clocks over ours where that is least."""
     runs = {f"one-thread-{size}": lambda size=size: _alone(size) for size in SIZES}
     if len(os.sched_getaffinity(0)) > 1:
-        runs |= {f"two-cores-{size}": lambda size=size: _together(size) for size in SIZES}
-    ours: dict[str, list[float]] = {name: [] for name in runs}
-    dpdk: dict[str, list[float]] = {name: [] for name in runs}
+        runs |= {f"{TOGETHER}-{size}": lambda size=size: _together(size) for size in SIZES}
+    ours: dict[str, list[Figure]] = {name: [] for name in runs}
+    dpdk: dict[str, list[Figure]] = {name: [] for name in runs}
     why = ""
 
     def turn() -> list[float]:
         nonlocal why
-        for name, run in runs.items():
-            ours[name] += [run() for _ in range(RUNS)]
-        try:
-            for name, value in _ask().items():
-                dpdk[name].append(value)
-        except NoFigureError as error:
-            why = f"{PROGRAM}: {error}"
+        with watching() as watch:
+            mine = {
+                name: float(np.median([run() for _ in range(RUNS)])) for name, run in runs.items()
+            }
+            try:
+                said = _ask()
+            except NoFigureError as error:
+                said, why = {}, f"{PROGRAM}: {error}"
+        for figures, found in ((ours, mine), (dpdk, said)):
+            for name, value in found.items():
+                at = watch.steady() if name.startswith(TOGETHER) else 0.0
+                figures[name].append(Figure(value, at))
         return [1.0]
 
     session.progress(SPSC, 0, TIMES)
     taken = repeat(turn, session.gauge, TIMES, lambda n: session.progress(SPSC, n, TIMES))
-    ratios = {}
+    medians = {}
     for name in runs:
-        yield _row(session, f"{SPSC}-{name}", ours[name], UNIT, taken)
-        if dpdk[name]:
-            peer = peer_versions.dpdk()
-            yield _row(session, f"{SPSC}-{name}-rte-ring", dpdk[name], UNIT, taken, peer=peer)
-            ratios[name] = round(min(dpdk[name]) / min(ours[name]), 3)
-    if not ratios:
+        pairs = together(dpdk[name], ours[name])
+        used = pairs[0] if pairs else wherever(dpdk[name], ours[name])
+        yield _row(session, f"{SPSC}-{name}", used.theirs, used, taken)
+        if used.ours:
+            yield _row(
+                session,
+                f"{SPSC}-{name}-rte-ring",
+                used.ours,
+                used,
+                taken,
+                peer=peer_versions.dpdk(),
+            )
+            medians[name] = used, ratios(pairs)
+    if not medians:
         yield missing(SPSC, "x", session.gauge, why or "one CPU only")
         return
-    least = min(ratios.values())
-    found = Measured(
-        least, [least], 0.0, TIMES, 0, disturbed=taken.disturbed, gauge=session.gauge.best
-    )
+    name = min(medians, key=lambda one: float(np.median(medians[one][0].ratios)))
+    used, at = medians[name]
     yield row(
-        SPSC, found, "x", vector=0, packets=0, touched=8, ratios=ratios,
-        what="clocks of rte_ring / clocks of ours, the least", peer=peer_versions.dpdk(),
+        SPSC, whole(used.ratios, session.gauge, disturbed=taken.disturbed), "x",
+        vector=0, packets=0, touched=8,
+        ratios={one: round(float(np.median(u.ratios)), 3) for one, (u, _) in medians.items()}
+        | {f"{name} {where}": ratio for where, ratio in at.items() if used.distance},
+        what=f"clocks of rte_ring / clocks of ours, the worst: {name}", peer=peer_versions.dpdk(),
     )  # fmt: skip
 
 
 def _row(
-    session: Session, name: str, figures: list[float], unit: str, taken: Measured, **more: Any
+    session: Session, name: str, figures: list[float], at: Together, taken: Measured, **more: Any
 ) -> dict[str, Any]:
     """A row of some figures, and the least of them."""
     found = whole(figures, session.gauge, disturbed=taken.disturbed)
-    size = int(name.split("-")[3]) if name.count("-") > 2 else 0
-    return row(name, found, unit, vector=size, packets=BURSTS * size, touched=8,
-        least=round(min(figures), 2), **more,
+    size = int(name.split("-")[3])
+    return row(
+        name, found, UNIT, vector=size, packets=BURSTS * size, touched=8,
+        least=round(min(figures), 2), round_trip=round(at.distance), **more,
     )  # fmt: skip

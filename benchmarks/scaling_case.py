@@ -4,7 +4,8 @@
     gen0 -> worker 0: the IPv4 path -> null        gen1 -> worker 1: the IPv4 path -> null
 
 One worker has gen0 alone. Both forwarders live at a time, and one of them runs: so they share what the
-machine does meanwhile, turn by turn. Each worker has a CPU of its own, and spins.
+machine does meanwhile, turn by turn. Each worker has a CPU of its own, and spins. Whether two CPUs are two
+cores, their distance tells (benchmarks.distance): two hyperthreads of one core are nearest, and share it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import repeat, row
+from benchmarks.distance import Figure, ratios, together, watching, wherever
+from benchmarks.harness import LEAST, repeat, row, whole
 from benchmarks.session import Session
 from vforward.control.forwarder import Forwarder
 from vforward.graph import control as c
@@ -27,7 +30,7 @@ from vforward.io.null import NullPort
 
 CASE = "scaling"
 WORKERS = 2
-TIMES = 7
+TIMES = 2 * LEAST
 SECONDS = 0.5
 SIZE = 60
 FLOWS = 4096
@@ -35,25 +38,35 @@ MAC = bytes.fromhex("020000000009")
 
 
 def scaling(session: Session) -> Iterator[dict[str, Any]]:
-    """Packets per second of two workers over those of one, the median of TIMES turns."""
+    """Packets per second of two workers over those of one, the median of turns at one distance."""
     if len(available()) < WORKERS:
         msg = f"{CASE}: {WORKERS} workers need {WORKERS} CPUs; there are {len(available())}"
         raise RuntimeError(msg)
-    rates: list[tuple[float, float]] = []
+    alone, both = [], []
     with ExitStack() as stack:
         one, two = (stack.enter_context(_forwarder(n)) for n in (1, WORKERS))
 
         def run() -> list[float]:
-            rates.append((_rate(one), _rate(two)))
-            return [rates[-1][1] / rates[-1][0]]
+            for forwarder, figures in ((one, alone), (two, both)):
+                with watching() as watch:
+                    rate = _rate(forwarder)
+                figures.append(Figure(rate, watch.steady()))
+            return [both[-1].value / alone[-1].value]
 
         session.progress(CASE, 0, TIMES)
-        found = repeat(run, session.gauge, TIMES, lambda n: session.progress(CASE, n, TIMES))
-    alone, together = (float(np.median(column)) / 1e6 for column in zip(*rates, strict=True))
+        taken = repeat(run, session.gauge, TIMES, lambda n: session.progress(CASE, n, TIMES))
+    pairs = together(both, alone)
+    first = pairs[0] if pairs else wherever(both, alone)
+    found = replace(
+        whole(first.ratios, session.gauge, disturbed=taken.disturbed),
+        rejected=TIMES - len(first.ratios),
+    )
+    one_mpps, two_mpps = (float(np.median(side)) / 1e6 for side in (first.theirs, first.ours))
     yield row(
-        CASE, found, "times", vector=256, packets=FLOWS, touched=SIZE,
-        one_mpps=round(alone, 2), two_mpps=round(together, 2),
-        what=f"{together:.2f} Mpps of two workers over {alone:.2f} of one",
+        CASE, found, "x", vector=256, packets=FLOWS, touched=SIZE,
+        one_mpps=round(one_mpps, 2), two_mpps=round(two_mpps, 2),
+        round_trip=round(first.distance), ratios=ratios(pairs),
+        what=f"{two_mpps:.2f} Mpps of two workers over {one_mpps:.2f} of one",
     )  # fmt: skip
 
 

@@ -3,9 +3,10 @@
 
 The driver is DPDK's virtio_user in testpmd, a process on the last CPU; the backends take turns on the
 first: a worker of ours in this process, and testpmd with net_vhost. What is compared is what the
-driver says of itself, packets per second, the middle of SECONDS full seconds of a turn; the ratio is the
-median of TIMES turns'. Frames of 64 bytes (ours in vhost-tx: 60), all memory
-in pages of 4 KiB. What is not installed has a row that says so.
+driver says of itself, packets per second, in SECONDS full seconds of each of TIMES turns: those seconds of
+both during which the two CPUs were equally far apart (benchmarks.distance), one by one; the ratio is the
+median. Frames of 64 bytes (ours in vhost-tx: 60), all memory in pages of 4 KiB. What is not installed has a
+row that says so.
 
     vhost-rx     driver txonly     backend receives and drops       (net_vhost: rxonly)
     vhost-tx     driver rxonly     backend makes packets and sends  (net_vhost: txonly)
@@ -19,16 +20,17 @@ import os
 import re
 import shutil
 import signal
-import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import peer_versions
+from benchmarks.distance import Figure, Watch, ratios, together, wherever
 from benchmarks.harness import LEAST, missing, row, whole
 from benchmarks.nodes import DROP
 from benchmarks.session import Session, arena
@@ -46,6 +48,7 @@ from vforward.memory.pool import Pool
 PROGRAM = "dpdk-testpmd"
 PACKAGE = "dpdk-dev"
 TIMES, SECONDS = LEAST, 4
+LOOK_S = 0.2
 START_S = 30.0
 BUFFERS = 4096
 MEBIBYTES = 256
@@ -113,43 +116,65 @@ def _case(session: Session, case: str) -> Iterator[dict[str, Any]]:
 
 
 def compare(
-    session: Session, case: str, contestants: dict[str, Callable[[], float]], what: str
+    session: Session, case: str, contestants: dict[str, Callable[[], list[Figure]]], what: str
 ) -> Iterator[dict[str, Any]]:
-    """A row for each of two contestants, which return packets per second; then the ratio of both."""
+    """A row for each of two contestants, ours first, which return packets per second of some seconds;
+    then the ratio of both, where the CPUs were at the distance at which most was measured."""
     if not shutil.which(PROGRAM):
         why = f"{PROGRAM}: not installed (Debian's package {PACKAGE})"
         yield missing(case, "x", session.gauge, why)
         return
-    figures: dict[str, list[float]] = {name: [] for name in contestants}
+    figures: dict[str, list[Figure]] = {name: [] for name in contestants}
     disturbed = False
     for turn in range(TIMES):
         for at, (name, measure) in enumerate(contestants.items()):
             session.progress(f"{case} {name}", 2 * turn + at, 2 * TIMES)
             before = session.gauge.read()
-            figures[name].append(measure() / 1e6)
+            figures[name] += measure()
             disturbed |= session.gauge.disturbed(max(before, session.gauge.read()))
-    for name, found in figures.items():
-        measured = whole(found, session.gauge, disturbed=disturbed)
-        yield row(
-            f"{case}-{name}", measured, "Mpps", vector=VECTOR_MAX, packets=0, touched=64,
-            best=round(max(found), 3), turns=[round(value, 3) for value in found],
-            peer=peer_versions.dpdk(),
+    yield from rows(session, case, figures, what, disturbed=disturbed)
+
+
+def rows(
+    session: Session, case: str, figures: dict[str, list[Figure]], what: str, *, disturbed: bool
+) -> Iterator[dict[str, Any]]:
+    """See compare. figures: packets per second of each full second, by contestant."""
+    pairs = together(*figures.values())
+    first = pairs[0] if pairs else wherever(*figures.values())
+    for name, used in zip(figures, (first.ours, first.theirs), strict=True):
+        yield _row(
+            session, f"{case}-{name}", [value / 1e6 for value in used], "Mpps", disturbed,
+            rejected=len(figures[name]) - len(used), round_trip=round(first.distance),
+            best=round(max(figure.value for figure in figures[name]) / 1e6, 3),
+            seconds=[
+                (round(value / 1e6, 2), at and round(at)) for value, at in figures[name]
+            ],
         )  # fmt: skip
-    ratios = [ours / theirs for ours, theirs in zip(*figures.values(), strict=True)]
-    yield row(
-        case, whole(ratios, session.gauge, disturbed=disturbed), "x", vector=VECTOR_MAX,
-        packets=0, touched=64, what=f"{what}, turn by turn", pages="4 KiB",
-        peer=peer_versions.dpdk(),
+    doubt = {} if pairs else {"note": "the CPUs were nowhere long enough: all seconds are compared"}
+    yield _row(
+        session, case, first.ratios, "x", disturbed,
+        rejected=len(figures["ours"]) - len(first.ratios), round_trip=round(first.distance),
+        ratios=ratios(pairs), what=what, pages="4 KiB", **doubt,
     )  # fmt: skip
 
 
-def _turn(case: str, backend: Any) -> float:
-    """The driver's packets per second with a backend."""
+def _row(
+    session: Session, case: str, values: list[float], unit: str, disturbed: bool, *, rejected: int,
+    **more: Any,
+) -> dict[str, Any]:  # fmt: skip
+    measured = replace(whole(values, session.gauge, disturbed=disturbed), rejected=rejected)
+    return row(
+        case, measured, unit, vector=VECTOR_MAX, packets=0, touched=64, peer=peer_versions.dpdk(), **more
+    )  # fmt: skip
+
+
+def _turn(case: str, backend: Any) -> list[Figure]:
+    """The driver's packets per second with a backend, in each full second."""
     way = WAYS[case]
     with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
         path = Path(place) / "sock"
         with backend(way, path), _driver(way, path) as log:
-            return middle(log, way.figure)
+            return full_seconds(log, way.figure)
 
 
 @contextlib.contextmanager
@@ -251,13 +276,17 @@ def rates(text: str, figure: str) -> list[int]:
     return found[began + 1 :]
 
 
-def middle(log: Path, figure: str) -> float:
-    """The middle of SECONDS full seconds of that figure. Raises RuntimeError: no packets."""
+def full_seconds(log: Path, figure: str) -> list[Figure]:
+    """SECONDS full seconds of that figure, and the CPUs' distance. Raises RuntimeError: no packets."""
+    watch = Watch(looks=round(1 / LOOK_S) + 1)
+    found: list[Figure] = []
     end = time.monotonic() + START_S
     while time.monotonic() < end:
-        found = rates(log.read_text(errors="replace"), figure)
+        said = rates(log.read_text(errors="replace"), figure)
+        watch.look()
+        found += [Figure(float(value), watch.steady()) for value in said[len(found) :]]
         if len(found) >= SECONDS:
-            return float(statistics.median(found[:SECONDS]))
-        time.sleep(0.2)
+            return found[:SECONDS]
+        time.sleep(LOOK_S)
     msg = f"{PROGRAM}: no packets: " + " | ".join(log.read_text(errors="replace").splitlines()[-5:])
     raise RuntimeError(msg)

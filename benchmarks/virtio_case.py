@@ -22,8 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.distance import Figure
 from benchmarks.session import Session
-from benchmarks.vhost_cases import START_S, at_work, compare, middle, testpmd
+from benchmarks.vhost_cases import START_S, at_work, compare, full_seconds, testpmd
 from vforward.graph.build import Graph
 from vforward.io.generator import GeneratorPort
 from vforward.io.virtio import VirtioPort
@@ -64,8 +65,8 @@ def virtio_frontend(session: Session) -> Iterator[dict[str, Any]]:
     yield {**lower, "case": CASE, "what": f"the lower one of both: {lower['case']}"}
 
 
-def _turn(way: Way, driver: Driver) -> float:
-    """The device's packets per second with a driver."""
+def _turn(way: Way, driver: Driver) -> list[Figure]:
+    """The device's packets per second with a driver, in each full second."""
     with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
         path = Path(place) / "sock"
         log = path.with_suffix(".device")
@@ -75,7 +76,7 @@ def _turn(way: Way, driver: Driver) -> float:
             while not path.exists() and time.monotonic() < end:
                 time.sleep(0.05)
             with driver(way, path):
-                return middle(log, way.figure)
+                return full_seconds(log, way.figure)
 
 
 def _ours(way: Way, path: Path) -> AbstractContextManager[None]:

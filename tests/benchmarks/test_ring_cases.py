@@ -10,7 +10,7 @@ bench_command.report()  # makes `benchmarks` importable
 from benchmarks.dpdk_cases import NoFigureError
 from benchmarks.session import Session
 
-from benchmarks import ring_cases
+from benchmarks import distance, ring_cases
 
 TEXT = """\
 EAL: Detected CPU lcores: 2
@@ -63,15 +63,23 @@ def quick(monkeypatch):
     monkeypatch.setattr(ring_cases, "RUNS", 2)
 
 
-def test_the_row_compares_the_least_figures(quick, monkeypatch):
-    said = iter([TEXT, TEXT.replace("39.74", "0.01")])
-    monkeypatch.setattr(ring_cases, "say", lambda _command, _typed: next(said))
+def test_turns_at_one_distance_are_compared(quick, monkeypatch):
+    """In the last turn the CPUs are moved: it counts for one thread only."""
+    monkeypatch.setattr(ring_cases, "TIMES", 4)
+    turns = []
+
+    def say(_command, _typed):
+        turns.append(1)
+        return TEXT if len(turns) < 4 else TEXT.replace("39.74", "0.01")
+
+    monkeypatch.setattr(ring_cases, "say", say)
+    monkeypatch.setattr(distance, "distance", lambda: 160.0 if len(turns) < 4 else 770.0)
     rows = {row["case"]: row for row in ring_cases.spsc(Session())}
-    assert rows["spsc-one-thread-8-rte-ring"]["least"] == 0.01
-    assert rows["spsc-two-cores-32-rte-ring"]["least"] == 236.8
-    ours = rows["spsc-one-thread-8"]["least"]
-    assert rows["spsc"]["ratios"]["one-thread-8"] == pytest.approx(0.01 / ours, abs=0.001)
-    assert rows["spsc"]["value"] == pytest.approx(min(rows["spsc"]["ratios"].values()), abs=0.001)
+    theirs = rows["spsc-one-thread-8-rte-ring"]
+    assert (theirs["value"], theirs["least"], theirs["runs"]) == (39.74, 0.01, 4)
+    apart = rows["spsc-two-cores-32-rte-ring"]
+    assert (apart["value"], apart["runs"], apart["round_trip"]) == (236.8, 3, 160)
+    assert rows["spsc"]["value"] == pytest.approx(min(rows["spsc"]["ratios"].values()), abs=0.01)
 
 
 def test_without_dpdk_a_row_says_so(quick, monkeypatch):

@@ -9,6 +9,7 @@ from vforward.control import bench_command
 
 bench_command.report()  # makes `benchmarks` importable
 
+from benchmarks.distance import Figure
 from benchmarks.session import Session
 from benchmarks.virtio_case import WAYS, virtio_frontend
 
@@ -29,7 +30,7 @@ def test_the_lower_ratio_counts(monkeypatch):
         (WAYS["rx"], virtio_case._ours): 14e6,
         (WAYS["rx"], virtio_case._theirs): 7e6,
     }
-    monkeypatch.setattr(virtio_case, "_turn", lambda way, driver: figures[way, driver])
+    monkeypatch.setattr(virtio_case, "_turn", lambda *turn: [Figure(figures[turn], 160.0)])
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/dpdk-testpmd")
     rows = {made["case"]: made["value"] for made in virtio_frontend(Session())}
     assert rows["virtio-frontend-tx-ours"] == pytest.approx(9)

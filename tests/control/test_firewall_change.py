@@ -1,5 +1,8 @@
 """A change of the firewall in two steps: aside, and in force; taken back, or never put in force."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -115,6 +118,20 @@ def test_who_takes_back_numbers_all_that_was_there_before(made):
         change.put_in_force()
         change.take_back()
     assert made.numbers() == before
+
+
+def test_a_change_leaves_nothing_for_a_collection(made):
+    """It holds all rules, and what was before: changes come faster than old objects are collected."""
+    gc.collect()
+    gc.disable()
+    try:
+        with made.changing(rules=[POLICED], nat=[r.Masquerade(out="wan")]) as change:
+            left = weakref.ref(change)
+            change.put_in_force()
+        del change
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_what_is_wrong_changes_nothing(made):

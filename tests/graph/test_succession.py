@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which words of an old graph's counters are which of a new one's."""
 
+import gc
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -105,3 +107,17 @@ def test_an_exchange_has_addresses():
     made = Exchange(old, new, 0, new.plan, [])
     assert not made.done
     assert made.stood == 0
+
+
+def test_what_is_done_keeps_no_old_graph():
+    """A worker keeps its last exchange until the next: for a day, perhaps."""
+    pool = heap_pool(64)
+    old, new = (lay(Graph(Heap(), pool), {"a": ONE}) for _ in range(2))
+    left = weakref.ref(old)
+    made = Exchange(old, new, 0, new.plan, [])
+    del old
+    gc.collect()
+    assert left() is not None
+    made.settle()
+    gc.collect()
+    assert left() is None

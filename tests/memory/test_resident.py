@@ -2,6 +2,10 @@
 """Code that is given back: less is resident, and it works as before."""
 
 import re
+import subprocess
+import sys
+
+import pytest
 
 from vforward.jit.kernel import kernel
 from vforward.memory import resident
@@ -49,3 +53,44 @@ def test_other_libraries_stay():
 def test_where_the_kernel_does_not_tell_nothing_happens(monkeypatch, tmp_path):
     monkeypatch.setattr(resident, "MAPS", tmp_path / "none")
     assert resident.forget_code(LIBRARY) == 0
+
+
+KEPT = """
+import ctypes, re
+from pathlib import Path
+from vforward.memory import resident
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+libc.free.argtypes = (ctypes.c_void_p,)
+
+def anonymous():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+libc.free(libc.malloc(16 << 20))  # from now on the C library takes less from what it has
+if {called}:
+    assert resident.own_pages_for_large()
+large = [libc.malloc(1 << 20) for _ in range(12)]
+for block in large:
+    ctypes.memset(block, 1, 1 << 20)
+small = [libc.malloc(1000) for _ in range(100)]  # behind it
+before = anonymous()
+for block in large:
+    libc.free(block)
+print((before - anonymous()) >> 10)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resident._libc, "mallopt"), reason="no GNU C library")
+def test_large_blocks_go_back_to_the_system():
+    def given_back(*, called):
+        program = [sys.executable, "-c", KEPT.format(called=called)]
+        return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
+
+    assert given_back(called=False) < 6, "MiB of 12: else there is nothing to be done"
+    assert given_back(called=True) >= 11
+
+
+def test_other_c_libraries_know_nothing_of_it(monkeypatch):
+    monkeypatch.setattr(resident, "_libc", object())
+    assert not resident.own_pages_for_large()

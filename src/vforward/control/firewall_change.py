@@ -12,6 +12,7 @@ Who does not put it in force, or takes it back, has numbers written down anew (c
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vforward.control.policy_bundle import assemble
@@ -21,8 +22,11 @@ from vforward.tables import policer, session
 
 if TYPE_CHECKING:
     from vforward.control.firewall import Firewall
+    from vforward.tables.nat import NatPools
 
 REMEDIES = {PASS: policer.PASS, DROP: policer.DROP}
+
+Pools = dict[tuple[int, int, int, int], int]
 
 
 class FirewallChange:
@@ -46,8 +50,7 @@ class FirewallChange:
         places, numbers = of._places, of._policer_numbers
         for slots in (numbers, places.hits, places.limits):
             self._undo.append(slots.restorer())
-        pools = dict(places.pools)
-        self._undo.append(lambda: self._forget_pools(pools))
+        self._undo.append(partial(_forget_pools, places.pools, dict(places.pools), of.pools))
         gone = {n for name, n in numbers.items() if name not in wanted.policers}
         of._left_policers |= gone
         of._held_policers = None
@@ -119,11 +122,6 @@ class FirewallChange:
             undo()
         self._undo.clear()
 
-    def _forget_pools(self, before: dict[tuple[int, int, int, int], int]) -> None:
-        pools = self._of._places.pools
-        for pool in pools.keys() - before.keys():
-            self._of.pools.delete(pools.pop(pool))
-
     def _time(self, settings: FirewallSettings) -> None:
         for shard in self._of.shards:
             shard.set_loose(settings.loose)
@@ -147,3 +145,9 @@ class FirewallChange:
             peak_rate=one.peak_rate or 0,
             actions=(policer.PASS, *remedies),
         )
+
+
+def _forget_pools(places: Pools, before: Pools, pools: NatPools) -> None:
+    """Of no change: what one holds is to go with it, not to wait for a collection."""
+    for pool in places.keys() - before.keys():
+        pools.delete(places.pop(pool))

@@ -180,6 +180,7 @@ def _begin(forwarder: Forwarder, config: models.Config, *, confined: bool) -> No
     forwarder.serve(_tcp(config.api))
     gc.freeze()  # all that is there by now stays: later collections need not look at it
     gc.set_threshold(*GARBAGE)  # what reloads leave behind is not to pile up
+    resident.own_pages_for_large()
     resident.forget_code("libllvmlite")  # 30 MiB, that loading what was compiled needed
 
 

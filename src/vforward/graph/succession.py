@@ -92,12 +92,16 @@ class Exchange:
             *(self.plan_words.ctypes.data, self._moves.ctypes.data, self._moves.size // 3),
             *(self._queues.ctypes.data, self._queues.size // 2),
         )
-        self._kept = (old, new)
+        self._kept: tuple[Graph, ...] = (old, new)
 
     def begin(self, turn: NDArray[np.uint64], go: int, back: int) -> None:
         """Say by which turn it is done, and what the worker does afterwards."""
         self._turn = turn  # lives as long as this
         self.words[[x.TURN, x.GO, x.BACK]] = turn.ctypes.data, go, back
+
+    def settle(self) -> None:
+        """It was done: of the old graph nothing is looked at any more."""
+        self._kept = self._kept[1:]
 
     @property
     def done(self) -> bool:

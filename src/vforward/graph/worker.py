@@ -236,6 +236,7 @@ class Worker:
         assert self._exchange is not None
         self.plan, self._words = self._exchange.plan, self._exchange.plan_words
         self._fds = self._exchange.descriptors
+        self._exchange.settle()
 
     @property
     def command(self) -> int:

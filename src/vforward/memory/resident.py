@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""resident: memory that is there for nothing any more: the code of a library that only the start needed.
+"""resident: memory that is there for nothing any more: the code of a library that only the start needed,
+and large blocks that were given back to the C library.
 
-Sources: madvise(2), proc(5).
+Sources: madvise(2), mallopt(3), proc(5).
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import mmap
 from pathlib import Path
 
 MAPS = Path("/proc/self/maps")
+M_MMAP_THRESHOLD = -3
+LARGE = 256 << 10
+"""Bytes of a block from which it has pages of its own."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -33,3 +37,16 @@ def forget_code(name: str) -> int:
                 if _libc.madvise(begin, end - begin, mmap.MADV_DONTNEED) == 0:
                     size += end - begin
     return size
+
+
+def own_pages_for_large() -> bool:
+    """Have blocks of LARGE bytes and more go back to the system when they are freed, from now on.
+
+    The C library has that limit too, but moves it up to the largest block that was ever freed; then a block
+    that lives long and comes to lie behind a large one keeps its pages: steps of 2 MiB in a forwarder that
+    is changed all the time. Returns whether it was done: other C libraries know nothing of it.
+    """
+    try:
+        return bool(_libc.mallopt(M_MMAP_THRESHOLD, LARGE))
+    except AttributeError:
+        return False

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far apart two CPUs are, and which figures may be compared."""
+
+import os
+
+import pytest
+
+from vforward.control import bench_command
+
+bench_command.report()  # makes `benchmarks` importable
+
+from benchmarks.distance import Figure, Watch, distance, steady, together
+from benchmarks.session import Session
+from benchmarks.vhost_cases import rows
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU")
+def test_a_line_takes_its_time():
+    """Nobody's caches are nearer than ten clocks, nor farther than a page takes from a disk."""
+    assert 10 < distance() < 100_000
+
+
+def test_with_one_cpu_there_is_no_distance(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    assert distance() == 0
+    assert steady([0.0, 0.0]) == 0
+
+
+def test_a_distance_that_changed_is_none():
+    assert steady([150, 170, 160]) == 160
+    assert steady([70, 160]) is None
+    assert steady([]) is None
+
+
+def test_a_watch_forgets(monkeypatch):
+    from benchmarks import distance as module
+
+    found = iter([70.0, 700.0, 710.0, 720.0])
+    monkeypatch.setattr(module, "distance", lambda: next(found))
+    watch = Watch(looks=3)
+    assert watch.steady() is None
+    watch.look(), watch.look(), watch.look()
+    assert watch.steady() is None
+    watch.look()
+    assert watch.steady() == 710
+
+
+def figures(*pairs):
+    return [Figure(value, at) for value, at in pairs]
+
+
+def test_only_what_was_measured_at_one_distance_is_compared():
+    ours = figures(*[(10, 160)] * 4, *[(5, 770)] * 6, *[(1, None)] * 9, (20, 70))
+    theirs = figures(*[(8, 165), (8, 158)] * 2, *[(5, 800)] * 3, *[(99, None)] * 9, *[(20, 71)] * 3)
+    near, far = together(ours, theirs)
+    assert near.distance == 160
+    assert near.ratios == [10 / 8] * 4
+    assert far.ours == [5] * 6
+    assert far.theirs == [5] * 3
+    assert far.ratios == [1] * 3  # pairs, as far as they go
+
+
+def test_rows_say_at_what_distance():
+    near, far = [(10e6, 160.0)] * 12, [(5e6, 770.0)] * 5
+    given = {
+        "ours": figures(*near, *far, (1e6, None)),
+        "theirs": figures(*[(5e6, 160.0)] * 12, *far),
+    }
+    ours, theirs, ratio = rows(Session(), "case", given, "what", disturbed=False)
+    assert (ours["value"], theirs["value"], ratio["value"]) == (10, 5, 2)
+    assert (ours["rejected"], theirs["rejected"], ratio["rejected"]) == (6, 5, 6)
+    assert ratio["ratios"] == {"at 160 clocks": 2, "at 770 clocks": 1}
+    assert ratio["runs"] == 12
+    assert ratio["doubts"] == []
+    assert ours["seconds"][-1] == (1, None)
+
+
+def test_where_there_was_no_one_distance_all_is_compared_and_said():
+    given = {"ours": figures(*[(2e6, None)] * 3), "theirs": figures(*[(1e6, None)] * 3)}
+    *_, ratio = rows(Session(), "case", given, "what", disturbed=True)
+    assert ratio["value"] == 2
+    assert "nowhere long enough" in ratio["note"]
+    assert "3 runs only" in ratio["doubts"]
