@@ -106,7 +106,7 @@ def fib_peers(session: Session) -> Iterator[dict[str, Any]]:
         _ours6(session, Path(made)) as six,
     ):
         ours = {4: four, 6: six}
-        asked = {peer: _asked(peer, Path(made)) for peer in PEERS}
+        asked = {peer: _asker(peer, Path(made)) for peer in PEERS}
 
         def turn() -> list[float]:
             for each in (*ours.values(), *asked.values()):
@@ -145,7 +145,9 @@ class Asked:
         return by_turns(ours, self.figures, session.gauge, disturbed=disturbed)
 
 
-def _asked(peer: Peer, directory: Path) -> Asked:
+def _asker(peer: Peer, directory: Path) -> Asked:
+    """One of DPDK's tables, to be asked by turns."""
+
     def ask() -> float:
         huge = huge_pages(MEMINFO.read_text(), MEBIBYTES)
         return figure(say(command(peer, directory, huge), peer.typed, peer.limit_s), peer.says)
