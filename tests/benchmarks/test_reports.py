@@ -72,7 +72,7 @@ def test_sizes_of_vectors_are_columns(tmp_path):
     )
     of = "bytes 64, flows 256, touches headers, clock TSC"
     assert lines[at + 2 : at + 4] == [
-        f"| a | 1 ± 0.0% |  | 16 ± 12.5% | 256 ± 0.0% | 10 to 12 | routes 7, {of} |",
+        f"| a | 1 ± 0.0% |  | 16 ± 6.2% | 256 ± 0.0% | 10 to 12 | routes 7, {of} |",
         f"| b | *2 ± 0.0%* | *5 ± 0.0%* |  | *257 ± 0.0%* | 1 | {of}, at 1, 4, 256: one run only |",
     ]
     assert [line.split("|")[1].strip() for line in lines[at + 5 :]] == ["case", "---", "c"]
