@@ -173,9 +173,10 @@ class Plugins:
         stood = self._forwarder.replace_graph(lambda graph: _lay(graph, wanted, left))
         self._loaded, self._left = wanted, left
         if old is not None and moved:
-            gone = self._forwarder.graph.arcs[old.plugin.arc]
-            for interface in self._forwarder.interfaces:
-                gone.disable(_past(gone.name, old.bit), interface.number)
+            with self._forwarder.moving:  # as in _switch
+                gone = self._forwarder.graph.arcs[old.plugin.arc]
+                for interface in self._forwarder.interfaces:
+                    gone.disable(_past(gone.name, old.bit), interface.number)
         self._switch(wanted[name], ports)
         begun = [table for table in plugin.tables if table not in kept]
         return PluginChange(name, sorted(kept), sorted(begun), max(stood, default=0.0))
@@ -218,10 +219,12 @@ class Plugins:
 
     def _switch(self, one: Loaded, ports: Iterable[int]) -> None:
         """Send the packets of these ports through it, and of no other."""
-        arc, wanted = self._forwarder.graph.arcs[one.plugin.arc], set(ports)
-        for interface in self._forwarder.interfaces:
-            switch = arc.enable if interface.number in wanted else arc.disable
-            switch(one.name, interface.number)
+        wanted = set(ports)
+        with self._forwarder.moving:  # a change of the configuration switches other bits of a word
+            arc = self._forwarder.graph.arcs[one.plugin.arc]
+            for interface in self._forwarder.interfaces:
+                switch = arc.enable if interface.number in wanted else arc.disable
+                switch(one.name, interface.number)
 
 
 def _lay(graph: Graph, loaded: Mapping[str, Loaded], left: Mapping[str, Iterable[int]]) -> None:
