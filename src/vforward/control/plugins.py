@@ -150,12 +150,14 @@ class Plugins:
 
     def _tried(self, place: str) -> Source:
         """Try a plug-in in a process of its own, unless that was done, and then load it."""
-        known = content_of(place) in self._good
-        for checked in () if known else (True, False):
+        before = content_of(place)
+        for checked in () if before in self._good else (True, False):
             error = _outcome(self.helper.ask({"place": place}, checked=checked))
             if error:
                 raise KernelError(error)
         source = load(place)
+        if source.content != before:
+            raise KernelError(f"plug-in {place}: it was changed while it was tried; load it again")
         if source.content:
             self._good.add(source.content)
         return source
