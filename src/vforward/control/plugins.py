@@ -87,9 +87,9 @@ class Plugins:
         Raises KernelError, WiringError, ConfigError for what is wrong with it, VforwardError for what
         cannot be now; then all is as it was.
         """
+        source = self._tried(place)  # takes its time, so it holds up no other change
+        name = source.plugin.node.name
         with self._forwarder.changing:
-            source = self._tried(place)
-            name = source.plugin.node.name
             if name in self._loaded:
                 raise VforwardError(
                     f"plug-in {name} is loaded already; replace it, or unload it first"
@@ -101,9 +101,9 @@ class Plugins:
 
         What is in its tables stays, where name and layout are the same. Raises as load, and KeyError.
         """
+        source = self._tried(place or self._find(name).source.place)
         with self._forwarder.changing:
             old = self._find(name)
-            source = self._tried(place or old.source.place)
             if source.plugin.node.name != name:
                 raise ConfigError(
                     f"plug-in {name}: {source.place} is {source.plugin.node.name}: "
