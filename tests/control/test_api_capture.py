@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captures by the API, from a worker that forwards."""
 
+import asyncio
 import itertools
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import vforward
+from vforward.control.api_capture import _content
 from vforward.control.cli import app
 from vforward.control.show_capture import records
 from vforward.errors import ApiError, ConfigError
@@ -78,6 +80,24 @@ def test_so_many_seconds(client):
     with client.capture("lan", "tcp", seconds=0.2) as pieces:
         assert list(records(pieces)) == []
     assert quiet(client).unwanted > 0
+
+
+def test_so_many_seconds_end_where_packets_never_do():
+    class Endless:
+        done, taken = False, 0
+
+        def header(self):
+            return b""
+
+        def take(self):
+            self.taken += 1
+            assert self.taken < 10_000_000, "it does not end"
+            return b"packet"
+
+    async def read():
+        return [part async for part in _content(Endless(), 0.05)]
+
+    assert len(asyncio.run(asyncio.wait_for(read(), 60))) > 1
 
 
 @pytest.mark.parametrize("text", ["", "tcp"])

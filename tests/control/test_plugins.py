@@ -294,6 +294,43 @@ def test_it_is_tried_once(probe, monkeypatch):
         assert len(asked) == 4
 
 
+def test_what_was_changed_while_it_was_tried_is_not_loaded(probe, monkeypatch):
+    with World(1) as world:
+        plugins = world.router.plugins
+        ask = plugins.helper.ask
+
+        def saved_meanwhile(*args, **kwargs):
+            answer = ask(*args, **kwargs)
+            plugin_files.write(probe, "seen[1] = u64(0)")
+            return answer
+
+        plugin_files.write(probe)
+        with monkeypatch.context() as patched:
+            patched.setattr(plugins.helper, "ask", saved_meanwhile)
+            with pytest.raises(KernelError, match="changed while it was tried"):
+                plugins.load(str(probe))
+        assert plugins.rows() == []
+        assert not plugins._good
+
+
+def test_trying_one_holds_up_no_other_change(probe, monkeypatch):
+    held = []
+    with World(1) as world:
+        plugins, changing = world.router.plugins, world.router.changing
+
+        def asked(*_args, **_kwargs):
+            held.append(changing._is_owned())
+            raise VforwardError("enough")
+
+        monkeypatch.setattr(plugins.helper, "ask", asked)
+        with pytest.raises(VforwardError, match="enough"):
+            plugins.load(plugin_files.write(probe))
+        monkeypatch.setitem(plugins._loaded, "probe", None)
+        with pytest.raises(VforwardError, match="enough"):
+            plugins.replace("probe", str(probe))
+    assert held == [False, False]
+
+
 def test_where_there_is_no_room_to_publish_it_it_is_loaded_all_the_same(probe, monkeypatch):
     def no_room(name, _content):
         raise ArenaError(f"document {name!r}: no room")

@@ -103,6 +103,7 @@ def _find(rules: Sequence[Rule], which: str | int) -> int:
     names = [rule.name for rule in rules]
     if which and which in names:
         return names.index(str(which))
-    if str(which).isascii() and str(which).isdigit() and int(str(which)[:9]) < len(rules):
-        return int(which)
+    text = str(which)
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) < len(rules):
+        return int(text)
     raise KeyError(f"no rule {which!r}; rules have names, or numbers from 0 to {len(rules) - 1}")
