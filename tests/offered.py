@@ -148,10 +148,11 @@ class Offered:
         while True:
             now, sent = time.monotonic_ns(), self.sent
             due = (now - int(self.words[START])) * RATE // 10**9
-            if due - sent >= LATE and time.monotonic() > end:
+            if due - sent < LATE:
+                return now, sent
+            if time.monotonic() > end:
                 self.forgone.append(due - sent)
                 self.words[START] = now - sent * 10**9 // RATE
-            elif due - sent < LATE:
                 return now, sent
             time.sleep(0.001)
 
