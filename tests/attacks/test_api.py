@@ -77,6 +77,11 @@ def answered(case):
         assert problem["detail"]
 
 
+def operations(schema):
+    """Each call that the document describes."""
+    return [found.ok() for found in schema.get_all_operations()]
+
+
 MODES = pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 
 
@@ -85,8 +90,7 @@ def test_values_at_their_bounds_and_of_other_types(world, mode):
     """What the document says of each value, taken one by one: not by chance."""
     router, schema = world
     cases = 0
-    for found in schema.get_all_operations():
-        operation = found.ok()
+    for operation in operations(schema):
         how = schema.config.generation_for(operation=operation, phase="coverage")
         for case in schema.iter_coverage_cases(
             operation, generation_modes=[mode], generation_config=how
@@ -101,8 +105,7 @@ def test_values_at_their_bounds_and_of_other_types(world, mode):
 def test_every_call(world, mode):
     router, schema = world
     calls = 0
-    for found in schema.get_all_operations():
-        operation = found.ok()
+    for operation in operations(schema):
         calls += 1
 
         @settings(

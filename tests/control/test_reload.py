@@ -409,6 +409,26 @@ OLD_RULES = 'rules = [{action = "permit", name = "old", to = "10.0.2.0/24"}]\n'
 NEW_RULES = 'rules = [{action = "permit", name = "new", to = "10.0.1.0/24"}]\n'
 
 
+@pytest.mark.parametrize("part", [FirewallChange, Stage])
+def test_plug_ins_stay_on_where_a_port_was_to_go(tmp_path, monkeypatch, part):
+    """Else a change that fails lets a port's packets by the guard that stands there."""
+
+    def fails(_self):
+        raise VforwardError("not now")
+
+    file = str(tmp_path / "session.toml")
+    with from_config(config.parse(SESSION + GUEST + OLD_RULES, file)) as made:
+        made.build()
+        arc, number = made.graph.arcs["ip4-input"], made.interfaces.find("guest").number
+        arc.bits["guard"] = min(set(range(len(arc.bits) + 1)) - set(arc.bits.values()))
+        arc.enable("guard", number)
+        before = arc.masks.copy()
+        monkeypatch.setattr(part, "put_in_force", fails)
+        with pytest.raises(VforwardError, match="not now"):
+            made.reload.apply(config.parse(SESSION + NEW_RULES, file))
+        assert arc.masks.tolist() == before.tolist()
+
+
 @pytest.mark.parametrize("when", ["routes", "rest", "in force"])
 def test_numbers_are_of_what_is_in_force_when_a_change_is_refused(tmp_path, monkeypatch, when):
     """By them the next process understands sessions of ports that were to go, and counters of rules."""

@@ -76,6 +76,16 @@ def role(request):
     return request.param
 
 
+def until_in(world, state):
+    """Wait until the world's port has a peer in that state."""
+    until(lambda: not world.port.peer().startswith("nobody"))
+    if state in ("queues", "traffic"):
+        until(lambda: world.port.ready)
+    if state == "traffic":
+        moved = world.moved("rx")
+        until(lambda: world.moved("rx") > moved + 50)
+
+
 @pytest.mark.parametrize("state", doomed.STATES["vhost"])
 def test_vhost_user(tmp_path, role, state):
     path = tmp_path / "sock"
@@ -84,12 +94,7 @@ def test_vhost_user(tmp_path, role, state):
         World(arena, path, server=role == "vhost") as world,
     ):
         with killed(role, path, state):
-            until(lambda: not world.port.peer().startswith("nobody"))
-            if state in ("queues", "traffic"):
-                until(lambda: world.port.ready)
-            if state == "traffic":
-                moved = world.moved("rx")
-                until(lambda: world.moved("rx") > moved + 50)
+            until_in(world, state)
         until(lambda: world.port.peer().startswith("nobody"))
         assert mapped("memfd:guest") == 0
         assert watched(world.port.descriptors()[0]) == 0
@@ -109,12 +114,7 @@ def test_virtio_devices(tmp_path, kind, state):
     path, listens = tmp_path / "sock", kind == "virtio-listening"
     with Arena.create("killed") as arena, FrontWorld(arena, path, server=not listens) as world:
         with killed(kind, path, state):
-            until(lambda: not world.port.peer().startswith("nobody"))
-            if state in ("queues", "traffic"):
-                until(lambda: world.port.ready)
-            if state == "traffic":
-                moved = world.moved("rx")
-                until(lambda: world.moved("rx") > moved + 50)
+            until_in(world, state)
         until(lambda: world.port.peer().startswith("nobody"))
         assert mapped("memfd:vforward-virtio") == 0
         assert watched(world.port.descriptors()[0]) == 0

@@ -69,7 +69,7 @@ def run(
         from vforward.control import show as tables
 
         good = {"good": str(file), **tables.counts_of(wanted)}
-        sys.stdout.write(_line(good, f"{file}: good: {tables.summary(wanted)}", json))
+        _say(good, f"{file}: good: {tables.summary(wanted)}", json)
         return
     from vforward.control import logs
     from vforward.control import run as daemon
@@ -84,19 +84,14 @@ def run(
 
         bar.close()
         how = f"show with: vforward show runtime -n {own}"
-        say(
-            {"forwarding": own, **tables.counts_of(wanted)},
-            f"forwarding: {tables.summary(wanted)}; {how}",
-        )
+        plain = {"forwarding": own, **tables.counts_of(wanted)}
+        with contextlib.suppress(OSError):  # it forwards, whether there is room to say so or not
+            _say(plain, f"forwarding: {tables.summary(wanted)}; {how}", json)
 
     def standing_by() -> None:
         bar.close()
-        say({"standing_by": own}, f"standing by for {own}")
-
-    def say(plain: dict[str, Any], text: str) -> None:
-        with contextlib.suppress(OSError):  # it forwards, whether there is room to say so or not
-            sys.stdout.write(_line(plain, text, json))
-            sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            _say({"standing_by": own}, f"standing by for {own}", json)
 
     with Bar("compiling") as bar:
         daemon.run(
@@ -133,7 +128,7 @@ def compile(
     seconds = time.perf_counter() - start
     where = str(cache.directory())
     done = {"steps": steps, "seconds": round(seconds, 3), "directory": where}
-    sys.stdout.write(_line(done, f"{steps} steps in {seconds:.1f} s; compiled code: {where}", json))
+    _say(done, f"{steps} steps in {seconds:.1f} s; compiled code: {where}", json)
 
 
 @command
@@ -168,8 +163,7 @@ def netmap_serve(json: Json = False) -> None:
     from vforward.rings.netmap_run import serve
 
     where = str(socket_path())
-    sys.stdout.write(_line({"serving": where}, f"netmap server at {where}", json))
-    sys.stdout.flush()
+    _say({"serving": where}, f"netmap server at {where}", json)
     with contextlib.suppress(KeyboardInterrupt):
         serve()
 
@@ -187,8 +181,9 @@ def netmap_run(
     become(command)
 
 
-def _line(plain: dict[str, Any], text: str, json: bool) -> str:
-    return (jsonlib.dumps(plain) if json else text) + "\n"
+def _say(plain: dict[str, Any], text: str, json: bool) -> None:
+    sys.stdout.write((jsonlib.dumps(plain) if json else text) + "\n")
+    sys.stdout.flush()
 
 
 app.registered_commands.sort(key=lambda one: one.callback is not run)  # it comes first in --help

@@ -148,6 +148,10 @@ class FirewallChange:
 
 
 def _forget_pools(places: Pools, before: Pools, pools: NatPools) -> None:
-    """Of no change: what one holds is to go with it, not to wait for a collection."""
+    """Give back the pools that were not there before.
+
+    No method: a change would hold what undoes it, and that the change, which with all its rules would then
+    wait for a collection.
+    """
     for pool in places.keys() - before.keys():
         pools.delete(places.pop(pool))

@@ -44,13 +44,14 @@ class Source:
         return (self.place, self.digest) if is_file(self.place) else None
 
 
-def load(place: str) -> Source:
+def load(place: str, tried: tuple[str, str] | None = None) -> Source:
     """Load what a path (it has a slash, or ends in .py) or the name of an entry point says.
 
+    tried: what content_of said of the file before it was tried; what is anything else by now does not run.
     Raises KernelError for what is wrong with it: whatever its code may raise is made one.
     """
     if is_file(place):
-        return _from_file(Path(place))
+        return _from_file(Path(place), tried)
     return _from_entry_point(place)
 
 
@@ -97,9 +98,11 @@ def read(path: Path) -> tuple[Path, bytes]:
         os.close(descriptor)
 
 
-def _from_file(path: Path) -> Source:
+def _from_file(path: Path, tried: tuple[str, str] | None) -> Source:
     real, text = read(path)
     digest = hashlib.sha256(text).hexdigest()
+    if tried not in (None, (str(real), digest)):
+        raise KernelError(f"plug-in {path}: it was changed while it was tried; load it again")
     linecache.checkcache(str(real))
     name = f"vforward_plugin_{re.sub(r'[^A-Za-z0-9]', '_', real.stem)}_{digest[:12]}"
     module = ModuleType(name)

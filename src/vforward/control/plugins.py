@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ class Plugins:
         """By arc, bits where a plug-in was."""
         self._good: set[tuple[str, str]] = set()
         """What was tried and found good: place, digest."""
+        self._trying = threading.Lock()
         self.helper = Helper()
 
     def rows(self) -> list[PluginRow]:
@@ -150,17 +152,16 @@ class Plugins:
 
     def _tried(self, place: str) -> Source:
         """Try a plug-in in a process of its own, unless that was done, and then load it."""
-        before = content_of(place)
-        for checked in () if before in self._good else (True, False):
-            error = _outcome(self.helper.ask({"place": place}, checked=checked))
-            if error:
-                raise KernelError(error)
-        source = load(place)
-        if source.content != before:
-            raise KernelError(f"plug-in {place}: it was changed while it was tried; load it again")
-        if source.content:
-            self._good.add(source.content)
-        return source
+        with self._trying:
+            tried = content_of(place)
+            for checked in () if tried in self._good else (True, False):
+                error = _outcome(self.helper.ask({"place": place}, checked=checked))
+                if error:
+                    raise KernelError(error)
+            source = load(place, tried)
+            if tried:
+                self._good.add(tried)
+            return source
 
     def _put(self, source: Source, old: Loaded | None) -> PluginChange:
         plugin, name = source.plugin, source.plugin.node.name

@@ -92,9 +92,7 @@ class PortTable:
         name = f"LET_GO_{reason.upper().replace('-', '_')}"
         why = RxCount.__members__.get(name, RxCount.LET_GO_INTERNAL)
         self.words[vhost_rx.WHY + why - vhost_rx.FIRST_REASON] += np.uint64(1)
-        self.words[vhost_rx.LET_GO] += np.uint64(
-            1
-        )  # last: it says that there is something to count
+        self.words[vhost_rx.LET_GO] += np.uint64(1)  # last: it says that there is more to count
 
     def watch(self, fd: int) -> None:
         """Let the worker sleep on an eventfd."""

@@ -70,14 +70,10 @@ class RxCount(Labels):
     LET_GO_FEATURES = 9, "peers let go: features that were not offered, or too few", INFO
     LET_GO_DESCRIPTOR = (
         10,
-        "peers let go: file descriptors missing, too many, or of a wrong kind",
+        "peers let go: file descriptors missing, too many, of a wrong kind",
         INFO,
     )
-    LET_GO_MEMORY = (
-        11,
-        "peers let go: memory that cannot be used, was taken away, or lacks a queue",
-        INFO,
-    )
+    LET_GO_MEMORY = 11, "peers let go: memory of no use, taken away, or without a queue", INFO
     LET_GO_QUEUE = 12, "peers let go: a queue that there is not, or of a wrong size or place", INFO
     LET_GO_QUEUES = 13, "peers let go: a device with fewer pairs of queues than the port uses", INFO
     LET_GO_ANSWER = 14, "peers let go: a device that gave no answer, or a wrong one", INFO
@@ -85,17 +81,9 @@ class RxCount(Labels):
     LET_GO_QUEUE_INDEX = 16, "peers let go: more buffers in a queue than there are", INFO
     LET_GO_QUEUE_DESCRIPTOR = 17, "peers let go: a descriptor's number outside of its table", INFO
     LET_GO_QUEUE_ADDRESS = 18, "peers let go: a buffer outside of the memory that was shared", INFO
-    LET_GO_QUEUE_DIRECTION = (
-        19,
-        "peers let go: a buffer to write to that is to be read, or reverse",
-        INFO,
-    )
+    LET_GO_QUEUE_DIRECTION = 19, "peers let go: a buffer to be read where one is written to", INFO
     LET_GO_QUEUE_INDIRECT = 20, "peers let go: an indirect table that is none", INFO
-    LET_GO_QUEUE_LENGTH = (
-        21,
-        "peers let go: a chain without end or room, or a buffer's length",
-        INFO,
-    )
+    LET_GO_QUEUE_LENGTH = 21, "peers let go: a chain without end or room, a buffer's length", INFO
     LET_GO_QUEUE_NUMBER = 22, "peers let go: a used buffer that was not available", INFO
     LET_GO_QUEUE_MERGED = 23, "peers let go: a frame in no buffer, or in too many", INFO
     LET_GO_SOCKET = 24, "peers let go: the connection failed", INFO

@@ -19,6 +19,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from vforward.errors import VforwardError
+from vforward.rings import descriptors
 
 HEADER = struct.Struct("=III")
 VERSION, REPLY, NEED_REPLY = 1, 1 << 2, 1 << 3
@@ -171,17 +172,12 @@ def send(peer: socket.socket, message: Message) -> None:
 
 def _receive_some(peer: socket.socket, n: int) -> tuple[bytes, list[int]]:
     """What came, at most n bytes, and all descriptors: those that do not fit the kernel closes."""
-    room = socket.CMSG_SPACE(FDS_MAX * 4)
-    data, ancillary, flags, _ = peer.recvmsg(n, room, socket.MSG_CMSG_CLOEXEC)
-    fds = array.array("i")
-    for level, kind, body in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(body[: len(body) - len(body) % fds.itemsize])
+    data, fds, flags = descriptors.receive(peer, n, FDS_MAX)
     if flags & socket.MSG_CTRUNC:
         for fd in fds:
             os.close(fd)
         raise BadPeer("descriptor", f"more than {FDS_MAX} file descriptors in a message")
-    return data, list(fds)
+    return data, fds
 
 
 def _receive_exactly(peer: socket.socket, n: int, fds: list[int]) -> bytes:
