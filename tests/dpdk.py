@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import time
 
@@ -51,16 +50,21 @@ class Testpmd:
 
     def pause(self):
         """Have it forward no more, its port still there. Returns what it counted."""
-        self.process.stdin.write("stop\n")
-        self.process.stdin.flush()
+        self._type("stop")
         self.await_it(lambda: "Accumulated" in self._said())
         return self._counted()
 
     def stop(self):
         """End it as a user does. Returns what it counted."""
-        self.process.send_signal(signal.SIGINT)
+        self._type(
+            "quit"
+        )  # a signal that comes just before it reads would be noticed at the next line
         self.process.wait(30)
         return self._counted()
+
+    def _type(self, line):
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
 
     def _said(self):
         return self.log.read_text().split("Forward statistics for port 0")[-1]
