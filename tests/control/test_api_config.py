@@ -6,6 +6,7 @@ import pytest
 
 import vforward
 from vforward.control import config, reload_routes
+from vforward.control.api_server import Tcp
 from vforward.control.client import Client
 from vforward.control.run import from_config
 from vforward.errors import ApiError, ConfigError
@@ -209,3 +210,25 @@ def test_a_forwarder_that_a_program_put_together_has_no_configuration(tmp_path, 
         router.serve()
         with pytest.raises(ConfigError, match="put together by a program"):
             Client("by-hand").apply(tmp_path / "r.toml")
+
+
+def test_by_tcp_no_file_is_read_or_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "r"))
+    secret, file, made = (tmp_path / name for name in ("secret", "r.toml", "made"))
+    secret.write_text("words of a file of the forwarder's user\n")
+    file.write_text(TEXT + f'route_files = [{{file = "{secret}"}}]\n')
+    with from_config(config.parse(TEXT, str(tmp_path / "r.toml"))) as router:
+        router.build()
+        host, port = router.serve(Tcp("127.0.0.1", 0, "secret")).address
+        client = Client(url=f"http://{host}:{port}", token="secret")
+        for ask in (
+            lambda: client.apply(file),
+            lambda: client.apply(file, dry_run=True),
+            lambda: client.add_port("more", type="pcap", write=str(made)),
+            lambda: client.add_port("more", type="none"),
+        ):
+            with pytest.raises(ApiError, match=r"name files.*by the Unix socket only") as caught:
+                ask()
+            assert caught.value.status == 403
+        assert not made.exists()
+        assert [port.name for port in client.ports()] == ["lan", "wan"]

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from vforward.control import api_models as m
 from vforward.control import config
+from vforward.control.api_local import local
 from vforward.control.api_problems import may_answer
 from vforward.control.config_ports import Port
 from vforward.control.reload import Reload
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
 Named = Annotated[str, Path(max_length=m.TEXT_MAX)]
 NOTHING = 204
+LOCAL = [local("configurations and ports name files that are read and written, they are told")]
 
 
 def router(forwarder: "Forwarder") -> APIRouter:
     """The calls."""
-    routes = APIRouter(responses=may_answer(400, 404, 409, 422, 500))
+    routes = APIRouter(responses=may_answer(400, 403, 404, 409, 422, 500))
 
-    @routes.post("/configuration", response_model=m.Applied)
+    @routes.post("/configuration", response_model=m.Applied, dependencies=LOCAL)
     def apply(wish: m.ConfigurationWish) -> Any:
         """Bring a configuration in force: what differs from the one that is, all of it at one moment.
 
@@ -39,7 +41,7 @@ def router(forwarder: "Forwarder") -> APIRouter:
         )
         return _said(report)
 
-    @routes.put("/ports/{name}", response_model=m.Applied)
+    @routes.put("/ports/{name}", response_model=m.Applied, dependencies=LOCAL)
     def add_port(name: Named, port: Annotated[Port, Field(discriminator="type"), Body()]) -> Any:
         """Add a port, told as a table [ports.NAME]; it stays when a configuration is applied."""
         return _said(_of(forwarder).add_port(name, port))

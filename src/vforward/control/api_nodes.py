@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The API's calls for plug-ins. Those that change something make the forwarder run Python code.
-
-So they are answered on the Unix socket alone, which only the forwarder's user can reach: he can run what he
-likes anyway. By TCP a token that leaks, or is overheard, would otherwise be a shell on the machine.
-"""
+"""The API's calls for plug-ins. Those that change something make the forwarder run Python code."""
 
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi import APIRouter, Path
 
 from vforward.control import api_models as m
-from vforward.control.api_guard import BY_TCP
+from vforward.control.api_local import local
 from vforward.control.api_problems import may_answer
 from vforward.control.plugin_rows import PluginChange, PluginRow
 
@@ -20,12 +16,7 @@ if TYPE_CHECKING:
 Named = Annotated[str, Path(max_length=m.TEXT_MAX)]
 
 
-def _local(request: Request) -> None:
-    if request.scope.get(BY_TCP):
-        raise HTTPException(403, "plug-ins are code: they are loaded by the Unix socket only")
-
-
-LOCAL = [Depends(_local)]
+LOCAL = [local("plug-ins are code, they are loaded and unloaded")]
 
 
 def router(forwarder: "Forwarder") -> APIRouter:
