@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captures by the API, from a worker that forwards."""
 
+import asyncio
 import itertools
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import vforward
+from vforward.control.api_capture import _content
 from vforward.control.cli import app
 from vforward.control.show_capture import records
 from vforward.errors import ApiError, ConfigError
@@ -78,6 +80,24 @@ def test_so_many_seconds(client):
     with client.capture("lan", "tcp", seconds=0.2) as pieces:
         assert list(records(pieces)) == []
     assert quiet(client).unwanted > 0
+
+
+def test_so_many_seconds_though_packets_wait_all_the_time():
+    class Endless:
+        done = False
+
+        def header(self):
+            return b"header"
+
+        def take(self):
+            return b"packets"
+
+    async def read():
+        deadline = time.monotonic() + 30
+        async for _ in _content(Endless(), 0.05):
+            assert time.monotonic() < deadline, "it does not end"
+
+    asyncio.run(read())
 
 
 @pytest.mark.parametrize("text", ["", "tcp"])

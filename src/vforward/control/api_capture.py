@@ -61,10 +61,8 @@ def router(forwarder: "Forwarder") -> APIRouter:
 async def _content(capture: Capture, seconds: float) -> AsyncIterator[bytes]:
     until = time.monotonic() + seconds if seconds else float("inf")
     yield capture.header()
-    while not capture.done:
+    while not capture.done and time.monotonic() < until:
         if part := await asyncio.to_thread(capture.take):
             yield part
-        elif time.monotonic() >= until:
-            break
         else:
             await asyncio.sleep(LOOK_S)
