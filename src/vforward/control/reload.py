@@ -87,10 +87,18 @@ class Reload:
     def telling(self) -> Iterator[Note]:
         """Something is changed at run time inside, and its keys are said to what this gives.
 
+        With gone=True where it was deleted. Who says keys has the lock under which he changed them still.
         No configuration comes in force meanwhile. There is no such block in another.
         """
         with self._lock.shared():
-            yield lambda *keys: self._touched.update(dict.fromkeys(keys))
+            yield self._note
+
+    def _note(self, *keys: Key, gone: bool = False) -> None:
+        for key in keys:
+            if gone and key not in self.parts and not reload_routes.is_filed(self._content, key):
+                self._touched.pop(key, None)  # it is as the configuration says
+            else:
+                self._touched[key] = None
 
     def touch(self, *keys: Key) -> None:
         """Something was changed at run time, not by a configuration."""
