@@ -38,7 +38,7 @@ def add_route(forwarder: "Forwarder", route: Route) -> Key:
 
 
 def delete_route(forwarder: "Forwarder", prefix: AnyNetwork, metric: int | None, vrf: str) -> Key:
-    """Delete a route; without a metric the one with the lowest. Returns its key. Raises KeyError."""
+    """Delete a route; without a metric the one with the lowest. Returns its key. Raises NotFound."""
     found = forwarder.delete_route(prefix, metric=metric, vrf=vrf)
     return "routes", vrf, str(prefix), str(found)
 
@@ -82,7 +82,7 @@ def _do(
                 try:
                     note(change(), gone=gone)
                     done += 1
-                except (VforwardError, KeyError) as error:
+                except VforwardError as error:
                     refused += 1
                     if len(problems) < PROBLEMS_MAX:
                         problems.append(RefusedRoute(at=at, **problem_of(error)))

@@ -36,6 +36,7 @@ from vforward.control.difference import (
     parts,
     plan,
 )
+from vforward.control.not_found import NotFound
 from vforward.control.reload_firewall import FIREWALL, given_of, missing
 from vforward.control.reload_ports import PortWork, neighbor_address, refuse_ports
 from vforward.control.reload_report import Line, Report, lines_of, name_of
@@ -168,12 +169,12 @@ class Reload:
             return self._bring_extra(key, port)
 
     def delete_port(self, name: str) -> Report:
-        """Delete a port at run time. Raises KeyError where there is none, ConfigError if it is needed."""
+        """Delete a port at run time. Raises NotFound where there is none, ConfigError if it is needed."""
         with self._lock.alone():
             now, key = self._now, ("ports", name)
             if key not in now:
                 there = listed(at[1] for at in now if at[0] == "ports") or "none"
-                raise KeyError(f"no port named {name!r}; there are: {there}")
+                raise NotFound(f"no port named {name!r}; there are: {there}")
             users = [name_of(of) for of, value in now.items() if key in needs(of, value)]
             if users:
                 raise ConfigError(f"port {name} is needed by: {', '.join(users[:12])}")
