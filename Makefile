@@ -4,7 +4,7 @@
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help venv demo test check bench gate clean
+.PHONY: help venv demo test check bench fig79 gate clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test    compile the kernels, then run every test"
 	@echo "make check   ruff, mypy and the architecture test: quick, for every commit"
 	@echo "make bench   measure, in clocks and packets per second"
+	@echo "make fig79   measure scalar against vector; writes README's table and plot"
 	@echo "make gate    is this checkout slower than the last release?"
 	@echo "make venv    only the set-up that the targets above do themselves: .venv"
 	@echo "make clean   remove .venv and all that was built"
@@ -37,6 +38,10 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/vforward bench
+
+fig79: $(READY)
+	$(BIN)/vforward bench fig79 --plot docs/fig79.png --markdown build/bench/fig79.md
+	$(BIN)/python -m benchmarks.into_readme build/bench/fig79.md README.md
 
 # Half a minute on a quiet machine, and the compiling of the last release the first time. A release is a
 # commit "Release VERSION"; where there is none, there is nothing to compare with.

@@ -26,7 +26,7 @@ setup(
             [f"csrc/netmap_{part}.c" for part in ("preload", "port", "sync")],
             depends=[f"csrc/netmap_{part}.h" for part in ("abi", "message", "port")],
             extra_compile_args=["-O2", "-Wall", "-Wextra", "-fvisibility=hidden"],
-            libraries=["dl"],
+            libraries=["dl", "pthread"],
             optional=True,
         )
     ],

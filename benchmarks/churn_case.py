@@ -6,6 +6,10 @@
     churn-loss          the same while benchmarks.churn_client changes CHANGES routes, reads all statistics
                         ten times a second and replaces the rules once
 
+A stretch that was not sent at 98 % of that, or in which statistics were read less often, is not what
+the case is of: it is repeated once, where there is time, and then has no figure (`missing` says why,
+`lost` what was lost all the same).
+
 The tester (benchmarks.rate_tester) finds what is lost by sequence number. Trial follows trial until the
 client is through; between two of them it waits for what is under way, nothing else.
 
@@ -29,7 +33,7 @@ from typing import Any
 
 from benchmarks import churn_client, rate_nodes, veth_lab
 from benchmarks.churn_client import NICE, OTHER_HOP, READS_S
-from benchmarks.harness import LEAST, Measured, missing, repeat, row, whole
+from benchmarks.harness import LEAST, missing, repeat, row, whole
 from benchmarks.peer_cases import ROUTER
 from benchmarks.peer_lab import LAN, LAN_MAC, NEXT_MAC, WAN, Lab, lab
 from benchmarks.rate_cases import FCS, MORE_THAN_ANY, checked
@@ -47,10 +51,15 @@ SIZE = 64
 SHARE = 0.9
 CHANGES = int(os.environ.get("VFORWARD_CHURN", "100000"))
 RULES = 3000
-SEARCHES = 3
+SEARCHES = LEAST
 TRIAL_S = 1.0
 """A packet's number has room in a trial of up to 2 M packets."""
-CLIENT_S = 900.0
+CASE_S = 840.0
+"""Of the whole case, at most: a client that is not through by then is ended, and the case with it."""
+SPARE = 1.5
+"""There is time for another stretch if there is for so many of the last one's length."""
+SENT, READ = 0.98, 0.95
+"""Parts of the rate and of READS_S that are enough."""
 CONFIG = f"""
 [firewall]
 default = "permit"
@@ -81,6 +90,7 @@ class Stretch:
 
 def churn_loss(session: Session) -> Iterator[dict[str, Any]]:
     """Rows: the rate, then losses at rest and under changes."""
+    end = time.monotonic() + CASE_S
     if why := impossible(flood=False, program="", package=""):
         yield missing(CASE, "packets", session.gauge, why)
         return
@@ -96,10 +106,12 @@ def churn_loss(session: Session) -> Iterator[dict[str, Any]]:
         ):
             where.probe(THERE, ROUTED, [])
             others = aside(pid, test.cpus[0], where.forwarder_cpu)
-            yield from _rows(session, where, test, others)
+            yield from _rows(session, where, test, others, end)
 
 
-def _rows(session: Session, where: Lab, test: Tester, others: int) -> Iterator[dict[str, Any]]:
+def _rows(
+    session: Session, where: Lab, test: Tester, others: int, end: float
+) -> Iterator[dict[str, Any]]:
     more = {"vector": VECTOR_MAX, "packets": 0, "touched": 0, "bytes": SIZE}
 
     def trial(rate: float) -> Trial:
@@ -121,10 +133,10 @@ def _rows(session: Session, where: Lab, test: Tester, others: int) -> Iterator[d
         yield missing(CASE, "packets", session.gauge, "no rate without loss")
         return
     rate = SHARE * found.value
-    rest = _stretch(test, rate, lambda n: n < LEAST)
+    rest, _ = once_more(lambda: (_stretch(test, rate, lambda n: n < LEAST), {}), rate, end)
     yield _row(session, f"{CASE}-before", rest, rate, more, "nothing changes")
     session.progress(CASE, 0, 1)
-    churned, said = _under_changes(where, test, rate)
+    churned, said = once_more(lambda: _under_changes(where, test, rate, end), rate, end)
     session.progress(CASE, 1, 1)
     figures = {key: round(value, 3) for key, value in said.items()}
     what = (
@@ -136,26 +148,44 @@ def _rows(session: Session, where: Lab, test: Tester, others: int) -> Iterator[d
     yield _row(session, CASE, churned, rate, more, what, **figures)
 
 
+def short_of(stretch: Stretch, rate: float, said: dict[str, Any]) -> list[str]:
+    """What a stretch was not that the case says it is; nothing if it was all of it."""
+    found = []
+    if stretch.offered < SENT * rate:
+        found.append(
+            f"OFFERED LESS: {stretch.offered:.0f} packets/s of {rate:.0f}, the tester had to wait"
+        )
+    if said.get("reads_s", READS_S) < READ * READS_S:
+        found.append(f"READ LESS: {said['reads_s']:.1f} of {READS_S} times a second")
+    return found
+
+
+def once_more(
+    make: Callable[[], tuple[Stretch, dict[str, Any]]], rate: float, end: float
+) -> tuple[Stretch, dict[str, Any]]:
+    """A stretch and what is said of it; if it falls short, another one, where there is time for it."""
+    made = make()
+    if short_of(made[0], rate, made[1]) and time.monotonic() + SPARE * made[0].seconds < end:
+        made = make()
+    return made
+
+
 def _row(
     session: Session, case: str, stretch: Stretch, rate: float, more: dict[str, Any], note: str,
     **figures: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """The row of a stretch: its value is what was lost of all it sent."""
-    doubts = []
-    if stretch.offered < 0.98 * rate:
-        doubts.append(
-            f"OFFERED LESS: {stretch.offered:.0f} packets/s of {rate:.0f}, the tester had to wait"
-        )
-    if figures.get("reads_s", READS_S) < 0.95 * READS_S:
-        doubts.append(f"READ LESS: {figures['reads_s']:.1f} of {READS_S} times a second")
-    found: Measured = whole([stretch.sum("lost")], session.gauge, disturbed=False)
+    """The row of a stretch: its value is what was lost of all it sent; none where it falls short."""
+    found = whole([stretch.sum("lost")], session.gauge, disturbed=False)
     made = row(
-        case, found, "packets", **more, timed=False, sent=stretch.sum("sent"),
+        case, found, "packets", **more, sent=stretch.sum("sent"), lost=stretch.sum("lost"),
         offered=round(stretch.offered), wanted=round(rate), trials=len(stretch.trials),
         overrun=stretch.sum("overrun"), reordered=stretch.sum("reordered"),
         seconds_sent=round(stretch.seconds, 1), note=note, **figures,
     )  # fmt: skip
-    return {**made, "packets": stretch.sum("sent"), "doubts": doubts}
+    made["packets"] = stretch.sum("sent")
+    if why := short_of(stretch, rate, figures):
+        return {**made, "value": None, "missing": f"no figure: {'; '.join(why)}"}
+    return made
 
 
 def _stretch(test: Tester, rate: float, goes_on: Callable[[int], bool]) -> Stretch:
@@ -168,14 +198,15 @@ def _stretch(test: Tester, rate: float, goes_on: Callable[[int], bool]) -> Stret
     return made
 
 
-def _under_changes(where: Lab, test: Tester, rate: float) -> tuple[Stretch, dict[str, Any]]:
-    """Trials while the client is at work, and what it says."""
+def _under_changes(
+    where: Lab, test: Tester, rate: float, end: float
+) -> tuple[Stretch, dict[str, Any]]:
+    """Trials while the client is at work, and what it says. end: of its time."""
     command = churn_client.command(NAME, CHANGES, RULES, test.cpus[0])
     log = where.directory / "churn"
     with log.open("wb") as errors:
         client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
-            end = time.monotonic() + CLIENT_S
             made = _stretch(
                 test, rate, lambda n: n == 0 or (client.poll() is None and time.monotonic() < end)
             )

@@ -6,9 +6,10 @@ destinations as files, and says clocks per lookup (in bursts of 64, the clock re
 dpdk-test has tables of its own, so no ratio is made of them. What is not installed, or does not run
 here, has a row that says so. Nothing is installed from here.
 
-Each program runs TIMES times, each time one pass over a million destinations. Disturbed passes cannot
-be told from others, so ratios are made with its least figure: noise only adds. Ours are as
-everywhere: the median of undisturbed runs.
+All take turns, TIMES times: ours, the median of its undisturbed runs in a tenth of a case's time; then
+each program, which goes over a million destinations once. A ratio is the median of the turns' ratios.
+Disturbed passes of a program cannot be told from others, so beside it stands the ratio of the least
+figures (`least`): noise only adds.
 
 Of rte_lpm for IPv4 there is only its own program's figure, of one run: it goes through all its rules of a
 length to add one, 1.3 million cycles, so a million take minutes.
@@ -16,6 +17,7 @@ length to add one, 1.3 million cycles, so a million take minutes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -29,9 +31,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import tables
+from benchmarks import peer_versions, tables
 from benchmarks.fib_cases import ROUTES4, ROUTES6
-from benchmarks.harness import LEAST, Measured, missing, repeat, row
+from benchmarks.harness import LEAST, Measured, missing, repeat, row, whole
+from benchmarks.ratios import by_turns, of_turns
 from benchmarks.session import Session, arena
 from benchmarks.table_cases import VECTORS, look_up
 from vforward.jit.intrinsics import cycles
@@ -97,43 +100,83 @@ PEERS = (
 
 def fib_peers(session: Session) -> Iterator[dict[str, Any]]:
     """Our tables, DPDK's, and what part of DPDK's clocks ours take."""
-    ours: dict[int, dict[str, Any]] = {}
-    theirs: dict[int, dict[str, float]] = {4: {}, 6: {}}
-    with tempfile.TemporaryDirectory() as directory:
-        for family, measured in ((4, _ours4), (6, _ours6)):
-            ours[family] = measured(session, Path(directory))
-            yield ours[family]
-        for peer in PEERS:
-            made = _theirs(session, peer, Path(directory))
-            if peer.family and made["value"] is not None:
-                theirs[peer.family][peer.name] = made["least"]
-                made["ratio"] = round(ours[peer.family]["value"] / made["least"], 3)
-            yield made
-    yield _ratios(session, ours, theirs)
+    with (
+        tempfile.TemporaryDirectory() as made,
+        _ours4(session, Path(made)) as four,
+        _ours6(session, Path(made)) as six,
+    ):
+        ours = {4: four, 6: six}
+        asked = {peer: _asker(peer, Path(made)) for peer in PEERS}
+
+        def turn() -> list[float]:
+            for each in (*ours.values(), *asked.values()):
+                each.turn()
+            return [1.0]
+
+        session.progress(CASE, 0, TIMES)
+        taken = repeat(turn, session.gauge, TIMES, lambda n: session.progress(CASE, n, TIMES))
+        yield from (each.row() for each in ours.values())
+    for peer, each in asked.items():
+        yield _theirs(session, peer, each, ours, taken)
+    there = {peer: each for peer, each in asked.items() if peer.family and not each.why}
+    yield _ratios(session, ours, there, taken)
+
+
+class Asked:
+    """A program of DPDK's that is asked for its figure by turns, so many times at most."""
+
+    def __init__(self, ask: Callable[[], float], times: int) -> None:
+        self._ask, self._times = ask, times
+        self.figures: list[float] = []
+        self.why = ""
+        """Why it has none; empty if it has."""
+
+    def turn(self) -> None:
+        """Ask it, unless it was asked often enough or has failed."""
+        if self.why or len(self.figures) >= self._times:
+            return
+        try:
+            self.figures.append(self._ask())
+        except NoFigureError as error:
+            self.why = str(error)
+
+    def ratio(self, session: Session, ours: Sequence[float], *, disturbed: bool) -> Measured:
+        """Of our figures, turn by turn, over its."""
+        return by_turns(ours, self.figures, session.gauge, disturbed=disturbed)
+
+
+def _asker(peer: Peer, directory: Path) -> Asked:
+    """One of DPDK's tables, to be asked by turns."""
+
+    def ask() -> float:
+        huge = huge_pages(MEMINFO.read_text(), MEBIBYTES)
+        return figure(say(command(peer, directory, huge), peer.typed, peer.limit_s), peer.says)
+
+    return Asked(ask, min(peer.times, TIMES))
 
 
 def _ratios(
-    session: Session, ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, float]]
+    session: Session, ours: dict[int, Ours], theirs: dict[Peer, Asked], taken: Measured
 ) -> dict[str, Any]:
     """The last row: IPv4 against DPDK's fastest, and each against each."""
-    if not theirs[4]:
+    four = {peer: asked for peer, asked in theirs.items() if peer.family == 4}
+    if not four:
         return missing(CASE, "x", session.gauge, "nothing of DPDK's ran with our routes")
-    best = min(theirs[4], key=lambda name: theirs[4][name])
-    disturbed = any(made["disturbed"] for made in ours.values())
-    ratio = ours[4]["value"] / theirs[4][best]
-    found = Measured(ratio, [ratio], 0.0, TIMES, 0, disturbed=disturbed, gauge=session.gauge.best)
+    found = {
+        peer: asked.ratio(session, ours[peer.family].figures, disturbed=taken.disturbed)
+        for peer, asked in theirs.items()
+    }
+    best = max(four, key=lambda peer: found[peer].value)
     return row(
-        CASE, found, "x", vector=VECTOR_MAX, packets=0, touched=0, routes=ROUTES4,
-        what=f"clocks of ours / clocks of {best}",
-        ratios={
-            name: round(ours[family]["value"] / clocks, 3)
-            for family in (4, 6)
-            for name, clocks in theirs[family].items()
-        },
+        CASE, found[best], "x", vector=VECTOR_MAX, packets=0, touched=0, routes=ROUTES4,
+        what=f"clocks of ours / clocks of {best.name}, turn by turn", peer=peer_versions.dpdk(),
+        least=round(min(ours[4].figures) / min(four[best].figures), 3),
+        ratios={peer.name: round(each.value, 3) for peer, each in found.items()},
     )  # fmt: skip
 
 
-def _ours4(session: Session, directory: Path) -> dict[str, Any]:
+@contextlib.contextmanager
+def _ours4(session: Session, directory: Path) -> Iterator[Ours]:
     prefixes, lengths = tables.bgp4(ROUTES4)
     asked = tables.destinations4(prefixes, lengths)
     values = tables.values(ROUTES4)
@@ -142,18 +185,19 @@ def _ours4(session: Session, directory: Path) -> dict[str, Any]:
         map(IPv4Address, asked.tolist()),
     )  # fmt: skip
     found = np.zeros(VECTOR_MAX, np.uint32)
-    with arena() as memory:
+    with arena("-4") as memory:
         fib = Fib4(memory)
         fib.add_many(prefixes, lengths, values, between=lambda _done: fib.reclaim())
-        vectors = asked.reshape(-1, VECTOR_MAX)
 
         def run(part: NDArray[Any]) -> float:
             return float(look_up(fib.root, fib.nodes, part, found))
 
-        return _measure(session, "4-ours", fib, run, vectors, found, lambda a: int(a[-1]))
+        vectors = asked.reshape(-1, VECTOR_MAX)
+        yield Ours(session, "4-ours", fib, run, vectors, found, lambda a: int(a[-1]))
 
 
-def _ours6(session: Session, directory: Path) -> dict[str, Any]:
+@contextlib.contextmanager
+def _ours6(session: Session, directory: Path) -> Iterator[Ours]:
     prefixes, lengths = tables.bgp6(ROUTES6)
     asked = tables.destinations6(prefixes, lengths)
     values = tables.values(ROUTES6)
@@ -164,7 +208,7 @@ def _ours6(session: Session, directory: Path) -> dict[str, Any]:
     )  # fmt: skip
     found, on = np.zeros(VECTOR_MAX, np.uint32), np.zeros(VECTOR_MAX, np.uint16)
     halves = np.stack([prefixes, np.zeros_like(prefixes)], axis=1)
-    with arena() as memory:
+    with arena("-6") as memory:
         fib = Fib6(memory)
         fib.add_many(halves, lengths, values, between=lambda _done: fib.reclaim())
         vectors = asked.byteswap().view(np.uint8).reshape(-1, VECTOR_MAX, 16)
@@ -175,32 +219,48 @@ def _ours6(session: Session, directory: Path) -> dict[str, Any]:
         def last(part: NDArray[Any]) -> int:
             return int.from_bytes(part[-1].tobytes(), "big")
 
-        return _measure(session, "6-ours", fib, run, vectors, found, last)
+        yield Ours(session, "6-ours", fib, run, vectors, found, last)
 
 
-def _measure(
-    session: Session, name: str, fib: Fib, run: Callable[[NDArray[Any]], float],
-    vectors: NDArray[Any], found: NDArray[Any], last: Callable[[NDArray[Any]], int],
-) -> dict[str, Any]:  # fmt: skip
-    """Go through the destinations, VECTORS vectors a run. last: the last address of a vector."""
-    at = 0
+class Ours:
+    """One of our tables, by turns. last: the last address of a vector; found: what run has found for it."""
 
-    def part() -> list[float]:
-        nonlocal at
-        asked = vectors[at : at + VECTORS]
-        at = (at + VECTORS) % len(vectors)
-        clocks = run(asked)
-        if found[-1] != fib.lookup(last(asked[-1])):
-            msg = f"{name} found a wrong route"
+    def __init__(
+        self, session: Session, name: str, fib: Fib, run: Callable[[NDArray[Any]], float],
+        vectors: NDArray[Any], found: NDArray[Any], last: Callable[[NDArray[Any]], int],
+    ) -> None:  # fmt: skip
+        self._session, self._name, self._fib, self._run = session, name, fib, run
+        self._vectors, self._found, self._last = vectors, found, last
+        self._at = 0
+        self._turns: list[Measured] = []
+
+    @property
+    def figures(self) -> list[float]:
+        """Clocks per look-up, of each turn."""
+        return [each.value for each in self._turns]
+
+    def turn(self) -> None:
+        """Go through the destinations for a TIMES-th of the case's time."""
+        self._turns.append(self._session.measure(f"{CASE} {self._name}", self._part, TIMES))
+
+    def _part(self) -> list[float]:
+        asked = self._vectors[self._at : self._at + VECTORS]
+        self._at = (self._at + VECTORS) % len(self._vectors)
+        clocks = self._run(asked)
+        if self._found[-1] != self._fib.lookup(self._last(asked[-1])):
+            msg = f"{self._name} found a wrong route"
             raise AssertionError(msg)
         return [clocks / (VECTORS * VECTOR_MAX)]
 
-    measured = session.measure(f"{CASE} {name}", part)
-    return row(
-        f"{CASE}-{name}", measured, UNIT, vector=VECTOR_MAX, packets=VECTORS * VECTOR_MAX,
-        touched=0, routes=len(fib), what="our trie, level by level over a vector",
-        mebibytes=round(int(fib.nodes[0]) * trie.WORDS * 4 / (1 << 20), 1),
-    )  # fmt: skip
+    def row(self) -> dict[str, Any]:
+        """Its row. packets: of the runs that count, whatever the turn."""
+        looked_up = VECTORS * VECTOR_MAX * sum(each.runs for each in self._turns)
+        return row(
+            f"{CASE}-{self._name}", of_turns(self._turns, self._session.gauge), UNIT,
+            vector=VECTOR_MAX, packets=looked_up // len(self._turns), touched=0,
+            routes=len(self._fib), what="our trie, level by level over a vector",
+            mebibytes=round(int(self._fib.nodes[0]) * trie.WORDS * 4 / (1 << 20), 1),
+        )  # fmt: skip
 
 
 @kernel
@@ -253,28 +313,22 @@ def _asked(directory: Path, family: int) -> Path:
     return directory / f"asked{family}"
 
 
-def _theirs(session: Session, peer: Peer, directory: Path) -> dict[str, Any]:
+def _theirs(
+    session: Session, peer: Peer, asked: Asked, ours: dict[int, Ours], taken: Measured
+) -> dict[str, Any]:
     """The row of one of DPDK's tables."""
     name = f"{CASE}-{peer.name}"
+    if asked.why:
+        return missing(name, UNIT, session.gauge, f"{peer.program}: {asked.why}")
+    more = {}
+    if peer.family:
+        ratio = asked.ratio(session, ours[peer.family].figures, disturbed=taken.disturbed)
+        more["ratio"] = round(ratio.value, 3)
     huge = huge_pages(MEMINFO.read_text(), MEBIBYTES)
-    figures: list[float] = []
-
-    def run() -> list[float]:
-        figures.append(
-            figure(say(command(peer, directory, huge), peer.typed, peer.limit_s), peer.says)
-        )
-        return figures[-1:]
-
-    session.progress(name, 0, peer.times)
-    try:
-        found = repeat(
-            run, session.gauge, peer.times, lambda n: session.progress(name, n, peer.times)
-        )
-    except NoFigureError as error:
-        return missing(name, UNIT, session.gauge, f"{peer.program}: {error}")
     return row(
-        name, found, UNIT, vector=64, packets=0, touched=0, what=peer.what, least=min(figures),
-        pages="2 MiB" if huge else "4 KiB",
+        name, whole(asked.figures, session.gauge, disturbed=taken.disturbed), UNIT, vector=64,
+        packets=0, touched=0, what=peer.what, least=min(asked.figures),
+        pages="2 MiB" if huge else "4 KiB", peer=peer_versions.dpdk(), **more,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import caches, fig79_verdict, graphs
+from benchmarks import caches, fig79_summary, fig79_verdict, graphs, peer_versions
 from benchmarks.fig79_tables import Table
 from benchmarks.frames import FRAME_BYTES, SEED, udp_frame
 from benchmarks.graph_cases import SIZES, path_row
@@ -57,6 +57,7 @@ def fig79(session: Session) -> Iterator[dict[str, Any]]:
         CASE, said.gains[best], "x", vector=VECTOR_MAX, packets=0, touched=FRAME_BYTES,
         what=f"clocks per packet at vectors of 1 / of {VECTOR_MAX}, table in {best}",
         ratios=said.ratios, text=said.text, plot=str(plot),
+        table=fig79_summary.summary(rows, LEVELS),
     )  # fmt: skip
 
 
@@ -155,5 +156,5 @@ def _parser(session: Session, name: str) -> dict[str, Any]:
     found = session.measure(case, run)
     return row(
         case, found, UNIT, vector=1, packets=PARSED, touched=0, what="parsed, not forwarded",
-        touches="headers read, by a parser",
+        touches="headers read, by a parser", peer=peer_versions.package(name),
     )  # fmt: skip

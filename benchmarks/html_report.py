@@ -27,13 +27,14 @@ NUMBERS = ("value", "spread", "runs", "vector")
 
 def write(path: Path, sections: Sequence[Section], command: str, helps: dict[str, str]) -> None:
     """Write the report. helps: a line of text for each case."""
-    first = next(row for _, rows in sections for row in rows)
+    every = [row for _, rows in sections for row in rows]
     body = [
         "<h1>vforward bench</h1>",
-        f"<p><code>{escape(command)}</code></p><p>{escape(tabulate.machine(first))}</p>",
-        "<p>A figure is the median of its undisturbed runs; the spread is the distance of their "
-        "quartiles over it. What speaks against one stands in its remarks. Compare figures of one "
-        "machine only.</p>",
+        f"<p><code>{escape(command)}</code></p><p>{escape(tabulate.machine(every))}</p>",
+        "<p>A figure is the median of its runs; where a run takes milliseconds at most, of those that "
+        "nobody disturbed. Where it is anything else its remarks say what. The spread is the distance of "
+        "the runs' quartiles over their median. What speaks against a figure stands in its remarks, that "
+        "it is of few runs too. Compare figures of one machine only.</p>",
     ]
     for name, rows in sections:
         body += _section(name, helps.get(name, ""), tabulate.ratios_first(rows))
@@ -49,6 +50,11 @@ def _section(name: str, text: str, rows: Sequence[dict[str, Any]]) -> Iterator[s
     yield f'<h2 id="{escape(name)}">{escape(name)}</h2><p>{escape(text)}</p>'
     yield from (f"<p>{escape(note)}</p>" for note in tabulate.notes(rows))
     yield from (_image(picture, name) for picture in _pictures(name, rows))
+    for table in tabulate.tables(rows):
+        yield "<table>"
+        for line in table:
+            yield "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>"
+        yield "</table>"
     yield "<table><tr>"
     yield "".join(f"<th>{column}</th>" for column in (*tabulate.COLUMNS, "remarks"))
     yield "</tr>"

@@ -3,7 +3,8 @@
 
 idle-cpu       processor time of the process, all its threads, by its own clock (clock_getcpuclockid(3)),
                which counts to the nanosecond what /proc/PID/stat samples
-memory-idle    RssAnon + RssFile + RssShmem of /proc/PID/status: also what it shares with others
+memory-idle    RssAnon + RssFile + RssShmem of /proc/PID/status: also what it shares with others; of TIMES
+               daemons one after the other
 wake-latency   h1 sends a frame when the worker has slept for a while; h2's kernel says when it came there
 
 The frame's way takes in two runs through veth, the sender's and the forwarder's system calls, and the
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import peer_lab
-from benchmarks.harness import LEAST, missing, repeat, row
+from benchmarks.harness import LEAST, missing, repeat, row, whole
 from benchmarks.peer_lab import LAN, LAN_MAC, NEXT_MAC, SIZE, WAN, WAN_MAC, Lab
 from benchmarks.session import Session
 from benchmarks.veth_cases import impossible
@@ -75,13 +76,17 @@ def memory_idle(session: Session) -> Iterator[dict[str, Any]]:
     if why := impossible(flood=False, program="", package=""):
         yield missing(case, unit, session.gauge, why)
         return
-    with _daemon() as (_, pid):
-        parts = _resident(pid)
-        found = repeat(lambda: [sum(_resident(pid))], session.gauge, 1)
-    named = {name: round(part, 1) for name, part in zip(RSS, parts, strict=True)}
+    every = []
+    for n in range(TIMES):
+        session.progress(case, n, TIMES)
+        with _daemon() as (_, pid):
+            every.append(_resident(pid))
+    found = whole([sum(parts) for parts in every], session.gauge, disturbed=False)
+    middle = np.median(every, axis=0)
+    named = {name: round(float(part), 1) for name, part in zip(RSS, middle, strict=True)}
     said = ", ".join(f"{name} {part:g}" for name, part in named.items())
     yield row(
-        case, found, unit, vector=256, packets=0, touched=0, timed=False, what=said, **named
+        case, found, unit, vector=256, packets=0, touched=0, what=f"{said}, medians", **named
     )  # fmt: skip
 
 

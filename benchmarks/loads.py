@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-TSC = "time stamp counter"
+TSC = "TSC"
 WALL = "CLOCK_MONOTONIC"
+"""Clocks: the time stamp counter, of which a second has tsc_hz; the kernel's, in nanoseconds."""
 
 
 class Load(NamedTuple):

@@ -23,6 +23,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from benchmarks import peer_versions
 from benchmarks.harness import LEAST, missing, repeat, row, whole
 from benchmarks.peer_lab import (
     FLOWS,
@@ -100,7 +101,7 @@ def bridge_peers(session: Session) -> Iterator[dict[str, Any]]:
         session,
         Job(
             "bridge-peers",
-            "Linux bridge",
+            "bridge",
             there,
             there,
             back,
@@ -121,7 +122,7 @@ def router_peers(session: Session) -> Iterator[dict[str, Any]]:
         session,
         Job(
             "router-peers",
-            "Linux IPv4 forwarding",
+            "IPv4 forwarding",
             there,
             wanted,
             [],
@@ -217,6 +218,7 @@ def _rows(
             taken=[each.turn.taken for each in turns],
             arrived=[each.turn.arrived for each in turns],
             note=notes[name] + ("; limited by the sender" if limited else ""),
+            **_peer(job, name),
         )
     for name, turns in found.items():
         if name != SENDER:
@@ -228,7 +230,13 @@ def _rows(
                 packets=0,
                 touched=0,
                 note="one TCP connection, veth's default offloads, its ends on any CPU",
+                **_peer(job, name),
             )
+
+
+def _peer(job: Job, name: str) -> dict[str, str]:
+    """Who a row is of, if it is the kernel."""
+    return {"peer": peer_versions.linux(job.peer)} if name in (KERNEL, STEERED) else {}
 
 
 def _notes(job: Job, where: Lab) -> dict[str, str]:
@@ -237,8 +245,8 @@ def _notes(job: Job, where: Lab) -> dict[str, str]:
     machine = f"{len(os.sched_getaffinity(0))} CPUs are shared by sender, kernel and forwarder"
     return {
         SENDER: f"{sent}; nobody forwards; {machine}",
-        KERNEL: f"{job.peer}, all of it on the sender's CPU",
-        STEERED: f"{job.peer} on CPU {worker}, by receive packet steering; the sender waits for it",
+        KERNEL: f"Linux's {job.peer}, all of it on the sender's CPU",
+        STEERED: f"Linux's {job.peer} on CPU {worker}, by receive packet steering; the sender waits for it",
         OURS: f"vforward run, its worker on CPU {worker}; the sender's fills the receive ring",
     }
 
@@ -263,4 +271,5 @@ def _ratios(
             packets=0,
             touched=0,
             note=f"vforward / {best}",
+            **_peer(job, best),
         )

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks import veth_lab, veth_peers
+from benchmarks import peer_versions, veth_lab, veth_peers
 from benchmarks.acl_peers import acl_peers
 from benchmarks.dpdk_cases import fib_peers
 from benchmarks.harness import missing
@@ -86,7 +86,9 @@ def _open_vswitch(kind: str) -> Peer:
     what = f"Open vSwitch, datapath type netdev, interfaces of type {kind}"
     forwards = partial(veth_peers.open_vswitch, kind=kind)
     return Peer(
-        "vforward-bridge", Contender(forwards, THERE, what), veth_peers.missing_open_vswitch
+        "vforward-bridge",
+        Contender(forwards, THERE, what, peer_versions.open_vswitch),
+        veth_peers.missing_open_vswitch,
     )
 
 
@@ -101,11 +103,21 @@ PEERS = {
     "bridge": Peer("vforward-bridge", LINUX),
     "router": Peer(
         "vforward-router",
-        Contender(lambda where: where.router(), ROUTED, "Linux's IPv4 forwarding, 16 routes"),
+        Contender(
+            lambda where: where.router(),
+            ROUTED,
+            "Linux's IPv4 forwarding, 16 routes",
+            lambda: peer_versions.linux("IPv4 forwarding"),
+        ),
     ),
     "nftables": Peer(
         "vforward-firewall",
-        Contender(veth_peers.nftables, ROUTED, "the same with nftables and conntrack"),
+        Contender(
+            veth_peers.nftables,
+            ROUTED,
+            "the same with nftables and conntrack",
+            peer_versions.nftables,
+        ),
         veth_peers.missing_nftables,
     ),
     "testpmd": Peer(
@@ -149,12 +161,11 @@ def _on_wires(session: Session) -> Iterator[dict[str, Any]]:
         if absent[name]:
             yield missing(case, "x", session.gauge, absent[name])
         else:
-            what = f"{peer.ours} / {peer.theirs.what}"
-            yield ratio_row(session, case, found[peer.ours], found[name], what, disturbed)
+            what, who = f"{peer.ours} / {peer.theirs.what}", peer.theirs.peer()
+            yield ratio_row(session, case, found[peer.ours], found[name], what, who, disturbed)
     for name, figures in found.items():
-        case, ours = f"{CASE}-{name}-pps", name in OURS
-        what = contenders[name].what
-        yield turns_row(session, case, "packets/s", figures, what, ours, disturbed)
+        case = f"{CASE}-{name}-pps"
+        yield turns_row(session, case, "packets/s", figures, contenders[name], disturbed)
 
 
 def _trial(where: Lab, contender: Contender) -> str:

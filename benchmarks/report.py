@@ -123,14 +123,14 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _show(rows: Sequence[dict[str, Any]]) -> None:
-    table = Table(title=None, caption=tabulate.machine(rows[0]), caption_justify="left")
-    for name in tabulate.COLUMNS[:6]:
+    table = Table(title=None, caption=tabulate.machine(rows), caption_justify="left")
+    for name in tabulate.COLUMNS[: tabulate.SHOWN]:
         right = name in ("value", "spread", "runs", "vector")
         whole = name in ("case", "value", "unit")
         table.add_column(name, justify="right" if right else "left", no_wrap=whole)
     table.add_column("by node, and remarks")
     for row in rows:
-        table.add_row(*tabulate.cells(row)[:6], tabulate.remarks(row))
+        table.add_row(*tabulate.cells(row)[: tabulate.SHOWN], tabulate.remarks(row))
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
     for note in tabulate.notes(rows):

@@ -183,6 +183,8 @@ def _supervised(router: Namespace, processes: int) -> Iterator[_Daemons]:
         finally:
             end(process)
             daemons.join()
+            assert process.stderr is not None
+            process.stderr.close()
 
 
 class _Stream:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import peer_versions
 from benchmarks.distance import Figure, Together, ratios, together, watching, wherever
 from benchmarks.dpdk_cases import NoFigureError, figure, say
 from benchmarks.harness import LEAST, Measured, missing, repeat, row, whole
@@ -178,7 +179,14 @@ def spsc(session: Session) -> Iterator[dict[str, Any]]:
         used = pairs[0] if pairs else wherever(dpdk[name], ours[name])
         yield _row(session, f"{SPSC}-{name}", used.theirs, used, taken)
         if used.ours:
-            yield _row(session, f"{SPSC}-{name}-rte-ring", used.ours, used, taken)
+            yield _row(
+                session,
+                f"{SPSC}-{name}-rte-ring",
+                used.ours,
+                used,
+                taken,
+                peer=peer_versions.dpdk(),
+            )
             medians[name] = used, ratios(pairs)
     if not medians:
         yield missing(SPSC, "x", session.gauge, why or "one CPU only")
@@ -190,17 +198,17 @@ def spsc(session: Session) -> Iterator[dict[str, Any]]:
         vector=0, packets=0, touched=8,
         ratios={one: round(float(np.median(u.ratios)), 3) for one, (u, _) in medians.items()}
         | {f"{name} {where}": ratio for where, ratio in at.items() if used.distance},
-        what=f"clocks of rte_ring / clocks of ours, the worst: {name}",
+        what=f"clocks of rte_ring / clocks of ours, the worst: {name}", peer=peer_versions.dpdk(),
     )  # fmt: skip
 
 
 def _row(
-    session: Session, name: str, figures: list[float], at: Together, taken: Measured
+    session: Session, name: str, figures: list[float], at: Together, taken: Measured, **more: Any
 ) -> dict[str, Any]:
     """A row of some figures, and the least of them."""
     found = whole(figures, session.gauge, disturbed=taken.disturbed)
     size = int(name.split("-")[3])
     return row(
         name, found, UNIT, vector=size, packets=BURSTS * size, touched=8,
-        least=round(min(figures), 2), round_trip=round(at.distance),
+        least=round(min(figures), 2), round_trip=round(at.distance), **more,
     )  # fmt: skip

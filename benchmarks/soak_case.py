@@ -285,7 +285,7 @@ def _row(
 ) -> dict[str, Any]:
     found = whole([value], session.gauge, disturbed=False)
     made = row(
-        case, found, unit, vector=VECTOR_MAX, packets=0, touched=0, timed=False, note=note,
+        case, found, unit, vector=VECTOR_MAX, packets=0, touched=0, note=note,
         rounds=len(looks), minutes=MINUTES, **more,
     )  # fmt: skip
     return {**made, "value": value}

@@ -10,15 +10,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.loads import TSC, WALL
+
 REMARKS = (
     "layout", "cpu_s", "knee", "plot", "mebibytes", "least", "ratio", "pages", "book",
-    "offered", "busy_cpus", "foreign_cpus", "kibibytes", "fits", "routes", "protocol",
-    "copies", "calls", "functions", "cpus", "trial_s",
+    "offered", "lost", "busy_cpus", "foreign_cpus", "kibibytes", "fits", "routes", "protocol",
+    "copies", "calls", "functions", "cpus", "trial_s", "round_trip", "peer",
 )  # fmt: skip
 """Keys of what some rows have besides, that a table shows."""
 NOTES = ("missing", "note", "text")
 """Sentences: they stand below the table."""
-COLUMNS = ("case", "value", "unit", "spread", "runs", "vector", "bytes", "flows", "touched")
+COLUMNS = (
+    "case",
+    "value",
+    "unit",
+    "spread",
+    "runs",
+    "vector",
+    "clock",
+    "bytes",
+    "flows",
+    "touched",
+)
+SHOWN = 7
+"""So many of them a terminal has room for."""
+OF_CURVES = ("routes", "kibibytes", "fits", "bytes", "flows", "touches", "clock")
+"""What a line of a table by sizes of vectors says of its rows; all of them have the same."""
 
 Section = tuple[str, list[dict[str, Any]]]
 """A case's name and its rows."""
@@ -31,8 +48,8 @@ def cells(row: dict[str, Any]) -> list[str]:
         ("-", "-") if row["value"] is None else (f"{row['spread']:.1%}", str(row["runs"]))
     )
     return [
-        row["case"], value, row["unit"], spread, runs,
-        str(row["vector"] or "-"), str(row.get("bytes", "-")), str(row.get("flows", "-")),
+        row["case"], value, row["unit"], spread, runs, str(row["vector"] or "-"),
+        row.get("clock", "-"), str(row.get("bytes", "-")), str(row.get("flows", "-")),
         str(row.get("touches", row["touched"])),
     ]  # fmt: skip
 
@@ -58,10 +75,13 @@ def notes(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [f"{row['case']}: {row[key]}" for row in rows for key in NOTES if key in row]
 
 
-def machine(row: dict[str, Any]) -> str:
-    """What the figures hold for."""
+def machine(rows: Sequence[dict[str, Any]]) -> str:
+    """What the figures hold for, and the clocks that they go by."""
+    row = rows[0]
+    said = {TSC: f"TSC ({row['tsc_hz'] / 1e9:.3f} GHz)", WALL: f"{WALL} (nanoseconds)"}
+    clocks = dict.fromkeys(said[each["clock"]] for each in rows if "clock" in each)
     return (
-        f"{row['cpu']}, {row['tsc_hz'] / 1e9:.3f} GHz TSC, Linux {row['kernel']}, "
+        f"{row['cpu']}, clocks: {' and '.join(clocks) or '-'}, Linux {row['kernel']}, "
         f"Python {row['python']}, Numba {row['numba']}, llvmlite {row['llvmlite']}, "
         f"NumPy {row['numpy']}, commit {row['commit']}"
     )
@@ -75,16 +95,21 @@ def ratios_first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def write_markdown(path: Path, sections: Sequence[Section], command: str) -> None:
     """All rows as Markdown tables, one for each case, with the machine and the command that made them.
 
-    Rows that differ in the size of the vector only are one line of a table of their own.
+    A case's own table, where it makes one, comes first. Rows that differ in the size of the vector only
+    are one line of a table of theirs.
     """
-    lines = [f"`{command}`: {machine(next(row for _, rows in sections for row in rows))}."]
+    lines = [f"`{command}`: {machine([row for _, rows in sections for row in rows])}."]
     for name, rows in sections:
         curves = by_vector(rows)
-        lines += ["", f"### {name}", "", *_curves(curves)]
+        lines += ["", f"### {name}", ""]
+        for table in tables(rows):
+            lines += [*markdown_table(table), ""]
+        lines += _curves(curves)
         rest = [row for row in ratios_first(rows) if row["case"] not in curves]
         if rest:
-            lines += [_line(*COLUMNS, "remarks"), _line(*["---"] * (len(COLUMNS) + 1))]
-            lines += [_line(*cells(row), remarks(row)) for row in rest]
+            lines += markdown_table(
+                [[*COLUMNS, "remarks"], *([*cells(row), remarks(row)] for row in rest)]
+            )
         if said := notes(rows):
             lines += ["", *(f"- {note}" for note in said)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,24 +125,50 @@ def by_vector(rows: Sequence[dict[str, Any]]) -> dict[str, dict[int, dict[str, A
     return {case: sizes for case, sizes in found.items() if len(sizes) > 2}
 
 
+def tables(rows: Sequence[dict[str, Any]]) -> list[list[list[str]]]:
+    """The tables that a case has made of its figures: lines of cells, the first of which heads them."""
+    return [row["table"] for row in rows if "table" in row]
+
+
+def figure(row: dict[str, Any]) -> str:
+    """A row's value and its spread; in italics where something speaks against it."""
+    if row["value"] is None:
+        return "-"
+    mark = "*" if row.get("doubts") else ""
+    return f"{mark}{number(row['value'])} ± {row['spread']:.1%}{mark}"
+
+
 def _curves(curves: dict[str, dict[int, dict[str, Any]]]) -> Iterator[str]:
-    """A table with a column for each size; what is doubtful in italics."""
+    """A table with a column for each size."""
     if not curves:
         return
     sizes = sorted({size for rows in curves.values() for size in rows})
     unit = next(row["unit"] for rows in curves.values() for row in rows.values())
-    yield _line(f"{unit} at packets per vector", *map(str, sizes), "of")
-    yield _line(*["---"] * (len(sizes) + 2))
+    lines = [[f"{unit} ± spread at packets per vector", *map(str, sizes), "runs", "of"]]
     for case, rows in curves.items():
-        figures = [number(rows[size]["value"]) if size in rows else "" for size in sizes]
-        marked = [
-            f"*{figure}*" if size in rows and rows[size].get("doubts") else figure
-            for size, figure in zip(sizes, figures, strict=True)
-        ]
-        last = next(reversed(rows.values()))
-        what = [f"{key} {last[key]}" for key in ("routes", "kibibytes", "fits") if key in last]
-        yield _line(case, *marked, ", ".join(what))
+        figures = [figure(rows[size]) if size in rows else "" for size in sizes]
+        runs = sorted({row["runs"] for row in rows.values()})
+        lines.append([case, *figures, " to ".join(map(str, runs[:: max(1, len(runs) - 1)])),
+                      ", ".join(_what(rows))])  # fmt: skip
+    yield from markdown_table(lines)
     yield ""
+
+
+def _what(rows: dict[int, dict[str, Any]]) -> Iterator[str]:
+    """What the rows of a line are of, and what speaks against which."""
+    last = next(reversed(rows.values()))
+    yield from (f"{key} {last[key]}" for key in OF_CURVES if key in last)
+    doubtful: dict[str, list[str]] = {}
+    for size, row in rows.items():
+        for doubt in row.get("doubts", ()):
+            doubtful.setdefault(doubt, []).append(str(size))
+    yield from (f"at {', '.join(at)}: {doubt}" for doubt, at in doubtful.items())
+
+
+def markdown_table(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Of lines of cells, the first of which is the head."""
+    head, *rest = lines
+    return [_line(*head), _line(*["---"] * len(head)), *(_line(*line) for line in rest)]
 
 
 def _line(*words: str) -> str:

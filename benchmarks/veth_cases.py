@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks import veth_lab, xdp_flood
+from benchmarks import peer_versions, veth_lab, xdp_flood
 from benchmarks.harness import LEAST, missing, repeat, row, whole
 from benchmarks.peer_cases import BRIDGE, FOREIGN, ROUTER
 from benchmarks.peer_lab import (
@@ -64,11 +64,15 @@ Forwards = contextlib.AbstractContextManager[Any]
 
 
 class Contender(NamedTuple):
-    """Who forwards, what comes out of it, and what it is, in words."""
+    """Who forwards, what comes out of it, and what it is, in words.
+
+    peer: name and version of who is not ours; else nothing.
+    """
 
     forwards: Callable[[Lab], Forwards]
     wanted: list[bytes]
     what: str
+    peer: Callable[[], str] = str
 
 
 class Figure(NamedTuple):
@@ -91,7 +95,9 @@ def _ours(config: str) -> Callable[[Lab], Forwards]:
 
 def testpmd(driver: str, options: str) -> Contender:
     what = f"testpmd in io mode, {driver}{options}: forwards frames as they are"
-    return Contender(lambda where: veth_lab.testpmd(where, driver, options), THERE, what)
+    return Contender(
+        lambda where: veth_lab.testpmd(where, driver, options), THERE, what, peer_versions.dpdk
+    )
 
 
 ROUTES = Contender(_ours(ROUTER), ROUTED, "vforward run as a router, 16 routes, one worker")
@@ -103,7 +109,10 @@ def _by(mode: str) -> Contender:
 
 
 BRIDGES = Contender(_ours(BRIDGE), THERE, "vforward run as a bridge, one worker")
-LINUX = Contender(lambda where: where.bridge(), THERE, "the Linux bridge")
+LINUX = Contender(
+    lambda where: where.bridge(), THERE, "the Linux bridge", lambda: peer_versions.linux("bridge")
+)
+STREAMED = LINUX._replace(peer=lambda: f"{LINUX.peer()}, load: {peer_versions.iperf3()}")
 
 
 def veth_pps(session: Session) -> Iterator[dict[str, Any]]:
@@ -193,6 +202,7 @@ def veth_rtt(session: Session) -> Iterator[dict[str, Any]]:
                 median=statistics.median(each.median for each in found),
                 lost=sum(each.lost for each in found),
                 note=f"99th percentile of {PINGS} pings, one every {PING_S * 1e3:g} ms",
+                **_named(LINUX.peer() if bridged else ""),
             )  # fmt: skip
 
 
@@ -233,7 +243,7 @@ def _stream(session: Session, case: str, *, on: bool) -> Iterator[dict[str, Any]
             ):
                 offloads(space, *names, on=False)
         yield from _take_turns(
-            session, case, "Gbit/s", where, {OURS: BRIDGES, "bridge": LINUX}, measure
+            session, case, "Gbit/s", where, {OURS: BRIDGES, "bridge": STREAMED}, measure
         )
 
 
@@ -244,10 +254,11 @@ def _take_turns(
     """Rows of each contender, and of the first over the second."""
     found, disturbed = take_turns(session, case, where, contenders, measure)
     for name, figures in found.items():
-        what = contenders[name].what
-        yield turns_row(session, f"{case}-{name}", unit, figures, what, name == OURS, disturbed)
+        contender = contenders[name]
+        yield turns_row(session, f"{case}-{name}", unit, figures, contender, disturbed)
     ours, theirs = found.values()
-    yield ratio_row(session, case, ours, theirs, " / ".join(contenders), disturbed)
+    peer = list(contenders.values())[1].peer()
+    yield ratio_row(session, case, ours, theirs, " / ".join(contenders), peer, disturbed)
 
 
 def take_turns(
@@ -272,28 +283,35 @@ def take_turns(
 
 
 def turns_row(
-    session: Session, name: str, unit: str, figures: list[Figure], what: str, ours: bool,
+    session: Session, name: str, unit: str, figures: list[Figure], contender: Contender,
     disturbed: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """The row of a contender."""
+    peer = contender.peer()
     return row(
         name, whole([each.value for each in figures], session.gauge, disturbed=disturbed),
-        unit, vector=VECTOR_MAX if ours else 0, packets=0, touched=0,
+        unit, vector=0 if peer else VECTOR_MAX, packets=0, touched=0,
         offered=round(statistics.median(each.offered for each in figures)),
-        foreign_cpus=round(statistics.median(each.foreign for each in figures), 2), note=what,
+        foreign_cpus=round(statistics.median(each.foreign for each in figures), 2),
+        note=contender.what, **_named(peer),
     )  # fmt: skip
 
 
+def _named(peer: str) -> dict[str, str]:
+    return {"peer": peer} if peer else {}
+
+
 def ratio_row(
-    session: Session, name: str, ours: list[Figure], theirs: list[Figure], what: str, disturbed: bool
+    session: Session, name: str, ours: list[Figure], theirs: list[Figure], what: str, peer: str,
+    disturbed: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    """The row of one over the other: the median of the rounds' ratios."""
+    """The row of one over the other, the peer: the median of the rounds' ratios."""
     if not all(other.value for other in theirs):
         return missing(name, "x", session.gauge, f"{what}: nothing came through in a turn")
     ratios = [one.value / other.value for one, other in zip(ours, theirs, strict=True)]
     return row(
         name, whole(ratios, session.gauge, disturbed=disturbed), "x", vector=VECTOR_MAX,
-        packets=0, touched=0, note=what,
+        packets=0, touched=0, note=what, **_named(peer),
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import peer_versions
 from benchmarks.distance import Figure, Watch, ratios, together, wherever
 from benchmarks.harness import LEAST, missing, row, whole
 from benchmarks.nodes import DROP
@@ -162,7 +163,9 @@ def _row(
     **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     measured = replace(whole(values, session.gauge, disturbed=disturbed), rejected=rejected)
-    return row(case, measured, unit, vector=VECTOR_MAX, packets=0, touched=64, **more)
+    return row(
+        case, measured, unit, vector=VECTOR_MAX, packets=0, touched=64, peer=peer_versions.dpdk(), **more
+    )  # fmt: skip
 
 
 def _turn(case: str, backend: Any) -> list[Figure]:

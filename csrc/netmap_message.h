@@ -9,12 +9,12 @@
 #include <stdint.h>
 
 #define VF_MAGIC 0x4D4E4656u
-#define VF_VERSION 1
+#define VF_VERSION 2
 #define VF_REGISTER 1
 #define VF_INFO 2
 #define VF_PIPE 1
 #define VF_VALE 2
-#define VF_DESCRIPTORS 3
+#define VF_DESCRIPTORS 2
 #define VF_NAME 64
 
 struct vf_request {

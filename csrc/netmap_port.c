@@ -56,9 +56,11 @@ struct port *port_connect(bool close_on_exec)
     port = calloc(1, sizeof(*port));
     if (!port)
         return NULL;
-    port->memfd = port->woken = port->wakes = -1;
+    pthread_mutex_init(&port->lock, NULL);
+    port->memfd = port->bell = -1;
     port->fd = socket(AF_UNIX, SOCK_SEQPACKET | (close_on_exec ? SOCK_CLOEXEC : 0), 0);
-    if (port->fd < 0 || connect(port->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+    if (port->fd < 0 || TEMP_FAILURE_RETRY(connect(port->fd, (struct sockaddr *)&address,
+                                                   sizeof(address))) < 0) {
         int error = errno;
 
         close_fd(port->fd);
@@ -74,12 +76,14 @@ void port_free(struct port *port)
     if (port->base)
         syscall(SYS_munmap, port->base, port->reply.size);
     close_fd(port->memfd);
-    close_fd(port->woken);
-    close_fd(port->wakes);
+    close_fd(port->bell);
     free(port);
 }
 
-/* One request, one reply with VF_DESCRIPTORS descriptors or none. Returns how many, or -1. */
+/*
+ * One request, one reply with VF_DESCRIPTORS descriptors or none. Returns how many, or -1.
+ * A signal does not end it: the reply would be taken for the next one's.
+ */
 static int ask(struct port *port, const struct vf_request *request, struct vf_reply *reply, int *fds)
 {
     union {
@@ -90,11 +94,14 @@ static int ask(struct port *port, const struct vf_request *request, struct vf_re
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control,
                              .msg_controllen = sizeof(control)};
     struct cmsghdr *part;
+    ssize_t done;
     int n = 0;
 
-    if (send(port->fd, request, sizeof(*request), MSG_NOSIGNAL) != (ssize_t)sizeof(*request))
+    done = TEMP_FAILURE_RETRY(send(port->fd, request, sizeof(*request), MSG_NOSIGNAL));
+    if (done != (ssize_t)sizeof(*request))
         return fail(ENXIO);
-    if (recvmsg(port->fd, &message, MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(*reply))
+    done = TEMP_FAILURE_RETRY(recvmsg(port->fd, &message, MSG_CMSG_CLOEXEC));
+    if (done != (ssize_t)sizeof(*reply))
         return fail(ENXIO);
     part = CMSG_FIRSTHDR(&message);
     if (part && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
@@ -166,8 +173,7 @@ int port_register(struct port *port, const char *name, uint32_t tx_slots, uint32
         return fail(EPROTO);
     }
     port->memfd = fds[0];
-    port->woken = fds[1];
-    port->wakes = fds[2];
+    port->bell = fds[1];
     port->base = map(port->memfd, reply->size);
     if (!port->base)
         return -1;

@@ -6,6 +6,7 @@
 #ifndef VF_NETMAP_PORT_H
 #define VF_NETMAP_PORT_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,17 +29,19 @@ struct kring {
     uint32_t ours; /* pipes: what this side has published last */
 };
 
+/* As netmap has it, one thread may send and another receive, while either's poll syncs both rings. */
 struct port {
     int fd; /* the connection: what the program has for /dev/netmap */
     int memfd;
-    int woken; /* readable when the other side has woken us */
-    int wakes; /* wakes the other side */
+    int bell; /* a socket: readable when the other side has woken us; what is sent there wakes it */
     bool registered;
-    bool gone; /* the switch is */
+    bool gone; /* the other side, and the server */
     bool no_tx_poll;
     bool do_rx_poll;
     struct vf_reply reply;
     char *base;
+    pthread_mutex_t lock; /* for what follows, and gone */
+    unsigned waiting;     /* threads that wait for the bell, or will in a moment */
     struct kring krings[2];
 };
 
@@ -60,8 +63,13 @@ int port_sync(struct port *port, int which);
 /* Takes up the rings of a port that was just registered. */
 void port_begin(struct port *port);
 
-/* Asks for a wakeup when a ring's tail moves. */
-void port_waits(struct port *port, int which);
+/*
+ * A thread asks for a wakeup when a tail moves, looks once more, and waits for the bell; it has waited;
+ * what has rung is read, unless somebody else still waits, who would not be woken then.
+ */
+void port_wait(struct port *port, short events);
+void port_waited(struct port *port);
+void port_heard(struct port *port);
 
 /* What poll(2) says of the port now, after a sync. */
 short port_events(struct port *port, short events);

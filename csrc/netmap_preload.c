@@ -170,42 +170,42 @@ static int scan(struct pollfd *fds, nfds_t n)
     return ready;
 }
 
-static void ask_for_wakeups(const struct pollfd *fds, nfds_t n)
+static void begin_to_wait(const struct pollfd *fds, nfds_t n)
 {
     for (nfds_t i = 0; i < n; i++) {
         struct port *port = find(fds[i].fd);
 
-        if (!port || !port->registered)
-            continue;
-        if (fds[i].events & (POLLOUT | POLLWRNORM))
-            port_waits(port, TX);
-        if (fds[i].events & (POLLIN | POLLRDNORM))
-            port_waits(port, RX);
+        if (port)
+            port_wait(port, fds[i].events);
     }
 }
 
-/* Empties what has woken a port. A switch that has gone hangs up. */
-static void drain(struct port *port)
+static void end_to_wait(const struct pollfd *fds, nfds_t n)
 {
-    char room[4096];
+    for (nfds_t i = 0; i < n; i++) {
+        struct port *port = find(fds[i].fd);
 
-    if (read(port->woken, room, sizeof(room)) == 0)
-        port->gone = true;
+        if (port)
+            port_waited(port);
+    }
 }
 
-/* One wait: how many of the other descriptors are ready, or -1 and errno. */
+/* One wait, begun or not: how many of the other descriptors are ready, or -1 and errno. */
 static int wait_once(struct pollfd *fds, struct pollfd *asked, nfds_t n, int64_t left_ns,
-                     const sigset_t *mask)
+                     const sigset_t *mask, bool begun)
 {
     struct timespec left = {left_ns / 1000000000, left_ns % 1000000000};
-    int ready = 0;
+    int ready = 0, found;
 
     for (nfds_t i = 0; i < n; i++) {
         struct port *port = find(fds[i].fd);
 
-        asked[i] = port ? (struct pollfd){port->woken, POLLIN, 0} : fds[i];
+        asked[i] = port ? (struct pollfd){port->bell, POLLIN, 0} : fds[i];
     }
-    if (REAL(ppoll)(asked, n, left_ns < 0 ? NULL : &left, mask) < 0)
+    found = REAL(ppoll)(asked, n, left_ns < 0 ? NULL : &left, mask);
+    if (begun)
+        end_to_wait(fds, n);
+    if (found < 0)
         return -1;
     for (nfds_t i = 0; i < n; i++) {
         struct port *port = find(fds[i].fd);
@@ -214,7 +214,7 @@ static int wait_once(struct pollfd *fds, struct pollfd *asked, nfds_t n, int64_t
             fds[i].revents = asked[i].revents;
             ready += fds[i].revents != 0;
         } else if (asked[i].revents) {
-            drain(port);
+            port_heard(port);
         }
     }
     return ready;
@@ -230,14 +230,15 @@ static int poll_netmap(struct pollfd *fds, nfds_t n, int64_t timeout_ns, const s
     while (asked) {
         int64_t left = end < 0 ? -1 : end - now_ns();
         int ports_ready = scan(fds, n), others;
+        bool waits = !ports_ready && timeout_ns != 0;
 
-        if (!ports_ready && timeout_ns != 0) {
-            ask_for_wakeups(fds, n);
+        if (waits) {
+            begin_to_wait(fds, n);
             ports_ready = scan(fds, n); /* what came before they knew that we wait */
         }
         if (ports_ready || (end >= 0 && left < 0))
             left = 0;
-        others = wait_once(fds, asked, n, left, mask);
+        others = wait_once(fds, asked, n, left, mask, waits);
         ready = others < 0 ? -1 : ports_ready + others;
         if (ready)
             break;
@@ -273,7 +274,7 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, c
                        mask);
 }
 
-/* What poll becomes with _FORTIFY_SOURCE. */
+/* What poll and ppoll become with _FORTIFY_SOURCE. */
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size);
 
 EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
@@ -281,4 +282,15 @@ EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
     if (size / sizeof(*fds) < n)
         abort();
     return poll(fds, n, timeout);
+}
+
+int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
+                size_t size);
+
+EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                       const sigset_t *mask, size_t size)
+{
+    if (size / sizeof(*fds) < n)
+        abort();
+    return ppoll(fds, n, timeout, mask);
 }

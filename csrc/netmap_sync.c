@@ -112,14 +112,8 @@ static int finish(struct kring *k, uint32_t last)
 
 static void wake(const struct port *port)
 {
-    uint64_t one = 1;
-    ssize_t done;
-
-    if (port->reply.kind == VF_VALE)
-        done = send(port->wakes, &one, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-    else
-        done = write(port->wakes, &one, sizeof(one));
-    (void)done; /* it is gone, or has been woken already */
+    /* If that fails it is gone, or has been woken already. */
+    (void)!send(port->bell, "w", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static void publish(struct port *port, struct kring *k, int line, uint32_t slot)
@@ -227,13 +221,23 @@ static int vale_sync(struct port *port, struct kring *k)
     return finish(k, load(k->link + SWITCH_TAIL));
 }
 
-int port_sync(struct port *port, int which)
+static int sync_ring(struct port *port, int which)
 {
     struct kring *k = &port->krings[which];
 
     if (port->reply.kind == VF_VALE)
         return vale_sync(port, k);
     return which == TX ? pipe_txsync(port, k) : pipe_rxsync(port, k);
+}
+
+int port_sync(struct port *port, int which)
+{
+    int done;
+
+    pthread_mutex_lock(&port->lock);
+    done = sync_ring(port, which);
+    pthread_mutex_unlock(&port->lock);
+    return done;
 }
 
 void port_begin(struct port *port)
@@ -253,7 +257,7 @@ void port_begin(struct port *port)
     set_words(rx);
 }
 
-void port_waits(struct port *port, int which)
+static void ask_for_wakeup(struct port *port, int which)
 {
     char *link = port->krings[which].link;
 
@@ -264,7 +268,35 @@ void port_waits(struct port *port, int which)
     fence();
 }
 
-short port_events(struct port *port, short events)
+void port_wait(struct port *port, short events)
+{
+    pthread_mutex_lock(&port->lock);
+    port->waiting++;
+    pthread_mutex_unlock(&port->lock);
+    if (events & (POLLOUT | POLLWRNORM))
+        ask_for_wakeup(port, TX);
+    if (events & (POLLIN | POLLRDNORM))
+        ask_for_wakeup(port, RX);
+}
+
+void port_waited(struct port *port)
+{
+    pthread_mutex_lock(&port->lock);
+    port->waiting--;
+    pthread_mutex_unlock(&port->lock);
+}
+
+void port_heard(struct port *port)
+{
+    char room[4096];
+
+    pthread_mutex_lock(&port->lock);
+    if (!port->waiting && recv(port->bell, room, sizeof(room), MSG_DONTWAIT) == 0)
+        port->gone = true;
+    pthread_mutex_unlock(&port->lock);
+}
+
+static short events_now(struct port *port, short events)
 {
     const struct kring *tx = &port->krings[TX], *rx = &port->krings[RX];
     int wants_tx = events & (POLLOUT | POLLWRNORM), wants_rx = events & (POLLIN | POLLRDNORM);
@@ -272,13 +304,23 @@ short port_events(struct port *port, short events)
 
     if (!port->registered || port->gone)
         return POLLERR;
-    if ((wants_tx || !port->no_tx_poll) && port_sync(port, TX) < 0)
+    if ((wants_tx || !port->no_tx_poll) && sync_ring(port, TX) < 0)
         return POLLERR;
-    if ((wants_rx || port->do_rx_poll) && port_sync(port, RX) < 0)
+    if ((wants_rx || port->do_rx_poll) && sync_ring(port, RX) < 0)
         return POLLERR;
     if (wants_tx && load(&tx->ring->cur) != tx->last)
         found |= wants_tx;
     if (wants_rx && load(&rx->ring->cur) != rx->last)
         found |= wants_rx;
     return (short)found;
+}
+
+short port_events(struct port *port, short events)
+{
+    short found;
+
+    pthread_mutex_lock(&port->lock);
+    found = events_now(port, events);
+    pthread_mutex_unlock(&port->lock);
+    return found;
 }

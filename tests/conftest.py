@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Order of the tests, Hypothesis's settings, and skips of what this machine may not do."""
 
+import logging
 import socket
 
 import pytest
@@ -9,6 +10,15 @@ from hypothesis import settings
 # A first call may compile a kernel: no deadline. Seeded: what fails here fails everywhere.
 settings.register_profile("vforward", deadline=None, derandomize=True)
 settings.load_profile("vforward")
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before():
+    """A reload may have changed the process's log: later tests read theirs at the level that was."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 def _may_use_interfaces():

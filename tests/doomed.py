@@ -30,6 +30,9 @@ STATES = {
     "netmap": ["opened", "filled", "traffic"],
 }
 STATES["vhost-listening"] = STATES["vhost"]
+HEARD = 16
+"""Messages that a virtio device hears until its queues are there; killed after each of them."""
+STATES["virtio"] = [*map(str, range(HEARD)), "queues", "traffic"]
 
 
 def vhost(peer, state):
@@ -57,6 +60,27 @@ def vhost(peer, state):
     def there_and_back():
         frontend.send(FRAMES)
         assert frontend.receive(len(FRAMES)) == FRAMES
+
+    there_and_back()
+    return there_and_back
+
+
+def virtio(peer, state):
+    from backends import Backend
+
+    backend = Backend(peer)
+    KEPT.append(backend)
+    if state in ("queues", "traffic"):
+        backend.begin()
+    else:
+        for _ in range(int(state)):
+            backend.hear()
+    if state != "traffic":
+        return lambda: time.sleep(1)
+
+    def there_and_back():
+        backend.send(FRAMES)
+        assert backend.receive(len(FRAMES)) == FRAMES
 
     there_and_back()
     return there_and_back
@@ -152,10 +176,10 @@ def netmap(path, state):
 
 
 def listen(path):
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen()
-    return listener.accept()[0]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        return listener.accept()[0]
 
 
 def dial(path):
@@ -167,6 +191,8 @@ def dial(path):
 KINDS = {
     "vhost": lambda path, state: vhost(dial(path), state),
     "vhost-listening": lambda path, state: vhost(listen(path), state),
+    "virtio": lambda path, state: virtio(dial(path), state),
+    "virtio-listening": lambda path, state: virtio(listen(path), state),
     "memif": memif,
     "memif-listening": memif_listening,
     "netmap": netmap,

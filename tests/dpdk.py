@@ -1,4 +1,4 @@
-"""testpmd with one port: DPDK's virtio_user, a driver, or its net_vhost, a device."""
+"""testpmd with one port: DPDK's virtio_user, a driver, its net_vhost, a device, or its net_memif."""
 
 import contextlib
 import os
@@ -12,6 +12,7 @@ import pytest
 
 VIRTIO_USER = "net_virtio_user0,path={path},queues={queues}"
 NET_VHOST = "net_vhost0,iface={path},queues={queues}"
+NET_MEMIF = "net_memif0,id=0,socket={path},socket-abstract=no,rsize=8"
 
 needs_dpdk = pytest.mark.skipif(
     not shutil.which("dpdk-testpmd"), reason="dpdk-testpmd is not installed"
@@ -19,7 +20,7 @@ needs_dpdk = pytest.mark.skipif(
 
 
 class Testpmd:
-    """A process of it, without huge pages, on the last CPU."""
+    """A process of it, without huge pages, on the last CPU. It forwards until it is paused, or ends."""
 
     __test__ = False
 
@@ -27,16 +28,19 @@ class Testpmd:
         self.log = path.with_suffix(".log")
         cpu = max(os.sched_getaffinity(0))
         command = [
+            *("stdbuf", "-oL"),  # else what it says comes when it ends
             *("dpdk-testpmd", "--lcores", f"0@{cpu},1@{cpu}", "-n", "1", "--no-pci"),
             *("--no-huge", "-m", "256", "--no-telemetry", "--file-prefix", path.parent.name),
             f"--vdev={vdev.format(path=path, queues=queues)}{device}",
-            *("--", "--nb-cores=1", "--total-num-mbufs=8192", "--stats-period=1", "--auto-start"),
+            *("--", "--nb-cores=1", "--total-num-mbufs=8192", "--interactive", "--auto-start"),
             *(f"--rxq={queues}", f"--txq={queues}"),
             "--no-flush-rx",  # else it throws away what comes before it begins to count
             *(f"--forward-mode={mode}", *options),
         ]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True
+            )
 
     def await_it(self, condition):
         end = time.monotonic() + 60
@@ -45,19 +49,43 @@ class Testpmd:
             assert time.monotonic() < end, self.log.read_text()[-2000:]
             time.sleep(0.01)
 
+    def pause(self):
+        """Have it forward no more, its port still there. Returns what it counted."""
+        self.process.stdin.write("stop\n")
+        self.process.stdin.flush()
+        self.await_it(lambda: "Accumulated" in self._said())
+        return self._counted()
+
     def stop(self):
         """End it as a user does. Returns what it counted."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
-        said = self.log.read_text().split("Forward statistics for port 0")[-1]
-        return {
-            name: int(value)
-            for name, value in re.findall(r"([RT]X-\w+): (\d+)", said.split("+++")[0])
-        }
+        return self._counted()
+
+    def _said(self):
+        return self.log.read_text().split("Forward statistics for port 0")[-1]
+
+    def _counted(self):
+        found = re.findall(r"([RT]X-\w+): (\d+)", self._said().split("+++")[0])
+        return {name: int(value) for name, value in found}
 
     def kill(self):
         self.process.kill()
         self.process.wait()
+        self.process.stdin.close()
+
+
+def check_macswap(program, until):
+    """A testpmd that swaps addresses sends back all that a memory port's program sends, each byte of it.
+
+    until: waits for a condition.
+    """
+    frames = [b"\2" * 6 + b"\4" * 6 + bytes([8, n]) * (24 + 7 * n) for n in range(100)]
+    got = []
+    for turn in range(1, 11):
+        assert program.send(frames) == len(frames)
+        until(lambda turn=turn: got.extend(program.received()) or len(got) >= turn * len(frames))
+    assert got == [frame[6:12] + frame[:6] + frame[12:] for frame in frames] * 10
 
 
 @contextlib.contextmanager

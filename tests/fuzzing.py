@@ -25,6 +25,8 @@ EDGES += [
     2**64 - 1,
 ]
 MEMORY = 1 << 20
+LOOK_EVERY = 100
+"""Conversations, after which it is looked for descriptors left open: a look takes as long as a few."""
 SEAL_SHRINK, SEAL_WRITE = 2, 8
 
 

@@ -3,6 +3,11 @@
 Packets come in at lan, numbered, for four networks. A configuration says for each by which port they
 leave (routes, some from a file), with which DSCP (rules) and to which MAC (neighbors): all three are drawn
 anew, so a packet that met a part of one configuration and a part of another is found out.
+
+To a fifth network, TALKED, go the packets of SESSIONS sessions. Only the first configuration permits new
+ones; later ones deny them, or have no rule for them. What a session has is its own: its packets come
+through under each configuration, by the port and to the MAC that this one says, with the DSCP of the rule
+that is no more.
 """
 
 import random
@@ -17,9 +22,16 @@ from vforward.testing import packets as pk
 
 OUTS = ("one", "two", "three")
 NETWORKS = 4
+TALKED = NETWORKS
+SESSIONS = 8
+OTHERS = 0xFFFFFFFF
+"""Instead of a number, in packets that are none of the load's."""
 LAN_MAC = "02:00:00:00:01:01"
 SOURCE_MAC = "02:00:00:00:01:02"
 DENY = "deny"
+PERMIT, NONE = "permit", "none"
+SESSIONS_MARK = 10
+"""DSCP of the sessions' packets; no other rule sets it."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +42,14 @@ class State:
     filed: tuple[bool, ...] = (False,) * NETWORKS
     mark: tuple = (0,) * NETWORKS  # or DENY
     macs: tuple[int, ...] = (1, 1, 1)
+    talk_out: str = "one"
+    talk: str = PERMIT  # new sessions; or DENY, or NONE: there is no rule, and the default denies
     extra: frozenset = frozenset()
 
     def outcome(self, network):
         """Port, MAC of the next hop and DSCP, or None: dropped."""
+        if network == TALKED:
+            return self.talk_out, self.macs[OUTS.index(self.talk_out)], SESSIONS_MARK
         out, mark = self.out[network], self.mark[network]
         if out == "none" or mark == DENY:
             return None
@@ -71,7 +87,7 @@ def text(state, directory, workers=1):
     lines += [EXTRAS[name] for name in sorted(extra) if name in EXTRAS]
     routes, rules, filed = [], [], []
     for n in range(NETWORKS):
-        prefix = f"10.9.{n}.0/24"
+        prefix = network(n)
         if state.out[n] == "none":
             routes.append(f'{{prefix = "{prefix}", type = "blackhole"}}')
         elif state.filed[n]:
@@ -84,12 +100,18 @@ def text(state, directory, workers=1):
             rules.append(
                 f'{{action = "permit", stateful = false, to = "{prefix}", mark = {state.mark[n]}}}'
             )
+    routes.append(
+        f'{{prefix = "{network(TALKED)}", via = "10.0.{OUTS.index(state.talk_out) + 2}.2"}}'
+    )
+    if state.talk != NONE:
+        mark = f", mark = {SESSIONS_MARK}" if state.talk == PERMIT else ""
+        rules.append(f'{{action = "{state.talk}", to = "{network(TALKED)}"{mark}}}')
     if "fill" in extra:
         filed += [f"20.{k}.0.0/16 10.0.2.2\n" for k in range(200)]
     (directory / "more.routes").write_text("".join(filed))
     lines.append('route_files = [{file = "more.routes"}]\n')
     lines.append(f"routes = [{', '.join(routes)}]\n")
-    udp = 8 if "timeout" in extra else 9
+    udp = 900 if "timeout" in extra else 600
     lines.append(f'firewall = {{default = "deny", sessions = 1023, timeouts = {{udp = {udp}}}}}\n')
     lines.append(f"rules = [{', '.join(rules)}]\n")
     neighbors = [
@@ -113,7 +135,7 @@ def drawn(draw, state):
 
     for _ in range(draw.choice([1, 2, 3, 8])):
         n = draw.randrange(NETWORKS)
-        match draw.randrange(5):
+        match draw.randrange(6):
             case 0:
                 state = replace(state, out=put(state.out, draw.choice([*OUTS, *OUTS, "none"]), n))
             case 1:
@@ -124,19 +146,30 @@ def drawn(draw, state):
             case 3:
                 state = replace(state, filed=put(state.filed, not state.filed[n], n))
             case 4:
+                state = replace(
+                    state, talk_out=draw.choice(OUTS), talk=draw.choice([DENY, DENY, NONE])
+                )
+            case 5:
                 some = [*EXTRAS, "vector", "urpf", "address2", "address3", "fill", "timeout"]
                 state = replace(state, extra=state.extra ^ {draw.choice(some)})
     return state
 
 
-def frame(number, network):
-    src, dst = "10.0.1.2", f"10.9.{network}.1"
-    udp = pk.udp(src, dst, 1000, 2000, struct.pack(">I", number))
+def network(n):
+    return f"10.9.{n}.0/24"
+
+
+def frame(number, n, source_port=None):
+    """A packet to a network; the sessions' from one of their ports, if none is given."""
+    src, dst = "10.0.1.2", f"10.9.{n}.1"
+    if source_port is None:
+        source_port = 1000 + number % SESSIONS if n == TALKED else 1000
+    udp = pk.udp(src, dst, source_port, 2000, struct.pack(">I", number))
     return pk.eth(LAN_MAC, SOURCE_MAC, 0x0800, pk.ip4(src, dst, 17, udp))
 
 
 def network_of(number):
-    return number * 7 // 3 % NETWORKS
+    return number * 7 // 3 % (NETWORKS + 1)
 
 
 @dataclass
@@ -195,7 +228,7 @@ class Load:
                 if got[12:14] != b"\x08\x00":
                     continue  # an announcement of an address that is new
                 number = struct.unpack(">I", got[42:46])[0]
-                if number == 0xFFFFFFFF:
+                if number == OTHERS:
                     self.others.append(got)
                     continue
                 outcome = name, got[4], got[15] >> 2

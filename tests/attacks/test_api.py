@@ -2,7 +2,8 @@
 """The API under requests that its own OpenAPI document allows, and under those that it does not.
 
 schemathesis makes them of the document, for each call. No answer may be a fault, every answer is one that
-the document names, of the shape that it says, and every refusal is a problem of RFC 9457.
+the document names, of the shape that it says, and every refusal is a problem of RFC 9457. What the document
+does not allow is refused.
 """
 
 import contextlib
@@ -14,12 +15,14 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    negative_data_rejection,
     response_schema_conformance,
     status_code_conformance,
 )
 
 import vforward
 from vforward.control.api import make_app
+from vforward.control.api_models import CAPTURE_S_MAX, WAIT_S_MAX
 from vforward.control.observe import View
 from vforward.control.rules import FirewallSettings
 from vforward.memory.arena import Arena
@@ -30,6 +33,7 @@ CHECKED = [
     status_code_conformance,
     content_type_conformance,
     response_schema_conformance,
+    negative_data_rejection,
 ]
 EXAMPLES = 25
 HOST, NEXT = "02:00:00:00:01:09", "02:00:00:00:02:09"
@@ -52,11 +56,12 @@ def world(tmp_path_factory):
 
 
 def tamed(case):
-    """Waits that the document allows are made short."""
+    """Waits that the document allows are made short; what it does not allow stays as it is."""
     if isinstance(case.body, dict):
-        for key in {"timeout_s", "seconds"} & case.body.keys():
-            if isinstance(case.body[key], int | float):
-                case.body[key] = min(case.body[key], 0.01)
+        for key, most in {"timeout_s": WAIT_S_MAX, "seconds": CAPTURE_S_MAX}.items():
+            value = case.body.get(key)
+            if type(value) in (int, float) and 0 <= value <= most:
+                case.body[key] = 0.01
         if case.operation.path in ("/traces", "/captures"):
             case.body.setdefault(
                 "timeout_s" if "traces" in case.operation.path else "seconds", 0.01
@@ -64,7 +69,35 @@ def tamed(case):
     return case
 
 
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def answered(case):
+    answer = tamed(case).call_and_validate(checks=CHECKED)
+    if answer.status_code >= 400:
+        problem = answer.json()
+        assert problem["status"] == answer.status_code
+        assert problem["detail"]
+
+
+MODES = pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+
+
+@MODES
+def test_values_at_their_bounds_and_of_other_types(world, mode):
+    """What the document says of each value, taken one by one: not by chance."""
+    router, schema = world
+    cases = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        how = schema.config.generation_for(operation=operation, phase="coverage")
+        for case in schema.iter_coverage_cases(
+            operation, generation_modes=[mode], generation_config=how
+        ):
+            answered(case)
+            cases += 1
+    assert cases > 300
+    works(router)
+
+
+@MODES
 def test_every_call(world, mode):
     router, schema = world
     calls = 0
@@ -80,11 +113,7 @@ def test_every_call(world, mode):
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case):
-            answer = tamed(case).call_and_validate(checks=CHECKED)
-            if answer.status_code >= 400:
-                problem = answer.json()
-                assert problem["status"] == answer.status_code
-                assert problem["detail"]
+            answered(case)
 
         if mode is GenerationMode.POSITIVE or operation.body or any(operation.iter_parameters()):
             ask()  # a call that takes nothing cannot be asked wrongly

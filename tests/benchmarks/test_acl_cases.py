@@ -84,6 +84,9 @@ def test_all_sizes_have_a_row(small):
 def test_the_attack_has_a_ratio(small):
     *rows, last = acl_cases.acl_attack(small)
     assert last["value"] == max(row["ratio"] for row in rows)
+    worst = max(rows, key=lambda row: row["ratio"])
+    assert last["spread"] >= worst["spread"]
+    assert last["runs"] <= worst["runs"]
     for row in rows:
         assert row["nodes_mean"] <= row["nodes"]
         assert row["rows_mean"] <= row["rows"]
@@ -124,12 +127,19 @@ def test_what_is_not_installed_is_named(small, monkeypatch):
     assert rows[1]["missing"].endswith("not installed (Debian's package dpdk-dev)")
 
 
-def test_the_ratio_is_of_the_least_figure_of_the_fastest(small, monkeypatch):
+def test_the_ratio_is_of_turns_with_the_fastest(small, monkeypatch):
     clocks = count(100)
     monkeypatch.setattr(acl_peers, "say", lambda *_: SAID.format(next(clocks)))
+    monkeypatch.setattr(acl_peers, "TIMES", 3)
     rows = {row["case"]: row for row in acl_peers.acl_peers(small)}
     last, ours = rows["acl-peers"], rows["acl-peers-1000-ours"]
+    theirs = rows["acl-peers-1000-scalar"]
     assert rows["acl-peers-10000-scalar"]["least"] == 100.8
-    least = rows["acl-peers-1000-scalar"]["least"]
-    assert last["value"] == pytest.approx(ours["value"] / least, rel=0.01)
+    assert last["runs"] == ours["runs"] == theirs["runs"] == 3
+    assert "3 runs only" in last["doubts"]
+    assert last["spread"] > 0
+    assert last["least"] <= 1.01 * ours["value"] / theirs["least"]
     assert set(last["ratios"]) == set(acl_peers.ALGORITHMS)
+    assert max(last["ratios"].values()) == pytest.approx(last["value"], abs=0.006)
+    assert last["peer"] == theirs["peer"]
+    assert last["peer"].startswith("DPDK ")

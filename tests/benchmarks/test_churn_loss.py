@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client of churn-loss does what it says: so many changes, reads meanwhile, the rules in the end."""
 
+import time
+
 import pytest
 
 import vforward
@@ -9,6 +11,7 @@ from vforward.control import bench_command
 
 bench_command.report()  # makes `benchmarks` importable
 
+from benchmarks.harness import LEAST
 from benchmarks.rate_search import Trial
 from benchmarks.session import Session
 
@@ -62,11 +65,34 @@ def test_losses_are_summed_and_an_idle_tester_is_told():
     assert stretch.sum("overrun") == 4
     more = {"vector": 256, "packets": 0, "touched": 0}
     made = churn_case._row(Session(gauge=Quiet()), "churn-loss", stretch, 100.0, more, "x")
-    assert (made["value"], made["sent"], made["packets"]) == (8.0, 2500, 2500)
-    assert any("OFFERED LESS" in doubt for doubt in made["doubts"])
+    assert (made["value"], made["lost"], made["sent"], made["packets"]) == (None, 8, 2500, 2500)
+    assert made["missing"].startswith("no figure: OFFERED LESS: 95 packets/s of 100")
     made = churn_case._row(Session(gauge=Quiet()), "churn-loss", stretch, 95.0, more, "x")
-    assert not made["doubts"]
+    assert made["value"] == 8
+    assert made["doubts"] == ["one run only"]
+    assert "missing" not in made
     made = churn_case._row(
         Session(gauge=Quiet()), "churn-loss", stretch, 95.0, more, "x", reads_s=9.0
     )
-    assert made["doubts"] == ["READ LESS: 9.0 of 10 times a second"]
+    assert made["value"] is None
+    assert made["missing"] == "no figure: READ LESS: 9.0 of 10 times a second"
+
+
+@pytest.mark.parametrize(("left_s", "times"), [(60, 2), (-60, 1)])
+def test_a_stretch_that_falls_short_is_repeated_once_where_there_is_time(left_s, times):
+    made = []
+
+    def make():
+        made.append(churn_case.Stretch([Trial(50.0, 100, 100)], 3.0))
+        return made[-1], {}
+
+    stretch, _ = churn_case.once_more(make, 100.0, time.monotonic() + left_s)
+    assert stretch is made[-1]
+    assert len(made) == times
+    made.clear()
+    churn_case.once_more(make, 50.0, time.monotonic() + left_s)
+    assert len(made) == 1
+
+
+def test_a_rate_is_of_as_many_searches_as_any_figure():
+    assert churn_case.SEARCHES >= LEAST

@@ -173,19 +173,31 @@ def test_what_is_not_installed_is_named_and_nothing_is_made_up(small, monkeypatc
     assert ": dpdk-test-fib: not installed" in capsys.readouterr().out
 
 
-def test_the_ratio_is_of_the_least_figure_of_the_fastest(small, monkeypatch):
+def test_the_ratio_is_of_turns_with_the_fastest(small, monkeypatch):
     clocks = count(100)
+    monkeypatch.setattr(dpdk_cases, "TIMES", 3)
+    monkeypatch.setattr(dpdk_cases.Ours, "figures", property(lambda _: [200.0, 50.0, 100.0]))
     text = "AVG FIB lookup {0}.0\nAVG LPM lookup 50.0\nBULK FIB Lookup: 1.0 cycles\n"
     monkeypatch.setattr(dpdk_cases, "say", lambda *_: text.format(next(clocks)))
     rows = {row["case"]: row for row in dpdk_cases.fib_peers(small)}
-    four, six, last = (rows[f"fib-peers{name}"] for name in ("-4-ours", "-6-ours", ""))
-    assert rows["fib-peers-4-dir24-8"]["value"] == 104.5
-    assert rows["fib-peers-4-dir24-8"]["least"] == 100
-    assert last["value"] == pytest.approx(four["value"] / 100, rel=0.01)
-    assert last["what"] == "clocks of ours / clocks of 4-dir24-8"
-    assert last["ratios"]["6-lpm"] == pytest.approx(six["value"] / 50, abs=0.001)
+    four, last = rows["fib-peers-4-ours"], rows["fib-peers"]
+    assert (four["runs"], four["value"] > 0) == (3, True)
+    theirs = rows["fib-peers-4-dir24-8"]  # asked first in each turn
+    each = [100.0, 109.0, 117.0]  # all nine are asked in the first turn, then eight
+    assert theirs["least"] == 100
+    assert theirs["runs"] == last["runs"] == 3
+    turns = sorted(one / other for one, other in zip([200.0, 50.0, 100.0], each, strict=True))
+    assert last["value"] == pytest.approx(turns[1], abs=0.006)
+    assert last["spread"] == pytest.approx((turns[2] - turns[0]) / 2 / turns[1], abs=0.001)
+    assert last["least"] == 0.5
+    assert "3 runs only" in last["doubts"]
+    assert last["what"] == "clocks of ours / clocks of 4-dir24-8, turn by turn"
+    assert last["ratios"]["6-lpm"] == 2.0
     assert set(last["ratios"]) == {peer.name for peer in PEERS if peer.family}
     assert "ratio" not in rows["fib-peers-4-own-table"]
+    assert rows["fib-peers-4-lpm-own-table"]["doubts"] == ["one run only"]
+    assert last["peer"].startswith("DPDK ")
+    assert "peer" not in four
 
 
 def test_level_by_level_finds_what_one_look_up_finds(monkeypatch, tmp_path):

@@ -23,7 +23,15 @@ from benchmarks.frames import THEIR_MAC, header_sum, udp_frame
 from benchmarks.scalar_loop import ScalarLoop
 from benchmarks.session import Session
 
-from benchmarks import caches, fig79_cases, graphs, parsers, scalar_loop
+from benchmarks import (
+    caches,
+    fig79_cases,
+    fig79_summary,
+    graphs,
+    parsers,
+    scalar_loop,
+    tabulate,
+)
 from benchmarks import without_prefetch as without
 
 SMALL = {"L1": 2 << 10, "L2": 128 << 10, "L3": 256 << 10}
@@ -237,4 +245,18 @@ def test_the_case_has_all_rows_and_its_plot(tmp_path, monkeypatch):
     assert rows[-1]["case"] == "fig79"
     assert rows[-1]["unit"] == "x"
     assert rows[-1]["text"]
+    head, *table = rows[-1]["table"]
+    assert len(head) == 4
+    assert [line[0] for line in table][:2] == [
+        "the graph, vectors of 256",
+        "the graph, vectors of 1",
+    ]
+    assert (
+        table[0][1]
+        .strip("*")
+        .startswith(tabulate.number(next(r for r in rows if r["vector"] == 256)["value"]) + " ± ")
+    )
+    assert {len(line) for line in table} == {4}
+    assert [line[0] for line in table if line[-1]] == [what for what, _ in fig79_summary.OF_NONE]
+    assert by_name["fig79-scapy"]["peer"].startswith("scapy ")
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")

@@ -199,6 +199,9 @@ def test_cases_are_listed_and_an_unknown_one_is_refused(capsys):
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == [name for name, _ in report.listing()]
     assert listed[:3] == ["fig79", "table71", "chain"]
+    bench_command.bench([], json=True, list_only=True)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["case"], row["what"]) for row in rows] == list(report.listing())
     with pytest.raises(SystemExit) as stop:
         bench_command.bench(["ip4-path", "nonsense"])
     assert stop.value.code == 2

@@ -42,6 +42,7 @@ def test_a_row_of_each(short, case, unit, rows):
     if case == "memory-idle":
         parts = sum(row[name] for name in idle_cases.RSS)
         assert row["value"] == pytest.approx(parts, rel=0.05)
+        assert row["doubts"] == ["one run only"]
     if case == "wake-latency":
         assert 0 < row["median_us"] < row["program_us"] * 1.01
         assert row["packets"] == 5

@@ -70,6 +70,8 @@ def test_the_counted_packets_are_real(case, session, spaces, monkeypatch):
         row = rows[case + suffix]
         best = max((name for name in found if name != "vforward"), key=found.get)
         assert (row["unit"], row["note"]) == ("x", f"vforward / {best}")
+        assert row["peer"].startswith("Linux ")
+        assert row["peer"] == rows[f"{case}-kernel"]["peer"]
         assert row["value"] > 0
     assert rows[f"{case}-sender"]["arrived"] == [0, 0]
     assert rows[f"{case}-sender"]["value"] > 0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everybody in one run: who is there has a ratio and a rate, who is not is named; nothing is guessed."""
 
+import re
 import shutil
 
 import pytest
@@ -53,6 +54,8 @@ def test_who_is_installed_is_measured_and_who_is_not_is_named(session, short):
             ours, theirs = (rows[f"peers-{who}-pps"]["value"] for who in (peer.ours, name))
             assert row["value"] == pytest.approx(ours / theirs, rel=0.01)
             assert row["note"].startswith(f"{peer.ours} / ")
+            assert row["peer"] == rows[f"peers-{name}-pps"]["peer"]
+            assert re.search(r"\d", row["peer"])
             least = min(least or row["value"], row["value"])
     assert rows["peers"]["value"] == least
     assert rows["peers-bridge"]["value"] > 0
@@ -153,12 +156,21 @@ def test_the_program_is_ended_when_it_has_said_enough(tmp_path, monkeypatch):
 def test_our_flow_table_is_beside_dpdks(monkeypatch, tmp_path):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setattr(hash_peers, "FLOWS", 5_000)
-    monkeypatch.setattr(hash_peers, "TIMES", 2)
-    monkeypatch.setattr(hash_peers, "said", lambda *_: TEXT)
+    said = iter([TEXT, TEXT.replace("60\n", "30\n").replace("60  ", "30  "), *[TEXT] * 20])
+    monkeypatch.setattr(hash_peers, "said", lambda *_: next(said))
     session = Session(gauge=Quiet(), limit_s=0.1, wanted=3)
     rows = {row["case"]: row for row in hash_peers.hash_peers(session)}
     ours, both = rows["hash-peers-ours"], rows["hash-peers"]
-    assert both["value"] == pytest.approx(ours["value"] / 60, rel=0.01)
+    theirs = rows["hash-peers-rte-hash"]
+    assert (theirs["value"], theirs["least"]) == (60, 30)
+    assert both["runs"] == ours["runs"] == theirs["runs"] == harness.LEAST
+    assert 0.5 < both["value"] / (ours["value"] / 60) < 2
+    assert both["spread"] > 0
+    assert both["peer"].startswith("DPDK ")
+    monkeypatch.setattr(hash_peers, "BUDGET_S", 0.0)
+    *_, both = hash_peers.hash_peers(session)
+    assert both["runs"] == 1
+    assert "one run only" in both["doubts"]
 
     def absent(*_):
         raise NoFigureError("not installed")

@@ -4,6 +4,7 @@
 import re
 from functools import partial
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ bench_command.report()  # makes `benchmarks` importable
 
 from benchmarks.session import Session
 
-from benchmarks import cases, harness, html_report, report, tabulate
+from benchmarks import cases, harness, html_report, into_readme, loads, report, tabulate
 
 ENDLESS = {"meta", "img"}
 """Elements without an end."""
@@ -25,7 +26,7 @@ class Gauge:
 
 def row(case, values, unit="clocks/packet", vector=256, **more):
     found = harness.whole(values, Gauge(), disturbed=False)
-    more = {"touches": "headers", "bytes": 64, "flows": 256, **more}
+    more = {"touches": "headers", "bytes": 64, "flows": 256, "clock": loads.TSC, **more}
     return harness.row(case, found, unit, vector=vector, packets=1, touched=60, **more)
 
 
@@ -54,23 +55,73 @@ def test_markdown_has_a_line_for_each_row_ratios_first(sections, tmp_path):
     ]  # fmt: skip
     columns = {len(re.split(r"(?<!\\)\|", line)) for line in table}
     assert columns == {len(tabulate.COLUMNS) + 3}
-    assert "| 3 | s | 66.7% | 3 | 256 | 64 | 256 | headers | NOISY" in table[-1]
+    assert "| 3 | s | 66.7% | 3 | 256 | TSC | 64 | 256 | headers | NOISY" in table[-1]
     assert "3 runs only" in table[-1]
     assert lines[-1] == "- peer: vpp | <b>: not installed"
 
 
 def test_sizes_of_vectors_are_columns(tmp_path):
-    rows = [row("a", [float(v)] * 10, vector=v, routes=7) for v in (1, 16, 256)]
+    figures = {1: [1.0] * 10, 16: [16.0] * 6 + [14.0] * 3 + [18.0] * 3, 256: [256.0] * 10}
+    rows = [row("a", each, vector=v, routes=7) for v, each in figures.items()]
     rows += [row("b", [v + 1.0], vector=v) for v in (1, 4, 256)]
     rows.append(row("c", [5.0] * 10))
     tabulate.write_markdown(tmp_path / "rows.md", [("all", rows)], "x")
     lines = (tmp_path / "rows.md").read_text().splitlines()
-    at = lines.index("| clocks/packet at packets per vector | 1 | 4 | 16 | 256 | of |")
+    at = lines.index(
+        "| clocks/packet ± spread at packets per vector | 1 | 4 | 16 | 256 | runs | of |"
+    )
+    of = "bytes 64, flows 256, touches headers, clock TSC"
     assert lines[at + 2 : at + 4] == [
-        "| a | 1 |  | 16 | 256 | routes 7 |",
-        "| b | *2* | *5* |  | *257* |  |",
+        f"| a | 1 ± 0.0% |  | 16 ± 6.2% | 256 ± 0.0% | 10 to 12 | routes 7, {of} |",
+        f"| b | *2 ± 0.0%* | *5 ± 0.0%* |  | *257 ± 0.0%* | 1 | {of}, at 1, 4, 256: one run only |",
     ]
     assert [line.split("|")[1].strip() for line in lines[at + 5 :]] == ["case", "---", "c"]
+
+
+def test_the_clocks_of_the_figures_are_named(tmp_path, capsys):
+    ours, other = row("a", [1.0] * 10), row("b", [1.0] * 10, clock=loads.WALL, peer="DPDK 22.11")
+    hz = harness.tsc_hz() / 1e9
+    assert f"clocks: TSC ({hz:.3f} GHz), Linux" in tabulate.machine([ours])
+    assert "clocks: CLOCK_MONOTONIC (nanoseconds), Linux" in tabulate.machine([other])
+    assert "TSC" not in tabulate.machine([other])
+    assert f"TSC ({hz:.3f} GHz) and CLOCK_MONOTONIC" in tabulate.machine([ours, other])
+    report._show([ours, other])
+    said = capsys.readouterr().out
+    assert re.search(r"TSC .*\n.* CLOCK_MONOTONIC ", said)
+    sections = [("both", [ours, other])]
+    tabulate.write_markdown(tmp_path / "r.md", sections, "x")
+    html_report.write(tmp_path / "r.html", sections, "x", {})
+    for text in (said, (tmp_path / "r.md").read_text(), (tmp_path / "r.html").read_text()):
+        assert "CLOCK_MONOTONIC" in text
+        assert "peer DPDK 22.11" in text
+
+
+def test_a_cases_own_table_comes_first_and_goes_into_a_document(tmp_path):
+    rows = [row("a", [1.0] * 10), row("a", [2.0] * 10, table=[["what", "L1"], ["graph", "2 | 3"]])]
+    path = tmp_path / "r.md"
+    tabulate.write_markdown(path, [("a", rows)], "vforward bench a")
+    html_report.write(tmp_path / "r.html", [("a", rows)], "x", {})
+    assert "<tr><td>graph</td><td>2 | 3</td></tr>" in (tmp_path / "r.html").read_text()
+    document = tmp_path / "README.md"
+    document.write_text(f"before\n{into_readme.BEGIN}\nold\n{into_readme.END}\nafter\n")
+    for _ in range(2):  # it stays as it is
+        into_readme.main([str(path), str(document)])
+        begin, first, *table, end = document.read_text().split("\n", 1)[1].splitlines()[:-1]
+        assert (begin, end) == (into_readme.BEGIN, into_readme.END)
+        assert first == path.read_text().splitlines()[0]
+        assert first.startswith("`vforward bench a`: ")
+        assert table == ["", "| what | L1 |", "| --- | --- |", "| graph | 2 \\| 3 |"]
+    assert document.read_text().startswith("before\n")
+    assert document.read_text().endswith("\nafter\n")
+    with pytest.raises(ValueError, match="the document has no"):
+        into_readme.put("nothing marked", path.read_text())
+    with pytest.raises(ValueError, match="no table"):
+        into_readme.excerpt("only words\n")
+
+
+def test_readme_has_a_place_for_the_table():
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    assert into_readme.put(readme, "line\n\n| a |\n| --- |\n").count(into_readme.BEGIN) == 1
 
 
 class Checker(HTMLParser):

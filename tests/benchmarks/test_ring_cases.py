@@ -10,7 +10,7 @@ bench_command.report()  # makes `benchmarks` importable
 from benchmarks.dpdk_cases import NoFigureError
 from benchmarks.session import Session
 
-from benchmarks import distance, ring_cases
+from benchmarks import distance, peer_versions, ring_cases
 
 TEXT = """\
 EAL: Detected CPU lcores: 2
@@ -74,7 +74,11 @@ def test_turns_at_one_distance_are_compared(quick, monkeypatch):
 
     monkeypatch.setattr(ring_cases, "say", say)
     monkeypatch.setattr(distance, "distance", lambda: 160.0 if len(turns) < 4 else 770.0)
+    monkeypatch.setattr(peer_versions, "dpdk", lambda: "DPDK 22")
     rows = {row["case"]: row for row in ring_cases.spsc(Session())}
+    assert {name for name, row in rows.items() if row.get("peer") == "DPDK 22"} == {
+        name for name in rows if name.endswith("-rte-ring") or name == "spsc"
+    }
     theirs = rows["spsc-one-thread-8-rte-ring"]
     assert (theirs["value"], theirs["least"], theirs["runs"]) == (39.74, 0.01, 4)
     apart = rows["spsc-two-cores-32-rte-ring"]

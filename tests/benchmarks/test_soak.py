@@ -56,6 +56,7 @@ def test_its_rows_name_what_grew():
     session = Session(gauge=Quiet())
     rows = {row["case"]: row for row in soak_case._rows(session, flat, 0)}
     assert rows["soak"]["value"] == 0
+    assert all(row["doubts"] == ["one run only"] for row in rows.values())
     assert len(rows) == 6
     grown = [*flat[:-1], flat[-1]._replace(code=1064, threads=10)]
     rows = {row["case"]: row for row in soak_case._rows(session, grown, 3)}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cases on veth pairs: live frames are what is said of them, and what is counted was forwarded."""
 
+import re
 import shutil
 
 import pytest
@@ -80,6 +81,10 @@ def test_the_ratio_is_of_what_was_forwarded(session, short, case, cases, peer):
     assert 0 < ours["value"] <= 1.5 * ours["offered"]  # both are of a moment, not the same one
     assert 0 < theirs["value"] <= 1.5 * theirs["offered"]
     ratio = rows[case]
+    linux = peer == "bridge"
+    assert [row.get("peer", "").startswith("Linux ") for row in (ours, theirs, ratio)] == [
+        False, linux, linux,
+    ]  # fmt: skip
     assert (ratio["unit"], ratio["note"]) == ("x", f"vforward / {peer}")
     assert ratio["value"] == pytest.approx(ours["value"] / theirs["value"], rel=0.01)
 
@@ -91,6 +96,7 @@ def test_a_stream_passes_both_ways_of_forwarding(session, short):
     assert rows["veth-tcp-off-vforward"]["value"] > 0
     assert rows["veth-tcp-off-bridge"]["value"] > 0
     assert rows["veth-tcp-off"]["value"] > 0
+    assert re.search(r"Linux .* \(bridge\), load: iperf3 \d", rows["veth-tcp-off"]["peer"])
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ def test_the_lower_ratio_counts(monkeypatch):
     }
     monkeypatch.setattr(virtio_case, "_turn", lambda *turn: [Figure(figures[turn], 160.0)])
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/dpdk-testpmd")
-    rows = {made["case"]: made["value"] for made in virtio_frontend(Session())}
+    made = list(virtio_frontend(Session()))
+    assert all(row["peer"].startswith("DPDK ") for row in made)
+    rows = {row["case"]: row["value"] for row in made}
     assert rows["virtio-frontend-tx-ours"] == pytest.approx(9)
     assert rows["virtio-frontend-tx"] == pytest.approx(0.9)
     assert rows["virtio-frontend-rx"] == pytest.approx(2)

@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 import fake_forwarder as fake
 from vforward.control import bench_command
+from vforward.control import compile as compiling
 from vforward.control.cli import app
 from vforward.errors import PortError
+from vforward.jit import cache
 from vforward.memory.place import runtime_directory
 
 ROUTER = """
@@ -75,6 +77,45 @@ def test_check_only_checks(tmp_path):
     result = vforward("run", file, "--check")
     assert (result.exit_code, result.stdout) == (0, f"{file}: good: 1 port, 1 route\n")
     assert not runtime_directory().exists()
+    result = vforward("run", file, "--check", "--json")
+    found = json.loads(result.stdout)
+    assert (found.pop("good"), found.pop("ports"), found.pop("routes")) == (str(file), 1, 1)
+    assert set(found.values()) == {0}
+
+
+def test_what_run_says_as_json(tmp_path, monkeypatch):
+    def run(_wanted, _progress, ready, *, standing_by, **_):
+        standing_by()
+        ready()
+
+    monkeypatch.setattr("vforward.control.run.run", run)
+    monkeypatch.setattr("vforward.control.logs.set_up", lambda *_: None)
+    monkeypatch.setattr("vforward.control.logs.tell_of_threads", lambda: None)
+    file = tmp_path / "router.toml"
+    file.write_text('forwarder.name = "edge"\n' + ROUTER)
+    first, last = map(json.loads, vforward("run", file, "--standby", "--json").stdout.splitlines())
+    assert first == {"standing_by": "edge"}
+    assert (last["forwarding"], last["ports"], last["nat"]) == ("edge", 1, 0)
+    first, last = vforward("run", file, "--standby").stdout.splitlines()
+    assert first == "standing by for edge"
+    assert last.startswith("forwarding: 1 port, 1 route; show with: vforward show runtime -n edge")
+
+
+def test_what_compile_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling, "compile_all", lambda _progress: 7)
+    assert vforward("compile").stdout.startswith("7 steps in ")
+    found = json.loads(vforward("compile", "--json").stdout)
+    assert (found["steps"], found["directory"]) == (7, str(cache.directory()))
+    assert 0 <= found["seconds"] < 60
+
+
+def test_what_the_netmap_server_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_NETMAP", str(tmp_path / "n"))
+    monkeypatch.setattr("vforward.rings.netmap_run.serve", lambda: None)
+    assert vforward("netmap-serve").stdout == f"netmap server at {tmp_path}/n\n"
+    said = json.loads(vforward("netmap-serve", "--json").stdout)
+    assert said == {"serving": f"{tmp_path}/n"}
 
 
 def test_a_wrong_configuration_is_2_and_starts_nothing(tmp_path):

@@ -53,6 +53,32 @@ def test_help_loses_nothing_that_looks_like_markup():
     assert [text for text in said if Text.from_markup(text).plain != text] == []
 
 
+TALKS = {
+    "demo": "a show for who looks at it",
+    "netmap-run": "becomes the program that it is given, and all after that is the program's",
+}
+"""Commands without --json, and why."""
+
+
+def leaves(command, *names):
+    """(words, command) of all that can be called."""
+    if not hasattr(command, "commands"):
+        yield " ".join(names), command
+    for name, one in getattr(command, "commands", {}).items():
+        yield from leaves(one, *names, name)
+
+
+def test_all_commands_print_json():
+    found = dict(leaves(get_command(app)))
+    assert {"run", "clear", "add route", "node list", "bench"} <= set(found)
+    without = {
+        words
+        for words, command in found.items()
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert without == set(TALKS)
+
+
 def test_help_begins_with_run():
     assert next(iter(get_command(app).commands)) == "run"
 

@@ -43,7 +43,9 @@ def test_show_errors_all():
 
 def test_clear():
     with fake.served():
-        assert vforward("clear").exit_code == 0
+        quiet = vforward("clear")
+        assert (quiet.exit_code, quiet.stdout) == (0, "")
+        assert json.loads(vforward("clear", "--json").stdout) == {"cleared": "counters"}
         assert vforward("show", "errors").stdout == "nothing was dropped\n"
 
 

@@ -35,6 +35,7 @@ type = "netmap"
 name = "netmap:x{1"
 [ports.ring]
 type = "memring"
+trusted = true
 [ports.memif]
 type = "memif"
 socket = "m.sock"

@@ -10,6 +10,7 @@ from configs import A, B, bridge, bvi, message, port, refusal, tap, vlan
 from vforward.control.config import parse
 from vforward.control.config_ports import Rewrite
 
+SHARES = "true, said by you: a program on this port can read and change all packets of all ports"
 WRONG = [
     (
         port("a", "mtu = 67"),
@@ -239,11 +240,25 @@ WRONG = [
         "true or false",
     ),
     (
-        port("a", "room = 63", "memring"),
+        port("a", "trusted = true, room = 63", "memring"),
         "1: ports.a.room",
         "is too small",
         "63",
         "a whole number from 64 to 65536",
+    ),
+    (
+        port("a", "", "memring"),
+        "1: ports.a.trusted",
+        "is missing",
+        "nothing",
+        SHARES,
+    ),
+    (
+        port("a", "trusted = false", "memring"),
+        "1: ports.a.trusted",
+        "is not one of the choices",
+        "false",
+        SHARES,
     ),
     (
         port("a", "", "memif"),

@@ -61,7 +61,7 @@ def test_rules_are_added_and_deleted_one_by_one(small):
     assert small.add_rule(last) == 1
     assert small.add_rule(first, before="7") == 0  # a name comes before a number
     assert small.firewall.wanted.rules == (first, named, last)
-    for which in (3, "3", -1, "-1", "", "x", 10**30, "0000000001234567890"):
+    for which in (3, "3", -1, "-1", "", "x", 10**30, "0000000009"):
         with pytest.raises(KeyError, match="no rule"):
             small.delete_rule(which)
     small.delete_rule("7")

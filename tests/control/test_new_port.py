@@ -16,7 +16,7 @@ def test_every_model_of_a_port_becomes_one():
         "pcap": {"read": "/x"},
         "memory": {},
         "netmap": {"name": "vale0:a"},
-        "memring": {"room": 64},
+        "memring": {"trusted": True, "room": 64},
         "memif": {"socket": "/x", "role": "client", "mac": "02:00:00:00:00:01"},
         "vhost-user": {"socket": "vm.sock", "role": "client"},
         "generator": {},

@@ -50,6 +50,17 @@ def test_queues_go_to_workers_in_turn(ports):
     assert two.owners["null"] in (0, 1, 2)
 
 
+def test_who_sends_by_a_port_goes_by_what_it_is_now():
+    """A name may be another port's by now: what two workers send by that is for one breaks."""
+    several, one = (Placement([("a", port)], 3) for port in (Queues(), MemoryPort()))
+    several.queues["a", 0].worker = 2
+    assert several.owners["a"] is None
+    one.follow(several)
+    assert one.owners["a"] == one.queues["a", 0].worker == 2
+    several.follow(one)
+    assert several.owners["a"] is None
+
+
 def test_one_worker_has_all(ports):
     one = Placement(ports, 1)
     assert {queue.worker for queue in one.queues.values()} == {0}

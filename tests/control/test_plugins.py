@@ -1,25 +1,20 @@
 """Plug-ins of a running forwarder: loaded, replaced, unloaded under traffic; bad ones change nothing."""
 
-import threading
-import time
-
 import numpy as np
 import pytest
 
 import plugin_files
+from offered import LATE, RATE, Offered
 from vforward import ConfigError, KernelError, VforwardError, WiringError
 from vforward.control import observe
 from vforward.control.plugins import _outcome, _place
+from vforward.control.rules import Rule
 from vforward.errors import ArenaError
 from vforward.graph.arcs import Arc, spread
 from vforward.testing import packets as pk
 from worker_worlds import LAN, UDP, WAN, World, mix
 
-RATE = 100_000
-"""Packets per second that are offered."""
-BURST = 100
-MOST = 3000
-"""Packets on their way: fewer than the ports' rings hold."""
+SWAPS, HELD_SWAPS = 50, 10
 
 
 @pytest.fixture(autouse=True)
@@ -141,68 +136,89 @@ def test_bad_ones_are_refused_and_the_old_one_goes_on(tmp_path, probe):
                 call("other")
 
 
-class Offered:
-    """Packets of one flow, offered at a rate to a port, and what came out at the other."""
-
-    def __init__(self, world):
-        self.world, self.sent, self.got = world, 0, []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        frames = [pk.eth(world.lan.mac, world.mac(1).hex(":"), 0x0800, p) for p in udp4(BURST)]
-        self._frames = frames
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join(120)
-
-    def _run(self):
-        start = time.monotonic()
-        while not self._stop.is_set():
-            self.got += [frame[42:46] for frame in self.world.wan.received()]
-            on_their_way = self.sent - len(
-                self.got
-            )  # a program that is late must not lose them itself
-            if on_their_way < MOST and self.sent < (time.monotonic() - start) * RATE:
-                self.sent += self.world.lan.send(self._frames)
-            else:
-                time.sleep(0.0002)
+PARTS = 3
+"""Of the table "mine" of each worker: all packets, those of the one version, those of the other."""
 
 
-def test_fifty_changes_at_100_000_packets_per_second(tmp_path, probe):
-    """None is lost or overtaken, counters are exact, and the plug-in's state is kept."""
-    with World(1) as world:
-        world.router.start()
-        plugins = world.router.plugins
-        one = plugin_files.write(probe)
-        two = plugin_files.write(tmp_path / "two.py", "seen[1] += u64(1)")
-        stood = []
-        with Offered(world) as offered:
-            for turn in range(17):
-                stood.append(plugins.load(one).stood_s)
-                counted = int(seen(world)[0])
-                world.wait(lambda c=counted: int(seen(world)[0]) > c)
-                change = plugins.replace("probe", two if turn % 2 else one)
-                assert change.kept == ["seen"]
-                stood.append(change.stood_s)
-                assert int(seen(world)[0]) > counted
-                stood.append(plugins.unload("probe").stood_s)
+def version(path, k):
+    """A plug-in that counts packets for itself: in mine[0], and in mine[k]."""
+    more = f', "mine": Table({PARTS}, np.uint64, each=True)'
+    body = f"mine[0] += u64(1); mine[{k}] += u64(1)"
+    return plugin_files.write(path, body, tables=", mine: U64", more=more)
+
+
+def mine(world):
+    tables = world.router.plugins._loaded["probe"].tables
+    return [sum(int(one["mine"][k]) for one in tables) for k in range(PARTS)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("workers", "most"), [(1, 3000), (2, 1000)], ids=["one", "two"])
+def test_fifty_swaps_at_100_000_packets_per_second(tmp_path, workers, most):
+    """None is lost, doubled or overtaken, counters are exact, and the plug-in's state is kept.
+
+    The packets are numbered, so a loss is seen whenever it is. That there are some to lose at each swap is
+    asserted: up to each swap, and over all of them, as many were offered as the rate makes, and some during
+    each that counts. At the last ones no worker goes on before packets wait, which meet the new version.
+    """
+    permit = Rule(action="permit")  # with two workers half of the flows are handed to the other one
+    with World(workers, firewall=True, rules=[permit]) as world:
+        router = world.router
+        router.start()
+        files = [version(tmp_path / f"v{k}.py", k) for k in (1, 2)]
+        router.plugins.load(files[0])
+        lan, wan = world.lan, world.wan
+        offered = Offered(router.pool, lan, wan, world.mac(1).hex(":"), f"{LAN}9", f"{WAN}9", most)
+        stood, during, waited = [], [], []
+
+        def wait_for_packets():
+            world.wait(lambda: lan._inbox.used_slots() >= LATE)
+            waited.append(lan._inbox.used_slots())
+
+        def swap(standing=None):
+            k = 2 - len(stood) % 2
+            _, before = offered.caught_up()
+            counted = mine(world)[k]
+            with pytest.MonkeyPatch.context() as patched:
+                if standing:
+                    exchange = router.workers.exchange
+                    patched.setattr(router.workers, "exchange", lambda o, _: exchange(o, standing))
+                change = router.plugins.replace("probe", files[k - 1])
+            during.append(offered.sent - before)
+            stood.append(change.stood_s)
+            assert (change.kept, change.begun) == (["mine", "seen"], [])
+            world.wait(lambda: mine(world)[k] > counted)
+
+        with offered:
+            world.wait(lambda: offered.got > LATE)
+            start, first = offered.caught_up()
+            while sum(n > 0 for n in during) < SWAPS and len(during) < 2 * SWAPS:
+                swap()
+            end, last = offered.caught_up()
+            for _ in range(HELD_SWAPS):
+                swap(wait_for_packets)
         world.settle()
-        offered.got += [frame[42:46] for frame in world.wan.received()]
-        assert len(stood) == 51
+        n, seconds = last - first, (end - start) / 1e9
+        said = f"{n} packets in {seconds:.2f} s: {n / seconds:.0f} per second"
+        print(said, f"during a swap {min(during)} to {max(during)}", sep="; ")
+        print(f"stood: median {np.median(stood) * 1e6:.0f} us, most {max(stood) * 1e6:.0f} us")
+        assert n >= seconds * RATE - 2 * LATE, said
+        assert sum(n > 0 for n in during[:-HELD_SWAPS]) == SWAPS, (during, said)
+        assert len(waited) == HELD_SWAPS
+        assert offered.wrong() == "", said
         assert world.drops() == {}
-        assert len(offered.got) == offered.sent
-        assert offered.got == [i.to_bytes(4, "big") for i in range(BURST)] * (offered.sent // BURST)
-        assert world.node("ip4-lookup") == world.node("lan-rx") == offered.sent
-        with observe.attach(world.router.name) as view:
+        all_of_it, *of_each = mine(world)
+        assert all_of_it == sum(of_each) == offered.sent
+        assert min(of_each) > 0
+        assert world.node("lan-rx") == world.node("probe") == offered.sent
+        if workers == 2:
+            assert all(world.node("probe", worker) for worker in range(2))
+        with observe.attach(router.name) as view:
             rows = {row.name: row for row in view.ports()}
             assert rows["lan"].rx.packets == rows["wan"].tx.packets == offered.sent
             assert [row for row in view.errors() if row.drop] == []
         world.sent = world.received = offered.sent
-        print(f"stood: median {np.median(stood) * 1e6:.0f} us, most {max(stood) * 1e6:.0f} us")
 
 
 def test_its_ports_and_its_place(probe, tmp_path):
@@ -273,6 +289,43 @@ def test_it_is_tried_once(probe, monkeypatch):
         assert len(asked) == 2
         plugins.replace("probe", plugin_files.write(probe, "seen[1] = u64(0)"))
         assert len(asked) == 4
+
+
+def test_what_was_changed_while_it_was_tried_is_not_loaded(probe, monkeypatch):
+    with World(1) as world:
+        plugins = world.router.plugins
+        ask = plugins.helper.ask
+
+        def saved_meanwhile(*args, **kwargs):
+            answer = ask(*args, **kwargs)
+            plugin_files.write(probe, "seen[1] = u64(0)")
+            return answer
+
+        plugin_files.write(probe)
+        with monkeypatch.context() as patched:
+            patched.setattr(plugins.helper, "ask", saved_meanwhile)
+            with pytest.raises(KernelError, match="changed while it was tried"):
+                plugins.load(str(probe))
+        assert plugins.rows() == []
+        assert not plugins._good
+
+
+def test_trying_one_holds_up_no_other_change(probe, monkeypatch):
+    held = []
+    with World(1) as world:
+        plugins, changing = world.router.plugins, world.router.changing
+
+        def asked(*_args, **_kwargs):
+            held.append(changing._is_owned())
+            raise VforwardError("enough")
+
+        monkeypatch.setattr(plugins.helper, "ask", asked)
+        with pytest.raises(VforwardError, match="enough"):
+            plugins.load(plugin_files.write(probe))
+        monkeypatch.setitem(plugins._loaded, "probe", None)
+        with pytest.raises(VforwardError, match="enough"):
+            plugins.replace("probe", str(probe))
+    assert held == [False, False]
 
 
 def test_where_there_is_no_room_to_publish_it_it_is_loaded_all_the_same(probe, monkeypatch):

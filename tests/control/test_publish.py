@@ -1,12 +1,17 @@
 """What a forwarder publishes of itself, read back as `vforward show` reads it."""
 
+import json
+import socket
+import struct
 import threading
 import time
 from collections import Counter
 
 import pytest
+from typer.testing import CliRunner
 
 from vforward.control import observe, publish
+from vforward.control.cli import app
 from vforward.control.forwarder import Forwarder
 from vforward.errors import ArenaError
 from vforward.io.generator import GeneratorPort
@@ -35,6 +40,30 @@ def test_who_is_at_the_other_end(router, tmp_path):
         said = "nobody there; peers so far: 4; let go: 2 for its queue, 1 for its length"
         assert publish.peers(other) == {"vm": said}
     assert publish.peers(router) == {}
+
+
+def test_why_peers_were_let_go(tmp_path, monkeypatch):
+    """By the command, as JSON, though the worker sleeps."""
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    with Forwarder("machines", buffers=1024) as made:
+        made.add_port("vm", VhostUserPort(str(tmp_path / "vm")), "10.0.1.1/24")
+        made.build()
+        made.start()
+        made.serve()
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(tmp_path / "vm"))
+            peer.sendall(struct.pack("=III", 77, 1, 0))  # there is no such request
+            peer.settimeout(20)
+            assert peer.recv(1) == b""
+        ask = ["show", "errors", "--all", "--json"]
+        end, found = time.monotonic() + 20, []
+        while not found:
+            assert time.monotonic() < end
+            rows = json.loads(CliRunner().invoke(app, ask).stdout)
+            found = [row for row in rows if row["reason"].startswith("let-go")]
+        (row,) = found
+        assert (row["node"], row["reason"], row["count"]) == ("vm-rx", "let-go-request", 1)
+        assert row["help"].startswith("peers let go: ")
 
 
 def test_ports_and_what_they_touch(router):

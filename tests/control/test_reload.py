@@ -18,8 +18,7 @@ from vforward.control.run import from_config
 from vforward.errors import ArenaError, ConfigError, PortError, VforwardError
 from vforward.testing import packets as pk
 
-EDITS = int(os.environ.get("VFORWARD_RELOADS", "60"))
-"""200 is what is promised."""
+EDITS = int(os.environ.get("VFORWARD_RELOADS", "200"))
 SECONDS = 60
 
 
@@ -53,25 +52,31 @@ def settled(made, load):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_random_edits_under_load(tmp_path, workers):
+    """Each packet meets one configuration, and no session ends that only the first one permits."""
     draw, state, epochs = w.seeded(workers), w.State(), []
-    edits = EDITS if workers == 1 else max(1, EDITS // 4)
     with router(state, tmp_path, workers) as made:
         with w.Load(made) as load:
             wait(lambda: len(load.seen) > 500)
-            for _ in range(edits):
-                new = w.drawn(draw, state)
+            assert made.count_sessions() == w.SESSIONS
+            new = replace(state, talk=w.DENY)
+            for _ in range(EDITS):
                 before = load.sent
                 made.reload.apply(w.parsed(new, tmp_path, workers))
                 epochs.append((state, load.sent))
-                state = new
+                state, new = new, w.drawn(draw, new)
+                made_anew = [w.frame(w.OTHERS, w.TALKED, 999)]
+                wait(lambda frames=made_anew: load.lan.send(frames))
                 wait(lambda before=before: load.sent > before + 64)
+                assert made.count_sessions() == w.SESSIONS
             load.pause()
             settled(made, load)
         load.take()
         epochs.append((state, None))
         assert load.wrong == []
+        assert load.others == [], "no session is begun any more"
         assert w.explain(epochs, load.sent, load.seen) == ""
         made.stop()
         made.run_until_idle()  # announcements of addresses that came last
@@ -80,7 +85,7 @@ def test_random_edits_under_load(tmp_path, workers):
         made.pool.check([])
         made.routing.fib4.check()
         made.bridging.check()
-    assert load.sent > 64 * edits
+    assert load.sent > 64 * EDITS
 
 
 def test_what_would_change_is_told_and_not_done(tmp_path):

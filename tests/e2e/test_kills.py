@@ -48,6 +48,7 @@ type = "memif"
 socket = "PLACE/memif"
 [ports.program]
 type = "memring"
+trusted = true
 [firewall]
 default = "permit"
 [[nat]]

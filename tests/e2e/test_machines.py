@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Virtual machines with an unmodified Linux on one bridge: ping and TCP, and all count alike."""
+"""Virtual machines with an unmodified Linux on one bridge: ping and TCP, and all count alike;
+one that is sent more than it can take.
+"""
 
 import contextlib
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
-from e2e.machines import Machine, needs_machines
+from e2e.machines import BOOT_S, Machine, needs_machines
 from vforward.control.forwarder import Forwarder
+from vforward.io.memory import MemoryPort
 from vforward.io.vhost import VhostUserPort
 from vforward.rings import virtqueue as vq
+from vforward.testing.packets import arp_request, eth, icmp_echo, ip4
 
 pytestmark = [pytest.mark.slow, needs_machines]
 
@@ -66,11 +71,13 @@ def sockets():
 
 
 @contextlib.contextmanager
-def switch(sockets, **settings):
+def switch(sockets, guests=("one", "two"), others=(), **settings):
+    """others: ports besides, by name."""
+    ports = {name: VhostUserPort(str(sockets / name), **settings) for name in guests}
     with Forwarder("machines") as made:
         made.add_bridge("guests")
-        for name in ("one", "two"):
-            made.add_port(name, VhostUserPort(str(sockets / name), **settings))
+        for name, port in {**ports, **dict(others)}.items():
+            made.add_port(name, port)
             made.add_to_bridge("guests", name)
         made.build()
         made.start()
@@ -164,3 +171,68 @@ def test_machines_with_two_queues_each(tmp_path, sockets, options):
         assert (
             min(sent) > 20
         )  # each CPU its own, but what an acknowledgement lets go: most of a busy one's
+
+
+FRAMES, BURST = 200_000, 4096
+SENDER, MACHINE = "02:00:00:00:00:09", "02:00:00:00:01:01"
+WAIT_FOR_THE_END = f"""\
+echo SAYS up yes
+until grep -q {TWO} /proc/net/arp; do sleep 0.1; done
+sleep 1
+"""
+
+
+def until(condition):
+    end = time.monotonic() + BOOT_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def flood(source, machine):
+    """Send frames as fast as they go, then one now and then until the machine has answered to such a one.
+
+    The first are answers to pings that nobody sent: nothing comes of them. Returns how many were sent.
+    """
+    answer = icmp_echo(1, 1, bytes(40), reply=True)
+    frame = eth(MACHINE, SENDER, 0x0800, ip4(TWO, ONE, 1, answer))
+    sent = 0
+    while sent < FRAMES:
+        sent += source.send([frame] * BURST)
+    asked = eth("ff:ff:ff:ff:ff:ff", SENDER, 0x0806, arp_request(SENDER, TWO, ONE))
+    end = time.monotonic() + BOOT_S
+    while not any(heard[12:14] == b"\x08\x06" for heard in source.received()):
+        assert time.monotonic() < end, machine.text()[-3000:]
+        sent += source.send([asked])
+        time.sleep(0.05)
+    return sent
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("options", ["", ",packed=on"], ids=["split", "packed"])
+def test_a_machine_that_is_sent_more_than_it_takes(tmp_path, sockets, options):
+    """Each frame is received by the machine, or was dropped for want of its buffers."""
+    source = MemoryPort()
+    with switch(sockets, guests=["one"], others={"source": source}) as forwarder:
+        port = forwarder.interfaces.find("one").port
+        machine = Machine(
+            tmp_path, "one", sockets / "one", f"{ONE}/24", WAIT_FOR_THE_END, options=options
+        )
+        try:
+            until(lambda: "up" in machine.says() and port.ready)
+            sent = flood(source, machine)
+            said = machine.wait()
+        finally:
+            machine.kill()
+        sender = forwarder.graph.members["one-tx"]
+        counts = dict(zip(sender.node.counter_labels, sender.counts.tolist(), strict=True))
+        taken = moved(forwarder, "one-tx")
+        assert (int(said["rx"]), int(said["rx-bytes"])) == (taken, counts.pop("bytes"))
+        assert said["dropped"] == "0"
+        dropped = counts.pop("ring-full")
+        assert sent == taken + dropped
+        assert taken > 1000
+        assert dropped > 1000
+        assert not any(counts.values()), counts
+        assert moved(forwarder, "one-rx") == int(said["tx"]) > 0
+        assert (port.peers, dict(port.peer_faults)) == (1, {})

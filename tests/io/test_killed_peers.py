@@ -8,7 +8,6 @@ netmap programs without a port of ours: tests/rings/test_netmap_server.py.)
 import contextlib
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import time
 import pytest
 
 import doomed
+from backends import Backend
 from frontends import Frontend
 from fuzzing import kinds_open, mapped, watched
 from memif_worlds import Peer, ends_in
@@ -26,6 +26,7 @@ from vforward.memory.arena import Arena
 from vforward.rings import memif_ring
 from vforward.rings.netmap_server import Server
 from vhost_worlds import World
+from virtio_worlds import FrontWorld
 
 FRAMES = doomed.FRAMES
 
@@ -96,13 +97,37 @@ def test_vhost_user(tmp_path, role, state):
             bounce(Frontend.connect(path))
         else:
             path.unlink()
-            with socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(str(path))
-                listener.listen()
-                bounce(Frontend(listener.accept()[0]))
+            bounce(Frontend(doomed.listen(path)))
         # To break off in the middle of a message is a fault; to be killed elsewhere is none.
         faults = dict(world.port.peer_faults)
         assert faults == ({"length": 1} if state == "half" else {})
+
+
+@pytest.mark.parametrize("state", doomed.STATES["virtio"])
+@pytest.mark.parametrize("kind", ["virtio", "virtio-listening"])
+def test_virtio_devices(tmp_path, kind, state):
+    path, listens = tmp_path / "sock", kind == "virtio-listening"
+    with Arena.create("killed") as arena, FrontWorld(arena, path, server=not listens) as world:
+        with killed(kind, path, state):
+            until(lambda: not world.port.peer().startswith("nobody"))
+            if state in ("queues", "traffic"):
+                until(lambda: world.port.ready)
+            if state == "traffic":
+                moved = world.moved("rx")
+                until(lambda: world.moved("rx") > moved + 50)
+        until(lambda: world.port.peer().startswith("nobody"))
+        assert mapped("memfd:vforward-virtio") == 0
+        assert watched(world.port.descriptors()[0]) == 0
+        if listens:
+            path.unlink()
+            backend = Backend(doomed.listen(path))
+        else:
+            backend = Backend(doomed.dial(path))
+        backend.begin()
+        backend.send(FRAMES)
+        assert backend.receive(len(FRAMES)) == FRAMES
+        backend.close()
+        assert not world.port.peer_faults
 
 
 @pytest.mark.parametrize("state", doomed.STATES["memif"])

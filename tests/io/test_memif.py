@@ -133,6 +133,19 @@ def test_interrupts_come_by_the_descriptor(ends):
     assert select.select([descriptor], [], [], 10)[0]
 
 
+def test_a_worker_can_sleep_when_the_peer_has_gone(ends):
+    server, client = pair(ends)
+    client.close()
+    until(lambda: server.turn == memif_ring.FREE, server)
+    (descriptor,) = server.port.descriptors()
+    for _ in range(2 * 1024):
+        server.run()
+    assert not select.select([descriptor], [], [], 0)[0]
+    client = ends(role="client", secret="s3cret")
+    until(lambda: client.turn == memif_ring.LIVE)
+    assert carry(server, client, FRAMES) == FRAMES
+
+
 def test_two_servers_on_one_socket_are_refused(ends):
     ends()
     with pytest.raises(PortError, match="is another server there"):

@@ -1,135 +1,95 @@
 # SPDX-License-Identifier: Apache-2.0
-"""memif with DPDK's net_memif, in testpmd, at the other end, in both roles."""
+"""memif with DPDK's net_memif, in testpmd, at the other end, in both roles: both sides count alike."""
 
-import contextlib
-import os
-import re
-import shutil
-import signal
-import subprocess
-import time
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from dpdk import NET_MEMIF, check_macswap, needs_dpdk, testpmd
 from memif_worlds import ends_in, until
 from vforward.rings import memif_ring
 
-TESTPMD = shutil.which("dpdk-testpmd")
-needs_dpdk = pytest.mark.skipif(TESTPMD is None, reason="dpdk-testpmd is not installed (dpdk-dev)")
-PATTERN = re.compile(r"(RX|TX)-packets: (\d+)")
+pytestmark = needs_dpdk
+LOG2 = 8
+SLOTS = 1 << LOG2
+OURS = pytest.mark.parametrize("ours", ["server", "client"])
 
 
 @pytest.fixture
-def ends(tmp_path, monkeypatch):
-    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
-    with ends_in(tmp_path) as make:
+def place(monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="vf-") as directory:
+        monkeypatch.setenv("VFORWARD_RUNTIME_DIR", f"{directory}/run")
+        yield Path(directory)
+
+
+@pytest.fixture
+def ends(place):
+    with ends_in(place) as make:
         yield make
 
 
-@contextlib.contextmanager
-def dpdk(path, role, mode, *more):
-    device = f"net_memif0,role={role},id=0,socket={path},socket-abstract=no,rsize=8"
-    command = [
-        TESTPMD, "--lcores", "0@0,1@0", "-n", "1", "--no-pci", "--no-huge", "-m", "128",
-        "--no-telemetry", "--file-prefix", f"vfm{os.getpid()}", f"--vdev={device}", "--",
-        "--no-flush-rx",  # else it throws away what comes before it begins to forward
-        "--nb-cores=1", "--total-num-mbufs=4096", "--stats-period=1", "--auto-start",
-        f"--forward-mode={mode}", *more,
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    said = []
-    try:
-        yield process, said
-        process.send_signal(signal.SIGINT)
-        said.append(process.communicate(timeout=30)[0])
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-
-
-def last_counts(text):
-    found = {}
-    for name, n in PATTERN.findall(text):
-        found[name] = max(found.get(name, 0), int(n))
-    return found
-
-
-@needs_dpdk
-@pytest.mark.parametrize("ours", ["server", "client"])
-def test_dpdk_receives_what_we_send(ends, tmp_path, ours):
+def dpdk(place, ours, mode, *options):
     theirs = {"server": "client", "client": "server"}[ours]
-    end = ends(role=ours, log2=8)
-    with dpdk(tmp_path / "memif.sock", theirs, "rxonly") as (_, said):
+    return testpmd(place / "memif.sock", mode, *options, vdev=f"{NET_MEMIF},role={theirs}")
+
+
+@OURS
+def test_dpdk_receives_what_we_send(ends, place, ours):
+    end = ends(role=ours, log2=LOG2)
+    with dpdk(place, ours, "rxonly") as theirs:
         until(lambda: end.turn == memif_ring.LIVE, end)
-        sent = 0
         for n in range(60):
-            end.far.send([bytes([n]) * 60] * 100)
+            until(lambda: empty(end) >= 100)
+            assert end.far.send([bytes([n]) * 60] * 100) == 100
             end.run()
-            time.sleep(0.02)
-        sent = 6000 - int(sum(end.counts("tx0")[k] for k in ("ring-full", "no-peer")))
-        time.sleep(1.5)
-    assert sent > 1000
-    assert last_counts(said[0])["RX"] == sent
+        until(lambda: empty(end) == SLOTS)  # it has taken all
+        assert end.counts("tx0")["bytes"] == 60 * 6000
+        assert theirs.pause()["RX-packets"] == 6000
 
 
-@needs_dpdk
-@pytest.mark.parametrize("ours", ["server", "client"])
+def empty(end):
+    """Slots that the peer takes packets by, and that have none. A client has none before it forwards."""
+    return memif_ring.writable(end.port._state)
+
+
+@OURS
 @pytest.mark.parametrize("shape", [(), ("--txpkts=64,900,300",)])
-def test_we_receive_what_dpdk_sends(ends, tmp_path, ours, shape):
-    theirs = {"server": "client", "client": "server"}[ours]
-    end = ends(role=ours, log2=8)
-    with dpdk(tmp_path / "memif.sock", theirs, "txonly", *shape) as (_, said):
+def test_we_receive_what_dpdk_sends(ends, place, ours, shape):
+    end, got = ends(role=ours, log2=LOG2), []
+
+    def come(n):
+        until(lambda: got.extend(end.far.received()) or len(got) >= n, end)
+
+    with dpdk(place, ours, "txonly", *shape) as theirs:
         until(lambda: end.turn == memif_ring.LIVE, end)
-        got = []
-        until(lambda: got.extend(end.far.received()) or len(got) > 2000, end)
+        come(2000)
+        said = theirs.pause()["TX-packets"]
+        come(said)
+        end.run()
+        assert len(got) + len(end.far.received()) == said
     size = 1264 if shape else 64
     assert {len(frame) for frame in got} == {size}
     assert {frame[12:14] for frame in got} == {b"\x08\x00"}
-    assert last_counts(said[0])["TX"] > 0
-    assert [v for k, v in end.counts("rx0").items() if k.startswith("bad")] == [0, 0, 0]
+    counts = end.counts("rx0")
+    assert counts["bytes"] == said * size
+    assert [v for k, v in counts.items() if k.startswith("bad")] == [0, 0, 0]
 
 
-def await_echo(end):
-    """Send frames until DPDK forwards: until then a client of its own has no buffers for any."""
-    sent, came = 0, 0
-
-    def echoes():
-        nonlocal sent, came
-        came += len(end.far.received())
-        if not came:
-            sent += end.far.send([bytes(60)])
-        dropped = sum(end.counts("tx0")[reason] for reason in ("ring-full", "no-peer"))
-        return came and came == sent - dropped
-
-    until(echoes, end)
-
-
-@needs_dpdk
-@pytest.mark.parametrize("ours", ["server", "client"])
-def test_dpdk_sends_back_what_it_gets(ends, tmp_path, ours):
-    theirs = {"server": "client", "client": "server"}[ours]
-    end = ends(role=ours, log2=8)
-    with dpdk(tmp_path / "memif.sock", theirs, "macswap") as (_, _said):
+@OURS
+def test_dpdk_sends_back_what_it_gets(ends, place, ours):
+    end = ends(role=ours, log2=LOG2)
+    with dpdk(place, ours, "macswap"):
         until(lambda: end.turn == memif_ring.LIVE, end)
-        await_echo(end)
-        frames = [b"\2" * 6 + b"\4" * 6 + bytes([8, n]) * 30 for n in range(100)]
-        got = []
-        for n in range(10):
-            end.far.send(frames)
-            until(lambda n=n: got.extend(end.far.received()) or len(got) == 100 * (n + 1), end)
-    assert got == [f[6:12] + f[:6] + f[12:] for f in frames] * 10
+        until(lambda: empty(end) == SLOTS)
+        check_macswap(end.far, lambda condition: until(condition, end))
 
 
-@needs_dpdk
-def test_dpdk_killed_and_started_again(ends, tmp_path):
+def test_dpdk_killed_and_started_again(ends, place):
     end = ends()
     for _ in range(2):
-        with dpdk(tmp_path / "memif.sock", "client", "txonly") as (process, _):
+        with dpdk(place, "server", "txonly") as theirs:
             until(lambda: end.turn == memif_ring.LIVE, end)
             until(lambda: len(end.far.received()) > 0, end)
-            process.kill()
+            theirs.kill()
             until(lambda: end.turn == memif_ring.FREE, end)

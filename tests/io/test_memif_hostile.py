@@ -208,7 +208,7 @@ def test_a_bell_that_is_rung_as_a_connection_ends_does_not_end_the_next_one(
     assert server.counts("rx0")["refused"] == 0
 
 
-FUZZ = cases(1000)
+FUZZ = cases(1000)  # each costs milliseconds; a million without sockets: test_memif_fuzz.py
 
 
 def test_random_memory_never_gets_out(server, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from vforward.io.memring_client import attach
 from vforward.layout import BUF_ROOM, CHAINED, GSO, HEADROOM
 from vforward.memory.arena import Arena
 from vforward.rings import memring as ring
+from vforward.rings.wait import readable
 from wire import Wire
 
 FRAMES = [b"", b"x", bytes(60), b"a" * BUF_ROOM, b"b" * (BUF_ROOM + 1), bytes(range(256)) * 256]
@@ -297,6 +298,16 @@ def test_who_detaches_gives_everything_back(wire):
     app.close()
     with pytest.raises(PortError, match="detached"):
         app.free(app.receive())
+
+
+def test_a_worker_can_sleep_when_the_program_has_gone(wire):
+    (descriptor,) = wire.ports[0].descriptors()
+    for _ in range(3):
+        with attach("lab") as app:
+            wire.run()
+            app.new([1])
+        settle(wire)
+        assert not readable([descriptor], 0)
 
 
 def test_what_was_sent_before_the_end_goes_out(wire):

@@ -1,16 +1,25 @@
 """The netmap port: frames between a pipe and a VALE switch, through a graph; peers that lie."""
 
+import contextlib
+import os
 import select
+import socket
+import threading
 import time
 
 import numpy as np
 import pytest
 
+from netmap_worlds import until
 from vforward.errors import PortError
+from vforward.io import netmap_link
 from vforward.io.netmap import NetmapPort
+from vforward.io.null import NullPort
 from vforward.layout import BUF_ROOM
 from vforward.memory.arena import Arena
 from vforward.rings import netmap
+from vforward.rings.netmap_layout import RX
+from vforward.rings.netmap_pipe import pipe_waits
 from vforward.rings.netmap_server import Server
 from wire import Wire
 
@@ -23,6 +32,9 @@ FRAMES = [HEADER + bytes((i * size) % 251 for i in range(size - 12)) for size in
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("VFORWARD_NETMAP", str(tmp_path / "d" / "s"))
+    monkeypatch.setattr(
+        netmap_link, "FIRST_S", netmap.ANSWER_S
+    )  # there is no thread for a next attempt
     with Server() as running:
         yield running
 
@@ -145,6 +157,55 @@ def test_a_sleeping_worker_is_woken(wire, peers):
         wire.run()
         wire.run()
         assert select.select(woken, [], [], 0)[0] == []
+
+
+@pytest.mark.parametrize("while_away", [False, True])
+def test_a_worker_that_takes_over_an_end_sleeps(server, while_away):
+    """The end's last owner was killed while it slept: it had asked for a wakeup."""
+    frame = HEADER + bytes(48)
+    with Arena.create("netmap") as arena, netmap.open("netmap:x}1@conf:slots=64") as peer:
+        with netmap.open("netmap:x{1") as dead:
+            assert dead.poll(netmap.READ, 0) == 0
+            if not while_away:
+                peer.inject(frame)
+                peer.txsync()
+        until(lambda: server.connections == 1)
+        if while_away:
+            peer.inject(frame)
+            peer.txsync()
+        with contextlib.closing(Wire(arena, NetmapPort("netmap:x{1"), NullPort())) as wire:
+            for _ in range(3):
+                wire.run()
+            assert wire.counts("rx0")["bytes"] == len(frame)
+            woken = wire.ports[0].descriptors()
+            assert select.select(woken, [], [], 0)[0] == []
+            peer.inject(frame)
+            peer.txsync()
+            assert select.select(woken, [], [], 20)[0] == woken
+            wire.run()
+            wire.run()
+            assert select.select(woken, [], [], 0)[0] == []
+
+
+def test_a_peer_cannot_make_the_worker_wait(wire, peers):
+    """It does not read what wakes it, and takes requests back unanswered; and the descriptor blocks."""
+    pipe, station = peers
+    ours = wire.ports[0]._link.port
+    for port in (pipe, ours):
+        os.set_blocking(port.bell, True)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours._bell.send(bytes(4096), socket.MSG_DONTWAIT)
+    wire.run()
+    pipe_waits(ours.krings, RX, 0)
+    pipe_waits(pipe.krings, RX, 1)
+    station.inject(HEADER + bytes(48))
+    station.txsync()
+    running = threading.Thread(target=came, args=(wire, 60), daemon=True)
+    running.start()
+    running.join(30)
+    assert not running.is_alive()
+    assert received(pipe, 1) == [HEADER + bytes(48)]
 
 
 def test_what_cannot_be_opened(server):

@@ -15,6 +15,7 @@ import pytest
 from fuzzing import kinds_open, mapped
 from netmap_worlds import FRAME, until, works, world
 from vforward.io import netmap_link
+from vforward.io.netmap import NetmapPort
 from vforward.rings import netmap
 from vforward.rings.netmap_message import REQUEST_SIZE
 from vforward.rings.netmap_server import Server
@@ -65,18 +66,37 @@ def test_a_server_that_comes_late_and_again(name, peer):
     assert kinds_open() <= before
 
 
-def test_a_port_that_asks_a_mute_server_closes_at_once(tmp_path, monkeypatch):
+@pytest.fixture
+def mute(tmp_path):
+    """A server that does not answer, where there is none yet."""
+    (tmp_path / "d").mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(tmp_path / "d" / "s"))
+        listening.settimeout(LONG)
+        yield listening
+
+
+def test_a_port_is_opened_at_once_although_its_server_is_mute(mute, monkeypatch, caplog):
+    """Who starts a forwarder, or reloads, does not wait for it."""
+    monkeypatch.setattr(netmap, "ANSWER_S", 10 * LONG)
+    monkeypatch.setattr(netmap_link, "FIRST_S", 0.05)
+    mute.listen()
+    port = NetmapPort("netmap:x{1")
+    opening = threading.Thread(target=port.open, args=(0, None), daemon=True)
+    opening.start()
+    opening.join(LONG)
+    assert not opening.is_alive()
+    assert port.peer() == "no netmap server"
+    port.close()
+    assert "does not answer" in caplog.text
+
+
+def test_a_port_that_asks_a_mute_server_closes_at_once(mute, monkeypatch):
     """It would wait for an answer for longer than anybody waits here."""
     monkeypatch.setattr(netmap, "ANSWER_S", 10 * LONG)
     before = kinds_open()
-    with (
-        world("netmap:x{1") as ours,
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute,
-    ):
-        (tmp_path / "d").mkdir(mode=0o700)
-        mute.bind(str(tmp_path / "d" / "s"))
+    with world("netmap:x{1") as ours:
         mute.listen()
-        mute.settimeout(LONG)
         asking, _ = mute.accept()
         with asking:
             asking.settimeout(LONG)

@@ -20,7 +20,7 @@ from vforward.io import vhost_peers
 from vforward.io.vhost import VhostUserPort
 from vforward.memory.arena import Arena
 from vforward.rings import virtqueue as vq
-from vhost_worlds import World
+from vhost_worlds import World, let_go
 
 FRAMES = [bytes([n]) * (60 + 100 * n) for n in range(8)]
 
@@ -304,9 +304,9 @@ def half_a_message(frontend):
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (bad_ring, "queue"),
-        (bad_table, "queue"),
-        (bad_buffer, "queue"),
+        (bad_ring, "queue-address"),
+        (bad_table, "queue-address"),
+        (bad_buffer, "queue-address"),
         (truncated, "memory"),
         (bad_message, "request"),
         (wrong_kick, "descriptor"),
@@ -321,6 +321,7 @@ def test_a_bad_peer_loses_its_connection_and_nothing_else(echo, path, harm, reas
     harm(frontend)
     until(lambda: echo.port.peer_faults)
     assert echo.port.peer_faults == {reason: 1}
+    until(lambda: let_go(echo) == {reason: 1})
     assert "the peer is let go" in caplog.text
     frontend.close()
     again = Frontend.connect(path)
@@ -332,7 +333,7 @@ def test_a_bad_peer_loses_its_connection_and_nothing_else(echo, path, harm, reas
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (bad_ring, "queue"),
+        (bad_ring, "queue-address"),
         (truncated, "memory"),
         (truncated_kept, "memory"),
         (too_little_kept, "memory"),

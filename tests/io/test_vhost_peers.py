@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peers come one after the other, whatever the last one did. (With queues: test_vhost.py)"""
 
+import re
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+import vforward
 from vforward.errors import PortError
-from vforward.io import vhost_peers
+from vforward.io import vhost_peers, vhost_rx
 from vforward.io.vhost_peers import Peers
+from vforward.rings import virtqueue, virtqueue_driver
 from vforward.rings.vhost_message import BadPeer
 
 
@@ -42,7 +46,8 @@ def test_each_is_counted_by_how_it_ended(tmp_path, caplog):
         if (end := next(ends)) is not None:
             raise end
 
-    peers = Peers(str(tmp_path / "s"), attend, server=True)
+    told = []
+    peers = Peers(str(tmp_path / "s"), attend, server=True, let_go=told.append)
     peers.open()
     peers.start()
     for _ in ENDS:
@@ -51,6 +56,7 @@ def test_each_is_counted_by_how_it_ended(tmp_path, caplog):
     peers.close()
     assert peers.number == len(ENDS)
     assert peers.faults == {"word": 1, "socket": 1, "internal": 1}  # the last two have gone
+    assert told == ["word", "socket", "internal"]
     assert "peers so far: 6; let go: 1 for its" in peers.text(ready=False)
     assert "of a rule" in caplog.text
     peers.close()
@@ -132,3 +138,21 @@ def test_a_path_in_use(tmp_path):
         other.open()
     other.close()
     peers.close()
+
+
+def test_each_reason_has_a_counter():
+    """Those that the sources give, and of queues all faults; memory that is gone has one reason."""
+    sources = [
+        *Path(vforward.__file__).parent.glob("rings/vhost_*.py"),
+        *Path(vforward.__file__).parent.glob("io/v*.py"),
+    ]
+    texts = "".join(source.read_text() for source in sources)
+    given = set(re.findall(r'BadPeer\(\s*"([a-z-]+)"', texts)) | {"socket", "internal"}
+    faults = {fault.name for kind in (virtqueue, virtqueue_driver) for fault in kind.Fault}
+    given |= {f"queue-{name.lower()}" for name in faults - {"MEMORY"}}
+    assert {f"let-go-{reason}" for reason in given} == {one.label for one in vhost_rx.REASONS}
+    assert [int(one) for one in vhost_rx.REASONS] == [
+        *range(vhost_rx.FIRST_REASON, vhost_rx.FIRST_REASON + vhost_rx.N_REASONS)
+    ]
+    assert vhost_rx.WHY + vhost_rx.N_REASONS <= vhost_rx.WHY_SEEN
+    assert vhost_rx.WHY_SEEN + vhost_rx.N_REASONS <= vhost_rx.PORT_WORDS

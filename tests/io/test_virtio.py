@@ -28,7 +28,7 @@ from vforward.io.virtio import QUEUE, VirtioPort
 from vforward.memory.arena import Arena
 from vforward.rings import virtqueue as vq
 from vforward.rings.net_features import OFFLOADS
-from vhost_worlds import World
+from vhost_worlds import World, let_go
 from virtio_worlds import FrontWorld
 
 FRAMES = [bytes([n]) * (60 + 700 * n) for n in range(8)]
@@ -286,10 +286,10 @@ def with_files(backend):
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (bad_index, "queue"),
-        (bad_number, "queue"),
-        (bad_length, "queue"),
-        (bad_tx_index, "queue"),
+        (bad_index, "queue-index"),
+        (bad_number, "queue-number"),
+        (bad_length, "queue-length"),
+        (bad_tx_index, "queue-index"),
         (talks, "request"),
         (half_a_message, "length"),
         (with_files, "request"),
@@ -302,6 +302,7 @@ def test_a_bad_peer_loses_its_connection_and_nothing_else(echo, path, harm, reas
     harm(backend)
     until(lambda: echo.port.peer_faults)
     assert echo.port.peer_faults == {reason: 1}
+    until(lambda: let_go(echo) == {reason: 1})
     assert "the peer is let go" in caplog.text
     again = Backend.connect(path).begin()
     bounce(again)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dpdk import NET_VHOST, VIRTIO_USER, needs_dpdk, testpmd
+from dpdk import NET_VHOST, VIRTIO_USER, check_macswap, needs_dpdk, testpmd
 from vforward.io.virtio import QUEUE
 from vforward.memory.arena import Arena
 from vforward.rings import virtqueue as vq
@@ -105,6 +105,17 @@ def test_there_and_back(arena, path, queues, packed):
         assert said["TX-packets"] - queues * QUEUE <= ours.moved("rx") <= said["TX-packets"]
         assert sent - queues * QUEUE <= said["RX-packets"] <= sent
         assert counts["ring-full"] + counts["no-peer"] == ours.moved("rx") - sent
+        assert not ours.port.peer_faults
+
+
+@LAYOUTS
+def test_it_sends_back_what_it_gets(arena, path, packed):
+    with (
+        FrontWorld(arena, path, "program", server=False, packed=packed) as ours,
+        testpmd(path, "macswap", vdev=NET_VHOST) as dpdk,
+    ):
+        dpdk.await_it(lambda: ours.port.ready)
+        check_macswap(ours.far, dpdk.await_it)
         assert not ours.port.peer_faults
 
 

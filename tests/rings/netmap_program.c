@@ -3,14 +3,21 @@
  * A netmap program as they are: it opens /dev/netmap, registers, maps, polls, and sends or receives
  * numbered 60-byte frames, as pkt-gen does. It knows nothing of vforward.
  *
- *     netmap_program [-l] tx|rx|echo|swap NAME COUNT    -l: NIOCREGIF instead of NIOCCTRL
+ *     netmap_program [-l] [-p] tx|rx|both|echo|swap NAME COUNT
  *
- * tx prints what it sent, rx what it received and how many were as they should be and in order; echo
- * sends back what it gets, swap does so by exchanging buffers. Status 0: all done.
+ * -l: NIOCREGIF instead of NIOCCTRL. -p: ppoll instead of poll.
+ *
+ * tx prints what it sent, rx what it received and how many were as they should be and in order; both
+ * does as rx while another thread waits for room to send; echo sends back what it gets, swap does so by
+ * exchanging buffers. SIGUSR1 interrupts it. Status 0: all done.
  */
+#define _GNU_SOURCE /* ppoll */
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,11 +87,17 @@ static void open_port(const char *name, int legacy)
         die("rings");
 }
 
+/* The number is not known when this is compiled: so both become what checks it, with _FORTIFY_SOURCE. */
+static volatile nfds_t n_ports = 1;
+static int by_ppoll;
+
 static void wait_for(short events)
 {
     struct pollfd one = {.fd = fd, .events = events};
+    struct timespec limit = {.tv_sec = 30};
+    int found = by_ppoll ? ppoll(&one, n_ports, &limit, NULL) : poll(&one, n_ports, 30000);
 
-    if (poll(&one, 1, 10000) <= 0 || !(one.revents & events))
+    if (found <= 0 || !(one.revents & events))
         die("poll");
 }
 
@@ -144,6 +157,26 @@ static void receive_all(uint64_t count)
     printf("%llu %llu\n", (unsigned long long)got, (unsigned long long)good);
 }
 
+static void *wait_for_room(void *unused)
+{
+    wait_for(POLLOUT);
+    return unused;
+}
+
+static void receive_while_another_waits(uint64_t count)
+{
+    pthread_t other;
+
+    tx->head = tx->cur = tx->tail; /* full: the other side does not read for now */
+    if (ioctl(fd, NIOCTXSYNC, NULL) < 0)
+        die("NIOCTXSYNC");
+    if (pthread_create(&other, NULL, wait_for_room, NULL))
+        die("pthread_create");
+    receive_all(count);
+    if (pthread_join(other, NULL))
+        die("pthread_join");
+}
+
 static void send_back(uint64_t count, int swap)
 {
     uint64_t done = 0;
@@ -183,15 +216,25 @@ static void send_back(uint64_t count, int swap)
     printf("%llu\n", (unsigned long long)done);
 }
 
+static void ignore(int number)
+{
+    (void)number;
+}
+
 int main(int argc, char **argv)
 {
+    struct sigaction interrupts = {.sa_handler = ignore}; /* what waits: no SA_RESTART */
     int legacy = argc > 1 && !strcmp(argv[1], "-l");
     uint64_t count;
 
     argc -= legacy;
     argv += legacy;
+    by_ppoll = argc > 1 && !strcmp(argv[1], "-p");
+    argc -= by_ppoll;
+    argv += by_ppoll;
     if (argc != 4)
         return 1;
+    sigaction(SIGUSR1, &interrupts, NULL);
     open_port(argv[2], legacy);
     fputs("open\n", stderr);
     count = strtoull(argv[3], NULL, 10);
@@ -199,6 +242,8 @@ int main(int argc, char **argv)
         send_all(count);
     else if (!strcmp(argv[1], "rx"))
         receive_all(count);
+    else if (!strcmp(argv[1], "both"))
+        receive_while_another_waits(count);
     else
         send_back(count, !strcmp(argv[1], "swap"));
     return close(fd) < 0;

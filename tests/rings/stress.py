@@ -18,8 +18,8 @@ from vforward.jit.kernel import kernel
 from vforward.memory.arena import Arena
 from vforward.rings import mpsc, spsc
 
-ITEMS = int(os.environ.get("VFORWARD_STRESS_ITEMS", "1000000"))
-"""Of all producers together; 10**8 takes minutes where the processes share a CPU."""
+ITEMS = int(os.environ.get("VFORWARD_STRESS_ITEMS", str(10**8)))
+"""Of all producers together: a few seconds where each process has a CPU, minutes where they share one."""
 SHIFT = 27
 """Bits of the number within a producer: 2**27 items are more than 10**8."""
 SLOTS = 1024

@@ -86,6 +86,8 @@ def test_no_slots_are_refused():
         words_for(0)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("producers", [1, 3])
 def test_processes(tmp_path, monkeypatch, producers):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))

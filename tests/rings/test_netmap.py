@@ -11,7 +11,7 @@ import pytest
 
 from vforward.errors import PortError
 from vforward.rings import netmap
-from vforward.rings.netmap_layout import NS_BUF_CHANGED, NS_MOREFRAG
+from vforward.rings.netmap_layout import NS_BUF_CHANGED, NS_MOREFRAG, address_of, ring_at
 from vforward.rings.netmap_server import Server
 
 
@@ -30,8 +30,8 @@ def pipe(server):
         yield one, two
 
 
-def closed(server):
-    while server.connections:
+def closed(server, left=0):
+    while server.connections > left:
         time.sleep(0.005)
 
 
@@ -135,6 +135,10 @@ def test_the_descriptor_is_for_select(pipe):
     one.inject(b"x")
     one.txsync()
     assert select.select([two], [], [], 5)[0] == [two]
+    assert two.poll(netmap.READ, 0) == netmap.READ
+    assert two.next_packet() == b"x"
+    assert two.poll(netmap.READ, 0) == 0
+    assert select.select([two], [], [], 0)[0] == []
 
 
 @pytest.mark.parametrize("which", ["tx", "rx"])
@@ -169,6 +173,22 @@ def test_extra_buffers(pipe):
     for index in (0, 1, 2**31):
         with pytest.raises(IndexError):
             one.buffer(index)
+
+
+@pytest.mark.parametrize("away", [-(2**40), 2**40])
+def test_buffers_are_where_the_server_says(server, pipe, away):
+    """Not where a ring says: of that the other end can write any word, before an end is opened again."""
+    one, two = pipe
+    at, ring = two.bufs - address_of(two.memory), ring_at(one.memory, two._reply.tx)
+    two.close()
+    closed(server, 1)
+    ring["buf_ofs"] = away
+    with netmap.open("netmap:x}1", path=server.path) as again:
+        assert again.bufs == address_of(again.memory) + at
+        again.inject(b"back")
+        again.txsync()
+        one.rxsync()
+        assert one.next_packet() == b"back"
 
 
 def test_a_ring_has_netmaps_fields_only(pipe):

@@ -1,7 +1,7 @@
 """A pipe at the server: two ends, one owner each, buffers that are neither lost nor doubled."""
 
 import errno
-import os
+import socket
 
 import pytest
 
@@ -9,10 +9,10 @@ from fuzzing import open_fds
 from rings.netmap_ends import pipe
 from vforward.errors import PortError
 from vforward.rings import netmap_pipe
-from vforward.rings.netmap_layout import extra_list
+from vforward.rings.netmap_layout import RX, TX, extra_list
 from vforward.rings.netmap_names import parse_name
 from vforward.rings.netmap_pair import SPARE, Pair
-from vforward.rings.netmap_sync import VIOLATION
+from vforward.rings.netmap_sync import OK, VIOLATION
 
 MASTER, SLAVE = parse_name("x{1"), parse_name("x}1")
 
@@ -86,20 +86,36 @@ def test_an_end_that_cannot_be_repaired_is_refused(pair):
 
 
 def test_no_descriptors_are_left_for_it(monkeypatch):
-    made, eventfd = [], os.eventfd
-
-    def second(*how):
-        if made:
-            raise OSError(errno.EMFILE, "Too many open files")
-        made.append(eventfd(*how))
-        return made[0]
+    def none():
+        raise OSError(errno.EMFILE, "Too many open files")
 
     before = open_fds()
-    monkeypatch.setattr(os, "eventfd", second)
+    monkeypatch.setattr(socket, "socketpair", none)
     with pytest.raises(OSError, match="Too many"):
         Pair(MASTER, 8, 4, 0)
-    assert made
     assert open_fds() <= before
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_the_next_owner_is_not_woken_for_the_last_one(end):
+    """Who was killed while asleep has asked for wakeups; and what was sent to wake it nobody has read."""
+    pair, *ends = pipe(8, 8)
+    mine, peer = ends[end], ends[1 - end]
+    mine.tx["head"] = mine.tx["cur"] = 1
+    netmap_pipe.pipe_txsync(mine.krings)
+    netmap_pipe.pipe_rxsync(peer.krings)
+    for which in (TX, RX):
+        netmap_pipe.pipe_waits(mine.krings, which, 1)
+    pair.bells[1 - end].send(b"w" * 9)
+    pair.release(end)
+    for ring in (peer.tx, peer.rx):
+        ring["head"] = ring["cur"] = 1
+    assert netmap_pipe.pipe_txsync(peer.krings) == OK
+    assert netmap_pipe.pipe_rxsync(peer.krings) == OK
+    pair.take((MASTER, SLAVE)[end], 0)
+    with pytest.raises(BlockingIOError):
+        pair.bells[end].recv(1, socket.MSG_DONTWAIT)
+    pair.close()
 
 
 def sends(two):

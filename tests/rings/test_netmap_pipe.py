@@ -275,3 +275,4 @@ def test_a_buffer_that_comes_back_is_as_its_sender_left_it():
     pipe_txsync(one.krings)
     assert not one.tx_slots["flags"][0] & NS_BUF_CHANGED
     assert pair.region.memory[at : at + 200].tobytes() == sent
+    pair.close()

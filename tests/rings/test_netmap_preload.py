@@ -3,6 +3,9 @@
 import contextlib
 import os
 import shutil
+import signal
+import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -28,7 +31,7 @@ def program(tmp_path_factory):
     flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wno-stringop-truncation"]
     fortified = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", f"-I{CSRC}"]
     source = HERE / "netmap_program.c"
-    subprocess.run(["cc", *flags, *fortified, "-o", made, source], check=True)
+    subprocess.run(["cc", *flags, *fortified, "-pthread", "-o", made, source], check=True)
     return made
 
 
@@ -63,12 +66,12 @@ def told(process):
     return [int(word) for word in output.split()]
 
 
-@pytest.mark.parametrize("old", [[], ["-l"]])
-def test_a_pipe_of_two_programs(server, program, old):
+@pytest.mark.parametrize("how", [[], ["-l"], ["-p"]])
+def test_a_pipe_of_two_programs(server, program, how):
     n = 200_000
     with (
-        started(server, program, *old, "rx", "x}1", n) as receiver,
-        started(server, program, *old, "tx", "x{1", n) as sender,
+        started(server, program, *how, "rx", "x}1", n) as receiver,
+        started(server, program, *how, "tx", "x{1", n) as sender,
     ):
         assert told(receiver) == [n, n]
         assert told(sender) == [n]
@@ -110,6 +113,30 @@ def test_a_switch_between_two_programs(server, program):
         assert told(receiver) == [n, n]
 
 
+def test_two_threads_wait_for_one_port(server, program):
+    """One to send and one to receive: a wakeup is for both, whoever hears of it first."""
+    n = 300
+    with (
+        netmap.open("netmap:x}1", path=server.path) as port,
+        started(server, program, "both", "x{1", n) as process,
+    ):
+        room = port.tx.space()
+        for i in range(n):
+            port.inject(numbered(i))
+            port.txsync()
+            until(lambda: port.txsync() or port.tx.space() == room)  # it is taken
+        assert port.poll(netmap.READ, 20) == netmap.READ
+        port.dispatch(len)
+        port.rxsync()
+        assert told(process) == [n, n]
+
+
+def numbered(i):
+    """What the program's rx expects as the frame of this number."""
+    head = b"\xff" * 6 + b"\x02\0\0\0\0\x01" + bytes([i & 255] * 2) + i.to_bytes(8, "little")
+    return head + bytes([i & 255] * (60 - len(head)))
+
+
 def test_a_port_is_opened_once(server, program):
     with netmap.open("netmap:x{1", path=server.path):
         env = {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(server.path)}
@@ -117,6 +144,39 @@ def test_a_port_is_opened_once(server, program):
             [program, "tx", "x{1", "1"], env=env, capture_output=True, text=True, check=False
         )
     assert (done.returncode, "busy" in done.stderr) == (2, True)
+
+
+def test_a_signal_while_a_port_is_opened(server, program, monkeypatch):
+    """The program waits for the server's answer when it comes."""
+    answer = server._answer
+
+    def interrupted(connection, asked):
+        pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[
+            0
+        ]
+        until(lambda: state(pid)[0] == "S")
+        os.kill(pid, signal.SIGUSR1)
+        until(lambda: state(pid) in ("S0", "Z0"))
+        return answer(connection, asked)
+
+    monkeypatch.setattr(server, "_answer", interrupted)
+    with started(server, program, "tx", "vale3:a", 1) as process:
+        assert told(process) == [1]
+
+
+def state(pid):
+    """Of a process: what it does (S: it waits, Z: it has ended), and the signals that have not arrived."""
+    words = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    return words["State"][0] + f"{int(words['ShdPnd'], 16):x}"
+
+
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 @pytest.mark.parametrize(("name", "error"), [("eth0", "Invalid argument"), ("x{1", "No such file")])
@@ -133,9 +193,7 @@ def test_a_killed_program_leaves_its_place(server, program):
     with netmap.open("netmap:x{1", path=server.path) as port:
         with started(server, program, "rx", "x}1", 10):
             assert server.connections == 2
-        end = time.monotonic() + 20
-        while server.connections > 1:
-            assert time.monotonic() < end
+        until(lambda: server.connections == 1)
         with started(server, program, "echo", "x}1", 1) as process:
             port.inject(b"\xff" * 60)
             port.txsync()

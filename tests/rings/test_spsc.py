@@ -159,6 +159,8 @@ def test_two_threads(slots, kind):
     ring.check()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_processes(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
     assert stress.run("spsc", 1, stress.ITEMS) == (stress.ITEMS, stress.ITEMS)

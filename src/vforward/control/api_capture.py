@@ -61,8 +61,10 @@ def router(forwarder: "Forwarder") -> APIRouter:
 async def _content(capture: Capture, seconds: float) -> AsyncIterator[bytes]:
     until = time.monotonic() + seconds if seconds else float("inf")
     yield capture.header()
-    while not capture.done and time.monotonic() < until:
+    over = False
+    while not capture.done and not over:
+        over = time.monotonic() >= until  # looked at before: what has come until then is taken
         if part := await asyncio.to_thread(capture.take):
             yield part
-        else:
+        elif not over:
             await asyncio.sleep(LOOK_S)

@@ -218,7 +218,7 @@ class TraceWish(Model):
 
     count: Annotated[int, Field(ge=1, le=TRACED_MAX)] = 1
     node: Annotated[str, Field(max_length=TEXT_MAX)] = ""
-    timeout_s: Annotated[float, Field(ge=0, le=WAIT_S_MAX, strict=False)] = 10.0
+    timeout_s: Annotated[float, Field(ge=0, le=WAIT_S_MAX)] = 10.0
 
 
 _Items = list[str | int] | str | int
@@ -283,7 +283,7 @@ class CaptureWish(Model):
     at: Annotated[str, Field(max_length=TEXT_MAX)]
     filter: Annotated[str, Field(max_length=FILTER_MAX)] = ""
     count: Annotated[int, Field(ge=0, le=2**53)] = 0
-    seconds: Annotated[float, Field(ge=0, le=CAPTURE_S_MAX, strict=False)] = 0
+    seconds: Annotated[float, Field(ge=0, le=CAPTURE_S_MAX)] = 0
     snap: Annotated[int, Field(ge=16, le=SNAP)] = SNAP
 
 

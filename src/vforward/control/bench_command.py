@@ -8,6 +8,7 @@ there when the package is installed from it with ``pip install -e``.
 from __future__ import annotations
 
 import importlib
+import json as jsonlib
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,9 +42,9 @@ def bench(
     """Measure vforward on this machine, in clocks of the time stamp counter.
 
     cases: all when empty; or "compare", two checkouts or commits, and cases: is the second slower?
-    json: one JSON object per row and nothing else on stdout. plot: the file that a case plots to.
-    list_only: name the cases and stop. html, markdown: files for a report and for a table. An unknown
-    case exits with 2; a case that failed, or a comparison that finds it slower, with 1.
+    json: one JSON object per row, or per case that is listed, and nothing else on stdout. plot: the file
+    that a case plots to. list_only: name the cases and stop. html, markdown: files for a report and for a
+    table. An unknown case exits with 2; a case that failed, or a comparison that finds it slower, with 1.
     """
     module = report()
     if cases[:1] == [COMPARE]:
@@ -55,7 +56,8 @@ def bench(
         _refuse(f"no case named {', '.join(wrong)}; there are: {known}")
     if list_only:
         for name, text in module.listing():
-            sys.stdout.write(f"{name:18} {text}\n")
+            row = jsonlib.dumps({"case": name, "what": text}) if json else f"{name:18} {text}"
+            sys.stdout.write(f"{row}\n")
         return
     if module.run(cases, json=json, plot=plot, html=html, markdown=markdown):
         sys.exit(FAILED_STATUS)

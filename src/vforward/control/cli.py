@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json as jsonlib
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vforward.control import cli_change, cli_config, cli_look, cli_node, cli_watch
-from vforward.control.cli_app import app, command, guarded, start
+from vforward.control.cli_app import Json, app, command, guarded, start
 
 __all__ = ["app", "cli_change", "cli_config", "cli_look", "cli_node", "cli_watch", "start"]
 
@@ -58,6 +59,7 @@ def run(
             "--standby", help="Load all, and take the place of the one that runs when it has ended."
         ),
     ] = False,
+    json: Json = False,
 ) -> None:
     """Forward packets as FILE says, until SIGTERM or SIGINT comes."""
     from vforward.control import config
@@ -66,7 +68,8 @@ def run(
     if check:
         from vforward.control import show as tables
 
-        sys.stdout.write(f"{file}: good: {tables.summary(wanted)}\n")
+        good = {"good": str(file), **tables.counts_of(wanted)}
+        sys.stdout.write(_line(good, f"{file}: good: {tables.summary(wanted)}", json))
         return
     from vforward.control import logs
     from vforward.control import run as daemon
@@ -74,20 +77,25 @@ def run(
 
     logs.set_up(wanted.log.format, wanted.log.level)
     logs.tell_of_threads()
+    own = wanted.forwarder.name
 
     def ready() -> None:
         from vforward.control import show as tables  # not before packets flow
 
         bar.close()
-        how = f"show with: vforward show runtime -n {wanted.forwarder.name}"
-        with contextlib.suppress(OSError):  # it forwards, whether there is room to say so or not
-            sys.stdout.write(f"forwarding: {tables.summary(wanted)}; {how}\n")
-            sys.stdout.flush()
+        how = f"show with: vforward show runtime -n {own}"
+        say(
+            {"forwarding": own, **tables.counts_of(wanted)},
+            f"forwarding: {tables.summary(wanted)}; {how}",
+        )
 
     def standing_by() -> None:
         bar.close()
-        with contextlib.suppress(OSError):
-            sys.stdout.write(f"standing by for {wanted.forwarder.name}\n")
+        say({"standing_by": own}, f"standing by for {own}")
+
+    def say(plain: dict[str, Any], text: str) -> None:
+        with contextlib.suppress(OSError):  # it forwards, whether there is room to say so or not
+            sys.stdout.write(_line(plain, text, json))
             sys.stdout.flush()
 
     with Bar("compiling") as bar:
@@ -109,6 +117,7 @@ def compile(
     cold: Annotated[
         bool, typer.Option("--cold", help="Remove this version's compiled code first.")
     ] = False,
+    json: Json = False,
 ) -> None:
     """Compile everything that may be needed, so that `run` starts at once."""
     from vforward.control import compile as compiling
@@ -122,7 +131,9 @@ def compile(
     with Bar("compiling") as bar:
         steps = compiling.compile_all(bar.report)
     seconds = time.perf_counter() - start
-    sys.stdout.write(f"{steps} steps in {seconds:.1f} s; compiled code: {cache.directory()}\n")
+    where = str(cache.directory())
+    done = {"steps": steps, "seconds": round(seconds, 3), "directory": where}
+    sys.stdout.write(_line(done, f"{steps} steps in {seconds:.1f} s; compiled code: {where}", json))
 
 
 @command
@@ -151,12 +162,13 @@ def demo() -> None:
 
 
 @command
-def netmap_serve() -> None:
+def netmap_serve(json: Json = False) -> None:
     """Be the netmap server: pipes and VALE switches for other programs, until SIGINT comes."""
     from vforward.rings.netmap_message import socket_path
     from vforward.rings.netmap_run import serve
 
-    sys.stdout.write(f"netmap server at {socket_path()}\n")
+    where = str(socket_path())
+    sys.stdout.write(_line({"serving": where}, f"netmap server at {where}", json))
     sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):
         serve()
@@ -173,6 +185,10 @@ def netmap_run(
     from vforward.rings.netmap_run import run as become
 
     become(command)
+
+
+def _line(plain: dict[str, Any], text: str, json: bool) -> str:
+    return (jsonlib.dumps(plain) if json else text) + "\n"
 
 
 app.registered_commands.sort(key=lambda one: one.callback is not run)  # it comes first in --help

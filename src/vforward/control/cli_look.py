@@ -163,6 +163,8 @@ def trace(
 
 
 @command
-def clear(name: Name = "") -> None:
+def clear(name: Name = "", json: Json = False) -> None:
     """Let `show` count from zero. The forwarder notices nothing."""
     connect(name).clear()
+    if json:
+        sys.stdout.write('{"cleared": "counters"}\n')

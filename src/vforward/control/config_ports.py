@@ -111,6 +111,12 @@ class MemringPort(AnyPort):
     """Packets in the pool's own buffers, for a program of the same user (vforward.attach)."""
 
     type: Literal["memring"]
+    trusted: Annotated[
+        Literal[True],
+        says(
+            "true, said by you: a program on this port can read and change all packets of all ports"
+        ),
+    ]
     room: Annotated[int, whole(64, 65536)] = 1024
     mac: OptionalMac = None
 

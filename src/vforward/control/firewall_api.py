@@ -13,9 +13,6 @@ from vforward.control.rules import FirewallSettings, Nat, Policer, Rule
 from vforward.control.session_list import Filter
 from vforward.control.wording import listed
 
-DIGITS_MAX = 9
-"""Of a rule's number; int takes no text of any length."""
-
 
 class FirewallApi:
     """Methods of a Forwarder. All of them may be called while it runs."""
@@ -108,6 +105,6 @@ def _find(rules: Sequence[Rule], which: str | int) -> int:
     if which and which in names:
         return names.index(str(which))
     text = str(which)
-    if len(text) <= DIGITS_MAX and text.isascii() and text.isdigit() and int(text) < len(rules):
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) < len(rules):
         return int(text)
     raise NotFound(f"no rule {which!r}; rules have names, or numbers from 0 to {len(rules) - 1}")

@@ -60,7 +60,13 @@ class Placement:
         for key, queue in before.queues.items():
             if key in self.queues:
                 self.queues[key].worker = queue.worker
-        self.owners |= {name: owner for name, owner in before.owners.items() if name in self.owners}
+        for name, owner in self.owners.items():
+            if owner is None:
+                continue  # each worker sends by it, whatever had its name before
+            if (name, 0) in self.queues:
+                self.owners[name] = self.queues[name, 0].worker
+            elif (was := before.owners.get(name)) is not None:
+                self.owners[name] = was
 
     def lay(self, graph: Graph) -> None:
         """Have each of several workers do its part in a graph that is built, and on which none runs."""

@@ -88,9 +88,9 @@ class Plugins:
         Raises KernelError, WiringError, ConfigError for what is wrong with it, VforwardError for what
         cannot be now; then all is as it was.
         """
+        source = self._tried(place)  # takes its time, so it holds up no other change
+        name = source.plugin.node.name
         with self._forwarder.changing:
-            source = self._tried(place)
-            name = source.plugin.node.name
             if name in self._loaded:
                 raise VforwardError(
                     f"plug-in {name} is loaded already; replace it, or unload it first"
@@ -102,9 +102,9 @@ class Plugins:
 
         What is in its tables stays, where name and layout are the same. Raises as load, and NotFound.
         """
+        source = self._tried(place or self._find(name).source.place)
         with self._forwarder.changing:
             old = self._find(name)
-            source = self._tried(place or old.source.place)
             if source.plugin.node.name != name:
                 raise ConfigError(
                     f"plug-in {name}: {source.place} is {source.plugin.node.name}: "
@@ -151,12 +151,14 @@ class Plugins:
 
     def _tried(self, place: str) -> Source:
         """Try a plug-in in a process of its own, unless that was done, and then load it."""
-        known = content_of(place) in self._good
-        for checked in () if known else (True, False):
+        before = content_of(place)
+        for checked in () if before in self._good else (True, False):
             error = _outcome(self.helper.ask({"place": place}, checked=checked))
             if error:
                 raise KernelError(error)
         source = load(place)
+        if source.content != before:
+            raise KernelError(f"plug-in {place}: it was changed while it was tried; load it again")
         if source.content:
             self._good.add(source.content)
         return source
@@ -174,9 +176,10 @@ class Plugins:
         stood = self._forwarder.replace_graph(lambda graph: _lay(graph, wanted, left))
         self._loaded, self._left = wanted, left
         if old is not None and moved:
-            gone = self._forwarder.graph.arcs[old.plugin.arc]
-            for interface in self._forwarder.interfaces:
-                gone.disable(_past(gone.name, old.bit), interface.number)
+            with self._forwarder.moving:  # as in _switch
+                gone = self._forwarder.graph.arcs[old.plugin.arc]
+                for interface in self._forwarder.interfaces:
+                    gone.disable(_past(gone.name, old.bit), interface.number)
         self._switch(wanted[name], ports)
         begun = [table for table in plugin.tables if table not in kept]
         return PluginChange(name, sorted(kept), sorted(begun), max(stood, default=0.0))
@@ -219,10 +222,12 @@ class Plugins:
 
     def _switch(self, one: Loaded, ports: Iterable[int]) -> None:
         """Send the packets of these ports through it, and of no other."""
-        arc, wanted = self._forwarder.graph.arcs[one.plugin.arc], set(ports)
-        for interface in self._forwarder.interfaces:
-            switch = arc.enable if interface.number in wanted else arc.disable
-            switch(one.name, interface.number)
+        wanted = set(ports)
+        with self._forwarder.moving:  # a change of the configuration switches other bits of a word
+            arc = self._forwarder.graph.arcs[one.plugin.arc]
+            for interface in self._forwarder.interfaces:
+                switch = arc.enable if interface.number in wanted else arc.disable
+                switch(one.name, interface.number)
 
 
 def _lay(graph: Graph, loaded: Mapping[str, Loaded], left: Mapping[str, Iterable[int]]) -> None:

@@ -171,12 +171,12 @@ class PortWork:
         if not forwarder.built:
             return
         arcs = forwarder.graph.arcs
+        for arc in arcs.values():  # with the bits of plug-ins, which a port that goes loses
+            undo.callback(arc.masks.__setitem__, slice(None), arc.masks.copy())
         for interface in self._gone.values():
-            undo.callback(forwarder.switch_features, arcs, interface, on=True)
             forwarder.switch_features(arcs, interface, on=False)
         for name in (*self._came, *self._changed, *self._affected):
             if (here := forwarder.interfaces.by_name.get(name)) is not None:
-                undo.callback(forwarder.switch_features, arcs, here, on=True)
                 forwarder.switch_features(arcs, here, on=True)
 
     def number(self, undo: ExitStack) -> None:

@@ -187,19 +187,28 @@ def trace(packets: list[TracedPacket]) -> None:
         out.print(table)
 
 
+COUNTED = {
+    "ports": "port",
+    "routes": "route",
+    "route_files": "route file",
+    "neighbors": "neighbor",
+    "bridges": "bridge",
+    "cross_connects": "cross connect",
+    "rules": "rule",
+    "nat": "NAT rule",
+}
+"""What is counted of a configuration: its key, and one of it in words."""
+
+
+def counts_of(config: Config) -> dict[str, int]:
+    """How many a configuration has of each."""
+    return {key: len(getattr(config, key)) for key in COUNTED}
+
+
 def summary(config: Config) -> str:
     """What a configuration has, in a few words: "2 ports, 1 route"."""
-    counted = (
-        (len(config.ports), "port"),
-        (len(config.routes), "route"),
-        (len(config.route_files), "route file"),
-        (len(config.neighbors), "neighbor"),
-        (len(config.bridges), "bridge"),
-        (len(config.cross_connects), "cross connect"),
-        (len(config.rules), "rule"),
-        (len(config.nat), "NAT rule"),
-    )
-    return ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for n, name in counted if n) or "no ports"
+    counted = ((n, COUNTED[key]) for key, n in counts_of(config).items() if n)
+    return ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for n, name in counted) or "no ports"
 
 
 def table_of(*heads: str) -> Table:

@@ -80,12 +80,12 @@ class Arc:
         return tuple(sorted(self.bits, key=lambda name: self.bits[name]))
 
     def enable(self, feature: str, port: int) -> None:
-        """Send the port's packets through the feature. The worker may be running."""
+        """Send the port's packets through the feature. The worker may be running; one caller at a time."""
         self.masks[port] |= self._bit(feature)
         self.masks[-1] = np.bitwise_or.reduce(self.masks[:-1])
 
     def disable(self, feature: str, port: int) -> None:
-        """Take the feature off the port's way. The worker may be running."""
+        """Take the feature off the port's way. The worker may be running; one caller at a time."""
         self.masks[port] &= ~self._bit(feature)
         self.masks[-1] = np.bitwise_or.reduce(self.masks[:-1])
 

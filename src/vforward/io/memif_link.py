@@ -31,6 +31,7 @@ from vforward.errors import PortError
 from vforward.io import unix
 from vforward.memory.mapping import sealed_file
 from vforward.rings import memif, memif_ring
+from vforward.rings.descriptors import receive
 from vforward.rings.eventfd import is_eventfd
 from vforward.rings.memif import BadPeer, Bye
 from vforward.rings.wait import readable
@@ -188,9 +189,7 @@ class MemifLink:
             self._say(peer, replies)
 
     def _feed(self, peer: socket.socket, link: memif.Server | memif.Client) -> list[memif.Reply]:
-        message, fds, flags, _ = socket.recv_fds(
-            peer, memif.MESSAGE + 1, 4, socket.MSG_CMSG_CLOEXEC
-        )
+        message, fds, flags = receive(peer, memif.MESSAGE + 1, 4)
         if not message:
             for fd in fds:
                 os.close(fd)

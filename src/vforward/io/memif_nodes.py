@@ -74,6 +74,7 @@ def receive(
     """Copy what the peer has sent, up to a vector of it, and give it its buffers back."""
     if ring.turn_of(state) != ring.LIVE:
         _let_go(count, state)
+        _idle(state)  # what rang for the end would keep the worker awake
         return 0
     left = ring.received(state)
     if left <= 0:

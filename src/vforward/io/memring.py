@@ -191,8 +191,8 @@ class MemringPort(Port):
     def _gone(self, program: socket.socket) -> None:
         """Have the worker reclaim what it had."""
         program.close()
+        os.eventfd_write(self._event, 1)  # first: the worker empties it when it has reclaimed
         ring.hand_over(self._state, ring.ENDED)
-        os.eventfd_write(self._event, 1)
 
     def _is_free(self) -> bool:
         """Whether the worker has reclaimed what the last program had; waits a moment for that."""

@@ -32,6 +32,7 @@ from vforward.layout import BUF_ROOM, CHAINED, HEADROOM, NIL, VECTOR_MAX
 from vforward.memory.arena import Arena
 from vforward.packet.checksum import complete
 from vforward.rings import memring as ring
+from vforward.rings.descriptors import receive
 from vforward.rings.spsc import Ring
 
 ANSWER_S = 5.0
@@ -258,7 +259,7 @@ class Attachment:
     def _shake_hands(self) -> int:
         self._socket.settimeout(ANSWER_S)
         try:
-            answer, self._events, _, _ = socket.recv_fds(self._socket, ANSWER_BYTES, 2)
+            answer, self._events, _ = receive(self._socket, ANSWER_BYTES, 2)
         except OSError as error:
             msg = f"port {self.name}: the forwarder does not answer: {error}"
             raise PortError(msg) from error

@@ -86,6 +86,7 @@ def receive(
     if turn == ring.ENDED and n == 0:
         ring.reclaim(pool, ledger, state, full, empty, sent, back)
         count[RxCount.RECLAIMED] += u64(1)
+        _empty_event(state)  # what rang for the end would keep the worker awake
         ring.hand_over(state, ring.FREE)
     return n
 
@@ -94,9 +95,15 @@ def receive(
 def _hear(words: Any, state: Any) -> None:
     """Empty the eventfd, if the program has written it."""
     if load_acquire64(address(words) + 8 * ring.KICK):
+        _empty_event(state)  # before: no program is between its write and the word, which is set
         store_release64(address(words) + 8 * ring.KICK, u64(0))
         fence()  # the program looks at the word behind its push: one of us sees the other
-        call3(i64(state[ring.READ]), i64(state[ring.EVENT]), address(state) + 8 * ring.SINK, 8)
+
+
+@inline
+def _empty_event(state: Any) -> None:
+    """It does not block."""
+    call3(i64(state[ring.READ]), i64(state[ring.EVENT]), address(state) + 8 * ring.SINK, 8)
 
 
 @inline

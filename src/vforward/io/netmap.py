@@ -10,7 +10,6 @@ What moves packets is io.netmap_nodes, what finds the server io.netmap_link.
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 from collections.abc import Callable
 
@@ -22,17 +21,16 @@ from vforward.io.libc import libc_address
 from vforward.io.netmap_link import NetmapLink
 from vforward.io.netmap_nodes import (
     ASKED,
+    BELL,
     BUFS,
     LIVE,
     NETMAP_RX,
     NETMAP_TX,
     NUMBER,
     PLACE_WORDS,
-    READ,
+    RECV,
+    SEND,
     VALE,
-    WAKES,
-    WOKEN,
-    WRITE,
     hand_over,
 )
 from vforward.io.port import Port, Tables, default_mac
@@ -65,7 +63,7 @@ class NetmapPort(Port):
     def open(self, number: int, pool: Pool) -> None:
         """Open the port, if there is a server. Raises PortError: it is in use, or cannot be made."""
         self.mac = self._given or default_mac(number)
-        self._place[[READ, WRITE, NUMBER]] = libc_address("read"), libc_address("write"), number
+        self._place[[SEND, RECV, NUMBER]] = libc_address("send"), libc_address("recv"), number
         self._epoll = select.epoll()
         self._link = NetmapLink(self.name, self._take, self._lose)
 
@@ -90,13 +88,10 @@ class NetmapPort(Port):
     def _take(self, port: netmap.Port) -> None:
         """Let the worker into a port that was opened."""
         assert self._epoll is not None
-        os.set_blocking(port.woken, False)
-        os.set_blocking(port.wakes, False)
         self._krings[:] = port.krings
         vale = int(port.kind is Kind.VALE)
-        self._place[[VALE, BUFS, ASKED]] = vale, port.bufs, 0
-        self._place[[WOKEN, WAKES]] = port.woken, port.wakes
-        self._epoll.register(port.woken, select.EPOLLIN)
+        self._place[[VALE, BUFS, ASKED, BELL]] = vale, port.bufs, 0, port.bell
+        self._epoll.register(port.bell, select.EPOLLIN)
         hand_over(self._place, 1)
 
     def _lose(self, port: netmap.Port) -> None:
@@ -104,7 +99,7 @@ class NetmapPort(Port):
         assert self._epoll is not None
         hand_over(self._place, 0)
         with contextlib.suppress(OSError):
-            self._epoll.unregister(port.woken)
+            self._epoll.unregister(port.bell)
 
     def descriptors(self) -> list[int]:
         """What the peer wakes the worker by."""

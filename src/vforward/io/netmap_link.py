@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 AGAIN_S = 0.2
 """Between two attempts to open the port."""
+FIRST_S = 1.0
+"""For the server to answer the first one, for which a start or a reload waits. The next have longer."""
 
 
 class NetmapLink:
@@ -40,7 +42,7 @@ class NetmapLink:
         self.port: netmap.Port | None = None
         """The port, while there is a server."""
         try:
-            self._open()
+            self._open(FIRST_S)
         except netmap.NoServer as error:
             log.warning("%s", error)
         except BaseException:
@@ -63,8 +65,8 @@ class NetmapLink:
             self._close(self.port)
         os.close(self._stop)
 
-    def _open(self) -> None:
-        port = netmap.open(self._name, stop=self._stop)
+    def _open(self, answer_s: float | None = None) -> None:
+        port = netmap.open(self._name, stop=self._stop, answer_s=answer_s)
         try:
             self._take(port)
         except BaseException:

@@ -5,13 +5,16 @@ Frames are copied between the region and the pool: a peer never sees a buffer of
 writes (lengths, buffer numbers) is loaded once and checked before use; a slot that makes no sense is
 skipped and counted. When the peer does not read, what is sent to it is dropped and counted.
 
-    place   i64[10]
+    place   i64[8]
     0 VALE (1) or a pipe (0)    1 address of buffer 0     2 1: a wakeup was asked for
-    3 descriptor that wakes us  4 that wakes the peer     5, 6 addresses of read(2) and write(2)
-    7 the port's number         8 where wakeups are read to
-    9 1: there is a server      What else is here and in krings changes only while it is 0.
+    3 the bell, a socket        4, 5 addresses of send(2) and recv(2)
+    6 the port's number
+    7 1: there is a server      What else is here and in krings changes only while it is 0.
 
-    scratch u8[]  a long frame, in one piece; its first 8 bytes are also what is written to wake
+    scratch u8[]  a long frame, in one piece; also what is sent to wake, and where wakeups are read to
+
+The bell never makes us wait (MSG_DONTWAIT), whatever the peer does to it: an eventfd, which both sides
+have, could be filled by the peer and made to block.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.graph.node import INFO, Kind, Labels, Node
+from vforward.io.linux import MSG_DONTWAIT, MSG_NOSIGNAL
 from vforward.io.port import RxEdge, TxEdge, drop
 from vforward.jit.atomics import load_acquire64, store_release64
-from vforward.jit.intrinsics import address, call3, copy
+from vforward.jit.intrinsics import address, call4, copy
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import EDGE_HELD, NIL, U8, U64, ArrayOf, Counts, Data, Edges, Meta, Rows
 from vforward.memory.chain import LONGEST, fill, gather, length
@@ -55,10 +59,11 @@ from vforward.rings.netmap_sync import (
     port_waits,
 )
 
-VALE, BUFS, ASKED, WOKEN, WAKES, READ, WRITE, NUMBER = range(8)
-LIVE, PLACE_WORDS = 9, 10
+VALE, BUFS, ASKED, BELL, SEND, RECV, NUMBER, LIVE, PLACE_WORDS = range(9)
 UNREAD = 2
-"""In ASKED: we were woken, and what the peer wrote for it was not there yet."""
+"""In ASKED: we were woken, and what the peer sent for it was not there yet."""
+BELL_BYTES = 4096
+"""Of wakeups, read at once."""
 
 Krings = Annotated[NDArray[Any], ArrayOf(KRING)]
 Place = Annotated[NDArray[np.int64], ArrayOf(np.int64)]
@@ -95,7 +100,7 @@ def _is_live(place: Any) -> bool:
 @inline
 def _wake(place: Any, scratch: Any) -> None:
     scratch[0] = 1
-    call3(place[WRITE], place[WAKES], address(scratch), 8)
+    call4(place[SEND], place[BELL], address(scratch), 1, MSG_DONTWAIT | MSG_NOSIGNAL)
 
 
 @inline
@@ -111,15 +116,15 @@ def _sync(krings: Any, place: Any, scratch: Any, which: Any) -> None:
 
 
 @inline
-def _ask(krings: Any, place: Any) -> None:
-    """Ask for a wakeup, and empty what has woken us before. The descriptor does not block.
+def _ask(krings: Any, place: Any, scratch: Any) -> None:
+    """Ask for a wakeup, and empty what has woken us before.
 
-    The peer takes our word back and then writes: what is not there yet is read the next time.
+    The peer takes our word back and then sends: what is not there yet is read the next time.
     """
     word = krings[RX].link + (PORT_WAITS if place[VALE] else THEIRS + WAITS)
     waits = load(word)
     if place[ASKED] == UNREAD or (place[ASKED] == 1 and not waits):
-        got = call3(place[READ], place[WOKEN], address(place) + 64, 8)
+        got = call4(place[RECV], place[BELL], address(scratch), BELL_BYTES, MSG_DONTWAIT)
         place[ASKED] = 1 if got > 0 else UNREAD
     if waits:
         return
@@ -173,7 +178,7 @@ def receive(
     k = krings[RX]
     _sync(krings, place, scratch, RX)
     if k.first == k.last:
-        _ask(krings, place)
+        _ask(krings, place, scratch)
         _sync(krings, place, scratch, RX)  # what came before the peer knew that we wait
     at, n = k.first, 0
     while at != k.last and n < idx.size:

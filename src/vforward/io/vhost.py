@@ -7,7 +7,7 @@ guest's buffers and ours, by the worker (io.vhost_rx, io.vhost_tx); the guest se
 What it says on the socket is followed by a thread of the port's (rings.vhost_user).
 
 The peer is not trusted. Whatever it says or writes that cannot be right loses it its connection, with
-the reason logged and counted (peer_faults); then it may come again (io.vhost_peers).
+the reason logged and counted (peer_faults, vhost_rx.RxCount); then it may come again (io.vhost_peers).
 
 Limits: one thread for all queues; x86-64 or another little-endian machine.
 """

@@ -26,11 +26,17 @@ class Peers:
     """See the module. server: we listen at path; else we connect.
 
     attend(peer, endpoint), in that thread: be with a peer until it goes, or the endpoint is stopped.
-    It raises BadPeer or OSError to let it go; ConnectionError: it has gone.
+    It raises BadPeer or OSError to let it go; ConnectionError: it has gone. let_go(reason), there too:
+    for each that was.
     """
 
     def __init__(
-        self, path: str, attend: Callable[[socket.socket, Endpoint], None], *, server: bool
+        self,
+        path: str,
+        attend: Callable[[socket.socket, Endpoint], None],
+        *,
+        server: bool,
+        let_go: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.number = 0
         """How many there were so far."""
@@ -40,6 +46,7 @@ class Peers:
         self._path = path
         self._server = server
         self._attend = attend
+        self._let_go = let_go
         self._endpoint: Endpoint | None = None
         self._thread: threading.Thread | None = None
 
@@ -82,6 +89,7 @@ class Peers:
             log.info("%s: the peer has gone", self._name())
             if reason:
                 self.faults[reason] += 1
+                self._let_go(reason)
                 endpoint.wait(None, BAD_PEER_S)
 
     def _be_with(self, peer: socket.socket, endpoint: Endpoint) -> str:

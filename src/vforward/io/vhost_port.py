@@ -21,6 +21,7 @@ from vforward.io import shim, vhost_rx
 from vforward.io.libc import libc_address
 from vforward.io.port import Port, default_mac
 from vforward.io.vhost_peers import Peers
+from vforward.io.vhost_rx import RxCount
 from vforward.memory.pool import Pool
 from vforward.rings import virtqueue as vq
 from vforward.rings.vhost_socket import Endpoint
@@ -86,6 +87,15 @@ class PortTable:
         """What the worker sleeps on."""
         return [self._epoll.fileno()] if self._epoll is not None else []
 
+    def count(self, reason: str) -> None:
+        """A peer was let go. The node counts it when it is called next."""
+        name = f"LET_GO_{reason.upper().replace('-', '_')}"
+        why = RxCount.__members__.get(name, RxCount.LET_GO_INTERNAL)
+        self.words[vhost_rx.WHY + why - vhost_rx.FIRST_REASON] += np.uint64(1)
+        self.words[vhost_rx.LET_GO] += np.uint64(
+            1
+        )  # last: it says that there is something to count
+
     def watch(self, fd: int) -> None:
         """Let the worker sleep on an eventfd."""
         assert self._epoll is not None
@@ -115,7 +125,7 @@ class VhostPort(Port):
         self.queues = queues
         self.whole: NDArray[np.uint64] = np.zeros(1, np.uint64)
         self._given_mac = mac
-        self._peers = Peers(path, self._attend, server=server)
+        self._peers = Peers(path, self._attend, server=server, let_go=self._let_go)
         self._port_tables = [PortTable()]
         self._quiesce: Callable[[], bool] = lambda: True
 
@@ -172,6 +182,11 @@ class VhostPort(Port):
         """Wait for a quiet point, however long it takes: memory is unmapped after it."""
         while not self._quiesce():
             log.warning("%s: the worker does not come to a quiet point", self._name())
+
+    def _let_go(self, reason: str) -> None:
+        """Have the first receive node count it, though its worker sleeps."""
+        self._port_tables[0].count(reason)
+        self._quiesce()
 
     def _moved(self) -> str:
         """Frames that came and went, by pair."""

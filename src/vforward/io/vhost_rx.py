@@ -28,7 +28,7 @@ from vforward.io.port import RxEdge
 from vforward.io.vhost_copy import AHEAD, CHAIN_PIECES, PIECES_AT, SLOTS, ask_to_read, copy_in
 from vforward.io.vhost_header import take_over
 from vforward.io.vhost_steer import Flows, hear
-from vforward.jit.atomics import load_once64
+from vforward.jit.atomics import load_acquire64, load_once64
 from vforward.jit.intrinsics import address, call2, call4, copy, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import BUF_ROOM, HEADROOM, NIL, U64, Counts, Data, Edges, Meta, Rows
@@ -43,7 +43,10 @@ NUMBER, RING, EPOLL_WAIT, EPOLL, EVENTS, BELL = range(6)  # the last is three wo
 # And of the nodes. vhost-rx: the pair of queues to begin with; polls of the port that found nothing.
 # vhost-tx: pair + 1 by which all packets went last; 0: they went by several.
 FIRST, POLLS, ALONE = 8, 9, 10
-PORT_WORDS = 16
+# By the port's thread: how many peers it has let go, and of each reason, in the order of RxCount. By the
+# receive node: how many of them it has counted.
+LET_GO, LET_GO_SEEN, WHY, WHY_SEEN = 11, 12, 16, 40
+PORT_WORDS = 64
 EPOLL_EVENTS = 8
 
 DRAIN_EVERY = 64
@@ -53,7 +56,7 @@ PUBLISH_EVERY = 32
 
 
 class RxCount(Labels):
-    """Counters of vhost-rx."""
+    """Counters of vhost-rx, and of virtio-rx, the other side's. LET_GO_X: for the reason X of a BadPeer."""
 
     BYTES = 0, "bytes received", INFO
     NO_BUFFER = 1, "frames left where they were, since no buffer was free: calls", INFO
@@ -61,7 +64,58 @@ class RxCount(Labels):
     BAD_OFFLOAD = 3, "frames whose checksum or segmentation fields are wrong, or not agreed on"
     NO_CHAIN = 4, "long frames for which too few buffers were free"
     MEMORY_GONE = 5, "frames whose memory was taken away while they were copied"
-    BROKEN = 6, "times the queue was given up: what the peer wrote cannot be right", INFO
+    LET_GO_REQUEST = 6, "peers let go: a message that is not known here, or was not asked for", INFO
+    LET_GO_LENGTH = 7, "peers let go: a message of a wrong length, or half of one", INFO
+    LET_GO_VERSION = 8, "peers let go: a message of another version of the protocol", INFO
+    LET_GO_FEATURES = 9, "peers let go: features that were not offered, or too few", INFO
+    LET_GO_DESCRIPTOR = (
+        10,
+        "peers let go: file descriptors missing, too many, or of a wrong kind",
+        INFO,
+    )
+    LET_GO_MEMORY = (
+        11,
+        "peers let go: memory that cannot be used, was taken away, or lacks a queue",
+        INFO,
+    )
+    LET_GO_QUEUE = 12, "peers let go: a queue that there is not, or of a wrong size or place", INFO
+    LET_GO_QUEUES = 13, "peers let go: a device with fewer pairs of queues than the port uses", INFO
+    LET_GO_ANSWER = 14, "peers let go: a device that gave no answer, or a wrong one", INFO
+    LET_GO_REFUSED = 15, "peers let go: a device that answered with an error", INFO
+    LET_GO_QUEUE_INDEX = 16, "peers let go: more buffers in a queue than there are", INFO
+    LET_GO_QUEUE_DESCRIPTOR = 17, "peers let go: a descriptor's number outside of its table", INFO
+    LET_GO_QUEUE_ADDRESS = 18, "peers let go: a buffer outside of the memory that was shared", INFO
+    LET_GO_QUEUE_DIRECTION = (
+        19,
+        "peers let go: a buffer to write to that is to be read, or reverse",
+        INFO,
+    )
+    LET_GO_QUEUE_INDIRECT = 20, "peers let go: an indirect table that is none", INFO
+    LET_GO_QUEUE_LENGTH = (
+        21,
+        "peers let go: a chain without end or room, or a buffer's length",
+        INFO,
+    )
+    LET_GO_QUEUE_NUMBER = 22, "peers let go: a used buffer that was not available", INFO
+    LET_GO_QUEUE_MERGED = 23, "peers let go: a frame in no buffer, or in too many", INFO
+    LET_GO_SOCKET = 24, "peers let go: the connection failed", INFO
+    LET_GO_INTERNAL = 25, "peers let go: a fault of ours, which is in the log", INFO
+
+
+REASONS = [count for count in RxCount if count.name.startswith("LET_GO_")]
+FIRST_REASON, N_REASONS = int(REASONS[0]), len(REASONS)
+
+
+@inline
+def count_let_go(count: Any, port: Any) -> None:
+    """Count the peers that the port's thread has let go since, by reason."""
+    total = load_acquire64(address(port) + 8 * LET_GO)
+    if total != port[LET_GO_SEEN]:
+        for k in range(N_REASONS):
+            n = load_acquire64(address(port) + 8 * (WHY + k))
+            count[FIRST_REASON + k] += n - port[WHY_SEEN + k]
+            port[WHY_SEEN + k] = n
+        port[LET_GO_SEEN] = total
 
 
 @inline
@@ -197,7 +251,6 @@ def _frames(
         interrupt(queue, port, since)
     if fault:
         vq.give_up(queue, fault)
-        count[RxCount.BROKEN] += u64(1)
     count[RxCount.BYTES] += u64(total)
     return taken < n or n == idx.size, kept
 
@@ -222,6 +275,7 @@ def rx(
     flows: Flows, memory: U64, port: U64, work: U64,
 ) -> int:  # fmt: skip
     forget_kicks(port)
+    count_let_go(count, port)
     pairs, kept = queues.shape[0] // 2, 0
     following = i64(port[FIRST])
     for _ in range(pairs):

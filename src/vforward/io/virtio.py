@@ -8,7 +8,8 @@ pool, by the worker (io.virtio_rx, io.virtio_tx). A thread of the port's sets th
 
 The peer is not trusted: it sees the frames that go through this port, and nothing else. Each peer gets
 memory of its own, since one that was let go still has what it had. What it writes or says that
-cannot be right loses it its connection, with the reason logged and counted (peer_faults).
+cannot be right loses it its connection, with the reason logged and counted (peer_faults,
+vhost_rx.RxCount).
 
 Each pair of queues has a receive node, so that several workers can poll them. Where there is a pair for
 each worker every worker sends by its own, else one sends by all; flows are spread over them by a hash.
@@ -160,7 +161,7 @@ class VirtioPort(VhostPort):
             for k, queue in enumerate(self.queues):
                 if int(queue[vq.STATE]) == vq.BROKEN:
                     fault = driver.Fault(int(queue[vq.FAULT]))
-                    raise BadPeer("queue", f"queue {k}: {driver.FAULTS[fault]}")
+                    raise vhost_message.broken(k, fault, driver.FAULTS[fault])
             if endpoint.wait(peer, LOOK_S):
                 message = vhost_message.receive(peer)
                 if message is None:

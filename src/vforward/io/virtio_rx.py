@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from vforward.graph.node import INFO, Kind, Labels, Node
-from vforward.io import vhost_rx
+from vforward.graph.node import Kind, Node
 from vforward.io.port import RxEdge
 from vforward.io.vhost_copy import CHAIN_PIECES, LINE, PIECES_AT, SLOTS
 from vforward.io.vhost_rx import (
@@ -31,6 +30,8 @@ from vforward.io.vhost_rx import (
     POLLS,
     PUBLISH_EVERY,
     RING,
+    RxCount,
+    count_let_go,
     forget_kicks,
     frame_of,
 )
@@ -50,20 +51,6 @@ HEADER = 12
 BUFFERS_AT = 10
 """In it: of how many buffers the frame is, u16."""
 NOT_CHECKED = 2  # the flag DATA_VALID, of which nothing is believed
-
-
-class RxCount(Labels):
-    """Counters of virtio-rx. The first are those of vhost-rx, which counts them here, too (frame_of)."""
-
-    BYTES = 0, "bytes received", INFO
-    NO_BUFFER = 1, "frames left where they were, since no buffer was free: calls", INFO
-    TRUNCATED = 2, "frames of no Ethernet length, or longer than any packet"
-    BAD_OFFLOAD = 3, "frames whose checksum or segmentation fields are wrong, or not agreed on"
-    NO_CHAIN = 4, "long frames for which too few buffers were free"
-    BROKEN = 5, "times the queue was given up: what the peer wrote cannot be right", INFO
-
-
-assert all(int(RxCount[c.name]) == c for c in list(vhost_rx.RxCount)[: RxCount.BROKEN])
 
 
 @inline
@@ -211,7 +198,6 @@ def _frames(
         kick(queue, port, since, packed)
     if fault:
         vq.give_up(queue, fault)
-        count[RxCount.BROKEN] += u64(1)
     count[RxCount.BYTES] += u64(total)
     queue[vq.MOVED] += u64(kept)
     return i64(kept)
@@ -223,6 +209,7 @@ def rx(
     work: U64,
 ) -> int:  # fmt: skip
     forget_kicks(port)
+    count_let_go(count, port)
     if not vq.ready(queue):  # before its layout is looked at
         return 0
     if vring.is_packed(queue):

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from vforward.errors import PortError
 from vforward.rings import netmap_layout as layout
+from vforward.rings.descriptors import receive
 from vforward.rings.netmap_message import (
     DESCRIPTORS,
     REGISTER,
@@ -59,23 +60,37 @@ class NoServer(PortError):
     """Nobody listens at the netmap server's socket, or answers."""
 
 
-def open(name: str, *, extra: int = 0, path: Path | None = None, stop: int | None = None) -> Port:
+def open(
+    name: str,
+    *,
+    extra: int = 0,
+    path: Path | None = None,
+    stop: int | None = None,
+    answer_s: float | None = None,
+) -> Port:
     """Open a port by its name (netmap_names): it is this program's alone until it closes it.
 
     extra: buffers beyond those in the rings (port.extra has them). path: the server's socket. stop: a
-    descriptor; no answer is waited for any longer when it becomes readable. Raises PortError, NoServer
-    among them.
+    descriptor; no answer is waited for any longer when it becomes readable. answer_s: instead of
+    ANSWER_S. Raises PortError, NoServer among them.
     """
+    seconds = ANSWER_S if answer_s is None else answer_s
     wanted = parse(name)
     asked = Request(REGISTER, str(wanted.name), wanted.tx_slots, wanted.rx_slots, extra)
     where = path or socket_path()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.settimeout(ANSWER_S)
+    connection.settimeout(seconds)
     try:
         connection.connect(str(where))
         connection.send(asked.packed())
-        _await(connection, stop)
-        data, descriptors, _, _ = socket.recv_fds(connection, REPLY_SIZE + 1, DESCRIPTORS)
+        _await(connection, stop, seconds)
+        data, descriptors, _ = receive(connection, REPLY_SIZE + 1, DESCRIPTORS)
+    except TimeoutError as error:
+        connection.close()
+        msg = (
+            f"netmap port {name}: the server at {where} does not answer ({error.strerror or error})"
+        )
+        raise NoServer(msg) from error
     except OSError as error:
         connection.close()
         raise NoServer(
@@ -91,13 +106,13 @@ def open(name: str, *, extra: int = 0, path: Path | None = None, stop: int | Non
         raise
 
 
-def _await(connection: socket.socket, stop: int | None) -> None:
+def _await(connection: socket.socket, stop: int | None, seconds: float) -> None:
     """Wait until there is something to receive. Raises OSError: not in time, or not wanted any more."""
     poller = select.poll()
     for descriptor in (connection.fileno(), stop):
         if descriptor is not None:
             poller.register(descriptor, select.POLLIN)
-    found = dict(poller.poll(ANSWER_S * 1000))
+    found = dict(poller.poll(seconds * 1000))
     if connection.fileno() not in found:
         raise TimeoutError(errno.ETIMEDOUT, "given up" if found else "timed out")
 
@@ -125,11 +140,10 @@ class Port:
         """The kernel's side of tx and rx: what pipe_txsync and port_sync get."""
         self.interface = layout.if_at(self.memory, reply.nifp)
         self._reply = reply
-        self._bufs_at = reply.tx + int(self.tx.words["buf_ofs"])
-        self.bufs = layout.address_of(self.memory) + self._bufs_at
+        self.bufs = layout.address_of(self.memory) + reply.bufs_at
         """Address of buffer 0, for kernels."""
         self._connection = connection
-        self._memfd, self.woken, self.wakes = descriptors
+        self._memfd, self.bell = descriptors
         base = layout.address_of(self.memory)
         places = (
             (reply.tx, reply.tx_peer, reply.tx_link, reply.tx_slots),
@@ -144,6 +158,7 @@ class Port:
         else:
             for which in (TX, RX):
                 port_begin(self.krings, which)
+        self._bell = socket.socket(fileno=self.bell)  # the last: from now on it is closed by close
 
     def __enter__(self) -> Port:
         return self
@@ -156,8 +171,8 @@ class Port:
         if self._memfd < 0:
             return
         self._connection.close()
-        for descriptor in (self._memfd, self.woken, self.wakes):
-            os.close(descriptor)
+        self._bell.close()
+        os.close(self._memfd)
         self._memfd = -1
 
     @property
@@ -169,7 +184,7 @@ class Port:
         """A buffer's bytes. Raises IndexError for an index that is none."""
         if not layout.FIRST_BUF <= index < self._reply.bufs:
             raise IndexError(index)
-        at = self._bufs_at + index * layout.BUF_SIZE
+        at = self._reply.bufs_at + index * layout.BUF_SIZE
         return self.memory[at : at + layout.BUF_SIZE]
 
     @property
@@ -213,7 +228,7 @@ class Port:
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # it is gone, or has been woken already
-            os.write(self.wakes, (1).to_bytes(8, "little"))
+            self._bell.send(b"w", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _waits(self, which: int, wanted: bool) -> None:
         waits = pipe_waits if self.kind is Kind.PIPE else port_waits
@@ -233,10 +248,13 @@ class Port:
                     if events & event:
                         self._waits(which, True)
                 ready = self._ready(events)  # what came before they knew that we wait
-                left = None if end is None else end - time.monotonic()
-                if ready or (left is not None and left <= 0) or not self._sleep(left):
+                left = None if end is None else max(0.0, end - time.monotonic())
+                # Without time left, too: what has rung is read there.
+                if ready or not self._sleep(left):
                     break
                 ready = self._ready(events)
+                if left == 0:
+                    break
         except PortError:
             return ERROR
         return ready
@@ -252,13 +270,13 @@ class Port:
     def _sleep(self, seconds: float | None) -> bool:
         """Wait for a wakeup. Returns False after that time. Raises PortError: the server is gone."""
         poller = select.poll()
-        poller.register(self.woken, READ)
+        poller.register(self.bell, READ)
         poller.register(self.connection, 0)
         found = dict(poller.poll(None if seconds is None else seconds * 1000))
         gone = self.connection in found
-        if self.woken in found:
+        if self.bell in found:
             try:
-                os.read(self.woken, 4096)
+                self._bell.recv(4096, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 pass
             except ConnectionError:  # a killed server's sockets end one after the other
@@ -272,7 +290,7 @@ class Port:
 
         Only after a poll(events, 0) that returned 0: that asks the other side for a wakeup.
         """
-        return self.woken
+        return self.bell
 
     def inject(self, frame: bytes | NDArray[np.uint8]) -> int:
         """nm_inject: put a frame into the tx ring. Returns its length, or 0: there is no room.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a program and the netmap server say to each other, over a SOCK_SEQPACKET Unix socket.
 
-One request, one reply; with the reply to REGISTER come three descriptors: the region (a memfd), the
-eventfd that wakes the program, the eventfd by which it wakes the other side. The connection is the
-port: when it ends, however it does, the port is closed.
+One request, one reply; with the reply to REGISTER come two descriptors: the region (a memfd), and the
+bell, one end of a socket pair: a byte sent there wakes the other side, and what is to be read there has
+woken this one. The connection is the port: when it ends, however it does, the port is closed.
 
 All numbers are in the host's byte order. csrc/netmap_message.h says the same in C; a test compares.
 """
@@ -21,9 +21,9 @@ from vforward.rings.netmap_layout import PAGE
 from vforward.rings.netmap_names import LENGTH_MOST
 
 MAGIC = 0x4D4E4656  # "VFNM"
-VERSION = 1
+VERSION = 2
 REGISTER, INFO = 1, 2
-DESCRIPTORS = 3
+DESCRIPTORS = 2
 _REQUEST = struct.Struct("=7I4x64s")
 _REPLY = struct.Struct("=iI8Q6I")
 REQUEST_SIZE, REPLY_SIZE = _REQUEST.size, _REPLY.size

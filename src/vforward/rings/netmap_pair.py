@@ -7,7 +7,8 @@ end is open; an end whose process has gone is repaired, and then free for the ne
 
 from __future__ import annotations
 
-import os
+import contextlib
+import socket
 
 from vforward.errors import PortError, PortInUse
 from vforward.rings.netmap_layout import (
@@ -19,11 +20,13 @@ from vforward.rings.netmap_layout import (
 )
 from vforward.rings.netmap_message import Reply
 from vforward.rings.netmap_names import Kind, Name
-from vforward.rings.netmap_pipe import reclaim
+from vforward.rings.netmap_pipe import forget_waits, reclaim
 from vforward.rings.netmap_region import Region
 
 SPARE = 256
 """Buffers of a pipe beyond those in its slots, for extra buffers and for repairs."""
+BELL_ROOM = 1 << 20
+"""Bytes: more than a socket holds."""
 
 
 class Pair:
@@ -36,12 +39,10 @@ class Pair:
         bufs = first + second + SPARE + min(extra, EXTRA_MOST)
         self.region = Region(str(name), slots if name.end == 0 else slots[::-1], bufs)
         self.open = [False, False]
-        self.events: list[int] = []
         try:
-            for _ in range(2):
-                self.events.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+            self.bells = socket.socketpair()
         except BaseException:
-            self.close()
+            self.region.close()
             raise
         self._broken = False
         for end in (0, 1):
@@ -62,6 +63,8 @@ class Pair:
         region, where = self.region, self.region.where
         granted = [region.free.pop() for _ in range(min(extra, len(region.free)))]
         give_extra(region.memory, where, end, granted)
+        with contextlib.suppress(BlockingIOError):  # what has woken its last owner, or was to
+            self.bells[end].recv(BELL_ROOM, socket.MSG_DONTWAIT)
         self.open[end] = True
         mine, theirs = where.ends[end], where.ends[1 - end]
         reply = Reply(
@@ -70,7 +73,7 @@ class Pair:
             bufs=where.bufs, buf_size=BUF_SIZE, tx_slots=where.slots[end][0],
             rx_slots=where.slots[end][1], extra=len(granted), mem_id=region.mem_id,
         )  # fmt: skip
-        return reply, [region.descriptor, self.events[end], self.events[1 - end]]
+        return reply, [region.descriptor, self.bells[end].fileno()]
 
     def release(self, end: int) -> bool:
         """Its process has closed the end, or is dead. Returns whether the pipe has ended."""
@@ -78,6 +81,7 @@ class Pair:
         if not any(self.open):
             self.close()
             return True
+        forget_waits(self.region.memory, end)
         if not reclaim(self.region.memory, self.region.where, end, self.region.free):
             self._broken = True
         return False
@@ -85,5 +89,5 @@ class Pair:
     def close(self) -> None:
         """Give back memory and descriptors."""
         self.region.close()
-        for event in self.events:
-            os.close(event)
+        for bell in self.bells:
+            bell.close()

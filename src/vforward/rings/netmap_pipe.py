@@ -182,6 +182,13 @@ def pipe_begin(krings: Any) -> None:
     start(rx)
 
 
+def forget_waits(memory: NDArray[np.uint8], end: int) -> None:
+    """Nobody is at this end any more to be woken."""
+    for link, line in ((end, OURS), (1 - end, THEIRS)):
+        at = link_at(link) + line + WAITS
+        memory[at : at + 4] = 0
+
+
 Owned = list[tuple[NDArray[Any], list[int]]]
 
 

@@ -135,8 +135,7 @@ class Switch:
             rx=rings.rx, tx_link=link_at(0), rx_link=link_at(1), bufs=region.where.bufs, buf_size=BUF_SIZE,
             tx_slots=slots[0], rx_slots=slots[1], extra=extra, mem_id=region.mem_id,
         )  # fmt: skip
-        theirs = member.theirs.fileno()
-        return number, reply, [region.descriptor, theirs, theirs]
+        return number, reply, [region.descriptor, member.theirs.fileno()]
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:

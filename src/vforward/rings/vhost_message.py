@@ -63,6 +63,11 @@ class BadPeer(VforwardError):
         self.reason = reason
 
 
+def broken(queue: int, fault: IntEnum, text: str) -> BadPeer:
+    """What a peer is let go for when a worker has found a fault in a queue of its."""
+    return BadPeer(f"queue-{fault.name.lower()}", f"queue {queue}: {text}")
+
+
 @dataclass
 class Message:
     """One message and the descriptors that came with it, which its owner closes or takes."""

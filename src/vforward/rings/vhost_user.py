@@ -41,6 +41,7 @@ from vforward.rings.vhost_message import (
     BadPeer,
     Message,
     Request,
+    broken,
     regions,
 )
 
@@ -111,12 +112,12 @@ class Session:
 
     def check(self) -> None:
         """Raise BadPeer if memory has gone, or the worker has given up a queue."""
-        if self._device.gone():
+        given_up = [q for q in self.queues if int(q.words[vq.STATE]) == vq.BROKEN]
+        if self._device.gone():  # asked last: it is why a queue was given up, then
             raise BadPeer("memory", vq.FAULTS[vq.Fault.MEMORY])
-        for queue in self.queues:
-            if int(queue.words[vq.STATE]) == vq.BROKEN:
-                fault = vq.Fault(int(queue.words[vq.FAULT]))
-                raise BadPeer("queue", f"queue {queue.index}: {vq.FAULTS[fault]}")
+        for queue in given_up:
+            fault = vq.Fault(int(queue.words[vq.FAULT]))
+            raise broken(queue.index, fault, vq.FAULTS[fault])
 
     def close(self) -> None:
         """Stop all queues, forget the memory, close what the peer has sent."""
