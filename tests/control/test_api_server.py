@@ -167,7 +167,7 @@ def test_says_what_to_install(place, monkeypatch):
 def test_the_limits_are_those_of_the_docs():
     text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
     headers, connections = api_server.HEADERS_MAX >> 10, api_server.CONNECTIONS_MAX
-    assert f"headers may have {headers} KiB, and {connections} connections" in text
+    assert f"Headers may have {headers} KiB, and {connections} connections" in text
 
 
 def test_too_long_headers_end_the_connection(servers):
