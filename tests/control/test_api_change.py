@@ -129,12 +129,13 @@ def test_a_rule_is_added_where_it_is_said(router, client):
     assert passes(router, "10.9.0.1", 7)
     (left, _) = client.rules().rows
     assert (left["match"], left["packets"]) == ("to 10.9.0.2", 1)
-    for which in ("no", 1, 99, "-1", "\u0661"):
+    for which in ("no", 1, 99, "-1", "\u0661", "0000000001234567890"):
         with pytest.raises(ApiError, match="no rule") as caught:
             client.delete_rule(which)
         assert caught.value.status == 404
-    with pytest.raises(ApiError, match="no rule 'x'"):
-        client.add_rule({"action": "deny"}, before="x")
+    for before in ("x", "0000000001"):
+        with pytest.raises(ApiError, match=f"no rule '{before}'"):
+            client.add_rule({"action": "deny"}, before=before)
     client.delete_neighbor("10.0.2.9", "wan")
 
 

@@ -172,6 +172,30 @@ def test_of_many_routes_those_that_were_deleted_are_noted_with_their_metric(worl
     assert prefixes(client) == {"10.7.0.0/16", "10.9.0.0/16"}
 
 
+def test_what_comes_and_goes_at_run_time_is_forgotten(world, file):
+    """Else what is noted would grow for ever; what the file or one of routes has is noted."""
+    _, client, path = world
+    (path.parent / "routes").write_text("30.255.0.0/16 10.0.2.9\n")
+    file.write_text(TEXT + 'route_files = [{file = "routes"}]\n')
+    client.apply(file)
+    for n in range(8):
+        client.add_route(f"30.{n}.0.0/16", via="10.0.2.9")
+        client.add_neighbor(f"10.0.2.{n + 10}", "02:00:00:00:00:09", "wan")
+        client.set_policer(f"p{n}", type="single-rate", rate="2M", burst=1500)
+        client.set_rules([], address_sets={f"s{n}": ["10.1.0.0/16"]}, port_sets={f"t{n}": [n]})
+        client.delete_route(f"30.{n}.0.0/16")
+        client.delete_neighbor(f"10.0.2.{n + 10}", "wan")
+        client.delete_policer(f"p{n}")
+    client.change_routes([{"prefix": f"31.{n}.0.0/16", "type": "blackhole"} for n in range(8)])
+    client.change_routes(delete=[{"prefix": f"31.{n}.0.0/16"} for n in range(8)])
+    client.set_rules([], address_sets={}, port_sets={})
+    client.delete_route("30.255.0.0/16")
+    client.delete_route("10.9.0.0/16")
+    sets = ["address_sets.bad", "address_sets.spare"]
+    routes = ["routes 10.9.0.0/16", "routes 30.255.0.0/16"]
+    assert sorted(client.apply(file)["kept"]) == [*sets, *routes, "rules"]
+
+
 def test_ports(world, file):
     _, client, _ = world
     assert client.add_port("more", type="memory", address="10.0.3.1/24")["applied"]

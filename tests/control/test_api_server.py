@@ -6,6 +6,7 @@ import importlib.util
 import os
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +162,12 @@ def test_says_what_to_install(place, monkeypatch):
     )
     with pytest.raises(ApiError, match=r"pip install 'vforward\[daemon\]' \(missing: uvicorn\)"):
         Server(place, lambda: hello)
+
+
+def test_the_limits_are_those_of_the_docs():
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    headers, connections = api_server.HEADERS_MAX >> 10, api_server.CONNECTIONS_MAX
+    assert f"Headers may have {headers} KiB, and {connections} connections" in text
 
 
 def test_too_long_headers_end_the_connection(servers):

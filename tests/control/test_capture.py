@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captures of a forwarder: what is in the file is what came and went, whole, at the time it did."""
 
+import dataclasses
+import gc
+import threading
 import time
+import weakref
 
 import pytest
 
+from vforward.control import capture as capture_module
 from vforward.control.forwarder import Forwarder
 from vforward.control.show_capture import records
 from vforward.errors import ArenaError, ConfigError
@@ -143,6 +148,48 @@ def test_what_is_not_taken_in_time_is_counted(router):
     (progress,) = router.captures.progress()
     assert progress.missed > 0
     assert taken + progress.missed == 1600
+
+
+def test_what_was_copied_to_is_given_back(router):
+    with router.captures.begin("lan") as capture:
+        ring = weakref.ref(capture.rings[0])
+    gc.collect()
+    assert ring() is None
+    assert capture.take() == b""
+
+
+def test_not_while_a_graph_takes_anothers_place(router):
+    """It writes to where a capture looks, which has ended meanwhile."""
+    with router.captures.begin("lan") as capture:
+        ring = weakref.ref(capture.rings[0])
+        with router.moving:
+            capture.close()
+    gc.collect()
+    assert ring() is not None
+    assert captured(router, "lan", [udp(router)])[1].packets == 1
+    del capture
+    gc.collect()
+    assert ring() is None
+
+
+def test_one_that_ends_while_packets_are_taken_has_ended(router, monkeypatch):
+    ending = []
+
+    def slowly(said, **changed):
+        if not ending:
+            ending.append(threading.Thread(target=capture.close))
+            ending[0].start()
+            ending[0].join(0.3)
+        return dataclasses.replace(said, **changed)
+
+    with router.captures.begin("lan") as capture:
+        router.lan.send([udp(router)])
+        router.run_until_idle()
+        monkeypatch.setattr(capture_module, "replace", slowly)
+        assert capture.take()
+        ending[0].join(60)
+        assert not router.captures.progress()[0].running
+    router.wan.received()
 
 
 def test_one_at_a_time(router):

@@ -8,7 +8,7 @@ import pytest
 
 import fake_forwarder as fake
 import vforward
-from vforward.control import observe, observe_firewall
+from vforward.control import observe, observe_firewall, show_capture
 from vforward.errors import ApiError, ArenaError, ConfigError
 from vforward.io import unix
 from vforward.layout import EDGE_HELD
@@ -153,6 +153,41 @@ def test_a_server_that_speaks_otherwise(said, what):
             with pytest.raises(ApiError, match=what):
                 vforward.Client("fake").ports()
         finally:
+            thread.join()
+            listener.close()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_capture_that_the_forwarder_ends(tmp_path, reset):
+    """By closing the connection, or with a request that it has not read, which resets it."""
+    with fake.arena() as arena:
+        listener = unix.listen(arena.path / API_SOCKET, socket.SOCK_STREAM)
+        taken = threading.Event()
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 if reset else 65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+                connection.sendall(b"4\r\npcap\r\n")
+                taken.wait(60)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            with vforward.Client("fake").capture("lan") as pieces:
+                file = tmp_path / "x.pcap"
+
+                def until_end():
+                    for piece in pieces:
+                        yield piece
+                        taken.set()
+
+                with pytest.raises(ApiError, match="forwarder 'fake' has ended the capture"):
+                    show_capture.copy(until_end(), file)
+            assert file.read_bytes() == b"pcap"
+        finally:
+            taken.set()
             thread.join()
             listener.close()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vforward.control.config import parse
 from vforward.control.difference import parts, plan
-from vforward.control.reload_routes import read, stamp, work
+from vforward.control.reload_routes import is_filed, read, stamp, work
 from vforward.errors import ConfigError
 
 PORTS = """
@@ -103,3 +103,23 @@ def test_a_file_that_is_wrong_says_where(tmp_path):
         suppress(FileExistsError),
     ):
         stamp(tmp_path / "none")
+
+
+def test_which_routes_files_say(tmp_path):
+    (tmp_path / "f").write_text("10.1.0.0/16\n10.2.0.0/15\n2001:db8:1::/48 2001:db8::9\n")
+    text = 'route_files = [{file = "f", via = "10.0.0.9"}]\n[ports.lan]\ntype = "null"\n'
+    text += 'address = ["10.0.0.1/24", "2001:db8::1/64"]\n'
+    given = parts(parse(text, str(tmp_path / "r.toml")))
+    content = read(given, {}, {})
+
+    def filed(prefix, metric="0", vrf="default"):
+        return is_filed(content, ("routes", vrf, prefix, metric))
+
+    assert filed("10.1.0.0/16")
+    assert filed("10.2.0.0/15")
+    assert filed("2001:db8:1::/48")
+    for other in ("10.1.0.0/17", "10.2.0.0/16", "2001:db8:1::/49", "2001:db8:2::/48", "::/0"):
+        assert not filed(other)
+    assert not filed("10.1.0.0/16", metric="1")
+    assert not filed("10.1.0.0/16", vrf="red")
+    assert not is_filed(content, ("policers", "a"))

@@ -37,7 +37,7 @@ def router(forwarder: "Forwarder") -> APIRouter:
     @contextmanager
     def telling() -> Iterator[Note]:
         if forwarder.reload is None:
-            yield lambda *_: None
+            yield lambda *_, **__: None
         else:
             with forwarder.reload.telling() as note:
                 yield note
@@ -53,14 +53,14 @@ def _of_routes(routes: APIRouter, forwarder: "Forwarder", telling: Telling) -> N
     @routes.post("/routes", status_code=NOTHING)
     def add_route(route: Route) -> None:
         """Add a route, in place of one of the same prefix, metric and VRF."""
-        with telling() as note:
+        with telling() as note, forwarder.routing.lock:
             note(api_routes.add_route(forwarder, route))
 
     @routes.delete("/routes", status_code=NOTHING)
     def delete_route(prefix: Prefix, metric: Metric = None, vrf: Text = DEFAULT_VRF) -> None:
         """Delete a configured route; without a metric the one with the lowest."""
-        with telling() as note:
-            note(api_routes.delete_route(forwarder, prefix, metric, vrf))
+        with telling() as note, forwarder.routing.lock:
+            note(api_routes.delete_route(forwarder, prefix, metric, vrf), gone=True)
 
     @routes.patch("/routes")
     def change_many(wanted: m.RoutesWish) -> m.RoutesChanged:
@@ -72,16 +72,16 @@ def _of_neighbors(routes: APIRouter, forwarder: "Forwarder", telling: Telling) -
     @routes.post("/neighbors", status_code=NOTHING)
     def add_neighbor(neighbor: Neighbor) -> None:
         """Tell a neighbor's MAC, which is then never asked for."""
-        with telling() as note:
+        with telling() as note, forwarder.neighbors.lock:
             forwarder.add_neighbor(neighbor.address, neighbor.mac.packed, neighbor.port)
             note(("neighbors", neighbor.port, str(neighbor.address)))
 
     @routes.delete("/neighbors", status_code=NOTHING)
     def delete_neighbor(address: Host, port: Text) -> None:
         """Forget a neighbor, told or learned: who is there is asked for anew."""
-        with telling() as note:
+        with telling() as note, forwarder.neighbors.lock:
             forwarder.delete_neighbor(address, port)
-            note(("neighbors", port, str(address)))
+            note(("neighbors", port, str(address)), gone=True)
 
 
 def _of_rules(routes: APIRouter, forwarder: "Forwarder", telling: Telling) -> None:
@@ -89,13 +89,17 @@ def _of_rules(routes: APIRouter, forwarder: "Forwarder", telling: Telling) -> No
     def set_rules(wanted: m.RulesWish) -> None:
         """Replace all rules at once; sets of addresses and ports too, if they are given."""
         given = {"address_sets": wanted.address_sets, "port_sets": wanted.port_sets}
-        with telling() as note:
+        with telling() as note, forwarder.firewall.lock:
             before = forwarder.firewall.wanted
             forwarder.set_rules(map(as_object, wanted.rules), **given)
             note(("rules",))
             for part, sets in given.items():
-                if sets is not None:  # those that are not given are deleted
-                    note(*((part, name) for name in {**before.named(part), **sets}))
+                if sets is not None:
+                    note(*((part, name) for name in sets))
+                    note(
+                        *((part, name) for name in before.named(part) if name not in sets),
+                        gone=True,
+                    )
 
     @routes.post("/rules", response_model=m.Place)
     def add_rule(rule: Rule, before: Text = "") -> Any:
@@ -128,13 +132,13 @@ def _of_nat(routes: APIRouter, forwarder: "Forwarder", telling: Telling) -> None
     @routes.put("/policers/{name}", status_code=NOTHING)
     def set_policer(name: Named, policer: Annotated[Policer, Field(discriminator="type")]) -> None:
         """Have a policer of that name, which rules may name, or set it anew."""
-        with telling() as note:
+        with telling() as note, forwarder.firewall.lock:
             forwarder.add_policer(name, as_object(policer))
             note(("policers", name))
 
     @routes.delete("/policers/{name}", status_code=NOTHING)
     def delete_policer(name: Named) -> None:
         """Delete a policer that no rule names."""
-        with telling() as note:
+        with telling() as note, forwarder.firewall.lock:
             forwarder.delete_policer(name)
-            note(("policers", name))
+            note(("policers", name), gone=True)

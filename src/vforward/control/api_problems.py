@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from vforward.control.api_guard import problem
 from vforward.control.api_models import Problem
 from vforward.control.config_errors import describe, of_type
+from vforward.control.not_found import NotFound
 from vforward.control.wording import dotted
 from vforward.errors import ConfigError, KernelError, VforwardError, WiringError
 
@@ -52,7 +53,6 @@ def may_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Have the application answer with problems."""
     app.add_exception_handler(VforwardError, _refused)
-    app.add_exception_handler(KeyError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _plain)
     app.add_exception_handler(Exception, _fault)
@@ -63,13 +63,10 @@ def schema() -> dict[str, Any]:
     return Problem.model_json_schema(ref_template="#/components/schemas/{model}")
 
 
-def problem_of(error: Exception) -> dict[str, Any]:
-    """The problem that a VforwardError or a KeyError of ours is."""
-    if isinstance(error, KeyError):
-        status, detail = 404, str(error.args[0]) if error.args else "no such thing"
-    else:
-        status, detail = 422 if isinstance(error, WRONG) else 409, str(error)
-    return problem(status, KINDS[status], detail)
+def problem_of(error: VforwardError) -> dict[str, Any]:
+    """The problem that it is."""
+    status = 404 if isinstance(error, NotFound) else 422 if isinstance(error, WRONG) else 409
+    return problem(status, KINDS[status], str(error))
 
 
 def _answer(status: int, detail: str, **more: Any) -> JSONResponse:
@@ -78,6 +75,7 @@ def _answer(status: int, detail: str, **more: Any) -> JSONResponse:
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, VforwardError)
     said = problem_of(error)
     return JSONResponse(said, said["status"], media_type=MEDIA)
 

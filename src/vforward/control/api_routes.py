@@ -38,7 +38,7 @@ def add_route(forwarder: "Forwarder", route: Route) -> Key:
 
 
 def delete_route(forwarder: "Forwarder", prefix: AnyNetwork, metric: int | None, vrf: str) -> Key:
-    """Delete a route; without a metric the one with the lowest. Returns its key. Raises KeyError."""
+    """Delete a route; without a metric the one with the lowest. Returns its key. Raises NotFound."""
     found = forwarder.delete_route(prefix, metric=metric, vrf=vrf)
     return "routes", vrf, str(prefix), str(found)
 
@@ -46,8 +46,9 @@ def delete_route(forwarder: "Forwarder", prefix: AnyNetwork, metric: int | None,
 def change_routes(forwarder: "Forwarder", wanted: RoutesWish, telling: Telling) -> RoutesChanged:
     """Do what is wanted, as far as it can be done."""
     problems: list[RefusedRoute] = []
-    deletes, refused_deletes = _do(forwarder, _deletes(forwarder, wanted), problems, telling)
-    adds, refused_adds = _do(forwarder, _adds(forwarder, wanted), problems, telling)
+    do = partial(_do, forwarder, problems, telling)
+    deletes, refused_deletes = do(_deletes(forwarder, wanted), gone=True)
+    adds, refused_adds = do(_adds(forwarder, wanted), gone=False)
     return RoutesChanged(
         deleted=deletes, added=adds, refused=refused_deletes + refused_adds, problems=problems
     )
@@ -65,9 +66,11 @@ def _adds(forwarder: "Forwarder", wanted: RoutesWish) -> Iterator[Change]:
 
 def _do(
     forwarder: "Forwarder",
-    changes: Iterator[Change],
     problems: list[RefusedRoute],
     telling: Telling,
+    changes: Iterator[Change],
+    *,
+    gone: bool,
 ) -> tuple[int, int]:
     """Returns how many were done and how many refused."""
     done = refused = 0
@@ -77,9 +80,9 @@ def _do(
         with telling() as note, forwarder.routing.together():
             for n, (at, change) in enumerate(changes, 1):
                 try:
-                    note(change())
+                    note(change(), gone=gone)
                     done += 1
-                except (VforwardError, KeyError) as error:
+                except VforwardError as error:
                     refused += 1
                     if len(problems) < PROBLEMS_MAX:
                         problems.append(RefusedRoute(at=at, **problem_of(error)))

@@ -25,6 +25,7 @@ from vforward.control.bridging import BridgeSettings, Tag, rewrite
 from vforward.control.firewall_api import FirewallApi
 from vforward.control.interface_steps import InterfaceSteps
 from vforward.control.interfaces import Given, Interface
+from vforward.control.not_found import NotFound
 from vforward.control.routes import Path
 from vforward.control.told_router import ToldRouter
 from vforward.control.wording import listed, nearest
@@ -243,10 +244,10 @@ class Assembly(InterfaceSteps, FirewallApi):
     def delete_route(
         self, prefix: Prefix, *, metric: int | None = None, vrf: str = "default"
     ) -> int:
-        """Take a route away; returns its metric. Raises KeyError when there is none, ConfigError."""
+        """Take a route away; returns its metric. Raises NotFound when there is none, ConfigError."""
         network = _parsed(f"route {prefix}", ip_network, prefix)
         what = f"route {network}" + (f" of metric {metric}" if metric is not None else "")
-        missing = KeyError(f"no configured {what} of VRF {vrf}; vforward show routes lists all")
+        missing = NotFound(f"no configured {what} of VRF {vrf}; vforward show routes lists all")
         if vrf not in self.interfaces.vrfs:
             raise missing
         with self.routing.lock:
@@ -271,7 +272,7 @@ class Assembly(InterfaceSteps, FirewallApi):
     def delete_neighbor(self, address: Host, port: str) -> None:
         """Forget a neighbor, told or learned; packets that wait for it are undeliverable.
 
-        Raises KeyError when it is not known, ConfigError.
+        Raises NotFound when it is not known, ConfigError.
         """
         what = f"neighbor {address} of port {port}"
         ip = _parsed(what, ip_address, address)
@@ -280,7 +281,7 @@ class Assembly(InterfaceSteps, FirewallApi):
         with self.neighbors.lock:
             there = self.neighbors.is_static(at, number)
             if not self.neighbors.delete(at, number):
-                raise KeyError(f"no {what} is known; vforward show neighbors lists all")
+                raise NotFound(f"no {what} is known; vforward show neighbors lists all")
             if there:
                 self.told.delete_neighbor((port, ip))
 

@@ -76,7 +76,7 @@ class Captures:
                     test,
                     count=count,
                     frames=bool(leaving),  # of a port, or of an input: they begin with Ethernet
-                    ended=self._one.release,
+                    ended=self._end,
                 )
         except BaseException:
             self._one.release()
@@ -96,6 +96,14 @@ class Captures:
     def progress(self) -> list[Progress]:
         """The capture that is running, or the last one; empty when there was none."""
         return [] if self._last is None else [self._last.progress]
+
+    def _end(self) -> None:
+        """Let go of the last one's rings, unless a graph is just about to write to them (follow)."""
+        assert self._last is not None
+        if self._forwarder.moving.acquire(blocking=False):  # else they go with the next capture
+            self._last.drop()
+            self._forwarder.moving.release()
+        self._one.release()
 
     def _nodes(self, at: str, graph: Graph, placement: Placement) -> tuple[list[int], list[int]]:
         """The nodes that the packets leave, and those that they come to. Raises ConfigError."""
@@ -129,7 +137,7 @@ class Captures:
 
 
 class Capture:
-    """A capture that runs until it is closed. One thread. Made by Captures.begin."""
+    """A capture that runs until it is closed, by any thread. Made by Captures.begin."""
 
     def __init__(
         self,
@@ -144,13 +152,18 @@ class Capture:
         self._workers, self._test = workers, test
         self._progress, self._count, self._frames, self._ended = progress, count, frames, ended
         self._hz = clock_hz()
+        self._turn = threading.Lock()
+        """Of who takes packets, or ends it."""
         for worker, ring in workers:
             ring.begin(worker.plan.control)
 
     @property
     def progress(self) -> Progress:
         """How it stands."""
-        return replace(self._progress, missed=sum(ring.missed for _, ring in self._workers))
+        workers = self._workers
+        if not workers:  # they were let go of
+            return self._progress
+        return replace(self._progress, missed=sum(ring.missed for _, ring in workers))
 
     @property
     def rings(self) -> list[CaptureRing]:
@@ -171,20 +184,22 @@ class Capture:
     def take(self) -> bytes:
         """The records of packets that came since, some thousands at most; empty when none is wanted."""
         records: list[tuple[int, bytes]] = []
-        for _, ring in self._workers:
-            packets = ring.waiting()
-            if packets.records.size and not self.done:
-                records += self._written(packets)
-                ring.free(packets)
+        with self._turn:
+            for _, ring in self._workers:
+                packets = ring.waiting()
+                if packets.records.size and not self.done:
+                    records += self._written(packets)
+                    ring.free(packets)
         if len(self._workers) > 1:
             records.sort(key=lambda record: record[0])
         return b"".join(content for _, content in records)
 
     def close(self) -> None:
         """End it; what waits is forgotten. Harmless when repeated."""
-        if not self._progress.running:
-            return
-        self._progress = replace(self._progress, running=False)
+        with self._turn:
+            if not self._progress.running:
+                return
+            self._progress = replace(self._progress, running=False)
         for worker, ring in self._workers:
             ring.end(worker.plan.control)
         for worker, ring in self._workers:
@@ -194,6 +209,11 @@ class Capture:
             if not quiet:
                 _KEPT.append(ring)
         self._ended()
+
+    def drop(self) -> None:
+        """Let go of the rings: it is closed, and nobody writes to them."""
+        self._progress = self.progress
+        self._workers = ()
 
     def __enter__(self) -> Capture:
         return self

@@ -160,11 +160,12 @@ class Client(ConfigCalls):
         """Capture at a port or a node: a pcap file in pieces, as packets come. Leaving ends it.
 
         Packets are captured once this is entered. It ends by itself after count packets or so many seconds,
-        of which 0 means without end. filter: see docs/cli.md. snap: bytes of each packet.
+        of which 0 means without end. filter: see docs/cli.md. snap: bytes of each packet. The pieces raise
+        ApiError when the forwarder ends it.
         """
         wish = {"at": at, "filter": filter, "count": count, "seconds": seconds, "snap": snap}
         with self._sent("POST", "/captures", body=wish, wait_s=None) as answer:
-            yield iter(partial(answer.read1, 1 << 16), b"")
+            yield _pieces(self.name, answer)
 
     # Changes. What is told is checked as in a configuration, and refused with a ConfigError.
 
@@ -261,13 +262,13 @@ class Client(ConfigCalls):
         wait_s: float = 0.0,
     ) -> Any:
         """The JSON of the answer, or None."""
-        with self._sent(method, path, query, body, wait_s) as answer:
-            content = _read(self.name, answer)
+        with self._sent(method, path, query, body, wait_s) as answer, _answering(self.name):
+            content = answer.read()
         return json.loads(content) if content else None
 
     def _text(self, path: str, **query: Any) -> str:
-        with self._sent("GET", path, query) as answer:
-            return _read(self.name, answer).decode()
+        with self._sent("GET", path, query) as answer, _answering(self.name):
+            return answer.read().decode()
 
     @contextmanager
     def _sent(
@@ -291,29 +292,32 @@ class Client(ConfigCalls):
             connection = http.client.HTTPConnection(*self._at)
         connection.timeout = None if wait_s is None else self._timeout_s + wait_s
         try:
-            try:
+            with _answering(self.name):
                 connection.request(method, target, data, headers)
                 answer = connection.getresponse()
                 if answer.status >= 400:
                     raise _refusal(self.name, answer)
-            except (OSError, http.client.HTTPException) as error:
-                raise _no_answer(self.name, error) from error
             with answer:
                 yield answer
         finally:
             connection.close()
 
 
-def _no_answer(name: str, error: Exception) -> ApiError:
-    what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return ApiError(f"forwarder {name!r} does not answer: {what}")
-
-
-def _read(name: str, answer: http.client.HTTPResponse) -> bytes:
+@contextmanager
+def _answering(name: str, not_so: str = "does not answer") -> Iterator[None]:
+    """In the block it is asked, or its answer read. Raises ApiError when the connection breaks."""
     try:
-        return answer.read()
+        yield
     except (OSError, http.client.HTTPException) as error:
-        raise _no_answer(name, error) from error
+        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, http.client.IncompleteRead):
+            what = "its answer breaks off"
+        raise ApiError(f"forwarder {name!r} {not_so}: {what}") from error
+
+
+def _pieces(name: str, answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    with _answering(name, "has ended the capture"):
+        yield from iter(partial(answer.read1, 1 << 16), b"")
 
 
 def _refusal(name: str, answer: http.client.HTTPResponse) -> Exception:

@@ -58,7 +58,7 @@ class Firewall:
         self._arena, self._interfaces = arena, interfaces
         self._workers = workers
         self._may_wait = min(reassembly.HELD_MAX, max(1, buffers // 16 // workers))
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._wanted: Wanted | None = None
         self._policy = Policy()
         self.changes = 0
@@ -90,7 +90,7 @@ class Firewall:
 
         Raises ConfigError.
         """
-        with self._lock:
+        with self.lock:
             before = self._wanted.settings if self._wanted else None
             if self._prepared:
                 fixed = replace(settings, default="deny", per_source=0, timeouts={}, loose=False)
@@ -117,7 +117,7 @@ class Firewall:
 
         Raises ConfigError, which names all problems, and TableFull; nothing has changed then.
         """
-        with self._lock:
+        with self.lock:
             wanted = self._with(self.wanted, rules, nat, policers, address_sets, port_sets)
             self._check(wanted)
             self._put(wanted)
@@ -141,7 +141,7 @@ class Firewall:
 
         Where it ends without that, nothing has changed. Raises ConfigError, TableFull.
         """
-        with self._lock:
+        with self.lock:
             before = self._wanted
             if settings is not None:
                 before = Wanted(settings) if before is None else replace(before, settings=settings)
@@ -179,12 +179,12 @@ class Firewall:
 
     def edit(self, what: str, edit: Callable[[Wanted], Any]) -> None:
         """As change, of one part ("rules", "policers"): to what edit makes of what is wanted now."""
-        with self._lock:
+        with self.lock:
             self.change(**{what: edit(self.wanted)})
 
     def say_again(self, part: str) -> None:
         """Say what a part is, as if it had just come in force (on_change). Nothing when it is off."""
-        with self._lock:
+        with self.lock:
             if self._wanted is not None:
                 self.on_change(part, self._wanted)
 
@@ -278,7 +278,7 @@ class Firewall:
 
     def document(self) -> dict[str, Any]:
         """What others are to read of it, see rule_text; empty when it is off."""
-        with self._lock:
+        with self.lock:
             if self._wanted is None or not self._prepared:
                 return {}
             numbers = {str(name): number for name, number in self._policer_numbers.items()}
@@ -348,12 +348,12 @@ class Firewall:
 
     def publish_numbers(self) -> None:
         """Have numbers written down anew, those of ports among them, as they are now."""
-        with self._lock:  # a change does the same
+        with self.lock:  # a change does the same
             self.before_publish(None)
 
     def numbers(self, wanted: Wanted | None = None) -> dict[str, Any]:
         """What has which number, as control.numbers has it: of rules, policers and treatments."""
-        with self._lock:
+        with self.lock:
             rules: dict[str, tuple[int, int]] = {}
             wanted = wanted or self._wanted
             if wanted is not None and self._prepared:

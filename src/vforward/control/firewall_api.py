@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vforward.control.firewall import Firewall
+from vforward.control.not_found import NotFound
 from vforward.control.rule_policy import Wanted
 from vforward.control.rules import FirewallSettings, Nat, Policer, Rule
 from vforward.control.session_list import Filter
@@ -41,7 +42,7 @@ class FirewallApi:
     def add_rule(self, rule: Rule, before: str | int = "") -> int:
         """Add a rule before another one, which is named or numbered from 0, or as the last.
 
-        Returns its number. As set_rules, and KeyError when there is no such rule.
+        Returns its number. As set_rules, and NotFound when there is no such rule.
         """
         at = 0
 
@@ -55,7 +56,7 @@ class FirewallApi:
         return at
 
     def delete_rule(self, which: str | int) -> None:
-        """Delete a rule, by its name or its number from 0. Raises KeyError when there is none."""
+        """Delete a rule, by its name or its number from 0. Raises NotFound when there is none."""
 
         def edit(wanted: Wanted) -> list[Rule]:
             rules = list(wanted.rules)
@@ -73,11 +74,11 @@ class FirewallApi:
         self.firewall.edit("policers", lambda wanted: {**wanted.policers, name: policer})
 
     def delete_policer(self, name: str) -> None:
-        """Delete a policer. Raises KeyError when there is none, ConfigError when a rule names it."""
+        """Delete a policer. Raises NotFound when there is none, ConfigError when a rule names it."""
 
         def edit(wanted: Wanted) -> dict[str, Policer]:
             if name not in wanted.policers:
-                raise KeyError(f"no policer {name}; there are: {listed(wanted.policers) or 'none'}")
+                raise NotFound(f"no policer {name}; there are: {listed(wanted.policers) or 'none'}")
             return {key: one for key, one in wanted.policers.items() if key != name}
 
         self.firewall.edit("policers", edit)
@@ -106,4 +107,4 @@ def _find(rules: Sequence[Rule], which: str | int) -> int:
     text = str(which)
     if text.isascii() and text.isdigit() and len(text) < 10 and int(text) < len(rules):
         return int(text)
-    raise KeyError(f"no rule {which!r}; rules have names, or numbers from 0 to {len(rules) - 1}")
+    raise NotFound(f"no rule {which!r}; rules have names, or numbers from 0 to {len(rules) - 1}")

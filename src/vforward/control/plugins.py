@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vforward.control.not_found import NotFound
 from vforward.control.plugin import DROP, Plugin, Tables
 from vforward.control.plugin_helper import CPU_S, STAGES, WAIT_S, Helper
 from vforward.control.plugin_rows import PluginChange, PluginRow
@@ -101,7 +102,7 @@ class Plugins:
     def replace(self, name: str, place: str = "") -> PluginChange:
         """Load a plug-in in place of one that is loaded; from the same place, if none is given.
 
-        What is in its tables stays, where name and layout are the same. Raises as load, and KeyError.
+        What is in its tables stays, where name and layout are the same. Raises as load, and NotFound.
         """
         source = self._tried(place or self._find(name).source.place)
         with self._forwarder.changing:
@@ -114,7 +115,7 @@ class Plugins:
             return self._put(source, old)
 
     def unload(self, name: str) -> PluginChange:
-        """Take a plug-in out of the graph; its state is forgotten. Raises KeyError, VforwardError."""
+        """Take a plug-in out of the graph; its state is forgotten. Raises NotFound, VforwardError."""
         with self._forwarder.changing:
             old = self._find(name)
             self._switch(old, ())
@@ -147,7 +148,7 @@ class Plugins:
     def _find(self, name: str) -> Loaded:
         if name not in self._loaded:
             there = listed(self._loaded) or "none"
-            raise KeyError(f"no plug-in {name!r} is loaded; there are: {there}")
+            raise NotFound(f"no plug-in {name!r} is loaded; there are: {there}")
         return self._loaded[name]
 
     def _tried(self, place: str) -> Source:

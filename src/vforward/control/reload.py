@@ -36,6 +36,7 @@ from vforward.control.difference import (
     parts,
     plan,
 )
+from vforward.control.not_found import NotFound
 from vforward.control.reload_firewall import FIREWALL, given_of, missing
 from vforward.control.reload_ports import PortWork, neighbor_address, refuse_ports
 from vforward.control.reload_report import Line, Report, lines_of, name_of
@@ -87,10 +88,18 @@ class Reload:
     def telling(self) -> Iterator[Note]:
         """Something is changed at run time inside, and its keys are said to what this gives.
 
+        With gone=True where it was deleted. Who says keys has the lock under which he changed them still.
         No configuration comes in force meanwhile. There is no such block in another.
         """
         with self._lock.shared():
-            yield lambda *keys: self._touched.update(dict.fromkeys(keys))
+            yield self._note
+
+    def _note(self, *keys: Key, gone: bool = False) -> None:
+        for key in keys:
+            if gone and key not in self.parts and not reload_routes.is_filed(self._content, key):
+                self._touched.pop(key, None)  # it is as the configuration says
+            else:
+                self._touched[key] = None
 
     def touch(self, *keys: Key) -> None:
         """Something was changed at run time, not by a configuration."""
@@ -160,12 +169,12 @@ class Reload:
             return self._bring_extra(key, port)
 
     def delete_port(self, name: str) -> Report:
-        """Delete a port at run time. Raises KeyError where there is none, ConfigError if it is needed."""
+        """Delete a port at run time. Raises NotFound where there is none, ConfigError if it is needed."""
         with self._lock.alone():
             now, key = self._now, ("ports", name)
             if key not in now:
                 there = listed(at[1] for at in now if at[0] == "ports") or "none"
-                raise KeyError(f"no port named {name!r}; there are: {there}")
+                raise NotFound(f"no port named {name!r}; there are: {there}")
             users = [name_of(of) for of, value in now.items() if key in needs(of, value)]
             if users:
                 raise ConfigError(f"port {name} is needed by: {', '.join(users[:12])}")

@@ -15,6 +15,8 @@ from ipaddress import ip_network
 from pathlib import Path as FilePath
 from typing import Any
 
+import numpy as np
+
 from vforward.control import route_file
 from vforward.control.difference import Filed, Key, Link, Parts, Plan, Routed
 from vforward.control.route_file import Table
@@ -246,6 +248,23 @@ def keys_of(table: Table) -> list[Prefix]:
         return [prefix << 8 | n for prefix, n in zip(table.prefixes.tolist(), lengths)]
     halves: Sequence[list[int]] = table.prefixes.tolist()
     return [(high << 64 | low) << 8 | n for (high, low), n in zip(halves, lengths)]
+
+
+def is_filed(content: Content, key: Key) -> bool:
+    """Whether a part is a route that a file says."""
+    if key[0] != "routes" or key[3] != "0":
+        return False
+    tables = [table for at, said in content.items() if at[1] == key[1] for table in said]
+    return bool(tables) and any(_has(table, parsed(key)[0]) for table in tables)
+
+
+def _has(table: Table, prefix: Any) -> bool:
+    whole = int(prefix.network_address)
+    words = [whole] if prefix.version == 4 else [whole >> 64, whole & (1 << 64) - 1]
+    if table.version != prefix.version:
+        return False
+    same = table.prefixes.reshape(-1, len(words)) == np.array(words, np.uint64)
+    return bool((same.all(1) & (table.lengths == prefix.prefixlen)).any())
 
 
 def _port_of(hop: Address, links: Sequence[Link]) -> str:
