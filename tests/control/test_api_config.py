@@ -194,6 +194,8 @@ def test_what_comes_and_goes_at_run_time_is_forgotten(world, file):
     sets = ["address_sets.bad", "address_sets.spare"]
     routes = ["routes 10.9.0.0/16", "routes 30.255.0.0/16"]
     assert sorted(client.apply(file)["kept"]) == [*sets, *routes, "rules"]
+    assert client.apply(file, exact=True)["kept"] == []
+    assert prefixes(client) == {"10.9.0.0/16", "30.255.0.0/16"}
 
 
 def test_ports(world, file):

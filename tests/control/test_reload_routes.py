@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vforward.control.config import parse
 from vforward.control.difference import parts, plan
-from vforward.control.reload_routes import is_filed, read, stamp, work
+from vforward.control.reload_routes import FiledRoutes, read, stamp, work
 from vforward.errors import ConfigError
 
 PORTS = """
@@ -106,20 +106,47 @@ def test_a_file_that_is_wrong_says_where(tmp_path):
 
 
 def test_which_routes_files_say(tmp_path):
-    (tmp_path / "f").write_text("10.1.0.0/16\n10.2.0.0/15\n2001:db8:1::/48 2001:db8::9\n")
-    text = 'route_files = [{file = "f", via = "10.0.0.9"}]\n[ports.lan]\ntype = "null"\n'
+    said = [
+        "0.0.0.0/0",
+        "10.1.0.0/16",
+        "10.2.0.0/15",
+        "255.255.255.255/32",
+        "::/0",
+        "2001:db8:1::/48",
+    ]
+    vias = {4: "10.0.0.9", 6: "2001:db8::9"}
+    (tmp_path / "f").write_text("".join(f"{p} {vias[ip_network(p).version]}\n" for p in said[1:]))
+    (tmp_path / "g").write_text(f"{said[0]} {vias[4]}\n")
+    text = 'route_files = [{file = "f"}, {file = "g"}]\n[ports.lan]\ntype = "null"\n'
     text += 'address = ["10.0.0.1/24", "2001:db8::1/64"]\n'
-    given = parts(parse(text, str(tmp_path / "r.toml")))
-    content = read(given, {}, {})
+    filed = FiledRoutes(read(parts(parse(text, str(tmp_path / "r.toml"))), {}, {}))
 
-    def filed(prefix, metric="0", vrf="default"):
-        return is_filed(content, ("routes", vrf, prefix, metric))
+    def route(prefix, metric="0", vrf="default"):
+        return "routes", vrf, prefix, metric
 
-    assert filed("10.1.0.0/16")
-    assert filed("10.2.0.0/15")
-    assert filed("2001:db8:1::/48")
-    for other in ("10.1.0.0/17", "10.2.0.0/16", "2001:db8:1::/49", "2001:db8:2::/48", "::/0"):
-        assert not filed(other)
-    assert not filed("10.1.0.0/16", metric="1")
-    assert not filed("10.1.0.0/16", vrf="red")
-    assert not is_filed(content, ("policers", "a"))
+    assert all(route(prefix) in filed for prefix in said)
+    for other in (
+        "10.1.0.0/17",
+        "10.2.0.0/16",
+        "255.255.255.254/31",
+        "2001:db8:1::/49",
+        "2001::/48",
+    ):
+        assert route(other) not in filed
+    assert route("10.1.0.0/16", metric="1") not in filed
+    assert route("10.1.0.0/16", vrf="red") not in filed
+    assert ("policers", "a") not in filed
+
+
+@pytest.mark.parametrize("told", [{}, {PREFIXES[0]: HOPS[1]}])
+def test_a_files_route_is_as_the_file_says_again(tmp_path, told):
+    """What was changed at run time is put back, unless the configuration has a route in its place."""
+    given, content = loaded(tmp_path, (dict.fromkeys([*PREFIXES], HOPS[0]), {}, told, False))
+    again = [("routes", "default", prefix, "0") for prefix in (PREFIXES[0], "10.8.0.0/16")]
+    made = work(given, given, plan(given, given), content, content, again)
+    assert [str(one.route.via) for one in made.put] == [*told.values()]
+    put = [(key, str(bulk.ways[which][0])) for bulk in made.bulks.values()
+           for key, which in zip(bulk.put, bulk.which, strict=True)]  # fmt: skip
+    assert put == ([] if told else [(key(PREFIXES[0]), HOPS[0])])
+    assert not made.gone
+    assert not any(bulk.gone for bulk in made.bulks.values())

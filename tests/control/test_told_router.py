@@ -187,6 +187,19 @@ def test_many_routes_are_told_again_as_few_are(monkeypatch):
             assert made.routing.routes() == routes
 
 
+def test_many_routes_of_a_vrf_that_no_port_is_in_any_more_are_lost_as_few_are(monkeypatch):
+    with router() as made:
+        made.add_route("10.5.0.0/16", via=SERVER)
+        (entry,) = kept(made).values()
+    prefixes = [f"10.5.{n}.0/24" for n in range(9)]
+    entries = {f"route red {p} 0": {**entry, "vrf": "red", "prefix": p} for p in prefixes}
+    for many in (10**9, 4):
+        monkeypatch.setattr(module, "MANY", many)
+        with router() as made:
+            assert made.told.repeat(entries, made) == (0, 9)
+            assert "red" not in made.interfaces.vrfs
+
+
 @pytest.mark.parametrize(
     "entries",
     [

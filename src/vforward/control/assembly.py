@@ -199,13 +199,13 @@ class Assembly(InterfaceSteps, FirewallApi):
         what = f"route {prefix}"
         given = [*paths] or ([] if kind else [(via, port, 1)])
         network, ways = _parsed(what, ip_network, prefix), self.paths(what, given)
-        number = self.interfaces.vrf(vrf) if kind else self._vrf(what, vrf)
+        number = self.interfaces.vrf(vrf) if kind else self.vrf(what, vrf)
         with self.routing.lock:
             there = metric in self.routing.metrics(network, number)
             self.routing.add(network, paths=ways, kind=kind, metric=metric, vrf=number)
             self.told.add_route((vrf, network, metric), given, kind, there=there)
 
-    def _vrf(self, what: str, name: str) -> int:
+    def vrf(self, what: str, name: str) -> int:
         """The number of a VRF in which there may be next hops. Raises ConfigError."""
         vrfs = self.interfaces.vrfs
         if name not in vrfs:
@@ -238,7 +238,7 @@ class Assembly(InterfaceSteps, FirewallApi):
         it raises ends this halfway, and the forwarder has to be closed. Raises ConfigError, TableFull.
         """
         hop = None if via is None else _parsed(f"routes of {path}", ip_address, via)
-        number = self._vrf(f"routes of {path}", vrf)
+        number = self.vrf(f"routes of {path}", vrf)
         return route_file.load(self.routing, path, vrf=number, via=hop, progress=progress)
 
     def delete_route(

@@ -76,6 +76,7 @@ class Reload:
         empty |= dict.fromkeys(("routes", "route_files", "neighbors", "cross_connects"), ())
         self.parts: dict[Key, Any] = parts(config.model_copy(update=empty))
         self._content: dict[Key, list[Table]] = {}
+        self._filed = reload_routes.FiledRoutes({})
         self._touched: dict[Key, None] = {}
         self._extra: dict[Key, Any] = {}
         """Ports that were added at run time, or (NOTHING) deleted."""
@@ -96,7 +97,7 @@ class Reload:
 
     def _note(self, *keys: Key, gone: bool = False) -> None:
         for key in keys:
-            if gone and key not in self.parts and not reload_routes.is_filed(self._content, key):
+            if gone and key not in self.parts and key not in self._filed:
                 self._touched.pop(key, None)  # it is as the configuration says
             else:
                 self._touched[key] = None
@@ -223,7 +224,7 @@ class Reload:
         if dry_run or not (changes or again):
             return report
         rest = _Change(self._forwarder, before, after, planned, routes, again).run(progress)
-        self._content = content
+        self._content, self._filed = content, reload_routes.FiledRoutes(content)
         if any(change.key[0] == "log" for change in changes):
             with afterwards("setting up the log"):
                 logs.set_up(after["log", "format"], after["log", "level"])

@@ -16,6 +16,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vforward.control import route_file
 from vforward.control.difference import Filed, Key, Link, Parts, Plan, Routed
@@ -31,6 +32,7 @@ Content = Mapping[Key, list[Table]]
 """By part, what a file of routes says."""
 Table_ = tuple[str, int]
 """A VRF's name and an IP version."""
+HALF = (1 << 64) - 1
 
 
 def stamp(path: FilePath) -> str:
@@ -158,7 +160,10 @@ def put(stage: Stage, routed: Routed, vrfs: Mapping[str, int], ports: Mapping[st
 def work(
     before: Parts, after: Parts, plan: Plan, was: Content, now: Content, again: Iterable[Key] = ()
 ) -> RouteWork:
-    """What is to be done. was, now: what the files said, and say; again: routes to put in any case."""
+    """What is to be done.
+
+    was, now: what the files said, and say; again: routes that are to be as before and after say in any case.
+    """
     made = RouteWork()
     anew = {*plan.changed, *plan.come, *again}
     made.gone = [before[key] for key in plan.gone if key[0] == "routes"]
@@ -176,6 +181,10 @@ def work(
     for one in made.gone:
         if one.route.metric == 0:
             gone.setdefault(_table_of(one), set()).add(key_of_prefix(one.route.prefix))
+    for key in again:
+        if key[0] == "routes" and key not in after and key[3] == "0":
+            prefix, _, vrf = parsed(key)
+            gone.setdefault((vrf, prefix.version), set()).add(key_of_prefix(prefix))
     filed = {key[1] for key in after if key[0] == "route_files"}
     for vrf in sorted(vrfs | {of for of, _ in gone if of in filed}):
         for version in BITS:
@@ -250,21 +259,44 @@ def keys_of(table: Table) -> list[Prefix]:
     return [(high << 64 | low) << 8 | n for (high, low), n in zip(halves, lengths)]
 
 
-def is_filed(content: Content, key: Key) -> bool:
-    """Whether a part is a route that a file says."""
-    if key[0] != "routes" or key[3] != "0":
-        return False
-    tables = [table for at, said in content.items() if at[1] == key[1] for table in said]
-    return bool(tables) and any(_has(table, parsed(key)[0]) for table in tables)
+class FiledRoutes:
+    """Which routes files say. Those of a VRF are sorted when one of it is first asked for."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._sorted: dict[Table_, NDArray[np.bytes_]] = {}
+
+    def __contains__(self, key: Key) -> bool:
+        if key[0] != "routes" or key[3] != "0":  # files' routes have that metric
+            return False
+        prefix, _, vrf = parsed(key)
+        there = self._of((vrf, prefix.version))
+        whole = int(prefix.network_address)
+        (wanted,) = _packed([whole >> 64], [whole & HALF], [prefix.prefixlen])
+        at = int(np.searchsorted(there, wanted))
+        return at < len(there) and bool(there[at] == wanted)
+
+    def _of(self, table_: Table_) -> NDArray[np.bytes_]:
+        if table_ not in self._sorted:
+            vrf, version = table_
+            parts_ = [_packed([], [], [])]
+            for at, said in self._content.items():
+                for table in said:
+                    if (at[1], table.version) == (vrf, version):
+                        halves = table.prefixes.reshape(len(table.lengths), -1)
+                        high = halves[:, 0] if version == 6 else 0
+                        parts_.append(_packed(high, halves[:, -1], table.lengths))
+            self._sorted[table_] = np.sort(np.concatenate(parts_))
+        return self._sorted[table_]
 
 
-def _has(table: Table, prefix: Any) -> bool:
-    whole = int(prefix.network_address)
-    words = [whole] if prefix.version == 4 else [whole >> 64, whole & (1 << 64) - 1]
-    if table.version != prefix.version:
-        return False
-    same = table.prefixes.reshape(-1, len(words)) == np.array(words, np.uint64)
-    return bool((same.all(1) & (table.lengths == prefix.prefixlen)).any())
+def _packed(high: Any, low: Any, lengths: Any) -> NDArray[np.bytes_]:
+    """Prefixes as strings of 17 bytes, which numpy sorts and finds."""
+    made = np.empty((len(lengths), 17), np.uint8)
+    made[:, :8].view(">u8")[:, 0] = high
+    made[:, 8:16].view(">u8")[:, 0] = low
+    made[:, 16] = lengths
+    return made.view("S17")[:, 0]
 
 
 def _port_of(hop: Address, links: Sequence[Link]) -> str:

@@ -171,7 +171,9 @@ class ToldRouter(Told):
             which.append(ways.setdefault(way, len(ways)))
         for network in networks:
             routable_key(network)
-        number, halves = forwarder.interfaces.vrf(vrf), (1 << 64) - 1
+        nowhere = all(route["kind"] for route in routes.values())
+        number = forwarder.interfaces.vrf(vrf) if nowhere else forwarder.vrf("routes", vrf)
+        halves = (1 << 64) - 1
         whole = [int(network.network_address) for network in networks]
         new = [metric not in forwarder.routing.metrics(network, number) for network in networks]
         forwarder.routing.add_many(
