@@ -162,7 +162,7 @@ def work(
 ) -> RouteWork:
     """What is to be done.
 
-    was, now: what the files said, and say; again: routes that are to be as before and after say in any case.
+    was, now: what the files said, and say; again: routes that are to be as before and after say, anyway.
     """
     made = RouteWork()
     anew = {*plan.changed, *plan.come, *again}
