@@ -9,7 +9,7 @@ import pytest
 from descriptors import SELECT_MAX, beyond, none_left
 from memif_worlds import ends_in, until
 from vforward.errors import PortError
-from vforward.io import memif_link
+from vforward.io import memif_link, unix
 from vforward.io.memory import Offload
 from vforward.layout import BUF_ROOM
 from vforward.rings import memif, memif_ring
@@ -152,6 +152,62 @@ def test_two_servers_on_one_socket_are_refused(ends):
         ends()
 
 
+@pytest.fixture
+def hung(tmp_path):
+    """A server that takes nobody, where one waits already and no more can."""
+    path = tmp_path / "memif.sock"
+    with unix.listen(path, backlog=0) as listener, unix.connect(path):
+        listener.settimeout(20)
+        yield listener
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """What the links' threads have waited for so far: lists of descriptors."""
+    made, wait = [], memif_link.readable
+
+    def watched(fds, timeout_s=None):
+        made.append(fds)
+        return wait(fds, timeout_s)
+
+    monkeypatch.setattr(memif_link, "readable", watched)
+    return made
+
+
+@pytest.mark.timeout(60)  # who waits for it waits for ever
+def test_a_server_that_hangs_is_a_server(ends, hung, tmp_path):
+    with pytest.raises(PortError, match="is another server there"):
+        ends()
+    hung.accept()[0].close()
+    unix.connect(tmp_path / "memif.sock").close()  # the path is still its own
+
+
+def test_a_client_tries_again_while_the_server_hangs(ends, hung, waits):
+    client = ends(role="client")
+    link = client.port._link
+    until(lambda: [link._stop] in waits, seconds=20)
+    hung.accept()[0].close()
+    with hung.accept()[0]:
+        client.close()
+        assert not link._thread.is_alive()
+
+
+def test_a_client_of_a_server_that_hangs_ends(ends, hung, waits):
+    client = ends(role="client")
+    link = client.port._link
+    until(lambda: [link._stop] in waits, seconds=20)
+    client.close()
+    assert not link._thread.is_alive()
+
+
+def test_another_kind_of_socket_is_not_taken_for_a_dead_server(ends, tmp_path):
+    path = tmp_path / "memif.sock"
+    with unix.listen(path, socket.SOCK_STREAM):
+        with pytest.raises(PortError, match="is another server there"):
+            ends()
+        unix.connect(path, socket.SOCK_STREAM).close()
+
+
 def test_descriptors_of_any_number(ends):
     with beyond():
         server, client = pair(ends)
@@ -161,17 +217,8 @@ def test_descriptors_of_any_number(ends):
         until(lambda: server.turn == memif_ring.FREE, server)
 
 
-def test_a_server_whose_descriptors_have_run_out_pauses_and_tries_again(
-    ends, tmp_path, monkeypatch
-):
+def test_a_server_whose_descriptors_have_run_out_pauses_and_tries_again(ends, tmp_path, waits):
     server = ends()
-    waits, wait = [], memif_link.readable
-
-    def watched(fds, timeout_s=None):
-        waits.append(fds)
-        return wait(fds, timeout_s)
-
-    monkeypatch.setattr(memif_link, "readable", watched)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
         peer.settimeout(20)
         with none_left():

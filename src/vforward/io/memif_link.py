@@ -112,7 +112,7 @@ class MemifLink:
         path = self._settings.path
         try:
             if path.is_socket() and not _answers(path):
-                path.unlink()  # a dead server's
+                path.unlink(missing_ok=True)  # a dead server's
             return unix.listen(path)
         except OSError as error:
             msg = f"memif port: {path}: {error.strerror}; is another server there?"
@@ -151,7 +151,7 @@ class MemifLink:
                 return self._listener.accept()[0]
         else:
             with contextlib.suppress(OSError):
-                return unix.connect(self._settings.path)
+                return unix.connect(self._settings.path, wait=False)
         readable([self._stop], AGAIN_S)
         return None
 
@@ -342,8 +342,11 @@ def _drain(event: int) -> None:
 
 
 def _answers(path: Path) -> bool:
+    """Whether somebody has that socket: also who has no time for us (EAGAIN), or is not for us."""
     try:
-        unix.connect(path).close()
-    except OSError:
+        unix.connect(path, wait=False).close()
+    except (ConnectionRefusedError, FileNotFoundError):
         return False
+    except OSError:
+        pass
     return True
