@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """memif: our server and our client opposite each other."""
 
+import os
 import select
 import socket
+from ctypes import CFUNCTYPE, c_int64, c_void_p, cast
 
 import pytest
 
 from descriptors import SELECT_MAX, beyond, none_left
-from memif_worlds import ends_in, until
+from memif_worlds import Peer, ends_in, until
 from vforward.errors import PortError
 from vforward.io import memif_link, unix
+from vforward.io.libc import libc_address
+from vforward.io.memif_nodes import LOOK
 from vforward.io.memory import Offload
 from vforward.layout import BUF_ROOM
 from vforward.rings import memif, memif_ring
@@ -123,7 +127,7 @@ def test_either_side_may_go_and_come_again(ends):
 def test_interrupts_come_by_the_descriptor(ends):
     server, client = pair(ends)
     (descriptor,) = server.port.descriptors()
-    for _ in range(memif_ring.LIVE + 2 * 1024):
+    for _ in range(memif_ring.LIVE + 2 * LOOK):
         server.run()
         if not select.select([descriptor], [], [], 0)[0]:
             break
@@ -133,12 +137,40 @@ def test_interrupts_come_by_the_descriptor(ends):
     assert select.select([descriptor], [], [], 10)[0]
 
 
+def test_what_rings_as_interrupts_are_forgotten_is_received_in_that_round(ends, tmp_path):
+    """The worker may sleep when it is over, and nobody rings again."""
+    server = ends()
+    peer = Peer(tmp_path / "memif.sock").all()
+    until(lambda: server.turn == memif_ring.LIVE)
+    frame, taken = b"f" * 60, []
+
+    def empty(*_):
+        if not taken:
+            peer.memory[8192:8252] = frame
+            peer.describe(0, 0, 0, 0, 60, 8192)
+            peer.head(0, 1)
+            os.eventfd_write(peer.events[0], 1)
+            taken.extend(server.port._epoll.poll(0))
+        return 0
+
+    function = CFUNCTYPE(*[c_int64] * 5)(empty)
+    server.port._state[memif_ring.EPOLL_WAIT] = cast(function, c_void_p).value
+    for _ in range(2 * LOOK):
+        server.run()
+        if taken:
+            break
+    server.port._state[memif_ring.EPOLL_WAIT] = libc_address("epoll_wait")
+    assert len(taken) > 0
+    assert server.far.received() == [frame]
+    peer.close()
+
+
 def test_a_worker_can_sleep_when_the_peer_has_gone(ends):
     server, client = pair(ends)
     client.close()
     until(lambda: server.turn == memif_ring.FREE, server)
     (descriptor,) = server.port.descriptors()
-    for _ in range(2 * 1024):
+    for _ in range(2 * LOOK):
         server.run()
     assert not select.select([descriptor], [], [], 0)[0]
     client = ends(role="client", secret="s3cret")
