@@ -174,6 +174,38 @@ def test_empty_buffers_are_limited_and_come_again(wire, app):
     assert len(app.new([1] * ROOM)) == 100
 
 
+@pytest.mark.parametrize(
+    ("room", "kept"), [(64, 1), (64, 40), (64, 63), (128, 1), (128, 100), (128, 127)]
+)
+def test_a_program_that_keeps_empty_buffers_gets_all_others_again(arena, room, kept):
+    wire = Wire(arena, MemringPort(room=room), MemoryPort())
+    with attach("lab") as app:
+        wire.run()
+        mine = app.new([60] * kept)
+        for _ in range(3):
+            others = app.new([60] * room)
+            assert len(others) == room - kept
+            app.send(others)
+            wire.run()
+            assert len(wire.ports[1].received()) == room - kept
+        assert len(mine) == kept
+        assert app.new([60] * room).rows.size == room - kept
+    settle(wire)
+    wire.close()
+
+
+def test_few_empty_buffers_wait_for_more(wire, app):
+    """While some are there: each lot costs a line of memory between two CPUs."""
+    wire.run()
+    packets = app.new([60] * 65)
+    app.free(packets, np.arange(63))
+    wire.run()
+    assert app._empty.used_slots() == ROOM - 65
+    app.free(packets, [0])
+    wire.run()
+    assert app._empty.used_slots() == ROOM - 1
+
+
 @pytest.mark.parametrize("lengths", [[1975], [-1], [0, 5000]])
 def test_frames_longer_than_a_buffer_are_refused(wire, app, lengths):
     with pytest.raises(PortError, match="allowed are 0 to 1974"):

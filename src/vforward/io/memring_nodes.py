@@ -41,7 +41,7 @@ from vforward.rings import memring as ring
 from vforward.rings.spsc import free_slots, pop, push
 
 REFILL = 64
-"""Empty buffers are lent so many at a time, or more."""
+"""Empty buffers are lent so many at a time, or half of what a program may hold, or more: see _lend_empty."""
 TRIES = 4
 """Looks into the ring of what was sent, in one round."""
 
@@ -146,9 +146,15 @@ def _take_back(
 def _lend_empty(
     meta: Any, count: Any, pool: Any, empty: Any, ledger: Any, spare: Any, state: Any
 ) -> None:
-    most = i64(state[ring.ROOM]) - i64(state[ring.LENT + ring.EMPTY])
-    n = min(min(free_slots(empty), most), spare.size)
-    if n < REFILL:
+    """Lend what the program may still hold: many at a time, since each lot costs lines of memory; but when
+    none is left in the ring however few, or one that the program keeps would stop all others.
+
+    free is a lower bound (rings/spsc.py): a head that is seen late says that some are left, and a later
+    round lends. What the program writes there says when to lend; how many it has, the ledger does.
+    """
+    room, free = i64(state[ring.ROOM]), free_slots(empty)
+    n = min(min(free, room - i64(state[ring.LENT + ring.EMPTY])), spare.size)
+    if n <= 0 or (n < min(REFILL, room // 2) and free < room):
         return
     got = take(pool, spare, n)
     if got < n:
