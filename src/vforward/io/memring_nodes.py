@@ -41,7 +41,7 @@ from vforward.rings import memring as ring
 from vforward.rings.spsc import free_slots, pop, push
 
 REFILL = 64
-"""Empty buffers are lent so many at a time, or half of what a program may hold, or more: see _lend_empty."""
+"""Empty buffers are lent so many at a time, or half of what a program may hold: see _lend_empty."""
 TRIES = 4
 """Looks into the ring of what was sent, in one round."""
 
@@ -62,6 +62,7 @@ class TxCount(Labels):
     BYTES = AnyTxCount.BYTES.value, AnyTxCount.BYTES.help, True
     NO_PROGRAM = 1, "no program is attached (vforward.attach)"
     RING_FULL = 2, "the program holds as many packets as it may (room)"
+    TOO_LONG = 3, "in more than 64 buffers, which no program is lent"
 
 
 @kernel
@@ -242,13 +243,16 @@ def send(
     total = i64(0)
     for i in range(idx.size):
         row = i64(idx[i])
-        if live and ring.lend(meta, ledger, state, row, i64(state[ring.ROOM])):
+        lent = ring.lend(meta, ledger, state, row, i64(state[ring.ROOM])) if live else 0
+        if lent > 0:
             total += packet_bytes(meta, row)
             spare[n] = row
             n += 1
             edge[i] = EDGE_HELD
         else:
-            reason = TxCount.RING_FULL if live else TxCount.NO_PROGRAM
+            reason = TxCount.TOO_LONG.value
+            if lent == 0:
+                reason = TxCount.RING_FULL.value if live else TxCount.NO_PROGRAM.value
             meta[row].reason = reason
             edge[i] = TxEdge.DROP
             count[reason] += u64(1)
