@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """memif: our server and our client opposite each other."""
 
+import os
 import select
 import socket
+from ctypes import CFUNCTYPE, c_int64, c_void_p, cast
 
 import pytest
 
 from descriptors import SELECT_MAX, beyond, none_left
-from memif_worlds import ends_in, until
+from memif_worlds import Peer, ends_in, until
 from vforward.errors import PortError
-from vforward.io import memif_link
+from vforward.io import memif_link, unix
+from vforward.io.libc import libc_address
+from vforward.io.memif_nodes import LOOK
 from vforward.io.memory import Offload
 from vforward.layout import BUF_ROOM
 from vforward.rings import memif, memif_ring
@@ -123,7 +127,7 @@ def test_either_side_may_go_and_come_again(ends):
 def test_interrupts_come_by_the_descriptor(ends):
     server, client = pair(ends)
     (descriptor,) = server.port.descriptors()
-    for _ in range(memif_ring.LIVE + 2 * 1024):
+    for _ in range(memif_ring.LIVE + 2 * LOOK):
         server.run()
         if not select.select([descriptor], [], [], 0)[0]:
             break
@@ -133,12 +137,40 @@ def test_interrupts_come_by_the_descriptor(ends):
     assert select.select([descriptor], [], [], 10)[0]
 
 
+def test_what_rings_as_interrupts_are_forgotten_is_received_in_that_round(ends, tmp_path):
+    """The worker may sleep when it is over, and nobody rings again."""
+    server = ends()
+    peer = Peer(tmp_path / "memif.sock").all()
+    until(lambda: server.turn == memif_ring.LIVE)
+    frame, taken = b"f" * 60, []
+
+    def empty(*_):
+        if not taken:
+            peer.memory[8192:8252] = frame
+            peer.describe(0, 0, 0, 0, 60, 8192)
+            peer.head(0, 1)
+            os.eventfd_write(peer.events[0], 1)
+            taken.extend(server.port._epoll.poll(0))
+        return 0
+
+    function = CFUNCTYPE(*[c_int64] * 5)(empty)
+    server.port._state[memif_ring.EPOLL_WAIT] = cast(function, c_void_p).value
+    for _ in range(2 * LOOK):
+        server.run()
+        if taken:
+            break
+    server.port._state[memif_ring.EPOLL_WAIT] = libc_address("epoll_wait")
+    assert len(taken) > 0
+    assert server.far.received() == [frame]
+    peer.close()
+
+
 def test_a_worker_can_sleep_when_the_peer_has_gone(ends):
     server, client = pair(ends)
     client.close()
     until(lambda: server.turn == memif_ring.FREE, server)
     (descriptor,) = server.port.descriptors()
-    for _ in range(2 * 1024):
+    for _ in range(2 * LOOK):
         server.run()
     assert not select.select([descriptor], [], [], 0)[0]
     client = ends(role="client", secret="s3cret")
@@ -152,6 +184,62 @@ def test_two_servers_on_one_socket_are_refused(ends):
         ends()
 
 
+@pytest.fixture
+def hung(tmp_path):
+    """A server that takes nobody, where one waits already and no more can."""
+    path = tmp_path / "memif.sock"
+    with unix.listen(path, backlog=0) as listener, unix.connect(path):
+        listener.settimeout(20)
+        yield listener
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """What the links' threads have waited for so far: lists of descriptors."""
+    made, wait = [], memif_link.readable
+
+    def watched(fds, timeout_s=None):
+        made.append(fds)
+        return wait(fds, timeout_s)
+
+    monkeypatch.setattr(memif_link, "readable", watched)
+    return made
+
+
+@pytest.mark.timeout(60)  # who waits for it waits for ever
+def test_a_server_that_hangs_is_a_server(ends, hung, tmp_path):
+    with pytest.raises(PortError, match="is another server there"):
+        ends()
+    hung.accept()[0].close()
+    unix.connect(tmp_path / "memif.sock").close()  # the path is still its own
+
+
+def test_a_client_tries_again_while_the_server_hangs(ends, hung, waits):
+    client = ends(role="client")
+    link = client.port._link
+    until(lambda: [link._stop] in waits, seconds=20)
+    hung.accept()[0].close()
+    with hung.accept()[0]:
+        client.close()
+        assert not link._thread.is_alive()
+
+
+def test_a_client_of_a_server_that_hangs_ends(ends, hung, waits):
+    client = ends(role="client")
+    link = client.port._link
+    until(lambda: [link._stop] in waits, seconds=20)
+    client.close()
+    assert not link._thread.is_alive()
+
+
+def test_another_kind_of_socket_is_not_taken_for_a_dead_server(ends, tmp_path):
+    path = tmp_path / "memif.sock"
+    with unix.listen(path, socket.SOCK_STREAM):
+        with pytest.raises(PortError, match="is another server there"):
+            ends()
+        unix.connect(path, socket.SOCK_STREAM).close()
+
+
 def test_descriptors_of_any_number(ends):
     with beyond():
         server, client = pair(ends)
@@ -161,17 +249,8 @@ def test_descriptors_of_any_number(ends):
         until(lambda: server.turn == memif_ring.FREE, server)
 
 
-def test_a_server_whose_descriptors_have_run_out_pauses_and_tries_again(
-    ends, tmp_path, monkeypatch
-):
+def test_a_server_whose_descriptors_have_run_out_pauses_and_tries_again(ends, tmp_path, waits):
     server = ends()
-    waits, wait = [], memif_link.readable
-
-    def watched(fds, timeout_s=None):
-        waits.append(fds)
-        return wait(fds, timeout_s)
-
-    monkeypatch.setattr(memif_link, "readable", watched)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
         peer.settimeout(20)
         with none_left():

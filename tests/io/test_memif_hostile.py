@@ -3,14 +3,14 @@
 
 import mmap
 import os
-import time
+import threading
 
 import numpy as np
 import pytest
 
 from fuzzing import cases, open_fds
 from memif_worlds import Peer, ends_in, until
-from vforward.io import memif_link
+from vforward.io import memif_link, unix
 from vforward.rings import memif, memif_ring
 
 
@@ -173,7 +173,7 @@ def test_a_packet_whose_end_is_not_there_yet_waits(server, peer):
     assert server.far.received() == [bytes(8)]
 
 
-def test_an_eventfd_that_blocks_stops_the_link_and_not_the_worker(server, peer):
+def test_an_eventfd_that_takes_no_more_stops_nobody(server, peer, tmp_path):
     peer.all()
     until(lambda: server.turn == memif_ring.LIVE)
     os.eventfd_write(peer.events[1], 2**64 - 2)  # who writes one more waits
@@ -183,8 +183,44 @@ def test_an_eventfd_that_blocks_stops_the_link_and_not_the_worker(server, peer):
         server.far.send([b"rings the bell %d" % n])
         server.run()
         assert peer.memory[30000:30016] == b"rings the bell %d" % n
-        time.sleep(0.1)
-    os.eventfd_read(peer.events[1])
+        until(lambda: not server.port._state[memif_ring.RANG], seconds=20)
+    kept = os.dup(peer.events[1])
+    peer.close()
+    until(lambda: server.turn == memif_ring.FREE, server, seconds=20)
+    again = Peer(tmp_path / "memif.sock").all()
+    until(lambda: server.turn == memif_ring.LIVE)
+    again.close()
+    assert os.eventfd_read(kept) == 2**64 - 1  # it was signalled all the same
+    os.close(kept)
+
+
+def test_a_thread_that_does_not_end_leaves_the_path_to_others(ends, tmp_path, monkeypatch, caplog):
+    """It waits for something of ours, here."""
+    server, release = ends(), threading.Event()
+    link = server.port._link
+    new_link, asked = link._new_link, threading.Event()
+
+    def late():
+        asked.set()
+        release.wait(120)
+        return new_link()
+
+    monkeypatch.setattr(link, "_new_link", late)
+    monkeypatch.setattr(memif_link, "END_S", 0.05)
+    with unix.connect(tmp_path / "memif.sock"):
+        assert asked.wait(20)
+        server.port.close()
+        assert "does not end" in caplog.text
+        other = ends()
+        peer = Peer(tmp_path / "memif.sock").all()
+        until(lambda: other.turn == memif_ring.LIVE)
+        peer.close()
+        release.set()
+        link._thread.join(20)
+        assert not link._thread.is_alive()
+    link._peers_bell.close()  # it could use all of that to its end
+    for fd in (link._stop, link._bell, link._wake):
+        os.close(fd)
 
 
 def test_a_bell_that_is_rung_as_a_connection_ends_does_not_end_the_next_one(

@@ -17,6 +17,8 @@ from vforward.io import memring
 from vforward.io.memory import MemoryPort, Offload
 from vforward.io.memring import MemringPort
 from vforward.io.memring_client import attach
+from vforward.io.memring_nodes import TxCount, send
+from vforward.io.port import TxEdge
 from vforward.layout import BUF_ROOM, CHAINED, GSO, HEADROOM
 from vforward.memory.arena import Arena
 from vforward.rings import memring as ring
@@ -25,6 +27,7 @@ from wire import Wire
 
 FRAMES = [b"", b"x", bytes(60), b"a" * BUF_ROOM, b"b" * (BUF_ROOM + 1), bytes(range(256)) * 256]
 ROOM = 128
+NO_DROPS = {"no-program": 0, "ring-full": 0, "too-long": 0}
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_frames_reach_the_program_and_are_the_pool_itself(wire, app):
         assert all(np.shares_memory(part, app.data) for part in packets.parts(i))
     packets[2][:] = 7  # the program's view is the forwarder's buffer: nothing was copied
     assert (wire.pool.data[packets.rows[2], HEADROOM : HEADROOM + 60] == 7).all()
-    assert wire.counts("tx0") == {"bytes": sum(map(len, FRAMES)), "no-program": 0, "ring-full": 0}
+    assert wire.counts("tx0") == NO_DROPS | {"bytes": sum(map(len, FRAMES))}
     assert app.free(packets) == 6
     assert len(app.receive()) == 0
 
@@ -136,7 +139,7 @@ def test_offloads_stay_with_a_packet(wire, app):
 def test_without_a_program_frames_are_dropped_and_counted(wire):
     wire.ports[1].send(FRAMES)
     wire.run()
-    assert wire.counts("tx0") == {"bytes": 0, "no-program": 6, "ring-full": 0}
+    assert wire.counts("tx0") == NO_DROPS | {"bytes": 0, "no-program": 6}
     assert wire.counts("drop")["bytes"] == sum(map(len, FRAMES))
 
 
@@ -145,7 +148,7 @@ def test_a_program_that_does_not_fetch_gets_no_more(wire, app):
     far.send([bytes([i]) for i in range(ROOM)])
     far.send([b"too many"] * 3)
     wire.run()
-    assert wire.counts("tx0") == {"bytes": ROOM, "no-program": 0, "ring-full": 3}
+    assert wire.counts("tx0") == NO_DROPS | {"bytes": ROOM, "ring-full": 3}
     packets = app.receive(ROOM)
     assert [p[0] for p in packets] == list(range(ROOM))
     app.free(packets, [0, 1])
@@ -163,6 +166,18 @@ def test_buffers_of_a_chain_count_too(wire, app):
     assert len(app.receive()) == ROOM // 20
 
 
+def test_a_packet_in_very_many_buffers_is_refused_for_that(wire, app):
+    """However much the program may hold: it does not help to give it more room."""
+    rows = wire.pool.take(ring.BUFFERS_MAX + 1)
+    too_many(wire.pool.meta, rows)
+    edge, count = np.zeros(1, np.uint8), np.zeros(len(TxCount), np.uint64)
+    tables = wire.ports[0].tx()[1].values()
+    send(wire.pool.data, wire.pool.meta, rows[:1], edge, count, *tables)
+    assert (int(edge[0]), int(wire.pool.meta["reason"][rows[0]])) == (TxEdge.DROP, TxCount.TOO_LONG)
+    assert np.flatnonzero(count).tolist() == [TxCount.TOO_LONG]
+    wire.pool.put(rows[:1])
+
+
 def test_empty_buffers_are_limited_and_come_again(wire, app):
     wire.run()
     packets = app.new([60] * (ROOM + 5))
@@ -172,6 +187,38 @@ def test_empty_buffers_are_limited_and_come_again(wire, app):
     app.free(packets, np.arange(100))
     wire.run()
     assert len(app.new([1] * ROOM)) == 100
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"), [(64, 1), (64, 40), (64, 63), (128, 1), (128, 100), (128, 127)]
+)
+def test_a_program_that_keeps_empty_buffers_gets_all_others_again(arena, room, kept):
+    wire = Wire(arena, MemringPort(room=room), MemoryPort())
+    with attach("lab") as app:
+        wire.run()
+        mine = app.new([60] * kept)
+        for _ in range(3):
+            others = app.new([60] * room)
+            assert len(others) == room - kept
+            app.send(others)
+            wire.run()
+            assert len(wire.ports[1].received()) == room - kept
+        assert len(mine) == kept
+        assert app.new([60] * room).rows.size == room - kept
+    settle(wire)
+    wire.close()
+
+
+def test_few_empty_buffers_wait_for_more(wire, app):
+    """While some are there: each lot costs a line of memory between two CPUs."""
+    wire.run()
+    packets = app.new([60] * 65)
+    app.free(packets, np.arange(63))
+    wire.run()
+    assert app._empty.used_slots() == ROOM - 65
+    app.free(packets, [0])
+    wire.run()
+    assert app._empty.used_slots() == ROOM - 1
 
 
 @pytest.mark.parametrize("lengths", [[1975], [-1], [0, 5000]])

@@ -1,5 +1,6 @@
 """Unix sockets at long paths."""
 
+import contextlib
 import socket
 
 import pytest
@@ -30,3 +31,18 @@ def test_what_is_not_there(tmp_path):
         unix.connect(tmp_path / "a.sock")
     with pytest.raises(OSError, match="in use"):
         unix.listen(tmp_path / "a.sock")
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_SEQPACKET, socket.SOCK_STREAM])
+def test_who_does_not_wait_hears_that_the_listener_is_busy(tmp_path, kind):
+    path = tmp_path / "a.sock"
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(unix.listen(path, kind, backlog=0))
+        waiting = stack.enter_context(unix.connect(path, kind, wait=False))
+        assert waiting.getblocking()
+        with pytest.raises(BlockingIOError):
+            unix.connect(path, kind, wait=False)
+        stack.enter_context(listener.accept()[0])
+        stack.enter_context(unix.connect(path, kind, wait=False))
+    with pytest.raises(ConnectionRefusedError):
+        unix.connect(path, kind, wait=False)

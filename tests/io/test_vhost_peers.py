@@ -14,7 +14,7 @@ from vforward.errors import PortError
 from vforward.io import vhost_peers, vhost_rx
 from vforward.io.vhost_peers import Peers
 from vforward.rings import virtqueue, virtqueue_driver
-from vforward.rings.vhost_message import BadPeer
+from vforward.rings.vhost_message import BadPeer, receive
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +98,29 @@ def test_that_we_close_is_nobodys_fault(tmp_path, caplog, error):
     with call(tmp_path / "s") as peer:
         assert there.wait(5)
         peers.close()
+        assert peer.recv(1) == b""
+    assert not peers.faults
+    assert not caplog.records
+
+
+def test_who_stops_in_the_middle_of_a_message_does_not_hold_up_the_end(tmp_path, caplog):
+    there = threading.Event()
+
+    def attend(peer, endpoint):
+        peer.settimeout(None)  # longer than anybody waits
+        there.set()
+        receive(peer)
+
+    peers = Peers(str(tmp_path / "s"), attend, server=True)
+    peers.open()
+    peers.start()
+    with call(tmp_path / "s") as peer:
+        peer.sendall(b"123")
+        assert there.wait(5)
+        closing = threading.Thread(target=peers.close, daemon=True)
+        closing.start()
+        closing.join(20)
+        assert not closing.is_alive()
         assert peer.recv(1) == b""
     assert not peers.faults
     assert not caplog.records

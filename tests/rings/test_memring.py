@@ -53,7 +53,7 @@ def test_the_segment_holds_what_may_be_lent():
 
 def test_a_chain_is_lent_and_comes_back_whole(pool, ledger, state):
     rows, cache = chain(pool, 5), pool.cache()
-    assert ring.lend(pool.meta, ledger, state, rows[0], 5)
+    assert ring.lend(pool.meta, ledger, state, rows[0], 5) == 5
     assert np.flatnonzero(ledger).tolist() == sorted(rows)
     assert int(state[ring.LENT + ring.PACKET]) == 5
     assert not ring.returned_chain(pool.meta, cache, ledger, state, pool.size)
@@ -63,10 +63,12 @@ def test_a_chain_is_lent_and_comes_back_whole(pool, ledger, state):
     pool.check()
 
 
-@pytest.mark.parametrize(("n", "room"), [(5, 4), (ring.BUFFERS_MAX + 1, 1000)])
-def test_what_is_too_much_is_not_lent_at_all(pool, ledger, state, n, room):
+@pytest.mark.parametrize(
+    ("n", "room", "answer"), [(5, 4, 0), (ring.BUFFERS_MAX, 1, 0), (ring.BUFFERS_MAX + 1, 1000, -1)]
+)
+def test_what_is_too_much_is_not_lent_at_all(pool, ledger, state, n, room, answer):
     rows = chain(pool, n)
-    assert not ring.lend(pool.meta, ledger, state, rows[0], room)
+    assert ring.lend(pool.meta, ledger, state, rows[0], room) == answer
     assert not ledger.any()
     pool.put(rows[:1])
 

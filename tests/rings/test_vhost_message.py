@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from fuzzing import open_fds
+from vforward.rings import vhost_message
 from vforward.rings.vhost_message import (
     FDS_MAX,
     NEED_REPLY,
@@ -103,6 +104,67 @@ def test_a_peer_that_stops_in_the_middle_is_not_waited_for(pair):
     theirs.sendall(b"123")
     with pytest.raises(TimeoutError):
         receive(ours)
+
+
+def test_descriptors_are_counted_with_each_piece_and_not_at_the_end(pair):
+    """Who sends a message in many pieces, each with some, would have us hold all that there can be."""
+    ours, theirs = pair
+    read, write = os.pipe()
+    whole = struct.pack("=III", 8, 1, 8) + STATE.pack(1, 256)
+    for at in range(len(whole)):
+        socket.send_fds(theirs, [whole[at : at + 1]], [read] * FDS_MAX)
+    os.close(read)
+    os.close(write)
+    with pytest.raises(BadPeer) as caught:
+        receive(ours)
+    assert caught.value.reason == "descriptor"
+    theirs.close()
+    rest = b""
+    while part := ours.recv(len(whole)):
+        rest += part
+    assert rest == whole[2:]
+
+
+class Dripping:
+    """A peer that sends a byte each 1.9 seconds, on a clock of its own."""
+
+    def __init__(self, whole, timeout_s):
+        self.whole = whole
+        self.timeout_s = timeout_s
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    def gettimeout(self):
+        return self.timeout_s
+
+    def settimeout(self, timeout_s):
+        self.timeout_s = timeout_s
+
+    def recvmsg(self, n, room, flags):
+        pause = 1.9
+        if self.timeout_s is not None and self.timeout_s < pause:
+            self.now += self.timeout_s
+            raise TimeoutError
+        self.now += pause
+        byte, self.whole = self.whole[:1], self.whole[1:]
+        return byte, [], 0, None
+
+
+def test_a_message_has_one_deadline_in_however_many_pieces_it_comes(monkeypatch):
+    whole = struct.pack("=III", 8, 1, 8) + STATE.pack(1, 256)
+    for timeout_s, received in ((2.0, 1), (20.0, 10), (38.5, 20), (None, 20)):
+        peer = Dripping(whole, timeout_s)
+        monkeypatch.setattr(vhost_message, "time", peer)
+        if received == len(whole):
+            assert receive(peer).unpack(STATE) == (1, 256)
+        else:
+            with pytest.raises(TimeoutError):
+                receive(peer)
+            assert peer.now == pytest.approx(1000 + timeout_s)
+        assert len(peer.whole) == len(whole) - received
+        assert peer.timeout_s == timeout_s
 
 
 def test_a_memory_table():

@@ -398,20 +398,35 @@ def test_only_eventfds_are_waited_for_and_written(session, request_):
 
 
 @pytest.mark.parametrize(
-    "where",
+    ("features", "size", "text"),
     [
-        {"desc": -16},
-        {"desc": 8},
-        {"avail": 1},
-        {"used": 2},
-        {"used": (1 << 15) - 4},
-        {"desc": 1 << 40},
+        (FEATURES & ~vq.RING_PACKED, 100, "100 descriptors, not 1 to 32768, a power of two$"),
+        (FEATURES & ~vq.RING_PACKED, 0, "0 descriptors, not 1 to 32768, a power of two$"),
+        (FEATURES, 0, "0 descriptors, not 1 to 32768$"),
+        (FEATURES, 32769, "32769 descriptors, not 1 to 32768$"),
     ],
 )
-def test_queues_outside_of_the_memory(session, device, where):
+def test_what_is_said_of_a_wrong_size(session, features, size, text):
+    say(session, R.SET_FEATURES, u64(features))
+    with pytest.raises(BadPeer, match=text):
+        say(session, R.SET_VRING_NUM, pair(1, size))
+
+
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ({"desc": -16}, "is not in the shared memory"),
+        ({"desc": 8}, "is not aligned to 16 bytes"),
+        ({"avail": 1}, "is not aligned to 2 bytes"),
+        ({"used": 2}, "is not aligned to 4 bytes"),
+        ({"used": (1 << 15) - 4}, "is not in the shared memory"),
+        ({"desc": 1 << 40}, "is not in the shared memory"),
+    ],
+)
+def test_queues_outside_of_the_memory(session, device, where, text):
     for name in ("memory", "size", "kick", "enable"):
         STEPS[name](session)
-    with pytest.raises(BadPeer) as caught:
+    with pytest.raises(BadPeer, match=text) as caught:
         place(session, 1, **where)
     assert caught.value.reason == "memory"
     assert state(device) == vq.OFF

@@ -168,8 +168,8 @@ def _add_ports(forwarder: Forwarder, directory: Path) -> tuple[MemoryPort, Memor
     forwarder.add_port("generator", GeneratorPort(count=64, dst="10.0.4.2"), "10.0.3.1/24")
     forwarder.add_port("null", NullPort(), "10.0.4.1/24")
     forwarder.add_port("memring", MemringPort())
-    forwarder.add_port("memif", MemifPort(directory / "memif.sock", role="client"))
     if shim.built():
+        forwarder.add_port("memif", MemifPort(directory / "memif.sock", role="client"))
         forwarder.add_port("vhost", VhostUserPort(str(directory / "vhost")), "10.0.7.1/24")
         forwarder.add_port("virtio", VirtioPort(str(directory / "virtio")), "10.0.8.1/24")
     forwarder.add_vlan("vlan", "memory", 7, "10.0.5.1/24")

@@ -9,8 +9,8 @@ lies there is read once and bounded (rings/memif_ring.py). A peer that breaks th
 a counted reason, and may come again; others notice nothing. The connection is io/memif_link.py's.
 
 Our interrupts come by an eventfd that the peer may spoil, so it is watched through an epoll
-descriptor of our own and never read. The peer's are written by the link's thread, since a write could
-be made to wait; it is told by the word RANG.
+descriptor of our own and never read. The peer's are signalled by the link's thread, through a bell, which
+nobody can make wait (io/bell.py); it is told by the word RANG.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from vforward.graph.node import Node
+from vforward.io import shim
 from vforward.io.libc import libc_address
 from vforward.io.memif_link import MemifLink, Settings
 from vforward.io.memif_nodes import RX, TX
@@ -63,7 +64,8 @@ class MemifPort(Port):
         self._epoll: select.epoll | None = None
 
     def open(self, number: int, pool: Pool) -> None:
-        """Listen, or begin to connect."""
+        """Listen, or begin to connect. Raises PortError, ShimMissing."""
+        shim.address("vf_bell_ring")  # ShimMissing before all else
         self.mac = self._given or default_mac(number)
         self._state = np.zeros(ring.STATE_WORDS, np.uint64)
         self._pieces = np.zeros(2 * ring.PIECES, np.uint64)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from vforward.errors import PortError
 from vforward.io import unix
+from vforward.io.bell import Bell
 from vforward.memory.mapping import sealed_file
 from vforward.rings import memif, memif_ring
 from vforward.rings.descriptors import receive
@@ -43,6 +44,8 @@ AGAIN_S = 0.2
 """Between two attempts to connect, or to accept somebody when descriptors have run out."""
 LOOK_S = 0.05
 """How often a live connection is looked at, for a fault that the worker has found."""
+END_S = 2.0
+"""For the thread to end, which does not wait for its peer."""
 F_SEAL_SHRINK = 2
 REASONS = {
     memif_ring.BAD_INDEX: "a ring's head or tail makes no sense",
@@ -77,6 +80,10 @@ class MemifLink:
         flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
         self._stop, self._bell, self._wake = (os.eventfd(0, flags) for _ in range(3))
         epoll.register(self._wake, select.EPOLLIN | select.EPOLLET)
+        self._peers_bell = Bell(np.zeros(3, np.uint64))
+        if not self._peers_bell.open():
+            path = settings.path
+            log.warning("memif %s: no asynchronous I/O here: a hostile peer can stop it", path)
         state[memif_ring.BELL] = self._bell
         state[memif_ring.SERVER] = settings.server
         self._thread = threading.Thread(target=self._run, name="memif", daemon=True)
@@ -86,16 +93,17 @@ class MemifLink:
         """Let the peer go. No worker may be using the port."""
         self._stopping = True
         os.eventfd_write(self._stop, 1)
-        self._thread.join(2 * LOOK_S + 1)
-        if self._thread.is_alive():  # it waits in a write that the peer has spoilt: left alone
-            log.warning("memif %s: the peer's eventfd takes no more writes", self._settings.path)
-            return
-        memif_ring.hand_over(self._state, memif_ring.FREE)
-        self._unmap()
-        if self._listener is not None:
+        self._thread.join(END_S)
+        if self._listener is not None:  # whatever the thread does, there may be another server
             self._listener.close()
             with contextlib.suppress(OSError):
                 self._settings.path.unlink()
+        if self._thread.is_alive():  # what it may still use is left to it
+            log.warning("memif %s: its thread does not end, and is left alone", self._settings.path)
+            return
+        memif_ring.hand_over(self._state, memif_ring.FREE)
+        self._unmap()
+        self._peers_bell.close()
         os.close(self._stop)
         os.close(self._bell)
         os.close(self._wake)
@@ -104,7 +112,7 @@ class MemifLink:
         path = self._settings.path
         try:
             if path.is_socket() and not _answers(path):
-                path.unlink()  # a dead server's
+                path.unlink(missing_ok=True)  # a dead server's
             return unix.listen(path)
         except OSError as error:
             msg = f"memif port: {path}: {error.strerror}; is another server there?"
@@ -143,7 +151,7 @@ class MemifLink:
                 return self._listener.accept()[0]
         else:
             with contextlib.suppress(OSError):
-                return unix.connect(self._settings.path)
+                return unix.connect(self._settings.path, wait=False)
         readable([self._stop], AGAIN_S)
         return None
 
@@ -264,7 +272,7 @@ class MemifLink:
             if self._state[memif_ring.RANG]:
                 _drain(self._bell)
                 self._state[memif_ring.RANG] = 0
-                os.eventfd_write(theirs, 1)
+                self._peers_bell.ring(theirs)
             if heard:
                 self._feed(peer, link)
                 raise BadPeer("a message when connected")
@@ -334,8 +342,11 @@ def _drain(event: int) -> None:
 
 
 def _answers(path: Path) -> bool:
+    """Whether somebody has that socket: also who has no time for us (EAGAIN), or is not for us."""
     try:
-        unix.connect(path).close()
-    except OSError:
+        unix.connect(path, wait=False).close()
+    except (ConnectionRefusedError, FileNotFoundError):
         return False
+    except OSError:
+        pass
     return True

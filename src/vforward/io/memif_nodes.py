@@ -37,7 +37,7 @@ from vforward.packet.checksum import complete
 from vforward.rings import memif_ring as ring
 
 LOOK = 1024
-"""Empty rounds after which the epoll descriptor is emptied, lest it wake us for ever."""
+"""Empty rounds after which the epoll is emptied, lest it wake us for ever."""
 
 
 class RxCount(Labels):
@@ -72,15 +72,16 @@ def receive(
     pieces: U64,
 ) -> int:
     """Copy what the peer has sent, up to a vector of it, and give it its buffers back."""
+    _forget_interrupts(state)
     if ring.turn_of(state) != ring.LIVE:
         _let_go(count, state)
-        _idle(state)  # what rang for the end would keep the worker awake
+        state[ring.IDLE] += u64(1)  # what rang for the end is forgotten, too
         return 0
     left = ring.received(state)
     if left <= 0:
         if left < 0:
             ring.fault(state, ring.BAD_INDEX)
-        _idle(state)
+        state[ring.IDLE] += u64(1)
         return 0
     n, at = 0, 0
     total = i64(0)
@@ -114,6 +115,23 @@ def receive(
 
 
 @inline
+def _forget_interrupts(state: Any) -> None:
+    """Empty the epoll now and then while nothing comes, before the turn and the ring are looked at.
+
+    Both are stored before the eventfd is written: what has rung is found by the loads behind this call,
+    which no load passes. Emptied after them it would take what rang in between, and the worker sleep on.
+    """
+    if i64(state[ring.IDLE]) % LOOK == 1:
+        call4(
+            i64(state[ring.EPOLL_WAIT]),
+            i64(state[ring.EPOLL]),
+            address(state) + 8 * ring.SINK,
+            1,
+            0,
+        )
+
+
+@inline
 def _let_go(count: Any, state: Any) -> None:
     """Answer the link's thread: what it lets go of is no more in use here."""
     refused = load_acquire64(address(state) + 8 * ring.REFUSED)
@@ -124,19 +142,6 @@ def _let_go(count: Any, state: Any) -> None:
         state[ring.FAULTS_SEEN] = state[ring.FAULTS]
     if ring.turn_of(state) == ring.ENDED:
         ring.hand_over(state, ring.FREE)
-
-
-@inline
-def _idle(state: Any) -> None:
-    state[ring.IDLE] += u64(1)
-    if i64(state[ring.IDLE]) % LOOK == 1:
-        call4(
-            i64(state[ring.EPOLL_WAIT]),
-            i64(state[ring.EPOLL]),
-            address(state) + 8 * ring.SINK,
-            1,
-            0,
-        )
 
 
 @inline

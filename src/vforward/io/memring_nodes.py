@@ -41,7 +41,7 @@ from vforward.rings import memring as ring
 from vforward.rings.spsc import free_slots, pop, push
 
 REFILL = 64
-"""Empty buffers are lent so many at a time, or more."""
+"""Empty buffers are lent so many at a time, or half of what a program may hold: see _lend_empty."""
 TRIES = 4
 """Looks into the ring of what was sent, in one round."""
 
@@ -62,6 +62,7 @@ class TxCount(Labels):
     BYTES = AnyTxCount.BYTES.value, AnyTxCount.BYTES.help, True
     NO_PROGRAM = 1, "no program is attached (vforward.attach)"
     RING_FULL = 2, "the program holds as many packets as it may (room)"
+    TOO_LONG = 3, "in more than 64 buffers, which no program is lent"
 
 
 @kernel
@@ -146,9 +147,15 @@ def _take_back(
 def _lend_empty(
     meta: Any, count: Any, pool: Any, empty: Any, ledger: Any, spare: Any, state: Any
 ) -> None:
-    most = i64(state[ring.ROOM]) - i64(state[ring.LENT + ring.EMPTY])
-    n = min(min(free_slots(empty), most), spare.size)
-    if n < REFILL:
+    """Lend what the program may still hold: many at a time, since each lot costs lines of memory; but when
+    none is left in the ring however few, or one that the program keeps would stop all others.
+
+    free is a lower bound (rings/spsc.py): a head that is seen late says that some are left, and a later
+    round lends. What the program writes there says when to lend; how many it has, the ledger does.
+    """
+    room, free = i64(state[ring.ROOM]), free_slots(empty)
+    n = min(min(free, room - i64(state[ring.LENT + ring.EMPTY])), spare.size)
+    if n <= 0 or (n < min(REFILL, room // 2) and free < room):
         return
     got = take(pool, spare, n)
     if got < n:
@@ -236,13 +243,16 @@ def send(
     total = i64(0)
     for i in range(idx.size):
         row = i64(idx[i])
-        if live and ring.lend(meta, ledger, state, row, i64(state[ring.ROOM])):
+        lent = ring.lend(meta, ledger, state, row, i64(state[ring.ROOM])) if live else 0
+        if lent > 0:
             total += packet_bytes(meta, row)
             spare[n] = row
             n += 1
             edge[i] = EDGE_HELD
         else:
-            reason = TxCount.RING_FULL if live else TxCount.NO_PROGRAM
+            reason = TxCount.TOO_LONG.value
+            if lent == 0:
+                reason = TxCount.RING_FULL.value if live else TxCount.NO_PROGRAM.value
             meta[row].reason = reason
             edge[i] = TxEdge.DROP
             count[reason] += u64(1)

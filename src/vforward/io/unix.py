@@ -22,11 +22,17 @@ def listen(path: Path, kind: int = socket.SOCK_SEQPACKET, backlog: int = 8) -> s
     return listener
 
 
-def connect(path: Path, kind: int = socket.SOCK_SEQPACKET) -> socket.socket:
-    """A socket that is connected to who listens at a path. Raises OSError."""
+def connect(path: Path, kind: int = socket.SOCK_SEQPACKET, *, wait: bool = True) -> socket.socket:
+    """A socket that is connected to who listens at a path. Raises OSError.
+
+    When as many wait there already as the listener lets, so do we, without limit; without wait that is
+    BlockingIOError: somebody is there, and busy, or hangs.
+    """
     made = socket.socket(socket.AF_UNIX, kind)
     try:
+        made.setblocking(wait)
         _at(path, made.connect)
+        made.setblocking(True)
     except BaseException:
         made.close()
         raise

@@ -22,11 +22,12 @@ import numpy as np
 from vforward.errors import PortError
 from vforward.graph.node import Node
 from vforward.io import vhost_rx, vhost_steer, vhost_tx
+from vforward.io.bell import Bell
 from vforward.io.port import Tables
 from vforward.io.vhost_copy import PAIRS_MAX
 from vforward.io.vhost_header import taken_whole
 from vforward.io.vhost_memory import GuestMemory
-from vforward.io.vhost_port import LOOK_S, Bell, VhostPort
+from vforward.io.vhost_port import LOOK_S, VhostPort
 from vforward.memory.pool import Pool
 from vforward.rings import (
     guest_memory,

@@ -6,11 +6,12 @@ come again after BAD_PEER_S.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from vforward.rings.vhost_message import BadPeer
 from vforward.rings.vhost_socket import AGAIN_S, Endpoint
@@ -18,7 +19,7 @@ from vforward.rings.vhost_socket import AGAIN_S, Endpoint
 log = logging.getLogger(__name__)
 
 MESSAGE_S = 2.0
-"""For a message to come or go as a whole."""
+"""For a message to come, from its first byte on, or to go: all of it, in however many pieces."""
 BAD_PEER_S = 0.5
 
 
@@ -49,6 +50,9 @@ class Peers:
         self._let_go = let_go
         self._endpoint: Endpoint | None = None
         self._thread: threading.Thread | None = None
+        self._peer: socket.socket | None = None
+        self._present = threading.Lock()
+        """Held while _peer changes, or is shut down: what is closed meanwhile may be another's."""
 
     def open(self) -> None:
         """Listen, where it is ours to. Raises PortError."""
@@ -66,6 +70,7 @@ class Peers:
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is not None:
             endpoint.stop()
+            self._shut_down()  # nobody waits for the rest of a message
             if self._thread is not None:
                 self._thread.join()
                 self._thread = None
@@ -82,7 +87,7 @@ class Peers:
             self.number += 1
             self.connected = True
             log.info("%s: a peer has come", self._name())
-            with peer:
+            with peer, self._there(peer):
                 peer.settimeout(MESSAGE_S)
                 reason = self._be_with(peer, endpoint)
             self.connected = False
@@ -91,6 +96,22 @@ class Peers:
                 self.faults[reason] += 1
                 self._let_go(reason)
                 endpoint.wait(None, BAD_PEER_S)
+
+    @contextlib.contextmanager
+    def _there(self, peer: socket.socket) -> Iterator[None]:
+        """For close to find it. It does not find one that comes just then: attend looks for that first."""
+        with self._present:
+            self._peer = peer
+        try:
+            yield
+        finally:
+            with self._present:
+                self._peer = None
+
+    def _shut_down(self) -> None:
+        with self._present, contextlib.suppress(OSError):
+            if self._peer is not None:
+                self._peer.shutdown(socket.SHUT_RDWR)
 
     def _be_with(self, peer: socket.socket, endpoint: Endpoint) -> str:
         """Returns why the peer is let go, if it did not go by itself, nor we."""

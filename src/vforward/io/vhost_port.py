@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vforward.io import shim, vhost_rx
+from vforward.io.bell import Bell
 from vforward.io.libc import libc_address
 from vforward.io.port import Port, default_mac
 from vforward.io.vhost_peers import Peers
@@ -30,29 +31,6 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 """How soon a queue that the worker gave up is noticed."""
-
-
-class Bell:
-    """Writes eventfds that somebody else has, too, and is never made to wait by one (csrc/vf_bell.c).
-
-    words: u64[3], of which one thread at a time makes use.
-    """
-
-    def __init__(self, words: NDArray[np.uint64]) -> None:
-        self._words = words
-
-    def open(self) -> bool:
-        """Returns whether that is so: else it writes them as others do."""
-        return int(shim.lib.vf_bell_open(shim.pointer(self._words))) >= 0
-
-    def ring(self, fd: int) -> None:
-        """Write one. That it is full, or no eventfd, does not matter."""
-        shim.lib.vf_bell_ring(shim.pointer(self._words), fd)
-
-    def close(self) -> None:
-        """Harmless when repeated, or not open."""
-        if self._words.any():
-            shim.lib.vf_bell_close(shim.pointer(self._words))
 
 
 class PortTable:

@@ -61,7 +61,7 @@ FREE, LIVE, ENDED = 0, 1, 2
 """Nobody is attached; a program is; it has gone, and the worker is to reclaim what it had."""
 
 BUFFERS_MAX = 64
-"""Buffers of the longest chain that a program may send."""
+"""Buffers of the longest chain that a program is lent, or may send."""
 
 
 class Rings(NamedTuple):
@@ -97,7 +97,10 @@ def rings(segment: NDArray[np.uint64], room: int) -> Rings:
 
 @kernel
 def lend(meta: Any, ledger: Any, state: Any, row: Any, room: Any) -> Any:
-    """Enter all buffers of a packet as lent. Returns whether the program may have so many more."""
+    """Enter all buffers of a packet as lent. Returns how many they are.
+
+    0: the program may not have so many more. -1: no program is lent a packet in so many.
+    """
     n, at = 0, row
     for _ in range(BUFFERS_MAX):
         n += 1
@@ -105,14 +108,14 @@ def lend(meta: Any, ledger: Any, state: Any, row: Any, room: Any) -> Any:
             break
         at = i64(meta[at].next)
     else:
-        return False
+        return -1
     if i64(state[LENT + PACKET]) + n > room:
-        return False
+        return 0
     for _ in range(n):
         ledger[row] = PACKET
         row = i64(meta[row].next)
     state[LENT + PACKET] += u64(n)
-    return True
+    return n
 
 
 @inline

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import array
 import contextlib
+import math
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -136,31 +138,69 @@ def regions(message: Message) -> list[Region]:
 
 
 def receive(peer: socket.socket) -> Message | None:
-    """The next message, or None when the peer has gone. Raises BadPeer, OSError."""
-    header, fds = _receive_some(peer, HEADER.size)
-    if not header:
-        return None
-    message = Message(0, fds=fds)
+    """The next message, or None when the peer has gone. Raises BadPeer, OSError.
+
+    The socket's timeout is for all of it, in however many pieces it comes: else TimeoutError.
+    """
+    coming = _Coming(peer)
     try:
-        _receive_rest(peer, message, header)
+        header = coming.some(HEADER.size)
+        if not header:
+            return None
+        coming.rest(header)
     except BaseException:
-        message.close()
+        coming.message.close()
         raise
-    return message
+    finally:
+        peer.settimeout(coming.timeout_s)
+    return coming.message
 
 
-def _receive_rest(peer: socket.socket, message: Message, header: bytes) -> None:
-    """Fill in the message whose first bytes these are."""
-    fds = message.fds
-    header += _receive_exactly(peer, HEADER.size - len(header), fds)
-    message.request, message.flags, size = HEADER.unpack(header)
-    if message.flags & 3 != VERSION:
-        raise BadPeer("version", f"{message.name}: version {message.flags & 3}, not 1")
-    if size > PAYLOAD_MAX:
-        raise BadPeer("length", f"{message.name}: {size} bytes of payload")
-    message.payload = _receive_exactly(peer, size, fds)
-    if len(fds) > FDS_MAX:
-        raise BadPeer("descriptor", f"{message.name}: {len(fds)} file descriptors")
+class _Coming:
+    """A message on its way, and until when all of it has to be there."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.message = Message(0)
+        self.timeout_s = peer.gettimeout()
+        self._peer = peer
+        self._end = time.monotonic() + self.timeout_s if self.timeout_s else math.inf
+
+    def some(self, n: int) -> bytes:
+        """What came, at most n bytes; nothing: the peer has gone."""
+        if self.timeout_s:
+            left = self._end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(
+                    f"a message that has not come as a whole in {self.timeout_s:g} s"
+                )
+            self._peer.settimeout(left)
+        data, fds, flags = descriptors.receive(self._peer, n, FDS_MAX)
+        self.message.fds += fds
+        # Of each piece: a message in many could have all descriptors that we may open.
+        if flags & socket.MSG_CTRUNC or len(self.message.fds) > FDS_MAX:
+            raise BadPeer("descriptor", f"more than {FDS_MAX} file descriptors in a message")
+        return data
+
+    def rest(self, header: bytes) -> None:
+        """Fill in the message whose first bytes these are."""
+        header += self._exactly(HEADER.size - len(header))
+        message = self.message
+        message.request, message.flags, size = HEADER.unpack(header)
+        if message.flags & 3 != VERSION:
+            raise BadPeer("version", f"{message.name}: version {message.flags & 3}, not 1")
+        if size > PAYLOAD_MAX:
+            raise BadPeer("length", f"{message.name}: {size} bytes of payload")
+        message.payload = self._exactly(size)
+
+    def _exactly(self, n: int) -> bytes:
+        parts = []
+        while n:
+            part = self.some(n)
+            if not part:
+                raise BadPeer("length", "the peer left in the middle of a message")
+            parts.append(part)
+            n -= len(part)
+        return b"".join(parts)
 
 
 def send(peer: socket.socket, message: Message) -> None:
@@ -168,28 +208,6 @@ def send(peer: socket.socket, message: Message) -> None:
     header = HEADER.pack(message.request, message.flags, len(message.payload))
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", message.fds))]
     peer.sendmsg([header + message.payload], rights if message.fds else [])
-
-
-def _receive_some(peer: socket.socket, n: int) -> tuple[bytes, list[int]]:
-    """What came, at most n bytes, and all descriptors: those that do not fit the kernel closes."""
-    data, fds, flags = descriptors.receive(peer, n, FDS_MAX)
-    if flags & socket.MSG_CTRUNC:
-        for fd in fds:
-            os.close(fd)
-        raise BadPeer("descriptor", f"more than {FDS_MAX} file descriptors in a message")
-    return data, fds
-
-
-def _receive_exactly(peer: socket.socket, n: int, fds: list[int]) -> bytes:
-    parts = []
-    while n:
-        part, more = _receive_some(peer, n)
-        fds += more
-        if not part:
-            raise BadPeer("length", "the peer left in the middle of a message")
-        parts.append(part)
-        n -= len(part)
-    return b"".join(parts)
 
 
 @contextlib.contextmanager

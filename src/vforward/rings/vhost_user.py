@@ -104,10 +104,9 @@ class Session:
         if isinstance(answer, Message):
             return answer
         if answer is None:
-            asked = message.flags & NEED_REPLY and self.protocol_features & PROTOCOL_REPLY_ACK
-            answer = U64.pack(0) if asked else None
-        if answer is None:
-            return None
+            if not (message.flags & NEED_REPLY and self.protocol_features & PROTOCOL_REPLY_ACK):
+                return None
+            answer = U64.pack(0)
         return Message(message.request, VERSION | REPLY, answer)
 
     def check(self) -> None:
@@ -251,7 +250,8 @@ class Session:
 
     def _check_size(self, size: int) -> None:
         if not 1 <= size <= vq.SIZE_MAX or (size & (size - 1) and not self._packed):
-            raise BadPeer("queue", f"a queue of {size} descriptors: not a power of two in range")
+            of = "" if self._packed else ", a power of two"
+            raise BadPeer("queue", f"a queue of {size} descriptors, not 1 to {vq.SIZE_MAX}{of}")
 
     def _queue(self, index: int) -> Queue:
         if index >= len(self.queues):
@@ -344,11 +344,14 @@ class Session:
         """Where a part of a queue lies here, by the peer's own address. Raises BadPeer."""
         n = vq.part_bytes(part, size, self.features)
         aligned = (ALIGNED_PACKED if self._packed else ALIGNED)[part]
+        text = f"part of a queue, at {where:#x}, is not "
         for region, here in self._mapped:
             off = where - region.user
-            if off >= 0 and off + n <= region.size and not (here + off) % aligned:
+            if off >= 0 and off + n <= region.size:
+                if (here + off) % aligned:
+                    raise BadPeer("memory", f"{text}aligned to {aligned} bytes")
                 return here + off
-        raise BadPeer("memory", f"part of a queue, at {where:#x}, is not in the shared memory")
+        raise BadPeer("memory", f"{text}in the shared memory")
 
 
 def _goes_on(base: int | None) -> int:
