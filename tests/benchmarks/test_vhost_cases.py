@@ -11,7 +11,7 @@ from vforward.testing import run_node
 bench_command.report()  # makes `benchmarks` importable
 
 from benchmarks.session import Session
-from benchmarks.vhost_cases import SWAP, WAYS, command, rates, vhost_rx
+from benchmarks.vhost_cases import SWAP, WAYS, WIDE, command, rates, vhost_rx
 
 TEXT = """\
 Port statistics ====================================
@@ -43,6 +43,14 @@ def test_both_sides_run_on_one_cpu_each():
     said = command("net_vhost0,iface=x", WAYS["vhost-rx"].theirs, 3, "name")
     assert said[said.index("--lcores") + 1] == "0@3,1@3"
     assert said[-1] == "--forward-mode=rxonly"
+    assert not [word for word in said if word.startswith("--burst")]  # as it comes: 32
+
+
+def test_bursts_are_as_large_as_vectors_if_wanted():
+    said = command("net_vhost0,iface=x", "rxonly", 3, "name", WIDE._replace(device=",queues=1"))
+    of_dpdk, of_testpmd = said[: said.index("--")], said[said.index("--") :]
+    assert "--burst=256" in of_testpmd
+    assert of_dpdk[-1] == "--vdev=net_vhost0,iface=x,queues=1"
 
 
 def test_without_dpdk_there_is_a_row_that_says_so(monkeypatch):

@@ -11,7 +11,7 @@ bench_command.report()  # makes `benchmarks` importable
 
 from benchmarks.distance import Figure
 from benchmarks.session import Session
-from benchmarks.virtio_case import WAYS, virtio_frontend
+from benchmarks.virtio_case import DRIVERS, WAYS, virtio_frontend
 
 from benchmarks import virtio_case
 
@@ -24,12 +24,9 @@ def test_without_dpdk_there_is_a_row_that_says_so(monkeypatch):
 
 
 def test_the_lower_ratio_counts(monkeypatch):
-    figures = {
-        (WAYS["tx"], virtio_case._ours): 9e6,
-        (WAYS["tx"], virtio_case._theirs): 10e6,
-        (WAYS["rx"], virtio_case._ours): 14e6,
-        (WAYS["rx"], virtio_case._theirs): 7e6,
-    }
+    tx, rx = WAYS["tx"], WAYS["rx"]
+    figures = {(way, driver): 7e6 for way in WAYS.values() for driver in DRIVERS}
+    figures |= {(tx, "ours"): 9e6, (tx, "virtio_user-packed"): 10e6, (rx, "ours"): 14e6}
     monkeypatch.setattr(virtio_case, "_turn", lambda *turn: [Figure(figures[turn], 160.0)])
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/dpdk-testpmd")
     made = list(virtio_frontend(Session()))
@@ -39,6 +36,8 @@ def test_the_lower_ratio_counts(monkeypatch):
     assert rows["virtio-frontend-tx"] == pytest.approx(0.9)
     assert rows["virtio-frontend-rx"] == pytest.approx(2)
     assert rows["virtio-frontend"] == pytest.approx(0.9)
+    assert "virtio-frontend-tx" in made[-1]["what"]
+    assert DRIVERS["virtio_user-packed"].what in made[-1]["what"]
 
 
 def test_the_case_is_in_the_catalogue():
