@@ -5,7 +5,11 @@ The driver is DPDK's virtio_user in testpmd, a process on the last CPU; the back
 first: a worker of ours in this process, and testpmd with net_vhost. What is compared is what the
 driver says of itself, packets per second, in SECONDS full seconds of each of TIMES turns: those seconds of
 both during which the two CPUs were equally far apart (benchmarks.distance), one by one; the ratio is the
-median. Frames of 64 bytes, all memory in pages of 4 KiB. What is not installed has a row that says so.
+median. Frames of 64 bytes. What is not installed has a row that says so.
+
+All memory lies on pages of 2 MiB where DPDK can have such (benchmarks.huge_pages): ours in the arena,
+DPDK's, that of the driver too, in files without a name (--in-memory, --single-file-segments). Else DPDK has
+--no-huge and so 4 KiB, and ours still what the kernel makes of it; `pages` says what it was.
 
 testpmd takes 32 packets at a time if it is not told otherwise, our nodes up to 256. So net_vhost takes part
 twice, with bursts of 32 and of 256, and ours is compared with whichever does better. The driver is the same
@@ -37,6 +41,7 @@ import numpy as np
 from benchmarks import peer_versions
 from benchmarks.distance import Figure, Watch, ratios, together, wherever
 from benchmarks.harness import LEAST, missing, row, whole
+from benchmarks.huge_pages import LARGE, SMALL, page_size, reserved
 from benchmarks.nodes import DROP
 from benchmarks.session import Session, arena
 from vforward.graph.build import Graph
@@ -57,6 +62,8 @@ LOOK_S = 0.2
 START_S = 30.0
 BUFFERS = 4096
 MEBIBYTES = 256
+ROOM = 2 * MEBIBYTES + 64
+"""For two testpmds, and for our pool where hugetlbfs is mounted: MiB."""
 
 
 class Way(NamedTuple):
@@ -68,11 +75,15 @@ class Way(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What a testpmd is told besides: DPDK's environment, its device (``,key=value``), itself."""
+    """What a testpmd is told besides: DPDK's environment, its device (``,key=value``), itself.
+
+    huge: its memory lies on pages of 2 MiB.
+    """
 
     environment: tuple[str, ...] = ()
     device: str = ""
     program: tuple[str, ...] = ()
+    huge: bool = False
 
 
 PLAIN, BURST = Options(), 32
@@ -86,8 +97,8 @@ class Contestant(NamedTuple):
 
     what: str
     vector: int
-    turn: Callable[[], list[Figure]]
-    """Returns packets per second, of some full seconds."""
+    turn: Callable[[bool], list[Figure]]
+    """With pages of 2 MiB for DPDK or not; returns packets per second, of some full seconds."""
 
 
 WAYS = {
@@ -138,7 +149,7 @@ def _case(session: Session, case: str) -> Iterator[dict[str, Any]]:
         session,
         case,
         {
-            "ours": Contestant("our port", VECTOR_MAX, partial(_turn, case, _ours)),
+            "ours": Contestant("our port", VECTOR_MAX, partial(_turn, case, None)),
             "net_vhost": _net_vhost(case, BURST, PLAIN),
             f"net_vhost-{VECTOR_MAX}": _net_vhost(case, VECTOR_MAX, WIDE),
         },
@@ -146,38 +157,45 @@ def _case(session: Session, case: str) -> Iterator[dict[str, Any]]:
 
 
 def _net_vhost(case: str, burst: int, options: Options) -> Contestant:
-    turn = partial(_turn, case, partial(_theirs, options))
-    return Contestant(f"net_vhost, bursts of {burst}", burst, turn)
+    return Contestant(f"net_vhost, bursts of {burst}", burst, partial(_turn, case, options))
 
 
 def compare(
-    session: Session, case: str, contestants: dict[str, Contestant]
+    session: Session, case: str, contestants: dict[str, Contestant], besides: str = ""
 ) -> Iterator[dict[str, Any]]:
-    """Let contestants take turns, ours first; see rows."""
+    """Let contestants take turns, ours first; see rows. besides: what of ours lies on other pages."""
     if not shutil.which(PROGRAM):
         why = f"{PROGRAM}: not installed (Debian's package {PACKAGE})"
         yield missing(case, "x", session.gauge, why)
         return
     figures: dict[str, list[Figure]] = {name: [] for name in contestants}
     disturbed = False
-    for turn in range(TIMES):
-        for at, (name, contestant) in enumerate(contestants.items()):
-            n = len(contestants)
-            session.progress(f"{case} {name}", n * turn + at, n * TIMES)
-            before = session.gauge.read()
-            figures[name] += contestant.turn()
-            disturbed |= session.gauge.disturbed(max(before, session.gauge.read()))
-    yield from rows(session, case, contestants, figures, disturbed=disturbed)
+    with reserved(ROOM) as huge:
+        pages = f"ours {_pages_of_ours()}{besides}, DPDK {LARGE if huge else SMALL}"
+        for turn in range(TIMES):
+            for at, (name, contestant) in enumerate(contestants.items()):
+                n = len(contestants)
+                session.progress(f"{case} {name}", n * turn + at, n * TIMES)
+                before = session.gauge.read()
+                figures[name] += contestant.turn(huge)
+                disturbed |= session.gauge.disturbed(max(before, session.gauge.read()))
+    yield from rows(session, case, contestants, figures, pages=pages, disturbed=disturbed)
+
+
+def _pages_of_ours() -> str:
+    """What a pool lies on here, such as at_work makes."""
+    with arena("-pages") as memory:
+        return page_size(Pool(memory, BUFFERS).data)
 
 
 def rows(
     session: Session, case: str, contestants: dict[str, Contestant],
-    figures: dict[str, list[Figure]], *, disturbed: bool,
+    figures: dict[str, list[Figure]], *, pages: str, disturbed: bool,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """A row for each contestant, ours first; then ours over the other one that it does worst beside.
 
     Each ratio is of the distance at which most was measured of both. figures: by contestant, packets per
-    second of each full second.
+    second of each full second. pages: what memory lies on, in words.
     """
     ours, *others = contestants
     pairs = {other: together(figures[ours], figures[other]) for other in others}
@@ -206,7 +224,7 @@ def rows(
     yield _row(
         session, case, first.ratios, "x", disturbed,
         rejected=len(figures[ours]) - len(first.ratios), round_trip=round(first.distance),
-        vector=VECTOR_MAX, ratios=ratios(pairs[best]), pages="4 KiB",
+        vector=VECTOR_MAX, ratios=ratios(pairs[best]), pages=pages,
         what=f"packets per second, {contestants[ours].what} / {contestants[best].what}", **doubt,
     )  # fmt: skip
 
@@ -221,12 +239,14 @@ def _row(
     )  # fmt: skip
 
 
-def _turn(case: str, backend: Any) -> list[Figure]:
-    """The driver's packets per second with a backend, in each full second."""
+def _turn(case: str, options: Options | None, huge: bool) -> list[Figure]:
+    """The driver's packets per second with a backend, in each full second. options: None is ours."""
     way = WAYS[case]
     with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
         path = Path(place) / "sock"
-        with backend(way, path), _driver(way, path) as log:
+        ours = options is None
+        backend = _ours(way, path) if ours else _theirs(options._replace(huge=huge), way, path)
+        with backend, _driver(way, path, huge) as log:
             return full_seconds(log, way.figure)
 
 
@@ -285,18 +305,19 @@ def _theirs(options: Options, way: Way, path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _driver(way: Way, path: Path) -> Iterator[Path]:
+def _driver(way: Way, path: Path, huge: bool) -> Iterator[Path]:
     log = path.with_suffix(".driver")
-    device = f"net_virtio_user0,path={path},queues=1"
-    with testpmd(device, way.driver, max(os.sched_getaffinity(0)), log):
+    device, cpu = f"net_virtio_user0,path={path},queues=1", max(os.sched_getaffinity(0))
+    with testpmd(device, way.driver, cpu, log, Options(huge=huge)):
         yield log
 
 
 def command(device: str, mode: str, cpu: int, name: str, options: Options = PLAIN) -> list[str]:
     """testpmd with one port, both its threads on one CPU, the first of which sleeps."""
+    memory = ("--in-memory", "--single-file-segments") if options.huge else ("--no-huge",)
     return [
         *(PROGRAM, "--lcores", f"0@{cpu},1@{cpu}", "-n", "1", "--no-pci", "--no-telemetry"),
-        *("--no-huge", "-m", str(MEBIBYTES), "--file-prefix", name, *options.environment),
+        *(*memory, "-m", str(MEBIBYTES), "--file-prefix", name, *options.environment),
         f"--vdev={device}{options.device}",
         *("--", "--nb-cores=1", "--total-num-mbufs=8192", "--stats-period=1", "--auto-start"),
         *(*options.program, f"--forward-mode={mode}"),

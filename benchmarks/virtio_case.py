@@ -3,7 +3,8 @@
 
 The device is DPDK's net_vhost in testpmd, a process on the last CPU; the drivers take turns on the
 first: a worker of ours in this process, and testpmd with virtio_user. What is compared is what the
-device says of itself; turns as in benchmarks.vhost_cases. Frames of 64 bytes, pages of 4 KiB.
+device says of itself; turns as in benchmarks.vhost_cases. Frames of 64 bytes. Memory as there, but
+that our queues and the buffers in them, which are shared with the device, lie on pages of 4 KiB.
 
 virtio_user takes part in three ways, and ours, as it comes (split queues), is compared with whichever does
 best: as it comes; with bursts and queues as large as ours; and as DPDK's own tests run it where it has to
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.distance import Figure
+from benchmarks.huge_pages import SMALL
 from benchmarks.session import Session
 from benchmarks.vhost_cases import (
     BURST,
@@ -45,6 +47,7 @@ from vforward.io.virtio import QUEUE, VirtioPort
 from vforward.layout import VECTOR_MAX
 
 CASE = "virtio-frontend"
+BESIDES = f" (queues and their buffers {SMALL})"
 
 
 class Way(NamedTuple):
@@ -97,7 +100,7 @@ def virtio_frontend(session: Session) -> Iterator[dict[str, Any]]:
             each: Contestant(driver.what, driver.vector, partial(_turn, way, each))
             for each, driver in DRIVERS.items()
         }
-        for found in compare(session, case, contestants):
+        for found in compare(session, case, contestants, BESIDES):
             yield found
             if found["case"] == case:
                 ratios.append(found)
@@ -109,18 +112,21 @@ def virtio_frontend(session: Session) -> Iterator[dict[str, Any]]:
     yield {**lower, "case": CASE, "what": what}
 
 
-def _turn(way: Way, name: str) -> list[Figure]:
+def _turn(way: Way, name: str, huge: bool) -> list[Figure]:
     """The device's packets per second with a driver, in each full second."""
     options = DRIVERS[name].options
     with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
         path = Path(place) / "sock"
         log = path.with_suffix(".device")
         device = f"net_vhost0,iface={path},queues=1"
-        with testpmd(device, way.device, max(os.sched_getaffinity(0)), log):
+        cpu = max(os.sched_getaffinity(0))
+        with testpmd(device, way.device, cpu, log, Options(huge=huge)):
             end = time.monotonic() + START_S
             while not path.exists() and time.monotonic() < end:
                 time.sleep(0.05)
-            with _ours(way, path) if options is None else _theirs(options, way, path):
+            ours = options is None
+            driver = _ours(way, path) if ours else _theirs(options._replace(huge=huge), way, path)
+            with driver:
                 return full_seconds(log, way.figure)
 
 

@@ -71,7 +71,7 @@ def test_rows_say_at_what_distance():
         "theirs": figures(*[(5e6, 160.0)] * 12, *far),
     }
     ours, theirs, ratio = rows(
-        Session(), "case", contestants("ours", "theirs"), given, disturbed=False
+        Session(), "case", contestants("ours", "theirs"), given, pages="", disturbed=False
     )
     assert (ours["value"], theirs["value"], ratio["value"]) == (10, 5, 2)
     assert (ours["rejected"], theirs["rejected"], ratio["rejected"]) == (6, 5, 6)
@@ -88,7 +88,10 @@ def test_ours_is_compared_with_the_one_that_it_does_worst_beside():
         "quick": figures(*[(8e6, 160.0)] * 11, (8e6, None)),
     }
     names = contestants(*given)
-    ours, slow, quick, ratio = rows(Session(), "case", names, given, disturbed=False)
+    ours, slow, quick, ratio = rows(
+        Session(), "case", names, given, pages="ours 2 MiB", disturbed=False
+    )
+    assert ratio["pages"] == "ours 2 MiB"
     assert (ours["case"], slow["ratio"], quick["ratio"]) == ("case-ours", 2, 1.25)
     assert (ratio["value"], ratio["runs"]) == (1.25, 11)
     assert "ours, with words / quick, with words" in ratio["what"]
@@ -98,7 +101,7 @@ def test_ours_is_compared_with_the_one_that_it_does_worst_beside():
 def test_where_there_was_no_one_distance_all_is_compared_and_said():
     given = {"ours": figures(*[(2e6, None)] * 3), "theirs": figures(*[(1e6, None)] * 3)}
     *_, ratio = rows(
-        Session(), "case", contestants("ours", "theirs"), given, disturbed=True
+        Session(), "case", contestants("ours", "theirs"), given, pages="", disturbed=True
     )
     assert ratio["value"] == 2
     assert "nowhere long enough" in ratio["note"]
