@@ -325,9 +325,7 @@ def command(device: str, mode: str, cpu: int, name: str, options: Options = PLAI
 
 
 @contextlib.contextmanager
-def testpmd(
-    device: str, mode: str, cpu: int, log: Path, options: Options = PLAIN
-) -> Iterator[None]:
+def testpmd(device: str, mode: str, cpu: int, log: Path, options: Options) -> Iterator[None]:
     """Have it run, its words in log, until the block ends."""
     said = command(device, mode, cpu, f"{log.parent.name}{log.suffix}", options)
     with log.open("w") as out:

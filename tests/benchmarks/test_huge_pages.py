@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Huge pages are reserved where that is allowed and harmless, and given back; a row says the truth of ours."""
+"""Huge pages are reserved where that is allowed and harmless, and given back; an array's are told."""
 
 import numpy as np
 import pytest
@@ -59,11 +59,8 @@ def test_what_is_missing_is_reserved_and_given_back(machine):
 def test_it_is_given_back_after_an_error(machine):
     _, number = machine()
 
-    def fail():
-        with reserved(64):
-            raise KeyError
-
-    pytest.raises(KeyError, fail)
+    with pytest.raises(KeyError), reserved(64):
+        raise KeyError
     assert number.read_text() == "3"
 
 
