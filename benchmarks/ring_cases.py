@@ -3,8 +3,8 @@
 
 DPDK's figures are those of its own program, dpdk-test with ring_perf_autotest, from Debian's package:
 clocks for a burst to be enqueued and dequeued (of 8 and of 32 pointers), by one thread, and by two on
-two cores, where the clocks of both sides are added (and said per pointer). Ours are the same loops:
-items of 8 bytes, as large a ring, bursts whole or not at all.
+two cores, where the clocks of both sides are added (and said per pointer). Ours are the same loops as its
+"bulk" ones: items of 8 bytes, as large a ring, bursts whole or not at all.
 
 Both take turns, TIMES times; ours in a turn is the median of RUNS runs, the ratio the median of turns'. Of
 two cores those turns are compared throughout which both CPUs were equally far apart
@@ -28,7 +28,7 @@ from benchmarks.session import Session
 from vforward.jit.atomics import fetch_add64, load_acquire64
 from vforward.jit.intrinsics import address, cycles, relax
 from vforward.jit.kernel import kernel
-from vforward.rings.spsc import Ring, pop, pop_all, push, push_all
+from vforward.rings.spsc import Ring, pop_all, push_all
 
 SLOTS = 4096
 SIZES = (8, 32)
@@ -48,8 +48,8 @@ def one_side(ring, items, size, bursts):
     """Clocks for so many bursts pushed and popped by one thread."""
     start = cycles()
     for _ in range(bursts):
-        push(ring, items, size)
-        pop(ring, items, size)
+        push_all(ring, items, size)
+        pop_all(ring, items, size)
     return np.float64(cycles() - start) / bursts
 
 

@@ -5,8 +5,15 @@ The driver is DPDK's virtio_user in testpmd, a process on the last CPU; the back
 first: a worker of ours in this process, and testpmd with net_vhost. What is compared is what the
 driver says of itself, packets per second, in SECONDS full seconds of each of TIMES turns: those seconds of
 both during which the two CPUs were equally far apart (benchmarks.distance), one by one; the ratio is the
-median. Frames of 64 bytes (ours in vhost-tx: 60), all memory in pages of 4 KiB. What is not installed has a
-row that says so.
+median. Frames of 64 bytes. What is not installed has a row that says so.
+
+All memory lies on pages of 2 MiB where DPDK can have such (benchmarks.huge_pages): ours in the arena,
+DPDK's, that of the driver too, in files without a name (--in-memory, --single-file-segments). Else DPDK has
+--no-huge and so 4 KiB, and ours still what the kernel makes of it; `pages` says what it was.
+
+testpmd takes 32 packets at a time if it is not told otherwise, our nodes up to 256. So net_vhost takes part
+twice, with bursts of 32 and of 256, and ours is compared with whichever does better. The driver is the same
+for all and has bursts of 32.
 
     vhost-rx     driver txonly     backend receives and drops       (net_vhost: rxonly)
     vhost-tx     driver rxonly     backend makes packets and sends  (net_vhost: txonly)
@@ -29,9 +36,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from benchmarks import peer_versions
 from benchmarks.distance import Figure, Watch, ratios, together, wherever
 from benchmarks.harness import LEAST, missing, row, whole
+from benchmarks.huge_pages import LARGE, SMALL, page_size, reserved
 from benchmarks.nodes import DROP
 from benchmarks.session import Session, arena
 from vforward.graph.build import Graph
@@ -52,6 +62,8 @@ LOOK_S = 0.2
 START_S = 30.0
 BUFFERS = 4096
 MEBIBYTES = 256
+ROOM = 2 * MEBIBYTES + 64
+"""For two testpmds, and for our pool where hugetlbfs is mounted: MiB."""
 
 
 class Way(NamedTuple):
@@ -60,6 +72,33 @@ class Way(NamedTuple):
     driver: str
     theirs: str
     figure: str
+
+
+class Options(NamedTuple):
+    """What a testpmd is told besides: DPDK's environment, its device (``,key=value``), itself.
+
+    huge: its memory lies on pages of 2 MiB.
+    """
+
+    environment: tuple[str, ...] = ()
+    device: str = ""
+    program: tuple[str, ...] = ()
+    huge: bool = False
+
+
+PLAIN, BURST = Options(), 32
+"""testpmd as it comes, and how many packets it then takes at a time."""
+WIDE = Options(program=(f"--burst={VECTOR_MAX}", "--mbcache=512"))
+"""As many as our vectors have. Such a burst does not fit the cache of 250 buffers that it has else."""
+
+
+class Contestant(NamedTuple):
+    """Who takes part, in words; how many packets it takes at a time; a turn of it."""
+
+    what: str
+    vector: int
+    turn: Callable[[bool], list[Figure]]
+    """With pages of 2 MiB for DPDK or not; returns packets per second, of some full seconds."""
 
 
 WAYS = {
@@ -106,74 +145,108 @@ def vhost_echo(session: Session) -> Iterator[dict[str, Any]]:
 
 
 def _case(session: Session, case: str) -> Iterator[dict[str, Any]]:
-    contestants = {
-        name: partial(_turn, case, backend)
-        for name, backend in (("ours", _ours), ("net_vhost", _theirs))
-    }
-    yield from compare(
-        session, case, contestants, "packets per second with our port / with net_vhost"
+    return compare(
+        session,
+        case,
+        {
+            "ours": Contestant("our port", VECTOR_MAX, partial(_turn, case, None)),
+            "net_vhost": _net_vhost(case, BURST, PLAIN),
+            f"net_vhost-{VECTOR_MAX}": _net_vhost(case, VECTOR_MAX, WIDE),
+        },
     )
 
 
+def _net_vhost(case: str, burst: int, options: Options) -> Contestant:
+    return Contestant(f"net_vhost, bursts of {burst}", burst, partial(_turn, case, options))
+
+
 def compare(
-    session: Session, case: str, contestants: dict[str, Callable[[], list[Figure]]], what: str
+    session: Session, case: str, contestants: dict[str, Contestant], besides: str = ""
 ) -> Iterator[dict[str, Any]]:
-    """A row for each of two contestants, ours first, which return packets per second of some seconds;
-    then the ratio of both, where the CPUs were at the distance at which most was measured."""
+    """Let contestants take turns, ours first; see rows. besides: what of ours lies on other pages."""
     if not shutil.which(PROGRAM):
         why = f"{PROGRAM}: not installed (Debian's package {PACKAGE})"
         yield missing(case, "x", session.gauge, why)
         return
     figures: dict[str, list[Figure]] = {name: [] for name in contestants}
     disturbed = False
-    for turn in range(TIMES):
-        for at, (name, measure) in enumerate(contestants.items()):
-            session.progress(f"{case} {name}", 2 * turn + at, 2 * TIMES)
-            before = session.gauge.read()
-            figures[name] += measure()
-            disturbed |= session.gauge.disturbed(max(before, session.gauge.read()))
-    yield from rows(session, case, figures, what, disturbed=disturbed)
+    with reserved(ROOM) as huge:
+        pages = f"ours {_pages_of_ours()}{besides}, DPDK {LARGE if huge else SMALL}"
+        for turn in range(TIMES):
+            for at, (name, contestant) in enumerate(contestants.items()):
+                n = len(contestants)
+                session.progress(f"{case} {name}", n * turn + at, n * TIMES)
+                before = session.gauge.read()
+                figures[name] += contestant.turn(huge)
+                disturbed |= session.gauge.disturbed(max(before, session.gauge.read()))
+    yield from rows(session, case, contestants, figures, pages=pages, disturbed=disturbed)
+
+
+def _pages_of_ours() -> str:
+    """What a pool lies on here, such as at_work makes."""
+    with arena("-pages") as memory:
+        return page_size(Pool(memory, BUFFERS).data)
 
 
 def rows(
-    session: Session, case: str, figures: dict[str, list[Figure]], what: str, *, disturbed: bool
-) -> Iterator[dict[str, Any]]:
-    """See compare. figures: packets per second of each full second, by contestant."""
-    pairs = together(*figures.values())
-    first = pairs[0] if pairs else wherever(*figures.values())
-    for name, used in zip(figures, (first.ours, first.theirs), strict=True):
+    session: Session, case: str, contestants: dict[str, Contestant],
+    figures: dict[str, list[Figure]], *, pages: str, disturbed: bool,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """A row for each contestant, ours first; then ours over the other one that it does worst beside.
+
+    Each ratio is of the distance at which most was measured of both. figures: by contestant, packets per
+    second of each full second. pages: what memory lies on, in words.
+    """
+    ours, *others = contestants
+    pairs = {other: together(figures[ours], figures[other]) for other in others}
+    used = {
+        other: found[0] if found else wherever(figures[ours], figures[other])
+        for other, found in pairs.items()
+    }
+    ratio = {other: float(np.median(found.ratios)) for other, found in used.items()}
+    best = min(ratio, key=lambda other: ratio[other])
+    first = used[best]
+    shown = [(ours, first.ours, first, {})]
+    shown += [(o, used[o].theirs, used[o], {"ratio": round(ratio[o], 3)}) for o in others]
+    for name, values, at, more in shown:
         yield _row(
-            session, f"{case}-{name}", [value / 1e6 for value in used], "Mpps", disturbed,
-            rejected=len(figures[name]) - len(used), round_trip=round(first.distance),
+            session, f"{case}-{name}", [value / 1e6 for value in values], "Mpps", disturbed,
+            rejected=len(figures[name]) - len(values), round_trip=round(at.distance),
+            vector=contestants[name].vector, what=contestants[name].what,
             best=round(max(figure.value for figure in figures[name]) / 1e6, 3),
             seconds=[
                 (round(value / 1e6, 2), at and round(at)) for value, at in figures[name]
             ],
+            **more,
         )  # fmt: skip
-    doubt = {} if pairs else {"note": "the CPUs were nowhere long enough: all seconds are compared"}
+    note = "the CPUs were nowhere long enough: all seconds are compared"
+    doubt = {} if pairs[best] else {"note": note}
     yield _row(
         session, case, first.ratios, "x", disturbed,
-        rejected=len(figures["ours"]) - len(first.ratios), round_trip=round(first.distance),
-        ratios=ratios(pairs), what=what, pages="4 KiB", **doubt,
+        rejected=len(figures[ours]) - len(first.ratios), round_trip=round(first.distance),
+        vector=VECTOR_MAX, ratios=ratios(pairs[best]), pages=pages,
+        what=f"packets per second, {contestants[ours].what} / {contestants[best].what}", **doubt,
     )  # fmt: skip
 
 
 def _row(
     session: Session, case: str, values: list[float], unit: str, disturbed: bool, *, rejected: int,
-    **more: Any,
+    vector: int, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     measured = replace(whole(values, session.gauge, disturbed=disturbed), rejected=rejected)
     return row(
-        case, measured, unit, vector=VECTOR_MAX, packets=0, touched=64, peer=peer_versions.dpdk(), **more
+        case, measured, unit, vector=vector, packets=0, touched=64, peer=peer_versions.dpdk(), **more
     )  # fmt: skip
 
 
-def _turn(case: str, backend: Any) -> list[Figure]:
-    """The driver's packets per second with a backend, in each full second."""
+def _turn(case: str, options: Options | None, huge: bool) -> list[Figure]:
+    """The driver's packets per second with a backend, in each full second. options: None is ours."""
     way = WAYS[case]
     with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
         path = Path(place) / "sock"
-        with backend(way, path), _driver(way, path) as log:
+        ours = options is None
+        backend = _ours(way, path) if ours else _theirs(options._replace(huge=huge), way, path)
+        with backend, _driver(way, path, huge) as log:
             return full_seconds(log, way.figure)
 
 
@@ -213,7 +286,7 @@ def _wire(way: Way, graph: Graph) -> None:
     else:
         graph.wire("rx", "next", "drop")
     if way.theirs == "txonly":
-        generator = GeneratorPort(touch="headers")
+        generator = GeneratorPort(touch="headers", size=64)
         generator.open(2, graph.pool)
         node, tables = generator.rx()
         graph.add(node, "made", **tables)
@@ -221,10 +294,10 @@ def _wire(way: Way, graph: Graph) -> None:
 
 
 @contextlib.contextmanager
-def _theirs(way: Way, path: Path) -> Iterator[None]:
+def _theirs(options: Options, way: Way, path: Path) -> Iterator[None]:
     device = f"net_vhost0,iface={path},queues=1"
     cpu = min(os.sched_getaffinity(0))
-    with testpmd(device, way.theirs, cpu, path.with_suffix(".backend")):
+    with testpmd(device, way.theirs, cpu, path.with_suffix(".backend"), options):
         end = time.monotonic() + START_S
         while not path.exists() and time.monotonic() < end:
             time.sleep(0.05)
@@ -232,29 +305,31 @@ def _theirs(way: Way, path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _driver(way: Way, path: Path) -> Iterator[Path]:
+def _driver(way: Way, path: Path, huge: bool) -> Iterator[Path]:
     log = path.with_suffix(".driver")
-    device = f"net_virtio_user0,path={path},queues=1"
-    with testpmd(device, way.driver, max(os.sched_getaffinity(0)), log):
+    device, cpu = f"net_virtio_user0,path={path},queues=1", max(os.sched_getaffinity(0))
+    with testpmd(device, way.driver, cpu, log, Options(huge=huge)):
         yield log
 
 
-def command(device: str, mode: str, cpu: int, name: str) -> list[str]:
+def command(device: str, mode: str, cpu: int, name: str, options: Options = PLAIN) -> list[str]:
     """testpmd with one port, both its threads on one CPU, the first of which sleeps."""
+    memory = ("--in-memory", "--single-file-segments") if options.huge else ("--no-huge",)
     return [
         *(PROGRAM, "--lcores", f"0@{cpu},1@{cpu}", "-n", "1", "--no-pci", "--no-telemetry"),
-        *("--no-huge", "-m", str(MEBIBYTES), "--file-prefix", name, f"--vdev={device}"),
+        *(*memory, "-m", str(MEBIBYTES), "--file-prefix", name, *options.environment),
+        f"--vdev={device}{options.device}",
         *("--", "--nb-cores=1", "--total-num-mbufs=8192", "--stats-period=1", "--auto-start"),
-        f"--forward-mode={mode}",
+        *(*options.program, f"--forward-mode={mode}"),
     ]
 
 
 @contextlib.contextmanager
-def testpmd(device: str, mode: str, cpu: int, log: Path) -> Iterator[None]:
+def testpmd(device: str, mode: str, cpu: int, log: Path, options: Options) -> Iterator[None]:
     """Have it run, its words in log, until the block ends."""
-    name = f"{log.parent.name}{log.suffix}"
-    with log.open("w") as said:
-        process = subprocess.Popen(command(device, mode, cpu, name), stdout=said, stderr=said)
+    said = command(device, mode, cpu, f"{log.parent.name}{log.suffix}", options)
+    with log.open("w") as out:
+        process = subprocess.Popen(said, stdout=out, stderr=out)
     try:
         yield
     finally:

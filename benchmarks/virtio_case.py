@@ -3,7 +3,12 @@
 
 The device is DPDK's net_vhost in testpmd, a process on the last CPU; the drivers take turns on the
 first: a worker of ours in this process, and testpmd with virtio_user. What is compared is what the
-device says of itself; turns as in benchmarks.vhost_cases. Frames of 64 bytes, pages of 4 KiB.
+device says of itself; turns as in benchmarks.vhost_cases. Frames of 64 bytes. Memory as there, but
+that our queues and the buffers in them, which are shared with the device, lie on pages of 4 KiB.
+
+virtio_user takes part in three ways, and ours, as it comes (split queues), is compared with whichever does
+best: as it comes; with bursts and queues as large as ours; and as DPDK's own tests run it where it has to
+be fast, with packed queues and vector instructions. The device is the same for all.
 
     virtio-frontend-tx    driver makes packets and sends    (virtio_user: txonly)     device rxonly
     virtio-frontend-rx    driver receives and drops         (virtio_user: rxonly)     device txonly
@@ -12,24 +17,37 @@ device says of itself; turns as in benchmarks.vhost_cases. Frames of 64 bytes, p
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.distance import Figure
+from benchmarks.huge_pages import SMALL
 from benchmarks.session import Session
-from benchmarks.vhost_cases import START_S, at_work, compare, full_seconds, testpmd
+from benchmarks.vhost_cases import (
+    BURST,
+    PLAIN,
+    START_S,
+    WIDE,
+    Contestant,
+    Options,
+    at_work,
+    compare,
+    full_seconds,
+    testpmd,
+)
 from vforward.graph.build import Graph
 from vforward.io.generator import GeneratorPort
-from vforward.io.virtio import VirtioPort
+from vforward.io.virtio import QUEUE, VirtioPort
+from vforward.layout import VECTOR_MAX
 
 CASE = "virtio-frontend"
+BESIDES = f" (queues and their buffers {SMALL})"
 
 
 class Way(NamedTuple):
@@ -42,7 +60,35 @@ class Way(NamedTuple):
 
 WAYS = {"tx": Way("txonly", "rxonly", "Rx-pps"), "rx": Way("rxonly", "txonly", "Tx-pps")}
 
-Driver = Callable[[Way, Path], AbstractContextManager[None]]
+
+class Driver(NamedTuple):
+    """A contestant, in words; packets at a time; what testpmd is told, or None: it is ours."""
+
+    what: str
+    vector: int
+    options: Options | None = None
+
+
+DRIVERS = {
+    "ours": Driver(f"our frontend, split queues of {QUEUE}", VECTOR_MAX),
+    "virtio_user": Driver(f"virtio_user, bursts of {BURST}, split queues of 256", BURST, PLAIN),
+    f"virtio_user-{VECTOR_MAX}": Driver(
+        f"virtio_user, bursts of {VECTOR_MAX}, split queues of {QUEUE}",
+        VECTOR_MAX,
+        WIDE._replace(
+            device=f",queue_size={QUEUE}",
+            program=(*WIDE.program, f"--rxd={QUEUE}", f"--txd={QUEUE}"),
+        ),
+    ),
+    "virtio_user-packed": Driver(
+        f"virtio_user, bursts of {BURST}, packed queues of 256, vectorized=1",
+        BURST,
+        Options(
+            environment=("--force-max-simd-bitwidth=512",),
+            device=",packed_vq=1,vectorized=1,mrg_rxbuf=0,in_order=1",
+        ),
+    ),
+}
 
 
 def virtio_frontend(session: Session) -> Iterator[dict[str, Any]]:
@@ -51,10 +97,10 @@ def virtio_frontend(session: Session) -> Iterator[dict[str, Any]]:
     for name, way in WAYS.items():
         case = f"{CASE}-{name}"
         contestants = {
-            "ours": partial(_turn, way, _ours),
-            "virtio_user": partial(_turn, way, _theirs),
+            each: Contestant(driver.what, driver.vector, partial(_turn, way, each))
+            for each, driver in DRIVERS.items()
         }
-        for found in compare(session, case, contestants, "packets per second, ours / virtio_user"):
+        for found in compare(session, case, contestants, BESIDES):
             yield found
             if found["case"] == case:
                 ratios.append(found)
@@ -62,20 +108,25 @@ def virtio_frontend(session: Session) -> Iterator[dict[str, Any]]:
         yield {**ratios[0], "case": CASE}
         return
     lower = min(ratios, key=lambda found: float(found["value"]))
-    yield {**lower, "case": CASE, "what": f"the lower one of both: {lower['case']}"}
+    what = f"the lower one of both, {lower['case']}: {lower['what']}"
+    yield {**lower, "case": CASE, "what": what}
 
 
-def _turn(way: Way, driver: Driver) -> list[Figure]:
+def _turn(way: Way, name: str, huge: bool) -> list[Figure]:
     """The device's packets per second with a driver, in each full second."""
+    options = DRIVERS[name].options
     with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
         path = Path(place) / "sock"
         log = path.with_suffix(".device")
         device = f"net_vhost0,iface={path},queues=1"
-        with testpmd(device, way.device, max(os.sched_getaffinity(0)), log):
+        cpu = max(os.sched_getaffinity(0))
+        with testpmd(device, way.device, cpu, log, Options(huge=huge)):
             end = time.monotonic() + START_S
             while not path.exists() and time.monotonic() < end:
                 time.sleep(0.05)
-            with driver(way, path):
+            ours = options is None
+            driver = _ours(way, path) if ours else _theirs(options._replace(huge=huge), way, path)
+            with driver:
                 return full_seconds(log, way.figure)
 
 
@@ -93,8 +144,7 @@ def _wire(way: Way, graph: Graph) -> None:
         graph.wire("made", "next", "tx")
 
 
-@contextlib.contextmanager
-def _theirs(way: Way, path: Path) -> Iterator[None]:
+def _theirs(options: Options, way: Way, path: Path) -> AbstractContextManager[None]:
     device = f"net_virtio_user0,path={path},queues=1"
-    with testpmd(device, way.driver, min(os.sched_getaffinity(0)), path.with_suffix(".driver")):
-        yield
+    cpu = min(os.sched_getaffinity(0))
+    return testpmd(device, way.driver, cpu, path.with_suffix(".driver"), options)

@@ -11,7 +11,7 @@ bench_command.report()  # makes `benchmarks` importable
 
 from benchmarks.distance import Figure, Watch, distance, steady, together
 from benchmarks.session import Session
-from benchmarks.vhost_cases import rows
+from benchmarks.vhost_cases import Contestant, rows
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU")
@@ -60,13 +60,19 @@ def test_only_what_was_measured_at_one_distance_is_compared():
     assert far.ratios == [1] * 3  # pairs, as far as they go
 
 
+def contestants(*names):
+    return {name: Contestant(f"{name}, with words", 32, list) for name in names}
+
+
 def test_rows_say_at_what_distance():
     near, far = [(10e6, 160.0)] * 12, [(5e6, 770.0)] * 5
     given = {
         "ours": figures(*near, *far, (1e6, None)),
         "theirs": figures(*[(5e6, 160.0)] * 12, *far),
     }
-    ours, theirs, ratio = rows(Session(), "case", given, "what", disturbed=False)
+    ours, theirs, ratio = rows(
+        Session(), "case", contestants("ours", "theirs"), given, pages="", disturbed=False
+    )
     assert (ours["value"], theirs["value"], ratio["value"]) == (10, 5, 2)
     assert (ours["rejected"], theirs["rejected"], ratio["rejected"]) == (6, 5, 6)
     assert ratio["ratios"] == {"at 160 clocks": 2, "at 770 clocks": 1}
@@ -75,9 +81,28 @@ def test_rows_say_at_what_distance():
     assert ours["seconds"][-1] == (1, None)
 
 
+def test_ours_is_compared_with_the_one_that_it_does_worst_beside():
+    given = {
+        "ours": figures(*[(10e6, 160.0)] * 12),
+        "slow": figures(*[(5e6, 160.0)] * 12),
+        "quick": figures(*[(8e6, 160.0)] * 11, (8e6, None)),
+    }
+    names = contestants(*given)
+    ours, slow, quick, ratio = rows(
+        Session(), "case", names, given, pages="ours 2 MiB", disturbed=False
+    )
+    assert ratio["pages"] == "ours 2 MiB"
+    assert (ours["case"], slow["ratio"], quick["ratio"]) == ("case-ours", 2, 1.25)
+    assert (ratio["value"], ratio["runs"]) == (1.25, 11)
+    assert "ours, with words / quick, with words" in ratio["what"]
+    assert (slow["vector"], slow["what"]) == (32, "slow, with words")
+
+
 def test_where_there_was_no_one_distance_all_is_compared_and_said():
     given = {"ours": figures(*[(2e6, None)] * 3), "theirs": figures(*[(1e6, None)] * 3)}
-    *_, ratio = rows(Session(), "case", given, "what", disturbed=True)
+    *_, ratio = rows(
+        Session(), "case", contestants("ours", "theirs"), given, pages="", disturbed=True
+    )
     assert ratio["value"] == 2
     assert "nowhere long enough" in ratio["note"]
     assert "3 runs only" in ratio["doubts"]

@@ -5,13 +5,17 @@ import shutil
 
 import pytest
 
+from gauges import Quiet
 from vforward.control import bench_command
 from vforward.testing import run_node
 
 bench_command.report()  # makes `benchmarks` importable
 
+from benchmarks.cases import CASES
 from benchmarks.session import Session
-from benchmarks.vhost_cases import SWAP, WAYS, command, rates, vhost_rx
+from benchmarks.vhost_cases import SWAP, WAYS, WIDE, Options, command, rates, vhost_echo, vhost_rx
+
+from benchmarks import huge_pages, vhost_cases
 
 TEXT = """\
 Port statistics ====================================
@@ -43,6 +47,37 @@ def test_both_sides_run_on_one_cpu_each():
     said = command("net_vhost0,iface=x", WAYS["vhost-rx"].theirs, 3, "name")
     assert said[said.index("--lcores") + 1] == "0@3,1@3"
     assert said[-1] == "--forward-mode=rxonly"
+    assert not [word for word in said if word.startswith("--burst")]  # as it comes: 32
+
+
+def test_bursts_are_as_large_as_vectors_if_wanted():
+    said = command("net_vhost0,iface=x", "rxonly", 3, "name", WIDE._replace(device=",queues=1"))
+    of_dpdk, of_testpmd = said[: said.index("--")], said[said.index("--") :]
+    assert "--burst=256" in of_testpmd
+    assert of_dpdk[-1] == "--vdev=net_vhost0,iface=x,queues=1"
+
+
+@pytest.mark.parametrize("huge", [True, False])
+def test_memory_is_one_file_on_huge_pages_or_none(huge):
+    said = command("net_vhost0,iface=x", "rxonly", 3, "name", Options(huge=huge))
+    assert ("--no-huge" in said) is not huge
+    assert ("--single-file-segments" in said) is huge
+
+
+@pytest.mark.skipif(not shutil.which("dpdk-testpmd"), reason="no dpdk-testpmd")
+def test_all_contestants_move_packets(tmp_path, monkeypatch):
+    monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(vhost_cases, "TIMES", 1)
+    monkeypatch.setattr(vhost_cases, "SECONDS", 1)
+    before = huge_pages.NUMBER.read_text()
+    *each, ratio = vhost_echo(Session(gauge=Quiet()))
+    assert [row["case"] for row in each] == [
+        f"vhost-echo-{who}" for who in ("ours", "net_vhost", "net_vhost-256")
+    ]
+    assert [row["vector"] for row in each] == [256, 32, 256]
+    assert all(row["value"] > 0 for row in [*each, ratio])
+    assert "DPDK" in ratio["pages"]
+    assert huge_pages.NUMBER.read_text() == before
 
 
 def test_without_dpdk_there_is_a_row_that_says_so(monkeypatch):
@@ -54,6 +89,4 @@ def test_without_dpdk_there_is_a_row_that_says_so(monkeypatch):
 
 @pytest.mark.parametrize("name", WAYS)
 def test_the_cases_are_in_the_catalogue(name):
-    from benchmarks.cases import CASES
-
     assert name in CASES
