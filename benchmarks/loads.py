@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 TSC = "TSC"
 WALL = "CLOCK_MONOTONIC"
-"""Clocks: the time stamp counter, of which a second has tsc_hz; the kernel's, in nanoseconds."""
+REAL = "CLOCK_REALTIME"
+"""Clocks: the time stamp counter, of which a second has tsc_hz; the kernel's, in nanoseconds; and the one
+that its time stamps of packets go by."""
 
 
 class Load(NamedTuple):
@@ -31,10 +33,13 @@ KEYS = Load("header fields, no packet", "-", "65536 different")
 CONTROL = Load("no packets", "-", "-", WALL)
 STARTS = Load("whole packet", 64, 1, WALL)
 WIRES = Load("whole packet, copied by the kernel", 64, 256, WALL)
+TESTED = WIRES._replace(clock=TSC)
+"""By benchmarks.rate_tester, which sends and stamps by the TSC."""
+WORKERS = HEADERS._replace(flows="4096 of each worker", clock=WALL)
 STREAM = Load("whole packet, copied by the kernel", "64 KB, or 1518 without offloads", 1, WALL)
 GUEST = Load("whole packet, copied once each way", 64, "1; echo: 1024", WALL)
 COPIED = Load("whole packet written and read", 64, 1, WALL)
 WOKEN = Load("8 bytes of each packet", 64, 1)
-WOKEN_WIRE = Load("whole packet, copied by the kernel", 64, 1, WALL)
-PINGS = Load("whole packet", 98, 1, WALL)
+WOKEN_WIRE = Load("whole packet, copied by the kernel", 64, 1, REAL)
+PINGS = Load("whole packet", 98, 1, REAL)
 PASSED = Load("whole packet written, header changed by each function", 64, 1)

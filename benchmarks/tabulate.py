@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loads import TSC, WALL
+from benchmarks.loads import REAL, TSC, WALL
 
 REMARKS = (
     "layout", "cpu_s", "knee", "plot", "mebibytes", "least", "ratio", "pages", "book",
@@ -78,7 +78,8 @@ def notes(rows: Sequence[dict[str, Any]]) -> list[str]:
 def machine(rows: Sequence[dict[str, Any]]) -> str:
     """What the figures hold for, and the clocks that they go by."""
     row = rows[0]
-    said = {TSC: f"TSC ({row['tsc_hz'] / 1e9:.3f} GHz)", WALL: f"{WALL} (nanoseconds)"}
+    said = {name: f"{name} (nanoseconds)" for name in (WALL, REAL)}
+    said[TSC] = f"TSC ({row['tsc_hz'] / 1e9:.3f} GHz)"
     clocks = dict.fromkeys(said[each["clock"]] for each in rows if "clock" in each)
     return (
         f"{row['cpu']}, clocks: {' and '.join(clocks) or '-'}, Linux {row['kernel']}, "

@@ -15,6 +15,7 @@ from vforward.testing import packets, run_node
 
 bench_command.report()  # makes `benchmarks` importable
 
+from benchmarks.cases import CASES
 from benchmarks.harness import clock
 from benchmarks.rate_search import Trial, search
 from benchmarks.session import Session
@@ -239,8 +240,9 @@ def test_the_case_has_rates_and_latencies_of_each_size(monkeypatch):
     monkeypatch.setattr(rate_cases, "SIZES", (64, 1518))
     monkeypatch.setattr(rate_cases, "RUNS", 2)
     monkeypatch.setattr(rate_cases, "LIMITED", 0.0)
-    rows = list(rate_cases.rates(Session(gauge=Quiet(), limit_s=2)))
+    rows = list(CASES["rates"].run(Session(gauge=Quiet(), limit_s=2)))
     by_name = {row["case"]: row for row in rows}
+    assert {row["clock"] for row in rows} == {"TSC"}
     for size in ("64", "1518", "IMIX"):
         partial = by_name[f"rates-{size}-half-percent"]
         assert partial["value"] > 0
