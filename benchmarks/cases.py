@@ -42,6 +42,7 @@ from benchmarks import (
 )
 from benchmarks.loads import (
     BRIDGED,
+    CLASSIFIED,
     CONTROL,
     COPIED,
     GUEST,
@@ -49,11 +50,13 @@ from benchmarks.loads import (
     KEYS,
     NOTHING,
     NUMBERS,
+    OPENING,
     PINGS,
     SESSIONS,
     STARTS,
     STREAM,
     TESTED,
+    TRANSLATED,
     WIRES,
     WOKEN,
     WOKEN_WIRE,
@@ -112,14 +115,19 @@ CASES = {
         ),
         Case("session-1m", "the same of 1 000 000, at random", session_cases.session_1m, SESSIONS),
         Case("nat44-100k", "the same of 100 000, with NAT44", session_cases.nat44_100k, SESSIONS),
-        Case("session-new", "new sessions per second", session_cases.session_new),
+        Case("session-new", "new sessions per second", session_cases.session_new, OPENING),
         Case("reassembly-pass", "what whole packets pay", reassembly_cases.reassembly_pass),
-        Case("acl-1k", "what 1 000 rules add to a path", acl_path_cases.acl_1k),
-        Case("acl-10k", "the same of 10 000", acl_path_cases.acl_10k),
+        Case("acl-1k", "what 1 000 rules add to a path", acl_path_cases.acl_1k, CLASSIFIED),
+        Case("acl-10k", "the same of 10 000", acl_path_cases.acl_10k, CLASSIFIED),
         Case(
             "memory", "a random cache line, by size of what it is in", memory_cases.memory, NOTHING
         ),
-        Case("nat-translate", "new endpoints for TCP, checksums patched", nat_cases.nat_translate),
+        Case(
+            "nat-translate",
+            "new endpoints for TCP, checksums patched",
+            nat_cases.nat_translate,
+            TRANSLATED,
+        ),
         Case(
             "bridge-peers",
             "against the Linux bridge, on veth pairs",
