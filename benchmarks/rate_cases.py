@@ -77,7 +77,7 @@ def _size(
     for label, tolerated in TOLERATED.items():
         case = f"{CASE}-{name}-{label}"
         found = _repeat(session, case, lambda t=tolerated: [search(trial, highest, t)])
-        no_drop = no_drop or found.value
+        no_drop = no_drop if tolerated else found.value
         limited = "; limited by the sender" if found.value >= LIMITED * highest else ""
         yield row(
             case, found, "packets/s", **more, offered=round(highest),

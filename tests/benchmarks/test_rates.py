@@ -257,6 +257,39 @@ def test_the_case_has_rates_and_latencies_of_each_size(monkeypatch):
     assert rows[-1]["value"] == rows[0]["value"]
 
 
+class Loses:
+    """A tester on a way that loses one of so many packets at every rate; none of 0."""
+
+    def __init__(self, of):
+        self.of = of
+
+    def trial(self, pattern, rate, seconds):
+        n = 10_000
+        offered = min(rate, 1_000_000.0)
+        lost = n // self.of if self.of else 0
+        return Trial(offered, n, n - lost, waits=[1.0, 2.0, 3.0])
+
+    def says(self):
+        return "nowhere"
+
+
+def test_latency_is_of_the_rate_without_loss_and_of_no_other():
+    def measured(of):
+        rows = rate_cases._size(Session(gauge=Quiet(), limit_s=2), Loses(of), "64", [0])
+        return {row["case"].removeprefix("rates-64-"): row for row in rows}
+
+    rows = measured(of=0)
+    assert rows["no-drop"]["value"] == rows["half-percent"]["value"] == 1_000_000
+    assert rows["latency-50"]["offered"] == 500_000
+    assert rows["latency-50"]["value"] == 3.0
+    rows = measured(of=1000)
+    assert rows["no-drop"]["value"] == 0
+    assert rows["half-percent"]["value"] == 1_000_000
+    for load in rate_cases.LOADS:
+        row = rows[f"latency-{load}"]
+        assert (row["value"], row["missing"]) == (None, "no rate without loss")
+
+
 def test_without_root_there_is_no_figure(monkeypatch):
     monkeypatch.setattr(rate_cases, "impossible", lambda **_: "needs root")
     (row,) = rate_cases.rates(Session(gauge=Quiet()))
