@@ -64,7 +64,10 @@ def remarks(row: dict[str, Any]) -> str:
     found = list(row.get("doubts", ()))
     found += [f"{name} {value:g}" for name, value in row.get("nodes", {}).items()]
     found += [f"{name} {value:g} x" for name, value in row.get("ratios", {}).items()]
-    found += [f"{name} {value:g}" for name, value in row.get("percentiles", {}).items()]
+    found += [
+        f"{name} {value:g} ± {row['spreads'][name]:.1%}"
+        for name, value in row.get("percentiles", {}).items()
+    ]
     found += [f"{key} {row[key]}" for key in REMARKS if key in row]
     found += [row["what"]] if "what" in row else []
     return ", ".join(found)

@@ -20,7 +20,7 @@ from benchmarks.harness import clock
 from benchmarks.rate_search import Trial, search
 from benchmarks.session import Session
 
-from benchmarks import peer_lab, rate_cases, rate_tester, veth_lab
+from benchmarks import peer_lab, rate_cases, rate_tester, tabulate, veth_lab
 from benchmarks import rate_nodes as r
 from vforward.control.demo_world import may_use_interfaces
 
@@ -253,6 +253,8 @@ def test_the_case_has_rates_and_latencies_of_each_size(monkeypatch):
             if row["value"] is not None:
                 figures = row["percentiles"]
                 assert 0 < figures["p50"] <= figures["p99"] <= figures["p99.9"]
+                assert figures.keys() == row["spreads"].keys()
+                assert row["sent"] > 0 <= row["lost"]
     assert rows[-1]["case"] == "rates"
     assert rows[-1]["value"] == rows[0]["value"]
 
@@ -288,6 +290,21 @@ def test_latency_is_of_the_rate_without_loss_and_of_no_other():
     for load in rate_cases.LOADS:
         row = rows[f"latency-{load}"]
         assert (row["value"], row["missing"]) == (None, "no rate without loss")
+
+
+def test_latency_tells_what_was_lost_and_how_far_its_percentiles_lie_apart(monkeypatch):
+    waits = [[4.0] * 100, [5.0] * 100, [8.0] * 100, [5.0] * 98 + [6.0, 7.0], [5.0] * 100]
+    made = iter([Trial(100.0, 100, 97, overrun=1, reordered=2, waits=each) for each in waits])
+    more = {"vector": 256, "packets": 0, "touched": 0}
+    monkeypatch.setattr(rate_cases, "RUNS", len(waits))
+    session = Session(gauge=Quiet())
+    row = rate_cases._latency(session, "rates-64-latency-10", lambda: next(made), more)
+    assert (row["sent"], row["lost"], row["overrun"], row["reordered"]) == (500, 10, 5, 10)
+    assert row["percentiles"] == {"p50": 5.0, "p99": 5.0, "p99.9": 5.0}
+    assert row["spreads"] == {"p50": 0.0, "p99": 0.2, "p99.9": 0.4}
+    said = tabulate.remarks(row)
+    assert "p99.9 5 ± 40.0%" in said
+    assert "lost 10" in said
 
 
 def test_without_root_there_is_no_figure(monkeypatch):
