@@ -263,6 +263,15 @@ def test_the_case_has_rates_and_latencies_of_each_size(monkeypatch):
     assert rows[-1]["value"] == rows[0]["value"]
 
 
+@pytest.mark.parametrize("kind", ["duplicated", "corrupted"])
+def test_a_doubled_or_corrupted_packet_ends_the_case(kind):
+    good = Trial(1.0, 10, 7, reordered=2, overrun=1)
+    assert rate_cases.checked(good) is good
+    what = {"duplicated": "1 more than once, 0 corrupted", "corrupted": "0 more than once, 1 corr"}
+    with pytest.raises(AssertionError, match=f"of 10 packets came 9, {what[kind]}"):
+        rate_cases.checked(Trial(1.0, 10, 9, **{kind: 1}))
+
+
 class Loses:
     """A tester on a way that loses one of so many packets at every rate; none of 0."""
 
