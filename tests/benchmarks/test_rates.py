@@ -2,6 +2,7 @@
 """The tester by RFC 2544: it notices what is lost, doubled, reordered and corrupted, and finds a rate."""
 
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -261,6 +262,14 @@ def test_the_case_has_rates_and_latencies_of_each_size(monkeypatch):
                 assert row["sent"] > 0 <= row["lost"]
     assert rows[-1]["case"] == "rates"
     assert rows[-1]["value"] == rows[0]["value"]
+
+
+def test_sizes_mix_and_losses_are_those_of_the_documentation():
+    """RFC 2544, 9.1, for Ethernet; the usual mix of 7 to 4 to 1."""
+    assert rate_cases.SIZES == (64, 128, 256, 512, 1024, 1280, 1518)
+    assert Counter(rate_cases.IMIX) == {64: 7, 594: 4, 1518: 1}
+    assert set(rate_cases.TOLERATED.values()) == {0.0, 0.005}
+    assert rate_cases.TOLERATED["no-drop"] == 0.0
 
 
 @pytest.mark.parametrize("kind", ["duplicated", "corrupted"])
