@@ -15,7 +15,7 @@ from benchmarks.loads import REAL, TSC, WALL
 REMARKS = (
     "layout", "cpu_s", "knee", "plot", "mebibytes", "least", "ratio", "pages", "book",
     "offered", "lost", "busy_cpus", "foreign_cpus", "kibibytes", "fits", "routes", "protocol",
-    "copies", "calls", "functions", "cpus", "trial_s", "round_trip", "peer",
+    "copies", "calls", "calls_spread", "functions", "cpus", "trial_s", "round_trip", "peer",
 )  # fmt: skip
 """Keys of what some rows have besides, that a table shows."""
 NOTES = ("missing", "note", "text")
