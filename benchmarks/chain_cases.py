@@ -7,14 +7,16 @@
     chain               packets per second with 8 functions, in one process over the others
 
 The function is the same compiled code everywhere (benchmarks.chain_nodes). A row has packets per second,
-and for each packet that went the whole way the ``copies`` of its bytes and the system ``calls``. Each way's
+and for each packet that went the whole way the ``copies`` of its bytes and system ``calls``. Each way's
 source writes every byte of each packet, and its end looks at what has come: order, place and TTL with the
 rings, TTL in one process, whole frames (of a probe) over wires. All processes share all CPUs.
 
-Calls: of one process and of rings those that the compiled loops make (sched_yield, where a process has
-nothing to do: counted by them), of wires what perf counts. Copies over wires are those of io.af_packet: the
-sender's; and for each member the kernel's into the ring, the one from there, and the kernel's out of the
-member's buffer (by AF_XDP there is one more between).
+Calls are counted by perf in all ways, RUNS times apart from the rates, of the processes that the functions
+are in: with one process and with rings of the one that sends, too. Over rings they are sched_yield, where a
+process has nothing to do. Copies are not measured: they are counted in the code. With one process and with
+rings it makes none. Over wires they are those of io.af_packet: the sender's; and for each member the
+kernel's into the ring, the one from there, and the kernel's out of the member's buffer (by AF_XDP there is
+one more between).
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import chain_member, chain_nodes, graphs, veth_lab
+from benchmarks import chain_member, chain_nodes, graphs, perf, veth_lab
 from benchmarks.frames import FRAME_BYTES, udp_frame
-from benchmarks.harness import LEAST, Measured, clock, missing, repeat, row, tsc_hz
+from benchmarks.harness import LEAST, Measured, clock, missing, repeat, row, tsc_hz, whole
 from benchmarks.loads import PASSED, WIRES
-from benchmarks.peer_lab import TTL, Lab, frame, lab
+from benchmarks.peer_lab import TTL, frame, lab
 from benchmarks.plot import plot_chain
 from benchmarks.ratios import of_medians
 from benchmarks.session import Session, arena
@@ -52,20 +54,22 @@ PACKETS = 1 << 16
 """Of a run with rings."""
 VECTORS = 16
 """Of a run in one process."""
+COUNTED = 1 << 20
+"""Packets of a count of system calls in one process and with rings."""
 BUFFERS = 4096
 UNDER_WAY = 2048
 SLOTS = 4096
 SHARE = 40
 """A run over wires takes this part of a case's time: 0.5 s."""
-PERF = "perf"
+HOW = "copies counted in the code, calls by perf"
 
 
 class Figures(NamedTuple):
-    """What a way comes to: packets per second, and of each packet copies and system calls."""
+    """What a way comes to: packets per second; of each packet copies, and system calls (None: no perf)."""
 
     rates: Measured
-    copies: float
-    calls: float | None
+    copies: int
+    calls: Measured | None
 
 
 def chain(session: Session) -> Iterator[dict[str, Any]]:
@@ -100,11 +104,15 @@ def chain(session: Session) -> Iterator[dict[str, Any]]:
 
 
 def _row(name: str, way: str, functions: int, found: Figures) -> dict[str, Any]:
-    calls = None if found.calls is None else float(f"{found.calls:.3g}")
+    calls: dict[str, Any] = {"calls": None}
+    if found.calls:
+        value = float(f"{found.calls.value:.3g}")
+        calls = {"calls": value, "calls_spread": round(found.calls.spread, 4)}
     load = WIRES if way == "wires" else PASSED
     return load._asdict() | row(
         name, found.rates, UNIT, vector=VECTOR_MAX, packets=0, touched=FRAME_BYTES, way=way,
-        functions=functions, copies=found.copies, calls=calls, cpus=len(os.sched_getaffinity(0)),
+        functions=functions, copies=found.copies, **calls, cpus=len(os.sched_getaffinity(0)),
+        what=HOW,
     )  # fmt: skip
 
 
@@ -119,10 +127,18 @@ def in_process(session: Session, n: int) -> Figures:
             bench.run(VECTOR_MAX, VECTORS)
             return [float(clock() - start) / (VECTORS * VECTOR_MAX)]
 
+        def count() -> float:
+            runs = -(-COUNTED // (VECTORS * VECTOR_MAX))
+            with perf.counting([os.getpid()]) as counted:
+                for _ in range(runs):
+                    bench.run(VECTOR_MAX, VECTORS)
+            return counted.calls / (runs * VECTORS * VECTOR_MAX)
+
         found = session.measure(f"{CASE}-process-{n}", run, len(FUNCTIONS))
+        calls = _calls(session, count)
         ttls = bench.graph.pool.data[bench._rows, HEADROOM + chain_nodes.TTL]
         _assert((ttls == TTL - n).all(), f"not all packets went through {n} functions")
-    return Figures(found.inverted(hz), 0, 0.0)
+    return Figures(found.inverted(hz), 0, calls)
 
 
 def on_rings(session: Session, n: int) -> Figures:
@@ -137,7 +153,7 @@ def on_rings(session: Session, n: int) -> Figures:
         own = memory.make("own", (n + 1, 8), np.uint64)
         stack.callback(words.__setitem__, chain_nodes.STOP, 1)
         commands = [chain_member.ring_command(memory.name, k) for k in range(n)]
-        stack.enter_context(_members(commands))
+        pids = [os.getpid(), *_pids(stack.enter_context(_members(commands)))]
         given = (
             pool.data, pool.meta, rings[0], rings[n], own[0], libc_address("sched_yield"),
             pool.take(UNDER_WAY), np.zeros(VECTOR_MAX, np.uint32),
@@ -145,17 +161,26 @@ def on_rings(session: Session, n: int) -> Figures:
             np.zeros(2, np.uint64),
         )  # fmt: skip
         chain_nodes.drive(*given, VECTOR_MAX, TTL - n)
-        own[:] = 0
 
         def run() -> list[float]:
             start = clock()
             chain_nodes.drive(*given, PACKETS, TTL - n)
             return [PACKETS * float(tsc_hz()) / float(clock() - start)]
 
+        def count() -> float:
+            with perf.counting(pids) as counted:
+                before = int(own[:, chain_nodes.YIELDS].sum())
+                chain_nodes.drive(*given, COUNTED, TTL - n)
+                yields = int(own[:, chain_nodes.YIELDS].sum()) - before
+            # Each process may have counted one that it has not made yet.
+            enough = counted.calls + len(pids) >= yields
+            _assert(enough, f"perf counted {counted.calls} calls where there were {yields}")
+            return counted.calls / COUNTED
+
         found = repeat(run, session.gauge, RUNS, lambda done: session.progress(name, done, RUNS))
+        calls = _calls(session, count)
         wrong = int(own[:, chain_nodes.WRONG].sum())
         _assert(not wrong, f"{wrong} packets came back other than they should")
-        calls = float(own[:, chain_nodes.YIELDS].sum()) / (RUNS * PACKETS)
     return Figures(found, 0, calls)
 
 
@@ -181,8 +206,12 @@ def on_wires(session: Session, n: int) -> Figures:
         def run() -> list[float]:
             return [where.udp(there, seconds).rate]
 
+        def count() -> float:
+            counted = veth_lab.calls(where, _pids(said), seconds, where.udp_command(there))
+            return counted.calls / counted.packets
+
         found = repeat(run, session.gauge, RUNS, lambda done: session.progress(name, done, RUNS))
-        calls = _calls(where, there, [int(words.split()[1]) for words in said], seconds)
+        calls = _calls(session, count)
     copies = 1 + sum(4 if "AF_XDP" in words.partition("go out")[2] else 3 for words in said)
     return Figures(found, copies, calls)
 
@@ -223,12 +252,18 @@ def _member(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
-def _calls(where: Lab, frames: list[bytes], pids: list[int], seconds: float) -> float | None:
-    """System calls of processes for each packet that comes to h2 meanwhile; None without perf."""
-    if impossible(flood=False, program=PERF, package=""):
+def _pids(said: Sequence[str]) -> list[int]:
+    """The process's number in what each member has said."""
+    return [int(words.split()[1]) for words in said]
+
+
+def _calls(session: Session, count: Callable[[], float]) -> Measured | None:
+    """System calls for each packet: of so many counts as there are runs. None where perf does not count."""
+    try:
+        figures = [count() for _ in range(RUNS)]
+    except perf.NotCounted:
         return None
-    counted = veth_lab.calls(where, pids, seconds, where.udp_command(frames))
-    return counted.calls / counted.packets
+    return whole(figures, session.gauge, disturbed=False)
 
 
 def _assert(right: bool, message: str) -> None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process of a service chain: between two rings of an arena, or between two Linux interfaces.
 
-    ring_command(arena, n)      the member between the rings n and n + 1; writes "ready" when it is
+    ring_command(arena, n)      the member between the rings n and n + 1
     wire_command(one, other)    what comes in at one interface goes out at the other
 
+When it is ready it writes READY, its process's number, and over wires how its port sends.
 The one ends when the arena's word STOP is set, the other by SIGTERM; both with their parent.
 """
 
@@ -65,7 +66,7 @@ def on_rings() -> None:
     nodes.member(
         data, meta, source, sink, np.ones(1, np.uint64), *rest
     )  # compiles, and ends at once
-    print(READY, flush=True)
+    print(READY, os.getpid(), flush=True)
     nodes.member(data, meta, source, sink, words, *rest)
 
 

@@ -169,6 +169,7 @@ def _ratios(
     best = max(four, key=lambda peer: found[peer].value)
     return row(
         CASE, found[best], "x", vector=VECTOR_MAX, packets=0, touched=0, routes=ROUTES4,
+        flows=ours[4].flows,
         what=f"clocks of ours / clocks of {best.name}, turn by turn", peer=peer_versions.dpdk(),
         least=round(min(ours[4].figures) / min(four[best].figures), 3),
         ratios={peer.name: round(each.value, 3) for peer, each in found.items()},
@@ -239,6 +240,11 @@ class Ours:
         """Clocks per look-up, of each turn."""
         return [each.value for each in self._turns]
 
+    @property
+    def flows(self) -> int:
+        """Destinations, which DPDK's programs have too."""
+        return len(self._vectors) * VECTOR_MAX
+
     def turn(self) -> None:
         """Go through the destinations for a TIMES-th of the case's time."""
         self._turns.append(self._session.measure(f"{CASE} {self._name}", self._part, TIMES))
@@ -258,7 +264,7 @@ class Ours:
         return row(
             f"{CASE}-{self._name}", of_turns(self._turns, self._session.gauge), UNIT,
             vector=VECTOR_MAX, packets=looked_up // len(self._turns), touched=0,
-            routes=len(self._fib), what="our trie, level by level over a vector",
+            routes=len(self._fib), flows=self.flows, what="our trie, level by level over a vector",
             mebibytes=round(int(self._fib.nodes[0]) * trie.WORDS * 4 / (1 << 20), 1),
         )  # fmt: skip
 
@@ -320,10 +326,10 @@ def _theirs(
     name = f"{CASE}-{peer.name}"
     if asked.why:
         return missing(name, UNIT, session.gauge, f"{peer.program}: {asked.why}")
-    more = {}
+    more: dict[str, Any] = {"flows": "of its own"}
     if peer.family:
         ratio = asked.ratio(session, ours[peer.family].figures, disturbed=taken.disturbed)
-        more["ratio"] = round(ratio.value, 3)
+        more = {"flows": ours[peer.family].flows, "ratio": round(ratio.value, 3)}
     huge = huge_pages(MEMINFO.read_text(), MEBIBYTES)
     return row(
         name, whole(asked.figures, session.gauge, disturbed=taken.disturbed), UNIT, vector=64,

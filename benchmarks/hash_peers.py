@@ -113,7 +113,7 @@ def hash_peers(session: Session) -> Iterator[dict[str, Any]]:
     yield row(
         f"{CASE}-ours", of_turns(ours, session.gauge), UNIT, vector=VECTOR_MAX,
         packets=VECTORS * VECTOR_MAX * sum(each.runs for each in ours) // len(ours), touched=0,
-        sessions=FLOWS, what="ip4-session's table",
+        sessions=FLOWS, flows=FLOWS, what="ip4-session's table",
     )  # fmt: skip
     name = f"{CASE}-rte-hash"
     if asked.why:
@@ -123,13 +123,14 @@ def hash_peers(session: Session) -> Iterator[dict[str, Any]]:
         return
     yield row(
         name, whole(asked.figures, session.gauge, disturbed=disturbed), UNIT, vector=64, packets=0,
-        touched=0, least=min(asked.figures), peer=peer_versions.dpdk(),
+        touched=0, flows=FLOWS, least=min(asked.figures), peer=peer_versions.dpdk(),
         what=f"rte_hash, keys of {KEY_BYTES} bytes, in bulk, hash computed",
     )  # fmt: skip
     figures = [each.value for each in ours]
     yield row(
         CASE, asked.ratio(session, figures, disturbed=disturbed), "x", vector=VECTOR_MAX, packets=0,
-        touched=0, least=round(min(figures) / min(asked.figures), 3), peer=peer_versions.dpdk(),
+        touched=0, flows=FLOWS, least=round(min(figures) / min(asked.figures), 3),
+        peer=peer_versions.dpdk(),
         what="clocks of ours / clocks of rte_hash, turn by turn",
     )  # fmt: skip
 

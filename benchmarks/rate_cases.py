@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks import rate_nodes, veth_lab
-from benchmarks.harness import LEAST, Measured, missing, repeat, row
+from benchmarks.harness import LEAST, Measured, missing, repeat, row, whole
 from benchmarks.peer_cases import ROUTER
 from benchmarks.peer_lab import LAN, LAN_MAC, WAN, lab
 from benchmarks.rate_search import Trial, search
@@ -77,7 +77,7 @@ def _size(
     for label, tolerated in TOLERATED.items():
         case = f"{CASE}-{name}-{label}"
         found = _repeat(session, case, lambda t=tolerated: [search(trial, highest, t)])
-        no_drop = no_drop or found.value
+        no_drop = no_drop if tolerated else found.value
         limited = "; limited by the sender" if found.value >= LIMITED * highest else ""
         yield row(
             case, found, "packets/s", **more, offered=round(highest),
@@ -103,21 +103,23 @@ def _latency(
     session: Session, case: str, trial: Callable[[], Trial], more: dict[str, Any]
 ) -> dict[str, Any]:
     parts: dict[float, list[float]] = {50: [], 99: [], 99.9: []}
-    offered, reordered = [], 0
+    trials: list[Trial] = []
 
     def run() -> list[float]:
-        nonlocal reordered
         found = trial()
-        offered.append(found.offered)
-        reordered += found.reordered
+        trials.append(found)
         for part, figures in parts.items():
             figures.append(veth_lab.percentile(found.waits or [math.inf], part))
         return parts[99][-1:]
 
     found = _repeat(session, case, run)
+    each = {f"p{part:g}": whole(f, session.gauge, disturbed=False) for part, f in parts.items()}
     return row(
-        case, found, "us", **more, offered=round(statistics.median(offered)), reordered=reordered,
-        percentiles={f"p{part:g}": round(statistics.median(f), 1) for part, f in parts.items()},
+        case, found, "us", **more, offered=round(statistics.median(t.offered for t in trials)),
+        sent=sum(t.sent for t in trials), lost=sum(t.lost for t in trials),
+        overrun=sum(t.overrun for t in trials), reordered=sum(t.reordered for t in trials),
+        percentiles={name: round(one.value, 1) for name, one in each.items()},
+        spreads={name: round(one.spread, 4) for name, one in each.items()},
     )  # fmt: skip
 
 

@@ -149,7 +149,8 @@ class Tester:
 
     def says(self) -> str:
         """Where both are, and how they send and receive."""
-        where = f"CPUs {self.cpus[0]} and {self.cpus[1]}" if self.apart else f"CPU {self.cpus[0]}"
+        one, other = self.cpus
+        where = f"CPUs {one} and {other}" if self.apart else f"CPU {one}, one thread"
         return f"generator and receiver on {where}; {_peer(self.sender)}"
 
 

@@ -17,6 +17,7 @@ from benchmarks.firewall import ACL, FEATURES, SESSION
 from benchmarks.frames import FRAME_BYTES, random_slash24s
 from benchmarks.graph_cases import MANY, PACKETS
 from benchmarks.harness import Measured, missing, row
+from benchmarks.loads import BRIDGED, CLASSIFIED, HEADERS, Load
 from benchmarks.session import Session, arena
 from vforward.layout import VECTOR_MAX
 from vforward.memory.arena import Arena
@@ -29,12 +30,13 @@ SESSIONS = 100_000
 
 
 class Function(NamedTuple):
-    """A row of the table: the book's cycles, from and to, and what is run for it here."""
+    """A row of the table: the book's cycles, from and to, and what is run for it here, with what load."""
 
     name: str
     book: tuple[int, int]
     what: str
     run: Callable[[Arena], Callable[[], list[float]]]
+    load: Load
 
 
 def _bridge(memory: Arena) -> Callable[[], list[float]]:
@@ -62,10 +64,12 @@ def _firewall(memory: Arena) -> Callable[[], list[float]]:
 
 
 FUNCTIONS = (
-    Function("l2", (70, 70), f"learning bridge, {l2_cases.FEW} stations", _bridge),
-    Function("ip", (175, 175), f"IPv4 router, {MANY} /24 routes at random", _router),
-    Function("classification", (700, 800), f"IPv4 router with {RULES} rules, L2 to L4", _classifier),
-    Function("firewall", (2000, 3000), f"router and {SESSIONS} TCP sessions, in and out", _firewall),
+    Function("l2", (70, 70), f"learning bridge, {l2_cases.FEW} stations", _bridge, BRIDGED),
+    Function("ip", (175, 175), f"IPv4 router, {MANY} /24 routes at random", _router, HEADERS),
+    Function("classification", (700, 800), f"IPv4 router with {RULES} rules, L2 to L4", _classifier,
+             CLASSIFIED),
+    Function("firewall", (2000, 3000), f"router and {SESSIONS} TCP sessions, in and out", _firewall,
+             HEADERS._replace(flows=SESSIONS)),
 )  # fmt: skip
 ABSENT = {
     "tcp-termination": "TCP session termination: not implemented",
@@ -77,6 +81,7 @@ def table71(session: Session) -> Iterator[dict[str, Any]]:
     """A row for each function; the last row: the book's cycles over ours where that is least."""
     found: dict[str, Measured] = {}
     ratios: dict[str, float] = {}
+    functions = {function.name: function for function in FUNCTIONS}
     for function in FUNCTIONS:
         name = f"{CASE}-{function.name}"
         session.progress(f"{name}: preparing", 0, 1)
@@ -85,15 +90,15 @@ def table71(session: Session) -> Iterator[dict[str, Any]]:
                 name, function.run(memory), len(FUNCTIONS)
             )
         ratios[function.name] = round(function.book[0] / measured.value, 2)
-        yield row(
+        yield function.load._asdict() | row(
             name, measured, UNIT, vector=VECTOR_MAX, packets=PACKETS, touched=FRAME_BYTES,
             book=list(function.book), ratio=ratios[function.name], what=function.what,
         )  # fmt: skip
     for name, why in ABSENT.items():
         yield missing(f"{CASE}-{name}", UNIT, session.gauge, why)
     least = min(ratios, key=lambda name: ratios[name])
-    measured = found[least].inverted(float(next(f.book[0] for f in FUNCTIONS if f.name == least)))
-    yield row(
+    measured = found[least].inverted(float(functions[least].book[0]))
+    yield functions[least].load._asdict() | row(
         CASE, measured, "x", vector=VECTOR_MAX, packets=PACKETS, touched=FRAME_BYTES,
         ratios=ratios, what="the book's cycles (the lower ones) / our clocks, the least",
     )  # fmt: skip

@@ -86,6 +86,7 @@ def fib4_lookup(session: Session) -> Iterator[dict[str, Any]]:
         packets=VECTORS * VECTOR_MAX,
         touched=0,
         routes=MANY,
+        flows="random destinations, new ones each run",
         mebibytes=mebibytes,
     )
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.loads import TSC, WALL
+from benchmarks.loads import REAL, TSC, WALL
 
 REMARKS = (
     "layout", "cpu_s", "knee", "plot", "mebibytes", "least", "ratio", "pages", "book",
     "offered", "lost", "busy_cpus", "foreign_cpus", "kibibytes", "fits", "routes", "protocol",
-    "copies", "calls", "functions", "cpus", "trial_s", "round_trip", "peer",
+    "copies", "calls", "calls_spread", "functions", "cpus", "trial_s", "round_trip", "peer",
 )  # fmt: skip
 """Keys of what some rows have besides, that a table shows."""
 NOTES = ("missing", "note", "text")
@@ -64,7 +64,10 @@ def remarks(row: dict[str, Any]) -> str:
     found = list(row.get("doubts", ()))
     found += [f"{name} {value:g}" for name, value in row.get("nodes", {}).items()]
     found += [f"{name} {value:g} x" for name, value in row.get("ratios", {}).items()]
-    found += [f"{name} {value:g}" for name, value in row.get("percentiles", {}).items()]
+    found += [
+        f"{name} {value:g} ± {row['spreads'][name]:.1%}"
+        for name, value in row.get("percentiles", {}).items()
+    ]
     found += [f"{key} {row[key]}" for key in REMARKS if key in row]
     found += [row["what"]] if "what" in row else []
     return ", ".join(found)
@@ -78,7 +81,8 @@ def notes(rows: Sequence[dict[str, Any]]) -> list[str]:
 def machine(rows: Sequence[dict[str, Any]]) -> str:
     """What the figures hold for, and the clocks that they go by."""
     row = rows[0]
-    said = {TSC: f"TSC ({row['tsc_hz'] / 1e9:.3f} GHz)", WALL: f"{WALL} (nanoseconds)"}
+    said = {name: f"{name} (nanoseconds)" for name in (WALL, REAL)}
+    said[TSC] = f"TSC ({row['tsc_hz'] / 1e9:.3f} GHz)"
     clocks = dict.fromkeys(said[each["clock"]] for each in rows if "clock" in each)
     return (
         f"{row['cpu']}, clocks: {' and '.join(clocks) or '-'}, Linux {row['kernel']}, "

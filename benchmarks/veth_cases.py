@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks import peer_versions, veth_lab, xdp_flood
+from benchmarks import peer_versions, perf, veth_lab, xdp_flood
 from benchmarks.harness import LEAST, missing, repeat, row, whole
 from benchmarks.peer_cases import BRIDGE, FOREIGN, ROUTER
 from benchmarks.peer_lab import (
@@ -152,7 +152,7 @@ def veth_tcp_off(session: Session) -> Iterator[dict[str, Any]]:
 
 def syscalls(session: Session) -> Iterator[dict[str, Any]]:
     """System calls for each packet that came through."""
-    if why := impossible(flood=True, program="perf", package="linux-perf"):
+    if why := impossible(flood=True, program=perf.PROGRAM, package=perf.PACKAGE):
         yield missing("syscalls", "calls/packet", session.gauge, why)
         return
     with routed_lab() as where, where.ours(SPIN + ROUTER) as pid:

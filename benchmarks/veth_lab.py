@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from benchmarks import peer_lab, xdp_flood
+from benchmarks import peer_lab, perf, xdp_flood
 from benchmarks.peer_lab import LAN_MAC, Lab, Turn, moved
 from vforward.control.demo_world import Failed, end, end_with_parent
 from vforward.testing import packets
@@ -28,7 +28,6 @@ MEBIBYTES = 256
 IPERF_PORT = 5201
 START_S = 10.0
 STREAM_S = 60.0
-PERF = ("perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter")
 
 
 class Calls(NamedTuple):
@@ -167,19 +166,11 @@ def calls(lab: Lab, pids: Sequence[int], seconds: float, command: Sequence[str])
     found: list[Calls] = []
 
     def count() -> None:
-        before = moved(lab.h2).received
-        done = subprocess.run(
-            [*PERF, "-p", ",".join(map(str, pids)), "sleep", str(seconds)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        came = moved(lab.h2).received - before
-        number = re.match(r"(\d+),", done.stderr.strip())
-        if number is None:
-            msg = f"perf: {done.stderr.strip() or 'says nothing'}"
-            raise Failed(msg)
-        found.append(Calls(int(number[1]), came))
+        with perf.counting(pids) as counted:
+            before = moved(lab.h2).received
+            time.sleep(seconds)
+            came = moved(lab.h2).received - before
+        found.append(Calls(counted.calls, came))
 
     lab.during(list(command), count)
     return found[0]

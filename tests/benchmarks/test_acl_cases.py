@@ -87,7 +87,9 @@ def test_the_attack_has_a_ratio(small):
     worst = max(rows, key=lambda row: row["ratio"])
     assert last["spread"] >= worst["spread"]
     assert last["runs"] <= worst["runs"]
+    assert last["flows"] in {row["flows"] for row in rows}
     for row in rows:
+        assert 0 < row["flows"] <= acl_cases.MANY
         assert row["nodes_mean"] <= row["nodes"]
         assert row["rows_mean"] <= row["rows"]
 

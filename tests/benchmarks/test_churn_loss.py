@@ -11,6 +11,7 @@ from vforward.control import bench_command
 
 bench_command.report()  # makes `benchmarks` importable
 
+from benchmarks.cases import CASES
 from benchmarks.harness import LEAST
 from benchmarks.rate_search import Trial
 from benchmarks.session import Session
@@ -94,5 +95,6 @@ def test_a_stretch_that_falls_short_is_repeated_once_where_there_is_time(left_s,
     assert len(made) == 1
 
 
-def test_a_rate_is_of_as_many_searches_as_any_figure():
+def test_a_rate_is_of_as_many_searches_as_any_figure_and_goes_by_the_testers_clock():
     assert churn_case.SEARCHES >= LEAST
+    assert CASES["churn-loss"].load.clock == "TSC"

@@ -193,6 +193,8 @@ def test_the_ratio_is_of_turns_with_the_fastest(small, monkeypatch):
     assert "3 runs only" in last["doubts"]
     assert last["what"] == "clocks of ours / clocks of 4-dir24-8, turn by turn"
     assert last["ratios"]["6-lpm"] == 2.0
+    assert last["flows"] == four["flows"] == theirs["flows"] == FEW
+    assert rows["fib-peers-4-own-table"]["flows"] == "of its own"
     assert set(last["ratios"]) == {peer.name for peer in PEERS if peer.family}
     assert "ratio" not in rows["fib-peers-4-own-table"]
     assert rows["fib-peers-4-lpm-own-table"]["doubts"] == ["one run only"]

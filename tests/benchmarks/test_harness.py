@@ -169,7 +169,7 @@ def test_every_case_says_what_it_touches_and_by_which_clock():
         assert case.load.touches
         assert case.load.bytes
         assert case.load.flows
-        assert case.load.clock in (loads.TSC, loads.WALL)
+        assert case.load.clock in (loads.TSC, loads.WALL, loads.REAL)
 
 
 def test_json_prints_one_object_per_line_and_nothing_else(capsys, monkeypatch):

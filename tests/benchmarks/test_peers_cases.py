@@ -163,6 +163,7 @@ def test_our_flow_table_is_beside_dpdks(monkeypatch, tmp_path):
     ours, both = rows["hash-peers-ours"], rows["hash-peers"]
     theirs = rows["hash-peers-rte-hash"]
     assert (theirs["value"], theirs["least"]) == (60, 30)
+    assert ours["flows"] == theirs["flows"] == both["flows"] == 5_000
     assert both["runs"] == ours["runs"] == theirs["runs"] == harness.LEAST
     assert 0.5 < both["value"] / (ours["value"] / 60) < 2
     assert both["spread"] > 0

@@ -119,6 +119,13 @@ def test_a_cases_own_table_comes_first_and_goes_into_a_document(tmp_path):
         into_readme.excerpt("only words\n")
 
 
+def test_the_clock_of_every_case_has_a_name():
+    every = [{**row("a", [1.0] * 10), **case.load._asdict()} for case in cases.CASES.values()]
+    assert "CLOCK_MONOTONIC (nanoseconds) and CLOCK_REALTIME (nanoseconds), Linux" in (
+        tabulate.machine(every)
+    )
+
+
 def test_readme_has_a_place_for_the_table():
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
     assert into_readme.put(readme, "line\n\n| a |\n| --- |\n").count(into_readme.BEGIN) == 1

@@ -25,8 +25,17 @@ def test_each_function_is_beside_the_books(tmp_path, monkeypatch):
         "classification": [700, 800],
         "firewall": [2000, 3000],
     }
+    flows = {
+        "l2": "random pairs of stations",
+        "ip": "a random destination each",
+        "classification": "65536 different packets",
+        "firewall": 100_000,
+    }
     for name, book in books.items():
         row = rows[f"table71-{name}"]
+        assert row["flows"] == flows[name]
+        changed = "header read" if name == "l2" else "headers read and changed"
+        assert row["touches"] == f"whole packet written, {changed}"
         assert (row["unit"], row["book"]) == ("clocks/packet", book)
         assert row["ratio"] == pytest.approx(book[0] / row["value"], rel=0.01)
     for name in ("tcp-termination", "ssl"):
@@ -35,3 +44,4 @@ def test_each_function_is_beside_the_books(tmp_path, monkeypatch):
     last = list(rows.values())[-1]
     assert last["case"] == "table71"
     assert last["value"] == pytest.approx(min(last["ratios"].values()), rel=0.01)
+    assert last["flows"] == flows[min(last["ratios"], key=last["ratios"].get)]
