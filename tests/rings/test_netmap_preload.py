@@ -1,6 +1,8 @@
 """libvforward_netmap.so under a C program that knows nothing of us, and pkt-gen where there is one."""
 
+import errno
 import os
+import select
 import signal
 import socket
 import struct
@@ -15,6 +17,7 @@ from vforward.rings import netmap
 from vforward.rings.netmap_server import Server
 
 pytestmark = needs_programs
+HEADER = b"\xff" * 6 + b"\x02\0\0\0\0\x02"
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +47,13 @@ def test_a_pipe_of_two_programs(env, program, how):
         assert told(sender) == [n]
 
 
-@pytest.mark.parametrize("kind", ["echo", "swap"])
-@pytest.mark.parametrize(
+TWO = pytest.mark.parametrize(
     ("theirs", "ours"), [("x{1", "netmap:x}1@conf:slots=64"), ("vale1:c", "vale1:py")]
 )
+
+
+@pytest.mark.parametrize("kind", ["echo", "swap"])
+@TWO
 def test_a_program_and_python(server, env, program, kind, theirs, ours):
     n, got = 500, []
     with (
@@ -55,7 +61,7 @@ def test_a_program_and_python(server, env, program, kind, theirs, ours):
         started(env, program, kind, theirs, n) as process,
     ):
         for i in range(n):
-            frame = b"\xff" * 6 + b"\x02\0\0\0\0\x02" + i.to_bytes(4, "big") * 12
+            frame = HEADER + i.to_bytes(4, "big") * 12
             while not port.inject(frame):
                 assert port.poll(netmap.WRITE, 20) == netmap.WRITE
             port.txsync()
@@ -68,6 +74,91 @@ def test_a_program_and_python(server, env, program, kind, theirs, ours):
         port.rxsync()
         assert told(process) == [n]
     assert [frame[12:16] for frame in got] == [i.to_bytes(4, "big") for i in range(n)]
+
+
+@pytest.mark.parametrize("kind", ["echo", "swap"])
+@TWO
+def test_long_frames_go_to_a_program_and_back(server, env, program, kind, theirs, ours):
+    n = 40
+    with (
+        netmap.open(ours, path=server.path) as port,
+        started(env, program, kind, theirs, 3 * n) as process,
+    ):
+        for i in range(n):
+            frame = HEADER + bytes((i + k) % 251 for k in range(5000 - len(HEADER)))
+            assert port.inject(frame) == 5000
+            port.txsync()
+            assert port.poll(netmap.READ, 20) == netmap.READ
+            assert port.next_packet() == frame
+        port.rxsync()
+        assert told(process) == [3 * n]
+
+
+def received(port, n):
+    """The next n frames. Their slots are given back."""
+    got = []
+    while len(got) < n:
+        assert port.poll(netmap.READ, 20) == netmap.READ
+        port.dispatch(got.append)
+    port.rxsync()
+    return got
+
+
+@TWO
+def test_frames_of_a_program_come_whole_or_not_at_all(server, env, program, theirs, ours):
+    """Of three slots each: syncs come in between, and the last two are of one that never has a third."""
+    n = 200
+    with (
+        netmap.open(ours, path=server.path) as port,
+        started(env, program, "parts", theirs, 3 * n + 2) as process,
+    ):
+        got = received(port, n)
+        assert told(process) == [3 * n + 2]
+        assert port.poll(netmap.READ, 0) == 0
+    assert got == [b"".join(map(numbered, range(3 * i, 3 * i + 3))) for i in range(n)]
+
+
+@TWO
+def test_a_program_that_breaks_the_rules(server, env, program, theirs, ours):
+    """Its rings are reinitialised, it is told so, and they work."""
+    n, refused = 50, [errno.EINVAL, 0, 0]
+    is_pipe = not theirs.startswith("vale")
+    expected = [
+        *refused, 0, 0, 0, 0, -1, 0,  # by bad slots: a buffer that is none, twice; a length
+        *(refused if is_pipe else [0, 1, 1]),
+        select.POLLERR, select.POLLOUT, *refused, select.POLLERR, 0,
+    ]  # fmt: skip
+    with (
+        netmap.open(ours, path=server.path) as port,
+        started(env, program, "bad", theirs, n) as process,
+    ):
+        assert received(port, n) == [numbered(i) for i in range(n)]
+        assert told(process) == [*expected, n]
+
+
+@pytest.mark.parametrize("how", [[], ["-l"]])
+@TWO
+def test_extra_buffers_of_a_program(server, env, program, how, theirs, ours):
+    n = 5
+    with netmap.open(ours, path=server.path) as port:
+        pair = server.pipes.get("x{1")
+        spare = pair and len(pair.region.free)
+        with started(env, program, *how, "extra", theirs, n) as process:
+            assert received(port, n) == [numbered(i) for i in range(n)]
+            assert told(process) == [n, n]
+        until(lambda: server.connections == 1)
+        if pair:
+            assert len(set(pair.region.free)) == len(pair.region.free) == spare
+
+
+@pytest.mark.parametrize("how", [[], ["-l"]])
+def test_what_a_program_is_told_before_it_registers(server, env, program, how):
+    with (
+        netmap.open("netmap:x{1@conf:tx-slots=8,rx-slots=16", path=server.path),
+        started(env, program, *how, "info", "x}1", 0) as process,
+    ):
+        region = server.pipes["x{1"].region
+        assert told(process) == [region.where.size, 16, 8, 1, 1, region.mem_id]
 
 
 def test_a_switch_between_two_programs(env, program):
