@@ -159,5 +159,7 @@ _Static_assert(sizeof(struct nmreq) == 60, "nmreq");
 
 _Static_assert(NIOCCTRL == 0xc0586997, "NIOCCTRL");
 _Static_assert(NIOCREGIF == 0xc03c6992, "NIOCREGIF");
+_Static_assert(NIOCTXSYNC == 0x6994, "NIOCTXSYNC");
+_Static_assert(NIOCRXSYNC == 0x6995, "NIOCRXSYNC");
 
 #endif

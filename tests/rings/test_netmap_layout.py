@@ -50,14 +50,25 @@ def test_the_places_of_netmaps_own_headers():
     assert (layout.RING.itemsize, layout.SLOT.itemsize) == (256, 16)
     assert ring | {
         "buf_ofs": 0, "num_slots": 8, "nr_buf_size": 12, "ringid": 16, "dir": 18, "head": 20,
-        "cur": 24, "tail": 28, "flags": 32, "ts_sec": 40, "sem": 128,
+        "cur": 24, "tail": 28, "flags": 32, "ts_sec": 40, "ts_usec": 48, "offset_mask": 56,
+        "buf_align": 64, "sem": 128,
     } == ring  # fmt: skip
+    slot = {name: layout.SLOT.fields[name][1] for name in layout.SLOT.names}
+    assert slot == {"buf_idx": 0, "len": 4, "flags": 6, "ptr": 8}
     nifp = {name: layout.IF.fields[name][1] for name in layout.IF.names}
     assert nifp == {
         "ni_name": 0, "ni_version": 16, "ni_flags": 20, "ni_tx_rings": 24, "ni_rx_rings": 28,
         "ni_bufs_head": 32, "ni_host_tx_rings": 36, "ni_host_rx_rings": 40, "ni_spare1": 44,
         "ring_ofs": 56,
     }  # fmt: skip
+
+
+def test_the_numbers_of_netmaps_own_headers():
+    for name, number in {
+        "NS_BUF_CHANGED": 1, "NS_REPORT": 2, "NS_FORWARD": 4, "NS_NO_LEARN": 8, "NS_INDIRECT": 16,
+        "NS_MOREFRAG": 32, "NR_TIMESTAMP": 2, "NI_PRIV_MEM": 1, "MAX_FRAGS": 64,
+    }.items():  # fmt: skip
+        assert getattr(layout, name) == number, name
 
 
 def test_flags_are_the_same_in_c():
@@ -91,6 +102,7 @@ def test_an_end_is_found_as_programs_find_it():
     layout.format_end(memory, where, 0, "vale0:abcdefghijklmnop")
     nifp = layout.if_at(memory, where.ends[0].nifp)
     assert nifp["ni_name"] == b"vale0:abcdefghi"
+    assert (nifp["ni_version"], nifp["ni_flags"], nifp["ni_bufs_head"]) == (15, 1, 0)
     places = nifp["ring_ofs"].tolist()
     host = int(nifp["ni_tx_rings"] + nifp["ni_host_tx_rings"])
     for kind, place, n, tail in ((0, places[0], 8, 7), (1, places[host], 4, 0)):

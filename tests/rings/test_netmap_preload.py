@@ -1,8 +1,8 @@
 """libvforward_netmap.so under a C program that knows nothing of us, and pkt-gen where there is one."""
 
-import contextlib
+import errno
 import os
-import shutil
+import select
 import signal
 import socket
 import struct
@@ -12,27 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from rings.netmap_programs import compiled, needs_programs, numbered, started, told, under, until
 from vforward.rings import netmap
-from vforward.rings.netmap_run import library
 from vforward.rings.netmap_server import Server
 
-HERE = Path(__file__).resolve().parent
-CSRC = HERE.parents[1] / "csrc"
-
-pytestmark = pytest.mark.skipif(
-    not shutil.which("cc") or not library().exists(), reason="needs a C compiler: make venv"
-)
+pytestmark = needs_programs
+HEADER = b"\xff" * 6 + b"\x02\0\0\0\0\x02"
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """The program, also as it becomes with _FORTIFY_SOURCE."""
-    made = tmp_path_factory.mktemp("c") / "program"
-    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wno-stringop-truncation"]
-    fortified = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", f"-I{CSRC}"]
-    source = HERE / "netmap_program.c"
-    subprocess.run(["cc", *flags, *fortified, "-pthread", "-o", made, source], check=True)
-    return made
+    return compiled(tmp_path_factory.mktemp("c"))
 
 
 @pytest.fixture
@@ -41,54 +31,37 @@ def server(tmp_path):
         yield running
 
 
-@contextlib.contextmanager
-def started(server, *command):
-    """A program under the library, whose port is open."""
-    env = os.environ | {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(server.path)}
-    with subprocess.Popen(
-        [str(part) for part in command],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stderr.readline() == "open\n"
-            yield process
-        finally:
-            process.kill()
-
-
-def told(process):
-    """What it printed, as numbers; it has ended well."""
-    output, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (0, "")
-    return [int(word) for word in output.split()]
+@pytest.fixture
+def env(server):
+    return under(server.path)
 
 
 @pytest.mark.parametrize("how", [[], ["-l"], ["-p"]])
-def test_a_pipe_of_two_programs(server, program, how):
+def test_a_pipe_of_two_programs(env, program, how):
     n = 200_000
     with (
-        started(server, program, *how, "rx", "x}1", n) as receiver,
-        started(server, program, *how, "tx", "x{1", n) as sender,
+        started(env, program, *how, "rx", "x}1", n) as receiver,
+        started(env, program, *how, "tx", "x{1", n) as sender,
     ):
         assert told(receiver) == [n, n]
         assert told(sender) == [n]
 
 
-@pytest.mark.parametrize("kind", ["echo", "swap"])
-@pytest.mark.parametrize(
+TWO = pytest.mark.parametrize(
     ("theirs", "ours"), [("x{1", "netmap:x}1@conf:slots=64"), ("vale1:c", "vale1:py")]
 )
-def test_a_program_and_python(server, program, kind, theirs, ours):
+
+
+@pytest.mark.parametrize("kind", ["echo", "swap"])
+@TWO
+def test_a_program_and_python(server, env, program, kind, theirs, ours):
     n, got = 500, []
     with (
         netmap.open(ours, path=server.path) as port,
-        started(server, program, kind, theirs, n) as process,
+        started(env, program, kind, theirs, n) as process,
     ):
         for i in range(n):
-            frame = b"\xff" * 6 + b"\x02\0\0\0\0\x02" + i.to_bytes(4, "big") * 12
+            frame = HEADER + i.to_bytes(4, "big") * 12
             while not port.inject(frame):
                 assert port.poll(netmap.WRITE, 20) == netmap.WRITE
             port.txsync()
@@ -103,22 +76,107 @@ def test_a_program_and_python(server, program, kind, theirs, ours):
     assert [frame[12:16] for frame in got] == [i.to_bytes(4, "big") for i in range(n)]
 
 
-def test_a_switch_between_two_programs(server, program):
+@pytest.mark.parametrize("kind", ["echo", "swap"])
+@TWO
+def test_long_frames_go_to_a_program_and_back(server, env, program, kind, theirs, ours):
+    n = 40
+    with (
+        netmap.open(ours, path=server.path) as port,
+        started(env, program, kind, theirs, 3 * n) as process,
+    ):
+        for i in range(n):
+            frame = HEADER + bytes((i + k) % 251 for k in range(5000 - len(HEADER)))
+            assert port.inject(frame) == 5000
+            port.txsync()
+            assert port.poll(netmap.READ, 20) == netmap.READ
+            assert port.next_packet() == frame
+        port.rxsync()
+        assert told(process) == [3 * n]
+
+
+def received(port, n):
+    """The next n frames. Their slots are given back."""
+    got = []
+    while len(got) < n:
+        assert port.poll(netmap.READ, 20) == netmap.READ
+        port.dispatch(got.append)
+    port.rxsync()
+    return got
+
+
+@TWO
+def test_frames_of_a_program_come_whole_or_not_at_all(server, env, program, theirs, ours):
+    """Of three slots each: syncs come in between, and the last two are of one that never has a third."""
+    n = 200
+    with (
+        netmap.open(ours, path=server.path) as port,
+        started(env, program, "parts", theirs, 3 * n + 2) as process,
+    ):
+        got = received(port, n)
+        assert told(process) == [3 * n + 2]
+        assert port.poll(netmap.READ, 0) == 0
+    assert got == [b"".join(map(numbered, range(3 * i, 3 * i + 3))) for i in range(n)]
+
+
+@TWO
+def test_a_program_that_breaks_the_rules(server, env, program, theirs, ours):
+    """Its rings are reinitialised, it is told so, and they work."""
+    n, refused = 50, [errno.EINVAL, 0, 0]
+    is_pipe = not theirs.startswith("vale")
+    expected = [
+        *refused, 0, 0, 0, 0, -1, 0,  # by bad slots: a buffer that is none, twice; a length
+        *(refused if is_pipe else [0, 1, 1]),
+        select.POLLERR, select.POLLOUT, *refused, select.POLLERR, 0,
+    ]  # fmt: skip
+    with (
+        netmap.open(ours, path=server.path) as port,
+        started(env, program, "bad", theirs, n) as process,
+    ):
+        assert received(port, n) == [numbered(i) for i in range(n)]
+        assert told(process) == [*expected, n]
+
+
+@pytest.mark.parametrize("how", [[], ["-l"]])
+@TWO
+def test_extra_buffers_of_a_program(server, env, program, how, theirs, ours):
+    n = 5
+    with netmap.open(ours, path=server.path) as port:
+        pair = server.pipes.get("x{1")
+        spare = pair and len(pair.region.free)
+        with started(env, program, *how, "extra", theirs, n) as process:
+            assert received(port, n) == [numbered(i) for i in range(n)]
+            assert told(process) == [n, n]
+        until(lambda: server.connections == 1)
+        if pair:
+            assert len(set(pair.region.free)) == len(pair.region.free) == spare
+
+
+@pytest.mark.parametrize("how", [[], ["-l"]])
+def test_what_a_program_is_told_before_it_registers(server, env, program, how):
+    with (
+        netmap.open("netmap:x{1@conf:tx-slots=8,rx-slots=16", path=server.path),
+        started(env, program, *how, "info", "x}1", 0) as process,
+    ):
+        region = server.pipes["x{1"].region
+        assert told(process) == [region.where.size, 16, 8, 1, 1, region.mem_id]
+
+
+def test_a_switch_between_two_programs(env, program):
     n = 900  # no more than fit the receiver's ring: a switch may drop
     with (
-        started(server, program, "rx", "vale2:r", n) as receiver,
-        started(server, program, "tx", "vale2:s", n) as sender,
+        started(env, program, "rx", "vale2:r", n) as receiver,
+        started(env, program, "tx", "vale2:s", n) as sender,
     ):
         assert told(sender) == [n]
         assert told(receiver) == [n, n]
 
 
-def test_two_threads_wait_for_one_port(server, program):
+def test_two_threads_wait_for_one_port(server, env, program):
     """One to send and one to receive: a wakeup is for both, whoever hears of it first."""
     n = 300
     with (
         netmap.open("netmap:x}1", path=server.path) as port,
-        started(server, program, "both", "x{1", n) as process,
+        started(env, program, "both", "x{1", n) as process,
     ):
         room = port.tx.space()
         for i in range(n):
@@ -131,22 +189,15 @@ def test_two_threads_wait_for_one_port(server, program):
         assert told(process) == [n, n]
 
 
-def numbered(i):
-    """What the program's rx expects as the frame of this number."""
-    head = b"\xff" * 6 + b"\x02\0\0\0\0\x01" + bytes([i & 255] * 2) + i.to_bytes(8, "little")
-    return head + bytes([i & 255] * (60 - len(head)))
-
-
-def test_a_port_is_opened_once(server, program):
+def test_a_port_is_opened_once(server, env, program):
     with netmap.open("netmap:x{1", path=server.path):
-        env = {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(server.path)}
         done = subprocess.run(
             [program, "tx", "x{1", "1"], env=env, capture_output=True, text=True, check=False
         )
     assert (done.returncode, "busy" in done.stderr) == (2, True)
 
 
-def test_a_signal_while_a_port_is_opened(server, program, monkeypatch):
+def test_a_signal_while_a_port_is_opened(server, env, program, monkeypatch):
     """The program waits for the server's answer when it comes."""
     answer = server._answer
 
@@ -160,7 +211,7 @@ def test_a_signal_while_a_port_is_opened(server, program, monkeypatch):
         return answer(connection, asked)
 
     monkeypatch.setattr(server, "_answer", interrupted)
-    with started(server, program, "tx", "vale3:a", 1) as process:
+    with started(env, program, "tx", "vale3:a", 1) as process:
         assert told(process) == [1]
 
 
@@ -172,29 +223,22 @@ def state(pid):
     return words["State"][0] + f"{int(words['ShdPnd'], 16):x}"
 
 
-def until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
 @pytest.mark.parametrize(("name", "error"), [("eth0", "Invalid argument"), ("x{1", "No such file")])
 def test_what_there_is_not(server, program, name, error, tmp_path):
     path = server.path if name == "eth0" else tmp_path / "none"
-    env = {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(path)}
+    env = under(path)
     done = subprocess.run(
         [program, "tx", name, "1"], env=env, capture_output=True, text=True, check=False
     )
     assert (done.returncode, error in done.stderr) == (2, True)
 
 
-def test_a_killed_program_leaves_its_place(server, program):
+def test_a_killed_program_leaves_its_place(server, env, program):
     with netmap.open("netmap:x{1", path=server.path) as port:
-        with started(server, program, "rx", "x}1", 10):
+        with started(env, program, "rx", "x}1", 10):
             assert server.connections == 2
         until(lambda: server.connections == 1)
-        with started(server, program, "echo", "x}1", 1) as process:
+        with started(env, program, "echo", "x}1", 1) as process:
             port.inject(b"\xff" * 60)
             port.txsync()
             assert port.poll(netmap.READ, 20) == netmap.READ
@@ -202,8 +246,7 @@ def test_a_killed_program_leaves_its_place(server, program):
             assert told(process) == [1]
 
 
-def test_other_programs_notice_nothing(server):
-    env = os.environ | {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(server.path)}
+def test_other_programs_notice_nothing(env):
     done = subprocess.run(
         ["sh", "-c", "cat /proc/self/status | grep -c Name; sleep 0"],
         env=env,
@@ -218,8 +261,7 @@ def test_other_programs_notice_nothing(server):
     "PKT_GEN" not in os.environ, reason="PKT_GEN=/path/to/pkt-gen runs netmap's own"
 )
 @pytest.mark.parametrize(("one", "two"), [("netmap:x{1", "netmap:x}1"), ("vale0:a", "vale0:b")])
-def test_pkt_gen(server, one, two):
-    env = os.environ | {"LD_PRELOAD": str(library()), "VFORWARD_NETMAP": str(server.path)}
+def test_pkt_gen(env, one, two):
     command = [os.environ["PKT_GEN"], "-w", "1", "-l", "60"]
     receiving = [*command, "-i", two, "-f", "rx", "-T", "500", "-n", "500000"]
     sending = [*command, "-i", one, "-f", "tx", "-n", "500000"]

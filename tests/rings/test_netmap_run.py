@@ -1,12 +1,13 @@
 """Programs under our netmap: their environment, and the server that comes and goes with them."""
 
+import contextlib
 import os
-import subprocess
 import sys
 import time
 
 import pytest
 
+from rings.netmap_programs import compiled, needs_programs, numbered, started, told, until
 from vforward.errors import PortError, ShimMissing
 from vforward.rings import netmap, netmap_run
 from vforward.rings.netmap_server import Server
@@ -63,18 +64,34 @@ def test_no_such_program(path):
         netmap_run.run(["vforward-no-such-program"])
 
 
-@pytest.mark.skipif(
-    not netmap_run.library().exists(), reason="the library was not built: make venv"
-)
-def test_the_command(path, tmp_path):
-    code = "import os; print(os.environ['LD_PRELOAD'], os.environ['VFORWARD_NETMAP'])"
-    launch = "from vforward.control.main import main; main()"
-    with Server():
-        done = subprocess.run(
-            [sys.executable, "-c", launch, "netmap-run", sys.executable, "-c", code],
-            env=os.environ.copy(),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    assert done.stdout == f"{netmap_run.library()} {path}\n"
+LAUNCH = """
+import sys
+from vforward.control.main import main
+from vforward.rings import netmap_run
+netmap_run.IDLE_S = 2.0
+main()
+"""
+
+
+@needs_programs
+@pytest.mark.parametrize("there_is_one", [True, False])
+def test_the_command(path, tmp_path, there_is_one):
+    """A program that netmap-run becomes, with the server that there is, or with one that it starts."""
+    command = [sys.executable, "-c", LAUNCH, "netmap-run", compiled(tmp_path), "tx", "x{1", "3"]
+    with contextlib.ExitStack() as stack:
+        if there_is_one:
+            server = stack.enter_context(Server())
+            port = stack.enter_context(netmap.open("netmap:x}1"))
+            process = stack.enter_context(started(os.environ, *command))
+            until(lambda: server.connections == 2)
+        else:
+            process = stack.enter_context(started(os.environ, *command))
+            port = stack.enter_context(netmap.open("netmap:x}1"))
+        got = []
+        while len(got) < 3:
+            assert port.poll(netmap.READ, 20) == netmap.READ
+            port.dispatch(got.append)
+        port.rxsync()
+        assert told(process) == [3]
+        assert got == [numbered(i) for i in range(3)]
+    until(lambda: not path.exists())

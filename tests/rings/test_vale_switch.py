@@ -1,8 +1,10 @@
 """The switch's thread: it sleeps and wakes, ages, lets ports come and go, and none can stop it."""
 
 import contextlib
+import os
 import time
 
+import numpy as np
 import pytest
 
 from rings.vale_ports import attach, frame, mac, put, shut
@@ -143,6 +145,22 @@ def test_names_and_numbers(switch):
         attach(switch, "more")
     for port in (first[1], *others):
         shut(port)
+
+
+def test_each_port_has_memory_of_its_own(switch):
+    files = []
+    for name in "ab":
+        _, reply, (memory, _) = switch.attach(name, 8, 8, 0)
+        found = os.fstat(memory)
+        assert found.st_size == reply.size
+        files.append((found.st_dev, found.st_ino))
+    assert files[0] != files[1]
+    (_, c), (_, d) = (attach(switch, name) for name in "cd")
+    before = d.memory.copy()
+    c.memory[:] = 0xA5
+    assert np.array_equal(d.memory, before)
+    shut(c)
+    shut(d)
 
 
 def test_extra_buffers(switch):
