@@ -3,6 +3,7 @@
 
 import re
 import shutil
+import socket
 
 import pytest
 
@@ -62,6 +63,36 @@ def test_who_is_installed_is_measured_and_who_is_not_is_named(session, short):
     assert rows["peers-router"]["value"] > 0
 
 
+def udp_socket(host, address, port):
+    with host.inside():
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind((address, port))
+    made.settimeout(10)
+    return made
+
+
+def came_back(where, port):
+    """What comes to h1 after it has asked h2: all of one path, and in the order in which it was sent.
+
+    First what nobody has asked for, from another port than was asked; then the answer.
+    """
+    one, other = "10.1.0.2", "10.2.0.2"
+    with (
+        udp_socket(where.h1, one, port) as asks,
+        udp_socket(where.h2, other, port) as answers,
+        udp_socket(where.h2, other, port + 1) as unasked,
+    ):
+        asks.sendto(b"question", (other, port))
+        assert answers.recv(64) == b"question"
+        unasked.sendto(b"unasked", (one, port))
+        for said in (b"answer", b"end"):
+            answers.sendto(said, (one, port))
+        came = [asks.recv(64)]
+        while came[-1] != b"end":
+            came.append(asks.recv(64))
+        return came
+
+
 @pytest.mark.root
 def test_nftables_remembers_and_leaves_nothing():
     if not may_use_interfaces() or veth_peers.missing_nftables():
@@ -72,9 +103,11 @@ def test_nftables_remembers_and_leaves_nothing():
                 where.probe(veth_cases.THERE, veth_cases.ROUTED, [])
                 said = where.m.run("nft", "list", "ruleset")
                 assert "policy drop" in said
-                assert "established,related accept" in said
+                assert came_back(where, 7000) == [b"answer", b"end"]
         except RuntimeError as error:
             pytest.skip(f"this kernel has no nftables: {error}")
+        with where.router():
+            assert came_back(where, 7100) == [b"unasked", b"answer", b"end"]
         assert "vforward_bench" not in where.m.run("nft", "list", "ruleset")
         with pytest.raises(Failed, match="nothing is forwarded"):
             where.probe(veth_cases.THERE, veth_cases.ROUTED, [])
