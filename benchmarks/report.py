@@ -112,12 +112,15 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     )  # fmt: skip
     console = Console(stderr=True)
     with Progress(
-        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task("", total=None)
+        *columns, console=console, transient=True, disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),  # else rows for a file would go to the terminal
+    ) as bar:  # fmt: skip
+        bar.add_task("", total=None)
+        (task,) = bar.tasks
 
         def progress(label: str, done: int, wanted: int) -> None:
-            bar.update(task, description=label, completed=done, total=wanted or None)
+            task.total = wanted or None  # by update a total never gets unknown again
+            bar.update(task.id, description=label, completed=done)
 
         yield progress
 

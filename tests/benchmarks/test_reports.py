@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows as Markdown and as HTML: all of them are there, ratios first, and what is doubtful says so."""
 
+import io
+import json
 import re
+import sys
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -173,6 +176,45 @@ def test_the_command_writes_both(tmp_path, monkeypatch, capsys):
     assert "clocks/buffer" in capsys.readouterr().out
     assert "clocks/buffer" in html.read_text()
     assert "clocks/buffer" in markdown.read_text()
+
+
+class Terminal(io.StringIO):
+    """A terminal, as far as rich can tell."""
+
+    def isatty(self):
+        return True
+
+
+def shown(terminal):
+    """What was written to it, without what places and colours it."""
+    return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
+
+
+def test_the_bar_is_for_terminals(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    with report._progress() as progress:
+        progress("ip4-path", 3, 300)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with report._progress() as progress:
+        progress("ip4-path", 3, 300)
+    assert re.search(r"ip4-path .*3/300 0:00:\d\d", shown(sys.stderr))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with report._progress() as progress:
+        progress("ip4-path", 3, 300)
+        progress("gauge", 0, 0)
+    assert re.search(r"gauge .*0/\? 0:00:\d\d", shown(sys.stderr))
+    assert capsys.readouterr().out == ""
+
+
+def test_progress_goes_to_the_terminal_and_rows_to_stdout(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(report, "Session", partial(Session, wanted=3, limit_s=0.1))
+    bench_command.bench(["pool"], json=True)
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert row["case"] == "pool"
+    assert re.search(r"pool .*\d+/3 ", shown(sys.stderr))
 
 
 def test_a_case_that_fails_says_so_and_the_others_go_on(tmp_path, monkeypatch, capsys):
