@@ -225,6 +225,10 @@ def test_a_promise_that_is_kept_is_not_denied():
     assert "not 256" not in verdict(rows).text
 
 
+def test_there_is_a_table_for_each_level():
+    assert fig79_cases.LEVELS == ("L1", "L2", "L3", "memory")
+
+
 @pytest.mark.slow
 def test_the_case_has_all_rows_and_its_plot(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))

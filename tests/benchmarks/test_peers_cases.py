@@ -17,7 +17,18 @@ from benchmarks.dpdk_cases import NoFigureError
 from benchmarks.loads import KEYS
 from benchmarks.session import Session
 
-from benchmarks import harness, hash_peers, peers_cases, veth_cases, veth_lab, veth_peers, xdp_flood
+from benchmarks import (
+    acl_peers,
+    dpdk_cases,
+    harness,
+    hash_peers,
+    peers_cases,
+    ring_cases,
+    veth_cases,
+    veth_lab,
+    veth_peers,
+    xdp_flood,
+)
 
 
 @pytest.fixture
@@ -36,6 +47,12 @@ def test_the_firewalls_configuration_is_good():
     wanted = config.parse(peers_cases.FIREWALL, "peers.toml")
     assert list(wanted.ports) == ["lan", "wan"]
     assert wanted.firewall is not None
+
+
+def test_everybody_is_asked():
+    assert set(peers_cases.PEERS) >= {"bridge", "router", "nftables", "testpmd", "ovs"}
+    rows = [case for case, _ in peers_cases.MEMORY]
+    assert rows == [ring_cases.spsc, hash_peers.hash_peers, dpdk_cases.fib_peers, acl_peers.acl_peers]
 
 
 @pytest.mark.root
