@@ -63,6 +63,14 @@ def test_markdown_has_a_line_for_each_row_ratios_first(sections, tmp_path):
     assert lines[-1] == "- peer: vpp | <b>: not installed"
 
 
+def test_a_terminal_shows_each_cases_ratios_first(sections, capsys):
+    report._show(sections)
+    said = capsys.readouterr().out
+    names = re.findall(r"^│ (\S+)", said, re.M)
+    assert names == ["first", "first-ours", "peer", "second"]
+    assert "peer: vpp | <b>: not installed" in said.splitlines()
+
+
 def test_sizes_of_vectors_are_columns(tmp_path):
     figures = {1: [1.0] * 10, 16: [16.0] * 6 + [14.0] * 3 + [18.0] * 3, 256: [256.0] * 10}
     rows = [row("a", each, vector=v, routes=7) for v, each in figures.items()]
@@ -88,7 +96,7 @@ def test_the_clocks_of_the_figures_are_named(tmp_path, capsys):
     assert "clocks: CLOCK_MONOTONIC (nanoseconds), Linux" in tabulate.machine([other])
     assert "TSC" not in tabulate.machine([other])
     assert f"TSC ({hz:.3f} GHz) and CLOCK_MONOTONIC" in tabulate.machine([ours, other])
-    report._show([ours, other])
+    report._show([("both", [ours, other])])
     said = capsys.readouterr().out
     assert re.search(r"TSC .*\n.* CLOCK_MONOTONIC ", said)
     sections = [("both", [ours, other])]
