@@ -140,5 +140,5 @@ def _show(sections: Sequence[tabulate.Section]) -> None:
         table.add_section()
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
-    for note in tabulate.notes(rows):
-        console.print(note, highlight=False, markup=False)
+    for line in (*tabulate.packets(sections), *tabulate.notes(rows)):
+        console.print(line, highlight=False, markup=False)

@@ -71,6 +71,32 @@ def test_a_terminal_shows_each_cases_ratios_first(sections, capsys):
     assert "peer: vpp | <b>: not installed" in said.splitlines()
 
 
+def test_below_a_terminals_table_stands_what_it_has_no_room_for(sections, capsys):
+    report._show(sections)
+    said = capsys.readouterr().out.splitlines()
+    assert "first: bytes 64; flows 256; touched: headers" in said
+    assert "second: bytes 64; flows 256; touched: headers" in said
+
+
+def test_a_case_of_several_loads_says_which_is_whose():
+    def line(*rows):
+        return tabulate.packets([("all", [*rows, harness.missing("no", "x", Gauge(), "why")])])
+
+    sizes = [row(f"all-{size}", [1.0], bytes=size) for size in (64, 128, "IMIX")]
+    assert line(*sizes) == ["all: bytes 64, 128, IMIX; flows 256; touched: headers"]
+    other = {"bytes": "-", "flows": "-", "touches": "nothing"}
+    mine = [row(f"mine-{n}", [1.0], **other) for n in range(5)]
+    assert line(*sizes[:1], row("all", [1.0]), *mine) == [
+        "all: bytes 64; flows 256; touched: headers",
+        "mine-0 to mine-4: bytes -; flows -; touched: nothing",
+    ]
+    assert line(sizes[0], row("x", [1.0], flows=1)) == [
+        "all-64: bytes 64; flows 256; touched: headers",
+        "x: bytes 64; flows 1; touched: headers",
+    ]
+    assert line() == []
+
+
 def test_sizes_of_vectors_are_columns(tmp_path):
     figures = {1: [1.0] * 10, 16: [16.0] * 6 + [14.0] * 3 + [18.0] * 3, 256: [256.0] * 10}
     rows = [row("a", each, vector=v, routes=7) for v, each in figures.items()]
