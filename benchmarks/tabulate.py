@@ -36,8 +36,8 @@ SHOWN = 7
 """So many of them a terminal has room for. The others stand below its table: see packets."""
 OF_CURVES = ("routes", "kibibytes", "fits", "bytes", "flows", "touches", "clock")
 """What a line of a table by sizes of vectors says of its rows; all of them have the same."""
-
 MOST_NAMES = 4
+"""In a line."""
 
 Section = tuple[str, list[dict[str, Any]]]
 """A case's name and its rows."""

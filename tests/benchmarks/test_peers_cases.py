@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everybody in one run: who is there has a ratio and a rate, who is not is named; nothing is guessed."""
 
+import contextlib
 import re
 import shutil
 import socket
@@ -51,8 +52,12 @@ def test_the_firewalls_configuration_is_good():
 
 def test_everybody_is_asked():
     assert set(peers_cases.PEERS) >= {"bridge", "router", "nftables", "testpmd", "ovs"}
-    rows = [case for case, _ in peers_cases.MEMORY]
-    assert rows == [ring_cases.spsc, hash_peers.hash_peers, dpdk_cases.fib_peers, acl_peers.acl_peers]
+    assert [case for case, _ in peers_cases.MEMORY] == [
+        ring_cases.spsc,
+        hash_peers.hash_peers,
+        dpdk_cases.fib_peers,
+        acl_peers.acl_peers,
+    ]
 
 
 @pytest.mark.root
@@ -69,15 +74,88 @@ def test_who_is_installed_is_measured_and_who_is_not_is_named(session, short):
         elif row["value"] is None:
             assert row["missing"].startswith("does not forward here: ")
         else:
-            ours, theirs = (rows[f"peers-{who}-pps"]["value"] for who in (peer.ours, name))
-            assert row["value"] == pytest.approx(ours / theirs, rel=0.01)
+            rates = {name + way: rows[f"peers-{name}{way}-pps"] for way in peer.ways}
+            ours = rows[f"peers-{peer.ours}-pps"]["value"]
+            came = {way: each["value"] for way, each in rates.items() if each["value"]}
+            assert row["value"] == pytest.approx(ours / max(came.values()), rel=0.01)
+            assert list(row.get("ratios", [name])) == list(came)
             assert row["note"].startswith(f"{peer.ours} / ")
-            assert row["peer"] == rows[f"peers-{name}-pps"]["peer"]
+            assert row["peer"] == rates[name]["peer"]
             assert re.search(r"\d", row["peer"])
             least = min(least or row["value"], row["value"])
     assert rows["peers"]["value"] == least
     assert rows["peers-bridge"]["value"] > 0
     assert rows["peers-router"]["value"] > 0
+
+
+class Wires:
+    """Veth pairs on which all is forwarded. steers: whether Linux can be told where."""
+
+    def __init__(self, *, steers):
+        self.steers, self.said = steers, []
+
+    @contextlib.contextmanager
+    def bridge(self):
+        self.said.append("bridge")
+        yield
+
+    @contextlib.contextmanager
+    def steered(self, forwarder):
+        if not self.steers:
+            raise RuntimeError("no sysfs")
+        self.said.append("steered")
+        with forwarder():
+            yield
+
+    def probe(self, *_):
+        pass
+
+
+@pytest.fixture
+def bridges(session, short, monkeypatch):
+    """The rows of peers with Linux's bridge alone. rates: of each contender, by what its row calls it."""
+
+    def rows(rates, *, steers=True):
+        wires = Wires(steers=steers)
+        monkeypatch.setattr(peers_cases, "PEERS", {"bridge": peers_cases.PEERS["bridge"]})
+        ours = veth_cases.Contender(lambda _: contextlib.nullcontext(), [], "ours")
+        monkeypatch.setattr(peers_cases, "OURS", {"vforward-bridge": ours})
+        monkeypatch.setattr(peers_cases, "impossible", lambda **_: "")
+        monkeypatch.setattr(peers_cases, "routed_lab", lambda: contextlib.nullcontext(wires))
+
+        def flooded(_session, _where, contender):
+            return veth_cases.Figure(rates[contender.what], 1e6, 0.0)
+
+        monkeypatch.setattr(peers_cases, "flooded", flooded)
+        made = {row["case"]: row for row in peers_cases.peers(session)}
+        return made, wires.said
+
+    return rows
+
+
+BY_ITSELF = "the Linux bridge, on the sender's CPU"
+STEERED = "the Linux bridge, steered to the last CPU"
+
+
+@pytest.mark.parametrize(("one", "other"), [(250.0, 400.0), (400.0, 250.0)])
+def test_linux_takes_part_twice_and_the_faster_counts(bridges, one, other):
+    rows, said = bridges({"ours": 500.0, BY_ITSELF: one, STEERED: other})
+    assert said == ["bridge", "steered", "bridge"] * 2, "a trial, and a turn"
+    row = rows["peers-bridge"]
+    assert (row["value"], row["unit"]) == (1.25, "x")
+    assert row["ratios"] == {"bridge": 500 / one, "bridge-rps": 500 / other}
+    assert row["note"] == f"vforward-bridge / {STEERED if other > one else BY_ITSELF}"
+    assert rows["peers-bridge-pps"]["value"] == one
+    assert rows["peers-bridge-rps-pps"]["value"] == other
+    assert rows["peers"]["value"] == 1.25
+
+
+def test_where_linux_cannot_be_steered_a_row_says_so(bridges):
+    rows, said = bridges({"ours": 500.0, BY_ITSELF: 250.0}, steers=False)
+    assert said == ["bridge"] * 2
+    assert rows["peers-bridge"]["value"] == 2.0
+    assert rows["peers-bridge-rps-pps"]["value"] is None
+    assert rows["peers-bridge-rps-pps"]["missing"] == "does not forward here: no sysfs"
 
 
 def udp_socket(host, address, port):
