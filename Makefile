@@ -43,8 +43,8 @@ fig79: $(READY)
 	$(BIN)/vforward bench fig79 --plot docs/fig79.png --markdown build/bench/fig79.md
 	$(BIN)/python -m benchmarks.into_readme build/bench/fig79.md README.md
 
-# Half a minute on a quiet machine, and the compiling of the last release the first time. A release is a
-# commit "Release VERSION"; where there is none, there is nothing to compare with.
+# The last release is compiled the first time. A release is a commit "Release VERSION"; where there is none,
+# there is nothing to compare with.
 gate: $(READY)
 	@release=$$(git log -1 --format=%h --grep='^Release [0-9]'); \
 	[ -n "$$release" ] || { echo "gate: no release to compare with"; exit 0; }; \

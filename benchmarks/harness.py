@@ -35,6 +35,8 @@ from vforward.jit.intrinsics import cycles
 from vforward.jit.kernel import kernel
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+MEASURED = ("src", "csrc", "benchmarks")
+"""What figures are of: in these nothing may differ from the commit that a row names."""
 WANTED = 300
 """Undisturbed runs, after which a measurement ends."""
 LEAST = 10
@@ -258,10 +260,10 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """The checkout's commit, with + when files of the package or the benchmarks differ from it."""
+    """The checkout's commit, with + when files of MEASURED differ from it, or are not in it."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks")
+        changed = _git("status", "--porcelain", "--untracked-files=all", "--", *MEASURED)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + "+" if changed else commit

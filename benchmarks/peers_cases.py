@@ -10,6 +10,9 @@ On one set of veth pairs, in turns, under the load of veth-pps (benchmarks.veth_
     peers-ovs        our bridge      over Open vSwitch in user space, with packet sockets
     peers-ovs-afxdp  our bridge      over the same with AF_XDP
 
+Linux forwards on the sender's CPU by itself; steered (receive packet steering, ...-rps) it does on the last
+one, as the others do. The ratio is over the faster of the two, `ratios` has both.
+
 In memory, one after the other: spsc, hash-peers, fib-peers and acl-peers beside dpdk-test's. The ratios
 come first, then what they are made of. Who is not installed has a row that says so, and so has who does not
 run here: nothing is guessed. The last row is the least of the ratios of packets per second.
@@ -52,6 +55,7 @@ from benchmarks.veth_cases import (
 from vforward.control.demo_world import Failed
 
 CASE = "peers"
+RPS = "-rps"
 FIREWALL = (
     ROUTER
     + """
@@ -75,11 +79,24 @@ MEMORY: tuple[tuple[Rows, Load], ...] = (
 
 
 class Peer(NamedTuple):
-    """Somebody else, and who of ours does the same; why it cannot be asked here, or nothing."""
+    """Somebody else, and who of ours does the same; why it cannot be asked here, or nothing.
+
+    ways: what there are of forwarding, each with what its name has behind the peer's.
+    """
 
     ours: str
-    theirs: Contender
+    ways: dict[str, Contender]
     absent: Callable[[], str] = str
+
+
+def _linux(ours: str, kernel: Contender, absent: Callable[[], str] = str) -> Peer:
+    """Linux on the sender's CPU, as it is by default, and on that of the others."""
+    steered = kernel._replace(
+        forwards=lambda where: where.steered(lambda: kernel.forwards(where)),
+        what=f"{kernel.what}, steered to the last CPU",
+    )
+    by_itself = kernel._replace(what=f"{kernel.what}, on the sender's CPU")
+    return Peer(ours, {"": by_itself, RPS: steered}, absent)
 
 
 def _open_vswitch(kind: str) -> Peer:
@@ -87,7 +104,7 @@ def _open_vswitch(kind: str) -> Peer:
     forwards = partial(veth_peers.open_vswitch, kind=kind)
     return Peer(
         "vforward-bridge",
-        Contender(forwards, THERE, what, peer_versions.open_vswitch),
+        {"": Contender(forwards, THERE, what, peer_versions.open_vswitch)},
         veth_peers.missing_open_vswitch,
     )
 
@@ -100,8 +117,8 @@ OURS = {
     ),
 }
 PEERS = {
-    "bridge": Peer("vforward-bridge", LINUX),
-    "router": Peer(
+    "bridge": _linux("vforward-bridge", LINUX),
+    "router": _linux(
         "vforward-router",
         Contender(
             lambda where: where.router(),
@@ -110,19 +127,19 @@ PEERS = {
             lambda: peer_versions.linux("IPv4 forwarding"),
         ),
     ),
-    "nftables": Peer(
+    "nftables": _linux(
         "vforward-firewall",
         Contender(
             veth_peers.nftables,
             ROUTED,
-            "the same with nftables and conntrack",
+            "Linux's IPv4 forwarding with nftables and conntrack",
             peer_versions.nftables,
         ),
         veth_peers.missing_nftables,
     ),
     "testpmd": Peer(
         "vforward-router",
-        testpmd("net_af_packet", AF_PACKET),
+        {"": testpmd("net_af_packet", AF_PACKET)},
         lambda: impossible(flood=False, program=veth_lab.PROGRAM, package=veth_lab.PACKAGE),
     ),
     "ovs": _open_vswitch("system"),
@@ -149,23 +166,50 @@ def _on_wires(session: Session) -> Iterator[dict[str, Any]]:
     if why := impossible(flood=True, program="", package=""):
         yield missing(f"{CASE}-veth", "x", session.gauge, why)
         return
+    there: dict[str, dict[str, Contender]] = {}
+    absent: dict[str, str] = {}
+    contenders: dict[str, Contender] = {}
     with routed_lab() as where:
-        absent = {name: peer.absent() or _trial(where, peer.theirs) for name, peer in PEERS.items()}
-        there = {name: peer for name, peer in PEERS.items() if not absent[name]}
-        contenders = {peer.ours: OURS[peer.ours] for peer in there.values()}
-        contenders |= {name: peer.theirs for name, peer in there.items()}
+        for name, peer in PEERS.items():
+            ways = {name + suffix: each for suffix, each in peer.ways.items()}
+            why = peer.absent()
+            absent |= {way: why or _trial(where, each) for way, each in ways.items()}
+            there[name] = {way: each for way, each in ways.items() if not absent[way]}
+            contenders |= {peer.ours: OURS[peer.ours], **there[name]} if there[name] else {}
         measure: Callable[[Lab, Contender], Figure] = partial(flooded, session)
         found, disturbed = take_turns(session, CASE, where, contenders, measure)
-    for name, peer in PEERS.items():
+    for name, ways in there.items():
         case = f"{CASE}-{name}"
-        if absent[name]:
-            yield missing(case, "x", session.gauge, absent[name])
+        if ways:
+            yield _ratio(session, case, PEERS[name].ours, ways, found, disturbed)
         else:
-            what, who = f"{peer.ours} / {peer.theirs.what}", peer.theirs.peer()
-            yield ratio_row(session, case, found[peer.ours], found[name], what, who, disturbed)
+            yield missing(case, "x", session.gauge, absent[name])
     for name, figures in found.items():
         case = f"{CASE}-{name}-pps"
         yield turns_row(session, case, "packets/s", figures, contenders[name], disturbed)
+    for name, peer in PEERS.items():
+        for way in (name + suffix for suffix in peer.ways):
+            if there[name] and absent[way]:
+                yield missing(f"{CASE}-{way}-pps", "packets/s", session.gauge, absent[way])
+
+
+def _ratio(
+    session: Session, case: str, ours: str, theirs: dict[str, Contender],
+    found: dict[str, list[Figure]], disturbed: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """Ours over the faster of a peer's ways: the least of their ratios, of which the row has all."""
+    rows = {
+        name: ratio_row(
+            session, case, found[ours], found[name], f"{ours} / {contender.what}", contender.peer(),
+            disturbed,
+        )
+        for name, contender in theirs.items()
+    }  # fmt: skip
+    ratios = {name: made["value"] for name, made in rows.items() if made["value"] is not None}
+    if not ratios:
+        return next(iter(rows.values()))
+    least = rows[min(ratios, key=lambda name: ratios[name])]
+    return {**least, "ratios": ratios} if len(rows) > 1 else least
 
 
 def _trial(where: Lab, contender: Contender) -> str:

@@ -71,7 +71,7 @@ def run(
     if markdown:
         tabulate.write_markdown(markdown, sections, command)
     if not json:
-        _show(rows)
+        _show(sections)
     return failed
 
 
@@ -112,26 +112,33 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     )  # fmt: skip
     console = Console(stderr=True)
     with Progress(
-        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task("", total=None)
+        *columns, console=console, transient=True, disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),  # else rows for a file would go to the terminal
+    ) as bar:  # fmt: skip
+        bar.add_task("", total=None)
+        (task,) = bar.tasks
 
         def progress(label: str, done: int, wanted: int) -> None:
-            bar.update(task, description=label, completed=done, total=wanted or None)
+            task.total = wanted or None  # by update a total never gets unknown again
+            bar.update(task.id, description=label, completed=done)
 
         yield progress
 
 
-def _show(rows: Sequence[dict[str, Any]]) -> None:
+def _show(sections: Sequence[tabulate.Section]) -> None:
+    """A table of all rows, of each case the ratios first."""
+    rows = [row for _, found in sections for row in found]
     table = Table(title=None, caption=tabulate.machine(rows), caption_justify="left")
     for name in tabulate.COLUMNS[: tabulate.SHOWN]:
         right = name in ("value", "spread", "runs", "vector")
         whole = name in ("case", "value", "unit")
         table.add_column(name, justify="right" if right else "left", no_wrap=whole)
     table.add_column("by node, and remarks")
-    for row in rows:
-        table.add_row(*tabulate.cells(row)[: tabulate.SHOWN], tabulate.remarks(row))
+    for _, found in sections:
+        for row in tabulate.ratios_first(found):
+            table.add_row(*tabulate.cells(row)[: tabulate.SHOWN], tabulate.remarks(row))
+        table.add_section()
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table)
-    for note in tabulate.notes(rows):
-        console.print(note, highlight=False, markup=False)
+    for line in (*tabulate.packets(sections), *tabulate.notes(rows)):
+        console.print(line, highlight=False, markup=False)

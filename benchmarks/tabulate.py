@@ -33,9 +33,11 @@ COLUMNS = (
     "touched",
 )
 SHOWN = 7
-"""So many of them a terminal has room for."""
+"""So many of them a terminal has room for. The others stand below its table: see packets."""
 OF_CURVES = ("routes", "kibibytes", "fits", "bytes", "flows", "touches", "clock")
 """What a line of a table by sizes of vectors says of its rows; all of them have the same."""
+MOST_NAMES = 4
+"""In a line."""
 
 Section = tuple[str, list[dict[str, Any]]]
 """A case's name and its rows."""
@@ -50,7 +52,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [
         row["case"], value, row["unit"], spread, runs, str(row["vector"] or "-"),
         row.get("clock", "-"), str(row.get("bytes", "-")), str(row.get("flows", "-")),
-        str(row.get("touches", row["touched"])),
+        touches(row),
     ]  # fmt: skip
 
 
@@ -76,6 +78,33 @@ def remarks(row: dict[str, Any]) -> str:
 def notes(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The sentences of rows."""
     return [f"{row['case']}: {row[key]}" for row in rows for key in NOTES if key in row]
+
+
+def packets(sections: Sequence[Section]) -> list[str]:
+    """What the packets of each case are like: a line for a case, or for each kind of its rows."""
+    lines = []
+    for name, rows in sections:
+        kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in rows:
+            if row["value"] is not None:
+                kinds.setdefault((str(row.get("flows", "-")), touches(row)), []).append(row)
+        for (flows, touched), found in kinds.items():
+            whose = name if len(kinds) == 1 else ", ".join(_names(found))
+            sizes = ", ".join(dict.fromkeys(str(row.get("bytes", "-")) for row in found))
+            lines.append(f"{whose}: bytes {sizes}; flows {flows}; touched: {touched}")
+    return lines
+
+
+def touches(row: dict[str, Any]) -> str:
+    """What is touched of each packet; where nobody says that, how many bytes are."""
+    return str(row.get("touches", row["touched"]))
+
+
+def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of rows without those that begin with another one's; of more than MOST_NAMES first and last."""
+    names = list(dict.fromkeys(row["case"] for row in rows))
+    found = [n for n in names if not any(n.startswith(f"{other}-") for other in names)]
+    return found if len(found) <= MOST_NAMES else [f"{found[0]} to {found[-1]}"]
 
 
 def machine(rows: Sequence[dict[str, Any]]) -> str:

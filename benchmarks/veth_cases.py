@@ -15,7 +15,7 @@ The packets come from benchmarks.xdp_flood, on the first CPU: more than anybody 
 take turns, ROUNDS times A B A B, on the same interfaces; a ratio is the median of the rounds'. A turn
 in which other programs took more than FOREIGN CPUs is repeated, TRIES times at most. Testpmd's
 worker and ours have the last CPU; the bridge forwards where it does by itself, on the sender's, and
-shares that with nothing else (its rate with that work moved to the last CPU is less: docs/benchmarks.md).
+shares that with nothing else. Steered to the last CPU it takes part in benchmarks.peers_cases.
 """
 
 from __future__ import annotations

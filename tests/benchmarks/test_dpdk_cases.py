@@ -169,7 +169,7 @@ def test_what_is_not_installed_is_named_and_nothing_is_made_up(small, monkeypatc
         assert row["value"] is None
         assert row["missing"].endswith("not installed (Debian's package dpdk-dev)")
     assert rows[-1]["value"] is None
-    report._show(rows)
+    report._show([("fib-peers", rows)])
     assert ": dpdk-test-fib: not installed" in capsys.readouterr().out
 
 

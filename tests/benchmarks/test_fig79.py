@@ -225,6 +225,17 @@ def test_a_promise_that_is_kept_is_not_denied():
     assert "not 256" not in verdict(rows).text
 
 
+def test_there_is_a_table_for_each_level():
+    assert fig79_cases.LEVELS == ("L1", "L2", "L3", "memory")
+
+
+def test_a_table_that_fits_another_cache_is_doubtful():
+    made = {"case": "fig79-memory", "doubts": ["one run only"]}
+    assert fig79_cases.doubted(made, "memory", "memory") == made
+    said = fig79_cases.doubted(made, "memory", "L3")["doubts"]
+    assert said == ["one run only", "NOT memory: its table fits L3"]
+
+
 @pytest.mark.slow
 def test_the_case_has_all_rows_and_its_plot(tmp_path, monkeypatch):
     monkeypatch.setenv("VFORWARD_RUNTIME_DIR", str(tmp_path / "run"))
@@ -259,4 +270,9 @@ def test_the_case_has_all_rows_and_its_plot(tmp_path, monkeypatch):
     assert {len(line) for line in table} == {4}
     assert [line[0] for line in table if line[-1]] == [what for what, _ in fig79_summary.OF_NONE]
     assert by_name["fig79-scapy"]["peer"].startswith("scapy ")
+    for row in rows:
+        if "fits" in row:
+            level = row["case"].split("-")[1]
+            said = [doubt for doubt in row["doubts"] if doubt.startswith("NOT ")]
+            assert said == [f"NOT {level}: its table fits {row['fits']}"] * (row["fits"] != level)
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")

@@ -3,6 +3,8 @@
 
 import json
 import os
+import re
+import subprocess
 import time
 from functools import partial
 
@@ -162,6 +164,40 @@ def test_a_row_says_what_speaks_against_it():
     assert row([1.0, 2.0] * 5) == ["NOISY: half of the runs lie 67% apart"]
     assert row([1.0], timed=False) == []
     assert harness.missing("x", "s", FakeGauge(), "no such thing")["doubts"] == []
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A checkout of one commit, in place of this one."""
+    for name in ("src/a.py", "csrc/a.c", "benchmarks/a.py", "docs/a.md"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("as it is\n")
+    (tmp_path / ".gitignore").write_text("*.so\n")
+    who = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.com")
+    for command in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "one")):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setattr(harness, "CHECKOUT", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["src/a.py", "csrc/a.c", "benchmarks/a.py", "csrc/new.c"])
+def test_a_row_says_that_it_is_not_of_the_commit_alone(repository, name):
+    commit = harness._commit()
+    assert re.fullmatch("[0-9a-f]{12}", commit)
+    (repository / name).write_text("changed\n")
+    assert harness._commit() == f"{commit}+"
+
+
+def test_what_is_not_measured_leaves_the_commit_as_it_is(repository):
+    commit = harness._commit()
+    for name in ("docs/a.md", "new.txt", "src/built.so"):
+        (repository / name).write_text("changed\n")
+    assert harness._commit() == commit
+
+
+def test_without_a_repository_the_commit_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "CHECKOUT", tmp_path)
+    assert harness._commit() == "unknown"
 
 
 def test_every_case_says_what_it_touches_and_by_which_clock():

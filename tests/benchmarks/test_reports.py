@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows as Markdown and as HTML: all of them are there, ratios first, and what is doubtful says so."""
 
+import io
+import json
 import re
+import sys
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -60,6 +63,40 @@ def test_markdown_has_a_line_for_each_row_ratios_first(sections, tmp_path):
     assert lines[-1] == "- peer: vpp | <b>: not installed"
 
 
+def test_a_terminal_shows_each_cases_ratios_first(sections, capsys):
+    report._show(sections)
+    said = capsys.readouterr().out
+    names = re.findall(r"^│ (\S+)", said, re.M)
+    assert names == ["first", "first-ours", "peer", "second"]
+    assert "peer: vpp | <b>: not installed" in said.splitlines()
+
+
+def test_below_a_terminals_table_stands_what_it_has_no_room_for(sections, capsys):
+    report._show(sections)
+    said = capsys.readouterr().out.splitlines()
+    assert "first: bytes 64; flows 256; touched: headers" in said
+    assert "second: bytes 64; flows 256; touched: headers" in said
+
+
+def test_a_case_of_several_loads_says_which_is_whose():
+    def line(*rows):
+        return tabulate.packets([("all", [*rows, harness.missing("no", "x", Gauge(), "why")])])
+
+    sizes = [row(f"all-{size}", [1.0], bytes=size) for size in (64, 128, "IMIX")]
+    assert line(*sizes) == ["all: bytes 64, 128, IMIX; flows 256; touched: headers"]
+    other = {"bytes": "-", "flows": "-", "touches": "nothing"}
+    mine = [row(f"mine-{n}", [1.0], **other) for n in range(5)]
+    assert line(*sizes[:1], row("all", [1.0]), *mine) == [
+        "all: bytes 64; flows 256; touched: headers",
+        "mine-0 to mine-4: bytes -; flows -; touched: nothing",
+    ]
+    assert line(sizes[0], row("x", [1.0], flows=1)) == [
+        "all-64: bytes 64; flows 256; touched: headers",
+        "x: bytes 64; flows 1; touched: headers",
+    ]
+    assert line() == []
+
+
 def test_sizes_of_vectors_are_columns(tmp_path):
     figures = {1: [1.0] * 10, 16: [16.0] * 6 + [14.0] * 3 + [18.0] * 3, 256: [256.0] * 10}
     rows = [row("a", each, vector=v, routes=7) for v, each in figures.items()]
@@ -85,7 +122,7 @@ def test_the_clocks_of_the_figures_are_named(tmp_path, capsys):
     assert "clocks: CLOCK_MONOTONIC (nanoseconds), Linux" in tabulate.machine([other])
     assert "TSC" not in tabulate.machine([other])
     assert f"TSC ({hz:.3f} GHz) and CLOCK_MONOTONIC" in tabulate.machine([ours, other])
-    report._show([ours, other])
+    report._show([("both", [ours, other])])
     said = capsys.readouterr().out
     assert re.search(r"TSC .*\n.* CLOCK_MONOTONIC ", said)
     sections = [("both", [ours, other])]
@@ -180,6 +217,45 @@ def test_the_command_writes_both(tmp_path, monkeypatch, capsys):
     assert "clocks/buffer" in capsys.readouterr().out
     assert "clocks/buffer" in html.read_text()
     assert "clocks/buffer" in markdown.read_text()
+
+
+class Terminal(io.StringIO):
+    """A terminal, as far as rich can tell."""
+
+    def isatty(self):
+        return True
+
+
+def shown(terminal):
+    """What was written to it, without what places and colours it."""
+    return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
+
+
+def test_the_bar_is_for_terminals(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    with report._progress() as progress:
+        progress("ip4-path", 3, 300)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with report._progress() as progress:
+        progress("ip4-path", 3, 300)
+    assert re.search(r"ip4-path .*3/300 0:00:\d\d", shown(sys.stderr))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with report._progress() as progress:
+        progress("ip4-path", 3, 300)
+        progress("gauge", 0, 0)
+    assert re.search(r"gauge .*0/\? 0:00:\d\d", shown(sys.stderr))
+    assert capsys.readouterr().out == ""
+
+
+def test_progress_goes_to_the_terminal_and_rows_to_stdout(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(report, "Session", partial(Session, wanted=3, limit_s=0.1))
+    bench_command.bench(["pool"], json=True)
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert row["case"] == "pool"
+    assert re.search(r"pool .*\d+/3 ", shown(sys.stderr))
 
 
 def test_a_case_that_fails_says_so_and_the_others_go_on(tmp_path, monkeypatch, capsys):
