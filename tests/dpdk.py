@@ -77,7 +77,8 @@ class Testpmd:
         return self.log.read_text().split("Forward statistics for port 0")[-1]
 
     def _shown(self):
-        return re.findall("NIC statistics for port 0(.*?)Throughput", self.log.read_text(), re.DOTALL)
+        text = self.log.read_text()
+        return re.findall("NIC statistics for port 0(.*?)Throughput", text, re.DOTALL)
 
     def _counted(self):
         return _numbers(self._said().split("+++")[0])

@@ -77,7 +77,7 @@ class World:
         return sum(int(stats[member.number, 1]) for member in self._members(name))
 
     def sent(self, length=60):
-        """How many frames of that length are in the peer's queues, or were; the send node was given more."""
+        """How many frames of that length are in the peer's queues, or were: of those given to tx."""
         return self.counts("tx")["bytes"] // length
 
     def _members(self, name):

@@ -55,8 +55,9 @@ class Guest:
         self.peer = peer
         self.mac, self.router_mac = (pk.mac_bytes(f"02:00:00:00:0{n}:{k}") for k in ("09", "01"))
         self.router, *self.hosts = (pk.ip4_bytes(f"10.0.{n}.{k}") for k in (1, 9, 10))
-        self.known, self.asked = {}, set()  # by ARP: MACs of others; of its hosts that were asked for
-        self.got, self.expected = [], []  # frames that are no ARP; functions, of which one is true of each
+        self.known, self.asked = {}, set()  # MACs of others; those of its hosts that were asked for
+        self.got = []  # frames that are no ARP
+        self.expected = []  # functions, of which one is true of each of those
 
     def hear(self):
         """Take what has come, if anything comes soon."""
@@ -72,7 +73,8 @@ class Guest:
         self.known[ip] = mac
         if operation == b"\0\1" and target in self.hosts:
             self.asked.add(target)
-            self.peer.send([pk.eth(mac, self.mac, pk.ETH_ARP, pk.arp_reply(self.mac, target, mac, ip))])
+            answer = pk.arp_reply(self.mac, target, mac, ip)
+            self.peer.send([pk.eth(mac, self.mac, pk.ETH_ARP, answer)])
 
     def ask(self):
         """Learn the router's MAC address."""

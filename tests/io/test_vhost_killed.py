@@ -108,7 +108,7 @@ class Peer:
         """Send and collect until n frames have come back."""
         wanted, end = self.received + n, time.monotonic() + 60
         while self.received < wanted:
-            assert time.monotonic() < end, f"{wanted - self.received} of {n} frames do not come back"
+            assert time.monotonic() < end, f"{wanted - self.received} of {n} do not come"
             self.send_all()
             self.collect()
 
