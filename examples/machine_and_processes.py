@@ -28,13 +28,13 @@ if sys.argv[1] in ("a", "b"):  # a process: it reads and writes frames in the sw
 else:
     with Forwarder("lab") as switch:
         switch.add_bridge("lan")
-        ports = {"a": MemringPort(), "b": MemringPort(), "vm": VhostUserPort("vm.sock")}
-        for name in ports:
-            switch.add_port(name, ports[name])
+        for name in ("a", "b", "vm"):
+            switch.add_port(name, VhostUserPort("vm.sock") if name == "vm" else MemringPort())
             switch.add_to_bridge("lan", name)
         switch.build()
         switch.start()
         with subprocess.Popen(QEMU.format(*sys.argv[1:]).split()) as qemu:
-            for process in [subprocess.Popen([sys.executable, __file__, name]) for name in "ab"]:
-                process.wait()
+            processes = [subprocess.Popen([sys.executable, __file__, name]) for name in "ab"]
+            codes = [process.wait() for process in processes]
             qemu.kill()
+    sys.exit(any(codes))

@@ -30,45 +30,78 @@ STATES = {
     "netmap": ["opened", "filled", "traffic"],
 }
 STATES["vhost-listening"] = STATES["vhost"]
+STATES["vhost-packed"] = STATES["vhost-pairs"] = STATES["vhost"][4:]
 HEARD = 16
 """Messages that a virtio device hears until its queues are there; killed after each of them."""
 STATES["virtio"] = [*map(str, range(HEARD)), "queues", "traffic"]
+STATES["virtio-listening"] = STATES["virtio"]
+STATES["virtio-packed"] = ["6", "11", "queues", "traffic"]  # it has the memory; and one queue
+STATES["virtio-pairs"] = ["5", "17", "queues", "traffic"]  # it has said how many; it has one pair
+SHAPES = {"packed": (1 << 34, 1), "pairs": (1 << 22, 2)}
+"""By the end of a kind's name: features that peers else do not have, and how many pairs of queues."""
 
 
-def vhost(peer, state):
+def shape(kind):
+    return SHAPES.get(kind.rpartition("-")[2], (0, 1))
+
+
+def there_and_back(peer):
+    """Send frames by each pair of queues. They come back, by any."""
+    for pair in range(peer.pairs):
+        peer.send(FRAMES, pair=pair)
+    found, end = [], time.monotonic() + 60
+    while len(found) < peer.pairs * len(FRAMES):
+        assert time.monotonic() < end, len(found)
+        for pair in range(peer.pairs):
+            found += peer.receive(len(FRAMES), 0.001, pair)
+    assert (found if peer.pairs == 1 else sorted(found)) == sorted(peer.pairs * FRAMES)
+
+
+def make_frontend(peer, kind):
+    """A driver of that kind. Returns it, and the features to negotiate."""
+    from frontends import Frontend
+
+    features, pairs = shape(kind)
+    return Frontend(peer, pairs), 1 << 32 | 1 << 30 | 1 << 15 | features
+
+
+def make_backend(peer, kind):
+    """A device of that kind."""
+    from backends import ACK, MERGED, PROTOCOL, SEVERAL, VERSION_1, Backend
+
+    features, pairs = shape(kind)
+    protocol = ACK | (SEVERAL if pairs > 1 else 0)
+    return Backend(peer, VERSION_1 | PROTOCOL | MERGED | features, protocol, pairs)
+
+
+def vhost(peer, state, kind):
     """Returns what to do without end."""
-    from frontends import ENABLE, Frontend
+    from frontends import ENABLE
 
-    frontend = Frontend(peer)
+    frontend, features = make_frontend(peer, kind)
+    queues = range(2 * frontend.pairs)
     KEPT.append(frontend)
     reached = STATES["vhost"].index(state)
     steps = [
         lambda: None,
         lambda: frontend.peer.sendall(struct.pack("=II", 1, 1)) if state == "half" else None,
-        frontend.negotiate,
+        lambda: frontend.negotiate(features),
         frontend.share,
         lambda: frontend.set_up(0, 0),
-        lambda: frontend.set_up(1, 4096),
-        lambda: [frontend.say(ENABLE, struct.pack("=II", n, 1)) for n in range(2)],
+        lambda: [frontend.set_up(n, 4096 * n) for n in queues[1:]],
+        lambda: [frontend.say(ENABLE, struct.pack("=II", n, 1)) for n in queues],
     ]
     for step in steps[: reached + 1]:
         step()
     if state != "traffic":
         return lambda: time.sleep(1)
     frontend.offer()
-
-    def there_and_back():
-        frontend.send(FRAMES)
-        assert frontend.receive(len(FRAMES)) == FRAMES
-
-    there_and_back()
-    return there_and_back
+    there_and_back(frontend)
+    return lambda: there_and_back(frontend)
 
 
-def virtio(peer, state):
-    from backends import Backend
-
-    backend = Backend(peer)
+def virtio(peer, state, kind):
+    backend = make_backend(peer, kind)
     KEPT.append(backend)
     if state in ("queues", "traffic"):
         backend.begin()
@@ -77,13 +110,8 @@ def virtio(peer, state):
             backend.hear()
     if state != "traffic":
         return lambda: time.sleep(1)
-
-    def there_and_back():
-        backend.send(FRAMES)
-        assert backend.receive(len(FRAMES)) == FRAMES
-
-    there_and_back()
-    return there_and_back
+    there_and_back(backend)
+    return lambda: there_and_back(backend)
 
 
 def memif(path, state):
@@ -188,18 +216,17 @@ def dial(path):
     return made
 
 
-KINDS = {
-    "vhost": lambda path, state: vhost(dial(path), state),
-    "vhost-listening": lambda path, state: vhost(listen(path), state),
-    "virtio": lambda path, state: virtio(dial(path), state),
-    "virtio-listening": lambda path, state: virtio(listen(path), state),
-    "memif": memif,
-    "memif-listening": memif_listening,
-    "netmap": netmap,
-}
+def begin(kind, path, state):
+    """Returns what to do without end."""
+    others = {"memif": memif, "memif-listening": memif_listening, "netmap": netmap}
+    if kind in others:
+        return others[kind](path, state)
+    side = vhost if kind.startswith("vhost") else virtio
+    return side((listen if kind.endswith("-listening") else dial)(path), state, kind)
+
 
 if __name__ == "__main__":
-    go_on = KINDS[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])
+    go_on = begin(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
     print("ready", flush=True)
     while True:
         go_on()

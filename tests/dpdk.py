@@ -54,6 +54,13 @@ class Testpmd:
         self.await_it(lambda: "Accumulated" in self._said())
         return self._counted()
 
+    def now(self):
+        """What its port has counted until now. It forwards on."""
+        before = len(self._shown())
+        self._type("show port stats 0")
+        self.await_it(lambda: len(self._shown()) > before)
+        return _numbers(self._shown()[-1])
+
     def stop(self):
         """End it as a user does. Returns what it counted."""
         self._type(
@@ -69,14 +76,21 @@ class Testpmd:
     def _said(self):
         return self.log.read_text().split("Forward statistics for port 0")[-1]
 
+    def _shown(self):
+        text = self.log.read_text()
+        return re.findall("NIC statistics for port 0(.*?)Throughput", text, re.DOTALL)
+
     def _counted(self):
-        found = re.findall(r"([RT]X-\w+): (\d+)", self._said().split("+++")[0])
-        return {name: int(value) for name, value in found}
+        return _numbers(self._said().split("+++")[0])
 
     def kill(self):
         self.process.kill()
         self.process.wait()
         self.process.stdin.close()
+
+
+def _numbers(text):
+    return {name: int(n) for name, n in re.findall(r"([RT]X-\w+): +(\d+)", text)}
 
 
 def check_macswap(program, until):

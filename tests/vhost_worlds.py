@@ -76,6 +76,10 @@ class World:
         stats = self.worker.plan.stats.reshape(len(self.graph.order), -1)
         return sum(int(stats[member.number, 1]) for member in self._members(name))
 
+    def sent(self, length=60):
+        """How many frames of that length are in the peer's queues, or were: of those given to tx."""
+        return self.counts("tx")["bytes"] // length
+
     def _members(self, name):
         members = self.graph.members
         return [members[one] for one in members if one == name or one.startswith(f"{name}-")]

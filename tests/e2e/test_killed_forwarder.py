@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dpdk import needs_dpdk, testpmd
+from dpdk import NET_VHOST, VIRTIO_USER, needs_dpdk, testpmd
 from e2e import process
 from e2e.lab import until
 from e2e.machines import Machine, needs_machines
@@ -20,6 +20,7 @@ WIRE = """
 [ports.one]
 type = "vhost-user"
 socket = "{place}/one"
+side = "{side}"
 role = "{role}"
 [ports.two]
 type = "vhost-user"
@@ -33,6 +34,7 @@ SWITCH = f"""
 [ports.vm]
 type = "vhost-user"
 socket = "{{place}}/vm"
+role = "{{role}}"
 [bridges.lan]
 ports = ["vm"]
 [ports.gateway]
@@ -122,7 +124,7 @@ def arrive(sender, receiver, frames, seconds=60):
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ["server", "client"])
 def test_frontends_go_on(place, role):
-    text = WIRE.format(place=place, role=role)
+    text = WIRE.format(place=place, side="backend", role=role)
     with contextlib.ExitStack() as stack:
         with daemon(place, text):
             one, two = (stack.enter_context(end(place / name, role)) for name in ("one", "two"))
@@ -137,15 +139,23 @@ def test_frontends_go_on(place, role):
                 arrive(two.frontend, one.frontend, [f + bytes([turn]) for f in NEW])
 
 
+DPDK = {
+    "driver-listens": ("backend", "client", VIRTIO_USER + ",server=1"),
+    "device-listens": ("frontend", "client", NET_VHOST),
+    "device-connects": ("frontend", "server", NET_VHOST + ",client=1"),
+}
+
+
 @pytest.mark.slow
 @needs_dpdk
-def test_dpdk_goes_on(place):
-    """virtio_user listens; who is at the other port gets its frames, and it gets that one's."""
-    text = WIRE.format(place=place, role="client")
+@pytest.mark.parametrize(("side", "role", "vdev"), DPDK.values(), ids=DPDK)
+def test_dpdk_goes_on(place, side, role, vdev):
+    """Who is at the other port gets its frames, and it gets that one's."""
+    text = WIRE.format(place=place, side=side, role=role)
     with contextlib.ExitStack() as stack:
-        dpdk = stack.enter_context(testpmd(place / "one", "flowgen", device=",server=1"))
+        dpdk = stack.enter_context(testpmd(place / "one", "flowgen", vdev=vdev))
         with daemon(place, text):
-            two = stack.enter_context(end(place / "two", "client"))
+            two = stack.enter_context(end(place / "two", role))
             assert len(two.frontend.receive(200, 60)) >= 200
         with daemon(place, text):
             two.again()
@@ -155,9 +165,9 @@ def test_dpdk_goes_on(place):
             for place_of_buffer in places:  # afterwards: a head that is free is taken again
                 two.frontend._offer(0, place_of_buffer)
             assert len(two.frontend.receive(200, 60)) >= 200
+            assert dpdk.now()["RX-packets"] == 0
             two.frontend.send(FRAMES)
-            time.sleep(1)
-            assert dpdk.stop()["RX-packets"] > 0
+            until(lambda: dpdk.now()["RX-packets"] == len(FRAMES), dpdk.now)
 
 
 TALK = f"""\
@@ -173,14 +183,17 @@ echo SAYS again $(ping -c5 -i0.2 {GATEWAY} | grep received)
 @pytest.mark.slow
 @needs_machines
 @pytest.mark.timeout(900)
-def test_a_machine_goes_on(tmp_path, place):
-    """QEMU connects again (reconnect=1); the machine's driver notices nothing but the silence."""
-    text = SWITCH.format(place=place)
+@pytest.mark.parametrize(
+    ("role", "chardev"),
+    [("server", ",server=off,reconnect=1"), ("client", ",server=on,wait=off")],
+    ids=["it-connects", "it-listens"],
+)
+def test_a_machine_goes_on(tmp_path, place, role, chardev):
+    """QEMU is there for the next one; the machine's driver notices nothing but the silence."""
+    text = SWITCH.format(place=place, role=role)
     with contextlib.ExitStack() as stack:
         with daemon(place, text):
-            machine = Machine(
-                tmp_path, "vm", place / "vm", "10.0.0.1/24", TALK, chardev=",server=off,reconnect=1"
-            )
+            machine = Machine(tmp_path, "vm", place / "vm", "10.0.0.1/24", TALK, chardev=chardev)
             stack.callback(machine.kill)
             until(lambda: "first" in machine.says(), machine.text, 200)
         until(lambda: "lost" in machine.says(), machine.text, 60)

@@ -15,8 +15,6 @@ import time
 import pytest
 
 import doomed
-from backends import Backend
-from frontends import Frontend
 from fuzzing import kinds_open, mapped, watched
 from memif_worlds import Peer, ends_in
 from netmap_worlds import works
@@ -24,6 +22,7 @@ from netmap_worlds import world as netmap_world
 from vforward.io import memif_link, vhost_peers
 from vforward.memory.arena import Arena
 from vforward.rings import memif_ring
+from vforward.rings import virtqueue as vq
 from vforward.rings.netmap_server import Server
 from vhost_worlds import World
 from virtio_worlds import FrontWorld
@@ -64,68 +63,65 @@ def killed(kind, path, state, *ends):
             process.send_signal(signal.SIGKILL)
 
 
-def bounce(frontend):
-    frontend.begin()
-    frontend.send(FRAMES)
-    assert frontend.receive(len(FRAMES)) == FRAMES
-    frontend.close()
-
-
-@pytest.fixture(params=["vhost", "vhost-listening"])
-def role(request):
-    return request.param
-
-
-def until_in(world, state):
+def until_in(world, state, kind):
     """Wait until the world's port has a peer in that state."""
     until(lambda: not world.port.peer().startswith("nobody"))
     if state in ("queues", "traffic"):
-        until(lambda: world.port.ready)
+        queues, packed = world.port.queues, bool(doomed.shape(kind)[0] & vq.RING_PACKED)
+        until(lambda: (queues[:, vq.STATE] == vq.READY).all())
+        assert all(bool(int(queue[vq.FEATURES]) & vq.RING_PACKED) == packed for queue in queues)
     if state == "traffic":
         moved = world.moved("rx")
         until(lambda: world.moved("rx") > moved + 50)
 
 
-@pytest.mark.parametrize("state", doomed.STATES["vhost"])
-def test_vhost_user(tmp_path, role, state):
+def kinds_and_states(side):
+    """Of the peers whose kinds' names begin so."""
+    kinds = {kind: states for kind, states in doomed.STATES.items() if kind.startswith(side)}
+    pairs = [(kind, state) for kind, states in kinds.items() for state in states]
+    return pytest.mark.parametrize(("kind", "state"), pairs)
+
+
+def next_peer(path, kind):
+    """A connection that the next one of that kind has."""
+    if kind.endswith("-listening"):
+        path.unlink()
+        return doomed.listen(path)
+    return doomed.dial(path)
+
+
+@kinds_and_states("vhost")
+def test_vhost_user(tmp_path, kind, state):
     path = tmp_path / "sock"
-    with (
-        Arena.create("killed") as arena,
-        World(arena, path, server=role == "vhost") as world,
-    ):
-        with killed(role, path, state):
-            until_in(world, state)
+    settings = {"server": not kind.endswith("-listening"), "queues": doomed.shape(kind)[1]}
+    with Arena.create("killed") as arena, World(arena, path, **settings) as world:
+        with killed(kind, path, state):
+            until_in(world, state, kind)
         until(lambda: world.port.peer().startswith("nobody"))
         assert mapped("memfd:guest") == 0
         assert watched(world.port.descriptors()[0]) == 0
-        if role == "vhost":
-            bounce(Frontend.connect(path))
-        else:
-            path.unlink()
-            bounce(Frontend(doomed.listen(path)))
+        frontend, features = doomed.make_frontend(next_peer(path, kind), kind)
+        frontend.begin(features)
+        doomed.there_and_back(frontend)
+        frontend.close()
         # To break off in the middle of a message is a fault; to be killed elsewhere is none.
         faults = dict(world.port.peer_faults)
         assert faults == ({"length": 1} if state == "half" else {})
 
 
-@pytest.mark.parametrize("state", doomed.STATES["virtio"])
-@pytest.mark.parametrize("kind", ["virtio", "virtio-listening"])
+@kinds_and_states("virtio")
 def test_virtio_devices(tmp_path, kind, state):
-    path, listens = tmp_path / "sock", kind == "virtio-listening"
-    with Arena.create("killed") as arena, FrontWorld(arena, path, server=not listens) as world:
+    path, (features, pairs) = tmp_path / "sock", doomed.shape(kind)
+    settings = {"server": not kind.endswith("-listening"), "queues": pairs}
+    settings["packed"] = bool(features & vq.RING_PACKED)
+    with Arena.create("killed") as arena, FrontWorld(arena, path, **settings) as world:
         with killed(kind, path, state):
-            until_in(world, state)
+            until_in(world, state, kind)
         until(lambda: world.port.peer().startswith("nobody"))
         assert mapped("memfd:vforward-virtio") == 0
-        assert watched(world.port.descriptors()[0]) == 0
-        if listens:
-            path.unlink()
-            backend = Backend(doomed.listen(path))
-        else:
-            backend = Backend(doomed.dial(path))
-        backend.begin()
-        backend.send(FRAMES)
-        assert backend.receive(len(FRAMES)) == FRAMES
+        assert all(watched(epoll) == 0 for epoll in world.port.descriptors())
+        backend = doomed.make_backend(next_peer(path, kind), kind).begin()
+        doomed.there_and_back(backend)
         backend.close()
         assert not world.port.peer_faults
 

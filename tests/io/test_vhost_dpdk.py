@@ -83,9 +83,9 @@ def test_what_we_send_arrives(arena, path, device):
     ):
         dpdk.await_it(lambda: ours.port.ready)
         ours.worker.start()
-        dpdk.await_it(lambda: ours.counts("tx")["bytes"] >= 60 * ENOUGH)
+        dpdk.await_it(lambda: ours.sent() >= ENOUGH)
         ours.worker.stop()
-        sent = ours.counts("tx")["bytes"] // 60
+        sent = ours.sent()
         check_layout(ours, device)
         said = dpdk.stop()
         assert sent - RING <= said["RX-packets"] <= sent
@@ -98,11 +98,10 @@ def test_what_we_send_arrives(arena, path, device):
 @pytest.mark.parametrize("device", ["", ",in_order=0", ",packed_vq=1", ",packed_vq=1,in_order=0"])
 def test_there_and_back(arena, path, device):
     with World(arena, path) as ours, testpmd(path, "flowgen", device=device) as dpdk:
-        dpdk.await_it(lambda: ours.moved("tx") >= ENOUGH)
+        dpdk.await_it(lambda: ours.sent() >= ENOUGH)
         check_layout(ours, device)
         said = dpdk.stop()
-        counts = ours.counts("tx")
-        sent = counts["bytes"] // 60
+        counts, sent = ours.counts("tx"), ours.sent()
         assert said["TX-packets"] - RING <= ours.moved("rx") <= said["TX-packets"]
         assert sent - 2 * RING <= said["RX-packets"] <= sent
         # It disables the queue to receive first, and what it has sent until then is taken all the same.
@@ -168,12 +167,12 @@ def test_a_killed_peer_and_the_next_one(arena, path):
     with World(arena, path) as ours:
         for turn in range(1, 4):
             with testpmd(path, "flowgen") as dpdk:
-                before = ours.moved("tx")
-                dpdk.await_it(lambda before=before: ours.moved("tx") >= before + ENOUGH)
+                before = ours.sent()
+                dpdk.await_it(lambda before=before: ours.sent() >= before + ENOUGH)
                 if turn < 3:
                     dpdk.kill()
-                else:
-                    dpdk.stop()
+                else:  # of what was sent since, a queue may be the dead one's
+                    assert dpdk.stop()["RX-packets"] >= ENOUGH - 2 * RING
             assert ours.port.peers == turn
         end = time.monotonic() + 10
         while ours.port.ready and time.monotonic() < end:
@@ -190,7 +189,7 @@ def test_it_listens_and_we_come_and_come_again(arena, path, device):
                 Arena.create(f"turn-{turn}") as other,
                 World(other, path, "echo", server=False) as ours,
             ):
-                dpdk.await_it(lambda ours=ours: ours.moved("tx") >= ENOUGH)
+                dpdk.await_it(lambda ours=ours: ours.sent() >= ENOUGH)
                 check_layout(ours, device)
                 assert not ours.port.peer_faults
-        assert dpdk.stop()["RX-packets"] > ENOUGH
+        assert dpdk.stop()["RX-packets"] >= 3 * (ENOUGH - RING)

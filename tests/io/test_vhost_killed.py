@@ -21,8 +21,10 @@ KILLS = int(os.environ.get("VHOST_KILLS", "25"))
 SPLIT = 1 << 32 | 1 << 30 | 1 << 28 | 1 << 15
 SENT_AT, RECEIVED_AT, ROOM = 0x80000, 0x10000, 5120
 LENGTHS = [60, 60, 60, 1500, 5000]
-LIFE_S, PATIENCE_S = 0.003, 0.01
-"""At most: for how long frames come one by one; how long to wait for what it is to be killed at."""
+LIFE = 4 * QUEUE
+"""Fewer frames than that come back before a backend is killed."""
+PATIENCE_S = 0.01
+"""How long to wait for what it is to be killed at, at most."""
 
 
 class Peer:
@@ -102,6 +104,14 @@ class Peer:
             pass
         self.kick(old)
 
+    def live(self, n):
+        """Send and collect until n frames have come back."""
+        wanted, end = self.received + n, time.monotonic() + 60
+        while self.received < wanted:
+            assert time.monotonic() < end, f"{wanted - self.received} of {n} do not come"
+            self.send_all()
+            self.collect()
+
     def kick(self, old):
         if self.frontend.drivers[1].must_kick(old):
             os.eventfd_write(self.frontend.kicks[1], 1)
@@ -151,12 +161,16 @@ class Peer:
         return bytes(self.frontend.memory[at : at + length])
 
     def mourn(self):
-        """Frames that the device has taken and not sent have died with it; nothing else has."""
+        """Frames that the device has taken and not sent have died with it; nothing else has.
+
+        It sends all that it took before it takes more, and at once it takes no more than a queue has.
+        """
         self.collect()
-        waiting = len(self.sent)
-        while len(self.flying) > waiting:
+        dead = len(self.flying) - len(self.sent)
+        assert 0 <= dead <= QUEUE
+        for _ in range(dead):
             self.flying.popleft()
-            self.died += 1
+        self.died += dead
 
 
 def frame(number, length):
@@ -200,10 +214,7 @@ def test_nothing_is_lost_or_done_twice(server, features, tmp_path):
         for _ in range(KILLS):
             child = backend(tmp_path / "sock")
             peer.meet()
-            end = time.monotonic() + peer.source.uniform(0, LIFE_S)
-            while time.monotonic() < end:
-                peer.send_all()
-                peer.collect()
+            peer.live(peer.source.randrange(LIFE))
             peer.kill_amidst(child)
             os.waitpid(child, 0)
             child = 0
@@ -216,6 +227,7 @@ def test_nothing_is_lost_or_done_twice(server, features, tmp_path):
             peer.collect()
         assert (peer.number, len(peer.flying), len(peer.sent)) == (last, 0, 0)
         assert peer.received + peer.died == last
+        assert peer.received > peer.died
     finally:
         if child:
             os.kill(child, signal.SIGKILL)

@@ -79,9 +79,9 @@ def test_what_we_send_arrives(arena, path, queues, packed):
     ):
         dpdk.await_it(lambda: ours.port.ready)
         ours.worker.start()
-        dpdk.await_it(lambda: ours.counts("tx")["bytes"] >= 60 * ENOUGH)
+        dpdk.await_it(lambda: ours.sent() >= ENOUGH)
         ours.worker.stop()
-        sent = ours.counts("tx")["bytes"] // 60
+        sent = ours.sent()
         said = dpdk.stop()
         assert sent - queues * QUEUE <= said["RX-packets"] <= sent
         all_moved(ours, 1)
@@ -98,10 +98,9 @@ def test_there_and_back(arena, path, queues, packed):
         FrontWorld(arena, path, server=False, queues=queues, packed=packed) as ours,
         testpmd(path, "flowgen", vdev=NET_VHOST, queues=queues) as dpdk,
     ):
-        dpdk.await_it(lambda: ours.moved("tx") >= ENOUGH)
+        dpdk.await_it(lambda: ours.sent() >= ENOUGH)
         said = dpdk.stop()
-        counts = ours.counts("tx")
-        sent = counts["bytes"] // 60
+        counts, sent = ours.counts("tx"), ours.sent()
         assert said["TX-packets"] - queues * QUEUE <= ours.moved("rx") <= said["TX-packets"]
         assert sent - queues * QUEUE <= said["RX-packets"] <= sent
         assert counts["ring-full"] + counts["no-peer"] == ours.moved("rx") - sent
@@ -149,10 +148,8 @@ def test_a_killed_peer_and_the_next_one(arena, path, side, we_listen, vdev, queu
     with side(arena, path, server=we_listen, **more) as ours:
         for turn in range(1, 4):
             with testpmd(path, "flowgen", vdev=vdev, queues=queues) as dpdk:
-                before = ours.counts("tx")["bytes"]
-                dpdk.await_it(
-                    lambda before=before: ours.counts("tx")["bytes"] >= before + 60 * ENOUGH
-                )
+                before = ours.sent()
+                dpdk.await_it(lambda before=before: ours.sent() >= before + ENOUGH)
                 if turn < 3:
                     dpdk.kill()
                 else:

@@ -54,6 +54,9 @@ class MemringPort(Port):
 
     room: how many buffers it may hold with packets in them, and as many empty ones; rounded up to a
     power of two.
+
+    Who writes this call shares the pool with that program: it can read and change all packets of all ports.
+    A configuration, which others may write, has to say so besides (``trusted = true``).
     """
 
     kind = "memring"
