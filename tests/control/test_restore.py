@@ -243,6 +243,17 @@ def test_a_clean_end_leaves_nothing_unless_it_is_to(runtime):
             shutil.rmtree(runtime / "kept")
 
 
+def test_who_begins_fresh_keeps_as_others_do(runtime):
+    for fresh in (False, True):
+        with router(keep="always", fresh=fresh) as made:
+            made.start()
+            made.stop()
+            assert made.sessions() == []
+            udp(made, 5000)
+        with router(keep="always") as made:
+            assert len(made.sessions()) == 1
+
+
 def test_who_ends_by_an_error_is_as_if_killed(runtime):
     def ends_badly():
         with router() as made:

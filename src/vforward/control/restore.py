@@ -69,15 +69,17 @@ def open_arena(name: str, keep: str, *, fresh: bool) -> Iterator[Arena]:
     if keep not in KEEPS:
         msg = f"keep is {keep!r}; allowed: {', '.join(KEEPS)}"
         raise ConfigError(msg)
-    kept = None if keep == NEVER or fresh else KEPT
+    kept = None if keep == NEVER else KEPT
     with Arena.create(name, keep=kept, layout_hash=layout_hash()) as arena:
-        if _count_start(arena, 1) > STARTS_MAX:
+        too_often = _count_start(arena, 1) > STARTS_MAX
+        if too_often:
             log.error(
                 "%d starts of %s have ended without a word while they took over what the last process "
                 "knew: it is forgotten, as with --fresh",
                 STARTS_MAX,
                 name,
             )
+        if fresh or too_often:
             arena.taken_over()
             arena.tidy()
         try:
