@@ -104,6 +104,16 @@ BAD = {
         },
         "its self-check failed: not so",
     ),
+    "what it fills": (
+        "pass",
+        {
+            "before": "def fill(tables):\n    tables['seen'][:] = tables['more'][:] = 1",
+            "options": "fill=fill",
+            "tables": ", more: U64",
+            "more": ', "more": Table(4, np.uint64)',
+        },
+        r"fill, of what begins anew \(seen\): line [0-9]+: KeyError: 'more'",
+    ),
     "an arc": ("pass", {"arc": "ip5-input"}, "no arc 'ip5-input'"),
     "a port": ("pass", {"options": "ports=('nowhere',)"}, "no port named 'nowhere'"),
     "a feature": ("pass", {"options": "after='nothing'"}, "no feature 'nothing' on arc ip4-input"),
@@ -283,6 +293,22 @@ def test_each_worker_has_its_own(probe):
         assert tables[0]["seen"] is tables[1]["seen"]
         assert tables[0]["mine"] is not tables[1]["mine"]
         assert sum(int(t["mine"][0]) for t in tables) == len(packets)
+
+
+def test_what_fill_raises_in_the_forwarder_changes_nothing(probe):
+    """It was tried with others there and with none; what it does here may be something else."""
+    fill = "import sys\ndef fill(tables):\n    if 'pytest' in sys.modules:\n        "
+    with World(1) as world:
+        plugins = world.router.plugins
+        plugins.load(plugin_files.write(probe))
+        for raises, words in (("1 / 0", "ZeroDivisionError"), ("sys.exit(3)", "SystemExit: 3")):
+            bad = plugin_files.write(probe, shape=8, before=fill + raises, options="fill=fill")
+            with pytest.raises(
+                KernelError, match=rf"plug-in probe: fill, of what begins anew \(seen\): .*{words}"
+            ):
+                plugins.replace("probe", bad)
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
+        assert seen(world).tolist() == [4, 0, 0, 0]
 
 
 def test_it_is_tried_once(probe, monkeypatch):

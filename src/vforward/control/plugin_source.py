@@ -21,7 +21,8 @@ from types import ModuleType
 from typing import Any
 
 from vforward.control.plugin import Plugin
-from vforward.errors import KernelError, VforwardError
+from vforward.control.plugin_words import raised
+from vforward.errors import KernelError
 from vforward.jit.sources import python_function
 
 GROUP = "vforward.nodes"
@@ -119,7 +120,7 @@ def _from_file(path: Path, tried: tuple[str, str] | None) -> Source:
             sys.modules[name] = before
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise KernelError(f"plug-in {path}: {_said(error, str(real))}") from error
+        raise KernelError(f"plug-in {path}: {raised(error, str(real))}") from error
     return Source(plugin, str(real), digest)
 
 
@@ -146,7 +147,7 @@ def _from_entry_point(name: str) -> Source:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise KernelError(f"plug-in {name}: {_said(error, '')}") from error
+        raise KernelError(f"plug-in {name}: {raised(error, '')}") from error
     file = python_function(plugin.node.kernel).__code__.co_filename
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else ""
     return Source(plugin, name, digest)
@@ -156,18 +157,3 @@ def _plugin(found: Any, place: str) -> Plugin:
     if not isinstance(found, Plugin):
         raise KernelError(f"{place} has no {NAME} = Plugin(...)")
     return found
-
-
-def _said(error: BaseException, file: str) -> str:
-    """What code of a plug-in's raised, in a line, and in which one of its own."""
-    if isinstance(error, VforwardError):
-        return str(error)
-    if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
-    line = ""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = f"line {trace.tb_lineno}: "
-        trace = trace.tb_next
-    return f"{line}{type(error).__name__}: {error}"

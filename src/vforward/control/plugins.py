@@ -213,9 +213,7 @@ class Plugins:
         by_worker: list[Tables] = []
         for worker in range(self._forwarder.n_workers):
             own = {n: t.make() for n, t in plugin.tables.items() if n not in kept and t.each}
-            fresh = {**shared, **own}
-            if plugin.fill is not None and fresh:
-                plugin.fill(fresh)  # it has done so before, in a process of its own
+            fresh = plugin.begin({**shared, **own})
             there = {} if old is None else {n: old.tables[worker][n] for n in kept}
             by_worker.append({**fresh, **there})
         return tuple(by_worker), kept

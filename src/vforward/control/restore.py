@@ -72,7 +72,7 @@ def open_arena(name: str, keep: str, *, fresh: bool) -> Iterator[Arena]:
     kept = None if keep == NEVER else KEPT
     with Arena.create(name, keep=kept, layout_hash=layout_hash()) as arena:
         too_often = _count_start(arena, 1) > STARTS_MAX
-        if too_often:
+        if too_often and not fresh:
             log.error(
                 "%d starts of %s have ended without a word while they took over what the last process "
                 "knew: it is forgotten, as with --fresh",
