@@ -1,5 +1,8 @@
 """Plug-ins of a running forwarder: loaded, replaced, unloaded under traffic; bad ones change nothing."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -309,6 +312,32 @@ def test_what_fill_raises_in_the_forwarder_changes_nothing(probe):
                 plugins.replace("probe", bad)
         assert len(world.exchange(world.lan, udp4(4))[1]) == 4
         assert seen(world).tolist() == [4, 0, 0, 0]
+
+
+def test_what_is_replaced_or_unloaded_is_let_go(probe):
+    with World(1) as world:
+        plugins = world.router.plugins
+
+        def large():
+            return weakref.ref(plugins._loaded["probe"].source.module.LARGE)
+
+        plugins.load(plugin_files.write(probe, before=plugin_files.LARGE))
+        held = [large()]
+        later = plugin_files.write(probe, "seen[1] = u64(0)", before=plugin_files.LARGE)
+        plugins.replace("probe", later)
+        held.append(large())
+        gc.collect()
+        assert [one() is None for one in held] == [True, False]
+        plugins.replace("probe")  # the same once more
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
+        world.router.replace_graph()
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
+        assert int(seen(world)[0]) == 8
+        held.append(large())
+        plugins.unload("probe")
+        gc.collect()
+        assert [one() for one in held] == [None] * 3
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
 
 
 def test_it_is_tried_once(probe, monkeypatch):

@@ -33,16 +33,33 @@ SIZE_MAX = 1 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """What was loaded. place: the file, or the entry point. digest: of the file as it was then."""
+    """What was loaded. place: the file, or the entry point. digest: of the file as it was then.
+
+    module: a file's own, None of an entry point, whose package others may use.
+    """
 
     plugin: Plugin
     place: str
     digest: str
+    module: ModuleType | None = None
 
     @property
     def content(self) -> tuple[str, str] | None:
         """See content_of."""
         return (self.place, self.digest) if is_file(self.place) else None
+
+    def let_go(self) -> None:
+        """Forget what a file's module holds, when none of its Python code runs any more.
+
+        What is known of compiled code (jit.sources, jit.entries) goes by its functions, for good, and these
+        hold all that the module does: so it is emptied. Harmless when repeated.
+        """
+        if self.module is None:
+            return
+        name = vars(self.module).get("__name__", "")
+        if sys.modules.get(name) is self.module:
+            del sys.modules[name]
+        vars(self.module).clear()
 
 
 def load(place: str, tried: tuple[str, str] | None = None) -> Source:
@@ -121,7 +138,7 @@ def _from_file(path: Path, tried: tuple[str, str] | None) -> Source:
         if isinstance(error, KeyboardInterrupt):
             raise
         raise KernelError(f"plug-in {path}: {raised(error, str(real))}") from error
-    return Source(plugin, str(real), digest)
+    return Source(plugin, str(real), digest, module)
 
 
 def _entry_point(name: str) -> importlib.metadata.EntryPoint:

@@ -126,6 +126,7 @@ class Plugins:
                 self._switch(old, self._ports(old.plugin))
                 raise
             self._loaded, self._left = wanted, left
+            old.source.let_go()
             return PluginChange(name, [], [], max(stood, default=0.0))
 
     def lay(self, graph: Graph) -> None:
@@ -181,6 +182,8 @@ class Plugins:
                 for interface in self._forwarder.interfaces:
                     gone.disable(_past(gone.name, old.bit), interface.number)
         self._switch(wanted[name], ports)
+        if old is not None:
+            old.source.let_go()
         begun = [table for table in plugin.tables if table not in kept]
         return PluginChange(name, sorted(kept), sorted(begun), max(stood, default=0.0))
 
