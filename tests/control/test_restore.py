@@ -287,7 +287,7 @@ def test_a_start_that_fails_costs_nothing(runtime, monkeypatch):
 
 
 def left(name, runtime):
-    """What a killed process could have left: a segment of use to the next one. Returns where it will lie."""
+    """What a killed process could have left: a segment of use to the next one. Returns where it goes."""
     arena = Arena.create(name, keep=module.KEPT)
     arena.make("mac", 8, np.uint64)
     os.close(arena._lock)

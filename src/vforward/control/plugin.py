@@ -115,7 +115,7 @@ class Plugin:
             raise WiringError(f"{where}: its tables have more than {TABLE_MAX} bytes")
 
     def begin(self, tables: Tables) -> Tables:
-        """Have fill write to tables that begin anew, and return them. Raises KernelError: what it raises."""
+        """Have fill write to tables that begin anew; return them. Raises KernelError: what it raises."""
         if self.fill is None or not tables:
             return tables
         try:

@@ -8,8 +8,8 @@ a process that is killed in between changes nothing.
 
     after build: told -> neighbors -> MACs -> sessions -> counters -> Arena.taken_over -> workers start
 
-It may be what was left that kills it, or that there is no memory for both: so starts that end without a word
-meanwhile are counted, and the one after STARTS_MAX of them forgets it. See Arena.makes_way, too.
+It may be what was left that kills it, or that there is no memory for both: so starts that end without a
+word meanwhile are counted, and the one after STARTS_MAX of them forgets it. See Arena.makes_way, too.
 """
 
 from __future__ import annotations
