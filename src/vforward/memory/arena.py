@@ -314,7 +314,7 @@ class Arena:
             return False
         log.error(
             "no room in %s beside what the last process of that name knew: it is forgotten, as with "
-            "--fresh; give it more room and it is kept the next time",
+            "--fresh; where there is room for both it is kept",
             self.path,
         )
         self.taken_over()
