@@ -70,7 +70,8 @@ def test_what_fill_begins():
     assert given["seen"].tolist() == [7] * 4
     line = fill.__code__.co_firstlineno + 1
     with pytest.raises(
-        KernelError, match=rf"plug-in plain: fill, .* \(seen\): line {line}: KeyError: 'wanted'; where"
+        KernelError,
+        match=rf"plug-in plain: fill, .* \(seen\): line {line}: KeyError: 'wanted'; where",
     ):
         made.begin({"seen": np.zeros(4, np.uint64)})
     given["wanted"] = "x"

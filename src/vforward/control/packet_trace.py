@@ -181,9 +181,7 @@ def _rewind(controls: list[NDArray[np.uint64]]) -> None:
         control[c.TRACED_ROWS] = 0
 
 
-def _marked_since(
-    traces: list[NDArray[Any]], marked: list[tuple[int, int]]
-) -> list[NDArray[Any]]:
+def _marked_since(traces: list[NDArray[Any]], marked: list[tuple[int, int]]) -> list[NDArray[Any]]:
     """By worker, a copy of its records of packets that were marked now: an earlier trace marked others.
 
     marked: by worker, the first one's number and how many there are.

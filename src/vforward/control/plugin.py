@@ -67,8 +67,8 @@ class Plugin:
     name; "drop" leads to drop by itself. ports: whose packets visit it, by name; none: all ports'.
 
     tables: by name what its kernel takes besides GIVEN. fill: called with those that begin anew, before
-    a packet comes: where a plug-in is replaced maybe some of them only. check: called with a function (control.plugin_trial.Trial), in a process of its own
-    before it is loaded; what it raises refuses it.
+    a packet comes: where a plug-in is replaced maybe with some only. check: called with a function
+    (control.plugin_trial.Trial), in a process of its own before it is loaded; what it raises refuses it.
     """
 
     node: Node
