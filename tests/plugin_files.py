@@ -36,6 +36,9 @@ PLUGIN = Plugin(
 )
 """
 
+LARGE = "class Large:\n    pass\n\n\nLARGE = Large()"
+"""To stand before it: what a module may hold."""
+
 
 def text(
     body="pass", *, name="probe", arc="ip4-input", shape=4, before="", after="", options="",

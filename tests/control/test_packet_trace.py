@@ -1,12 +1,23 @@
 """Traces, with a worker that records what it is told to."""
 
 import fcntl
+import random
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import fake_forwarder as fake
 from vforward.control import observe
-from vforward.control.packet_trace import collect
+from vforward.control.packet_trace import (
+    LATE_S,
+    SETTLE_S,
+    _clocks,
+    _in_order,
+    _settle_s,
+    _Wish,
+    collect,
+)
 from vforward.errors import ArenaError, ConfigError
 from vforward.graph import control as c
 from vforward.layout import EDGE_HELD
@@ -145,3 +156,83 @@ def test_a_worker_that_does_not_answer_is_told(view, monkeypatch):
 def test_a_worker_that_has_stopped_is_not_waited_for(arena, view):
     arena.open("control")[c.STATE] = c.STOPPED
     assert collect(view, 1, timeout_s=0.1) == []
+
+
+NODES = RX, LOOKUP, GIVE, TAKE, TX = range(5)
+NAMES = ["lan-rx", "ip4-lookup", "output-hand-off", "output-take-up", "wan-tx"]
+
+
+def records(*rows):
+    """A worker's: (packet, node, whether it went on, clock)."""
+    made = np.zeros(len(rows), c.TRACE)
+    for record, (packet, node, on, clock) in zip(made, rows, strict=True):
+        record["packet"], record["node"], record["clock"] = packet, node, clock
+        record["edge"] = 0 if on else EDGE_HELD
+    return made
+
+
+def way(found, packet=7):
+    return found[found["packet"] == packet]
+
+
+def test_who_gave_a_packet_away_comes_first_though_it_said_so_late():
+    """Its record is made behind its node's call: here when the other worker was through with the packet."""
+    one = records((7, RX, True, 10), (7, LOOKUP, True, 20), (7, GIVE, False, 900))
+    other = records((7, TAKE, True, 30), (7, TX, False, 40))
+    for workers in ([one, other], [other, one]):
+        found = _in_order(workers)
+        assert found["node"].tolist() == [RX, LOOKUP, GIVE, TAKE, TX]
+        assert _clocks([*found]) == [0, 10, 20, 20, 30]
+
+
+def test_pieces_of_a_packet_have_its_number():
+    one = records((7, RX, True, 10), *[(7, LOOKUP, True, 20)] * 2, *[(7, GIVE, False, 900)] * 2)
+    other = records(*[(7, TAKE, True, 30)] * 2, *[(7, TX, False, 40)] * 2)
+    nodes = _in_order([other, one])["node"].tolist()
+    assert nodes == [RX, LOOKUP, LOOKUP, GIVE, GIVE, TAKE, TAKE, TX, TX]
+
+
+def test_ways_over_several_workers_whenever_records_are_made():
+    """As it can be: a worker's clock grows, and only what is given away is noted late."""
+    rng = random.Random(3)
+    for _ in range(200):
+        workers, ways, now = [[], [], []], {}, 0
+        ready = [0, 0, 0]
+        for packet in range(4):
+            turns = [rng.randrange(3)]
+            for _ in range(rng.randrange(4)):
+                turns.append(rng.choice([n for n in range(3) if n != turns[-1]]))
+            nodes = []
+            for k, worker in enumerate(turns):
+                now = max(now, ready[worker])
+                for node in (TAKE if k else RX, *[LOOKUP] * rng.randrange(3)):
+                    now += 1
+                    workers[worker].append((packet, node, True, now))
+                    nodes.append(node)
+                last = k == len(turns) - 1
+                nodes.append(TX if last else GIVE)
+                ready[worker] = now + rng.choice([1, 30])
+                workers[worker].append((packet, nodes[-1], False, ready[worker]))
+            ways[packet] = nodes
+        found = _in_order([records(*rows) for rows in workers])
+        for packet, nodes in ways.items():
+            assert way(found, packet)["node"].tolist() == nodes
+
+
+def test_a_packet_is_through_when_it_is_on_all_workers():
+    """And is waited for longer when one has yet to say that it gave it away."""
+    view = SimpleNamespace(nodes=[{"name": name} for name in NAMES])
+    one = records((7, RX, True, 10), (7, LOOKUP, True, 20), (7, GIVE, False, 900))
+    other = records((7, TAKE, True, 30), (7, TX, False, 40))
+
+    def settle_s(*workers, node="", marked=1):
+        return _settle_s(view, workers, _in_order(workers), _Wish(marked, node, 1))
+
+    assert settle_s(one, other) == SETTLE_S
+    assert settle_s(one, other, node="lan-rx", marked=512) == SETTLE_S
+    assert settle_s(one, other, node="output-take-up", marked=512) is None
+    assert settle_s(one[:2], other) == LATE_S, "the one that gave it away has not said so yet"
+    assert settle_s(one, other[:0]) is None, "the other one has yet to take it up"
+    assert settle_s(one, other[:1]) is None
+    assert settle_s(one[:0], other[:0]) is None
+    assert settle_s(other, marked=512) == SETTLE_S, "one worker"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vforward import Labels, Node, Plugin, Table, WiringError
+from vforward import KernelError, Labels, Node, Plugin, Table, WiringError
 from vforward.control.plugin import TABLE_MAX
 from vforward.graph.node import Kind
 from vforward.jit.kernel import kernel
@@ -58,6 +58,26 @@ def test_a_good_one():
 def test_what_is_refused(given, words):
     with pytest.raises(WiringError, match=f"plug-in plain: .*{words}"):
         Plugin(NODE, "ip4-input", **{"ways": WAYS, "tables": SEEN, **given})
+
+
+def test_what_fill_begins():
+    def fill(tables):
+        tables["seen"][:] = tables["wanted"]
+
+    made = Plugin(NODE, "ip4-input", ways=WAYS, tables=SEEN, fill=fill)
+    given = {"seen": np.zeros(4, np.uint64), "wanted": np.uint64(7)}
+    assert made.begin(given) is given
+    assert given["seen"].tolist() == [7] * 4
+    line = fill.__code__.co_firstlineno + 1
+    with pytest.raises(
+        KernelError,
+        match=rf"plug-in plain: fill, .* \(seen\): line {line}: KeyError: 'wanted'; where",
+    ):
+        made.begin({"seen": np.zeros(4, np.uint64)})
+    given["wanted"] = "x"
+    with pytest.raises(KernelError, match=rf"\(seen, wanted\): line {line}: ValueError: .*'x'$"):
+        made.begin(given)
+    assert made.begin({}) == {}
 
 
 def test_nodes_that_cannot_be_one():

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+import weakref
 from importlib import metadata
 
 import pytest
@@ -21,6 +22,23 @@ def test_a_file_and_its_digest(tmp_path):
     assert second.plugin.node.name == "other"
     assert second.digest != first.digest
     assert load(plugin_files.write(path)).digest == first.digest
+
+
+def test_what_is_let_go(tmp_path):
+    """Though the caches of what is compiled hold its functions."""
+    first, again = (
+        load(plugin_files.write(tmp_path / "probe.py", before=plugin_files.LARGE)) for _ in range(2)
+    )
+    name, large = again.module.__name__, [weakref.ref(s.module.LARGE) for s in (first, again)]
+    first.let_go()
+    assert large[0]() is None
+    assert large[1]() is not None
+    assert sys.modules[name] is again.module
+    again.let_go()
+    again.let_go()
+    assert large[1]() is None
+    assert name not in sys.modules
+    assert again.plugin.node.name == "probe"
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
@@ -95,7 +113,10 @@ def test_entry_points(tmp_path, monkeypatch):
     monkeypatch.setattr(metadata, "entry_points", found)
     monkeypatch.syspath_prepend(str(tmp_path))
     assert plugin_source.entry_points() == ["mine", "whole"]
-    assert load("mine").plugin.node.name == "probe"
+    mine = load("mine")
+    mine.let_go()  # which is others' too: it stays
+    assert mine.plugin.node.name == "probe"
+    assert sys.modules["own_nodes"].PLUGIN is mine.plugin
     (tmp_path / "own_nodes.py").write_text(plugin_files.text(name="a-longer-name"))
     assert load("whole").plugin.node.name == "a-longer-name"  # as it was installed anew
     with pytest.raises(KernelError, match=r"plug-in none: no entry point .*there are: mine, whole"):

@@ -6,7 +6,8 @@ import pytest
 import plugin_files
 from oracles import ip4
 from vforward.control.plugin_source import load
-from vforward.control.plugin_trial import Guarded, Trial, packets, standard
+from vforward.control.plugin_trial import Guarded, Trial, begin_some, packets, standard
+from vforward.errors import KernelError
 
 UDP = packets(4)[0]
 
@@ -40,6 +41,24 @@ def test_tables_begin_as_its_fill_leaves_them(tmp_path):
     assert tried.tables["seen"].tolist() == [7] * 4
     tried([UDP], tables={"seen": np.zeros(4, np.uint64)})
     assert tried.tables["seen"].tolist() == [7] * 4
+
+
+MORE = {"tables": ", more: U64", "more": ', "more": Table(4, np.uint64)', "options": "fill=fill"}
+
+
+def test_its_fill_is_tried_as_when_others_stay(tmp_path):
+    """Where a plug-in is replaced only some of its tables may begin anew."""
+    fill = "asked = []\ndef fill(tables):\n    asked.append(sorted(tables))\n"
+    good = fill + "    for name in {'seen', 'more'} & {*tables}:\n        tables[name][:] = 7"
+    tried = trial(tmp_path, before=good, **MORE)
+    asked = tried.plugin.fill.__globals__["asked"]
+    assert asked == [["more", "seen"]]
+    begin_some(tried.plugin)
+    assert asked[1:] == [["seen"], ["more"]]
+    for missing, given in (("more", "seen"), ("seen", "more")):
+        bad = trial(tmp_path, before=f"{fill}    tables['{missing}'][:] = 7", **MORE)
+        with pytest.raises(KernelError, match=rf"\({given}\): line [0-9]+: KeyError: '{missing}'"):
+            begin_some(bad.plugin)
 
 
 @pytest.mark.parametrize(

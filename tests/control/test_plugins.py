@@ -1,5 +1,8 @@
 """Plug-ins of a running forwarder: loaded, replaced, unloaded under traffic; bad ones change nothing."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -103,6 +106,16 @@ BAD = {
             "options": "check=check",
         },
         "its self-check failed: not so",
+    ),
+    "what it fills": (
+        "pass",
+        {
+            "before": "def fill(tables):\n    tables['seen'][:] = tables['more'][:] = 1",
+            "options": "fill=fill",
+            "tables": ", more: U64",
+            "more": ', "more": Table(4, np.uint64)',
+        },
+        r"fill, of what begins anew \(seen\): line [0-9]+: KeyError: 'more'",
     ),
     "an arc": ("pass", {"arc": "ip5-input"}, "no arc 'ip5-input'"),
     "a port": ("pass", {"options": "ports=('nowhere',)"}, "no port named 'nowhere'"),
@@ -283,6 +296,48 @@ def test_each_worker_has_its_own(probe):
         assert tables[0]["seen"] is tables[1]["seen"]
         assert tables[0]["mine"] is not tables[1]["mine"]
         assert sum(int(t["mine"][0]) for t in tables) == len(packets)
+
+
+def test_what_fill_raises_in_the_forwarder_changes_nothing(probe):
+    """It was tried with others there and with none; what it does here may be something else."""
+    fill = "import sys\ndef fill(tables):\n    if 'pytest' in sys.modules:\n        "
+    with World(1) as world:
+        plugins = world.router.plugins
+        plugins.load(plugin_files.write(probe))
+        for raises, words in (("1 / 0", "ZeroDivisionError"), ("sys.exit(3)", "SystemExit: 3")):
+            bad = plugin_files.write(probe, shape=8, before=fill + raises, options="fill=fill")
+            with pytest.raises(
+                KernelError, match=rf"plug-in probe: fill, of what begins anew \(seen\): .*{words}"
+            ):
+                plugins.replace("probe", bad)
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
+        assert seen(world).tolist() == [4, 0, 0, 0]
+
+
+def test_what_is_replaced_or_unloaded_is_let_go(probe):
+    with World(1) as world:
+        plugins = world.router.plugins
+
+        def large():
+            return weakref.ref(plugins._loaded["probe"].source.module.LARGE)
+
+        plugins.load(plugin_files.write(probe, before=plugin_files.LARGE))
+        held = [large()]
+        later = plugin_files.write(probe, "seen[1] = u64(0)", before=plugin_files.LARGE)
+        plugins.replace("probe", later)
+        held.append(large())
+        gc.collect()
+        assert [one() is None for one in held] == [True, False]
+        plugins.replace("probe")  # the same once more
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
+        world.router.replace_graph()
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
+        assert int(seen(world)[0]) == 8
+        held.append(large())
+        plugins.unload("probe")
+        gc.collect()
+        assert [one() for one in held] == [None] * 3
+        assert len(world.exchange(world.lan, udp4(4))[1]) == 4
 
 
 def test_it_is_tried_once(probe, monkeypatch):

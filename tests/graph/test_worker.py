@@ -113,6 +113,23 @@ def test_it_stops_and_starts_again(rig):
     assert rig.control[c.STATE] == c.STOPPED
 
 
+def test_who_is_told_to_stop_is_told_nothing_else(rig):
+    """A request's thread that pauses and resumes may come behind the one that stops."""
+    rig.worker.start()
+    rig.worker.pause()
+    rig.worker.tell(c.STOP)
+    for command in (rig.worker.resume, rig.worker.pause, rig.worker.resume):
+        command()
+        assert rig.worker.command == c.STOP
+    rig.worker.stop()
+    assert rig.control[c.STATE] == c.STOPPED
+    rig.worker.start()
+    assert rig.worker.command == c.RUN
+    rig.left[0] = 10
+    rig.worker.wake()
+    until(lambda: rig.count("sink") == 10)
+
+
 def test_a_quiet_point_waits_for_a_run_in_another_thread(rig):
     worker = rig.worker
     with worker.inline:  # as run_until_idle does

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where an arena's memory comes from: huge pages if there are some, and file systems that are full."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from vforward.errors import ArenaError
 from vforward.memory import arena as module
 from vforward.memory.arena import HUGE, Arena
 
@@ -140,3 +142,84 @@ def test_sparse_memory_is_there_before_it_is_used(tmp_path):
     where, megabytes = done.stdout.rsplit(maxsplit=1)
     assert where == "full at"
     assert 10 <= int(megabytes) <= 24
+
+
+def one_that_was_killed(name, segment, size=10):
+    dead = Arena.create(name, keep=lambda name: name == segment)
+    dead.make(segment, size, np.uint8)
+    os.close(dead._lock)  # as the kernel does when its process dies
+
+
+@pytest.mark.parametrize("what", ["segment", "sparse", "document"])
+def test_what_was_left_makes_way_for_what_is_new(place, monkeypatch, caplog, what):
+    """Once: who has no room then is told so."""
+    one_that_was_killed("a", "kept")
+    left = place / "a" / ".previous"
+    with Arena.create("a", keep=lambda name: name == "kept") as arena:
+        arena.make("there", 10, np.uint8)
+        assert left.is_dir()
+        assert not caplog.text
+
+        def full(real):
+            def call(*given):
+                if full.always or left.exists():
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return real(*given)
+
+            return call
+
+        full.always = False
+        monkeypatch.setattr(module, "_map_new", full(module._map_new))
+        monkeypatch.setattr(module, "have", full(module.have))
+        monkeypatch.setattr(type(left), "write_text", full(type(left).write_text))
+        need = {
+            "segment": lambda: arena.make("new", 10, np.uint8),
+            "sparse": lambda: arena.use("there", 0, 10),
+            "document": lambda: arena.write_document("new", [1]),
+        }[what]
+        need()
+        assert arena.previous is None
+        assert not left.exists()
+        assert "forgotten, as with --fresh" in caplog.text
+        full.always = True
+        with pytest.raises(ArenaError, match="No space left on device; free some of"):
+            arena.make("more", 10, np.uint8)
+        assert len(caplog.records) == 1
+
+
+def test_what_is_just_being_read_makes_no_way(place, monkeypatch):
+    one_that_was_killed("a", "kept")
+    with Arena.create("a", keep=lambda name: name == "kept") as arena:
+        arena.makes_way = False
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(module, "_map_new", full)
+        with pytest.raises(ArenaError, match="No space left on device"):
+            arena.make("new", 10, np.uint8)
+        assert arena.previous == place / "a" / ".previous"
+        assert (arena.previous / "kept").exists()
+
+
+TWICE = """
+import os, sys, numpy as np
+from vforward.memory.arena import Arena
+keep = lambda name: name == "kept"
+dead = Arena.create("a", keep=keep)
+dead.make("kept", 5 << 20, np.uint8)
+dead._arrays.clear()  # and os.close: as if its process had died
+os.close(dead._lock)
+with Arena.create("a", keep=keep) as arena:
+    assert arena.previous is not None
+    arena.make("kept", 5 << 20, np.uint8)[:] = 1
+    assert arena.previous is None
+    print("made")
+"""
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root to mount a small file system")
+def test_where_there_is_room_for_it_once(tmp_path):
+    done = on_a_small_one(tmp_path, "8M", TWICE)
+    assert (done.returncode, done.stdout) == (0, "made\n"), done.stderr
+    assert "forgotten, as with --fresh" in done.stderr

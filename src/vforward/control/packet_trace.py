@@ -33,9 +33,14 @@ BATCH = 512
 LOOK_S = 0.002
 SETTLE_S = 0.05
 """How long a packet that a node keeps may take to go on, to the answer of an ARP request say."""
+LATE_S = 1.0
+"""How long a worker that gave a packet away may take to say so. It finds none of it where the other one has
+sent it and used its buffer anew meanwhile."""
 PATIENCE_S = 5.0
 """Longest wait for a worker's round."""
 DROP = "drop"
+HANDS_OFF = "-hand-off"
+"""What names of nodes end with that give a packet to another worker: there it goes on."""
 
 
 @dataclass(frozen=True)
@@ -137,15 +142,17 @@ def _batch(
             (n, int(control[c.TRACE_NEXT]) - n) for n, control in zip(first, controls, strict=True)
         ]
         found = [trace[:n] for trace, n in zip(traces, rows, strict=True)]
-        records = _marked_since(found, marked)
+        seen = _marked_since(found, marked)
+        records = _in_order(seen)
         if not _is_of(view, controls):
             return enough
         now = time.monotonic()
-        if _enough(view, records, wish):
+        settle_s = _settle_s(view, seen, records, wish)
+        if settle_s is not None:
             through, enough = through or now, records
         else:
             through = None
-        settled = through is not None and now - through >= SETTLE_S
+        settled = through is not None and settle_s is not None and now - through >= settle_s
         if settled or now >= deadline or max(rows) >= c.TRACE_ROOM:
             return records
         time.sleep(LOOK_S)
@@ -174,29 +181,68 @@ def _rewind(controls: list[NDArray[np.uint64]]) -> None:
         control[c.TRACED_ROWS] = 0
 
 
-def _marked_since(traces: list[NDArray[Any]], marked: list[tuple[int, int]]) -> NDArray[Any]:
-    """A copy of the records of packets that were marked now (an earlier trace marked others), by time.
+def _marked_since(traces: list[NDArray[Any]], marked: list[tuple[int, int]]) -> list[NDArray[Any]]:
+    """By worker, a copy of its records of packets that were marked now: an earlier trace marked others.
 
     marked: by worker, the first one's number and how many there are.
     """
+    found = []
+    for trace in traces:
+        numbers = trace["packet"].astype(np.int64)
+        wanted = [(numbers - first) & 0xFFFF < n for first, n in marked]
+        found.append(trace[np.logical_or.reduce(wanted)])
+    return found
+
+
+def _in_order(traces: list[NDArray[Any]]) -> NDArray[Any]:
+    """The records of all workers, each packet's in the order of its way.
+
+    A record is made behind its node's call. So one of a packet that was given away there may have been made
+    when the worker that took it up had made some: it goes by the clock of the one before it, on its worker.
+    """
     records = np.concatenate(traces)
-    numbers = records["packet"].astype(np.int64)
-    wanted = [(numbers - first) & 0xFFFF < n for first, n in marked]
-    records = records[np.logical_or.reduce(wanted)]
-    return records[np.argsort(records["clock"], kind="stable")] if len(traces) > 1 else records
+    if len(traces) == 1:
+        return records
+    clocks = np.concatenate([_before_given_away(trace) for trace in traces])
+    return records[np.argsort(clocks, kind="stable")]
 
 
-def _enough(view: View, records: NDArray[Any], wish: _Wish) -> bool:
-    """Whether the packets that were wanted are through, or all that were marked."""
-    numbers = records["packet"].tolist()
+def _before_given_away(trace: NDArray[Any]) -> NDArray[np.uint64]:
+    """By record of a worker's, its clock; if the packet went no further, that of its last one that did."""
+    order = np.argsort(trace["packet"], kind="stable")
+    packets, clocks = trace["packet"][order], trace["clock"][order]
+    at = np.arange(trace.size)
+    first = np.maximum.accumulate(np.where(np.diff(packets, prepend=packets[:1]) != 0, at, 0))
+    went_on = np.maximum.accumulate(np.where(trace["edge"][order] != EDGE_HELD, at, -1))
+    made = np.empty_like(clocks)
+    made[order] = clocks[np.where(went_on >= first, went_on, at)]
+    return made
+
+
+def _settle_s(
+    view: View, traces: list[NDArray[Any]], records: NDArray[Any], wish: _Wish
+) -> float | None:
+    """For how long to wait for more when those that were wanted are through, or all that were marked.
+
+    A packet is when its way ends otherwise than by being given to another worker, and it has ended on each
+    one that has records of it. traces: records by worker. None: they are not.
+    """
+    here = [
+        dict(zip(trace["packet"].tolist(), (trace["edge"] == EDGE_HELD).tolist()))
+        for trace in traces
+    ]
+    numbers, nodes = records["packet"].tolist(), records["node"].tolist()
+    came, last = dict(zip(numbers[::-1], nodes[::-1])), dict(zip(numbers, nodes))
+    names = [node["name"] for node in view.nodes]
     ended = dict(zip(numbers, (records["edge"] == EDGE_HELD).tolist()))
-    if len(ended) >= wish.marked and all(ended.values()):
-        return True
-    came: dict[int, int] = {}
-    for number, node in zip(numbers, records["node"].tolist()):
-        came.setdefault(number, node)
-    right = [n for n, node in came.items() if wish.node in ("", view.nodes[node]["name"])]
-    return len(right) >= wish.count and all(ended[n] for n in right[: wish.count])
+    over = {n for n, end in ended.items() if end and not names[last[n]].endswith(HANDS_OFF)}
+    told = {n for n in over if all(ends.get(n, True) for ends in here)}
+    right = [n for n in dict.fromkeys(numbers) if wish.node in ("", names[came[n]])]
+    for through, wait in ((told, SETTLE_S), (over, LATE_S)):
+        wanted = len(right) >= wish.count and through.issuperset(right[: wish.count])
+        if wanted or (len(ended) >= wish.marked and len(through) == len(ended)):
+            return wait
+    return None
 
 
 def _packets(view: View, records: NDArray[Any]) -> list[TracedPacket]:
@@ -208,13 +254,20 @@ def _packets(view: View, records: NDArray[Any]) -> list[TracedPacket]:
         TracedPacket(
             number,
             names.get(int(way[0]["rx_port"]), ""),
-            [_step(view, record, int(way[0]["clock"])) for record in way],
+            [_step(view, record, clock) for record, clock in zip(way, _clocks(way), strict=True)],
         )
         for number, way in ways.items()
     ]
 
 
-def _step(view: View, record: Any, start: int) -> Step:
+def _clocks(way: list[Any]) -> list[int]:
+    """By step, clocks since the first one: none is later than the next, see _in_order."""
+    clocks = np.array([int(record["clock"]) for record in way], np.int64)
+    at_most = np.minimum.accumulate(clocks[::-1])[::-1]
+    return [int(clock) for clock in at_most - at_most[0]]
+
+
+def _step(view: View, record: Any, clocks: int) -> Step:
     node = view.nodes[int(record["node"])]
     ways = {edge["edge"]: edge for edge in node["edges"]}
     way = ways.get(int(record["edge"]), {"label": "", "to": ""})
@@ -229,7 +282,7 @@ def _step(view: View, record: Any, start: int) -> Step:
         to=way["to"],
         end="" if way["label"] else _end(view, node["name"]),
         reason=reason,
-        microseconds=(int(record["clock"]) - start) * 1e6 / view.about["tsc_hz"],
+        microseconds=clocks * 1e6 / view.about["tsc_hz"],
         bytes=int(record["total"]),
         text=dissect.frame(head) if node["kind"] == "input" else dissect.packet(head),
     )

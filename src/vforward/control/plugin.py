@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vforward.errors import WiringError
+from vforward.control.plugin_words import raised
+from vforward.errors import KernelError, WiringError
 from vforward.graph.node import Kind, Node
 from vforward.jit import entries
 
@@ -66,8 +67,8 @@ class Plugin:
     name; "drop" leads to drop by itself. ports: whose packets visit it, by name; none: all ports'.
 
     tables: by name what its kernel takes besides GIVEN. fill: called with those that begin anew, before
-    a packet comes. check: called with a function (control.plugin_trial.Trial), in a process of its own
-    before it is loaded; what it raises refuses it.
+    a packet comes: where a plug-in is replaced maybe with some only. check: called with a function
+    (control.plugin_trial.Trial), in a process of its own before it is loaded; what it raises refuses it.
     """
 
     node: Node
@@ -112,6 +113,27 @@ class Plugin:
                 )
         if sum(table.nbytes for table in self.tables.values()) > TABLE_MAX:
             raise WiringError(f"{where}: its tables have more than {TABLE_MAX} bytes")
+
+    def begin(self, tables: Tables) -> Tables:
+        """Have fill write to tables that begin anew; return them. Raises KernelError: what it raises."""
+        if self.fill is None or not tables:
+            return tables
+        try:
+            self.fill(tables)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            given, code = ", ".join(tables), getattr(self.fill, "__code__", None)
+            said = raised(error, "" if code is None else code.co_filename)
+            hint = (
+                "; where a plug-in is replaced others stay as they are: ask which are there"
+                if isinstance(error, KeyError)
+                else ""
+            )
+            raise KernelError(
+                f"plug-in {self.node.name}: fill, of what begins anew ({given}): {said}{hint}"
+            ) from error
+        return tables
 
 
 def _check_table(where: str, name: str, table: Table, kind: Any) -> None:

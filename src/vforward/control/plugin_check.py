@@ -73,6 +73,7 @@ def check(request: dict[str, Any], said: TextIO) -> str:
 
 def _try(source: Source, said: TextIO) -> None:
     plugin = source.plugin
+    plugin_trial.begin_some(plugin)
     trial = plugin_trial.Trial(plugin)
     plugin_words.tried(plugin.node, trial.compile, compiles=True)
     say(said, stage=TRYING)

@@ -21,7 +21,8 @@ from types import ModuleType
 from typing import Any
 
 from vforward.control.plugin import Plugin
-from vforward.errors import KernelError, VforwardError
+from vforward.control.plugin_words import raised
+from vforward.errors import KernelError
 from vforward.jit.sources import python_function
 
 GROUP = "vforward.nodes"
@@ -32,16 +33,33 @@ SIZE_MAX = 1 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """What was loaded. place: the file, or the entry point. digest: of the file as it was then."""
+    """What was loaded. place: the file, or the entry point. digest: of the file as it was then.
+
+    module: a file's own, None of an entry point, whose package others may use.
+    """
 
     plugin: Plugin
     place: str
     digest: str
+    module: ModuleType | None = None
 
     @property
     def content(self) -> tuple[str, str] | None:
         """See content_of."""
         return (self.place, self.digest) if is_file(self.place) else None
+
+    def let_go(self) -> None:
+        """Forget what a file's module holds, when none of its Python code runs any more.
+
+        What is known of compiled code (jit.sources, jit.entries) goes by its functions, for good, and these
+        hold all that the module does: so it is emptied. Harmless when repeated.
+        """
+        if self.module is None:
+            return
+        name = vars(self.module).get("__name__", "")
+        if sys.modules.get(name) is self.module:
+            del sys.modules[name]
+        vars(self.module).clear()
 
 
 def load(place: str, tried: tuple[str, str] | None = None) -> Source:
@@ -119,8 +137,8 @@ def _from_file(path: Path, tried: tuple[str, str] | None) -> Source:
             sys.modules[name] = before
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise KernelError(f"plug-in {path}: {_said(error, str(real))}") from error
-    return Source(plugin, str(real), digest)
+        raise KernelError(f"plug-in {path}: {raised(error, str(real))}") from error
+    return Source(plugin, str(real), digest, module)
 
 
 def _entry_point(name: str) -> importlib.metadata.EntryPoint:
@@ -146,7 +164,7 @@ def _from_entry_point(name: str) -> Source:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise KernelError(f"plug-in {name}: {_said(error, '')}") from error
+        raise KernelError(f"plug-in {name}: {raised(error, '')}") from error
     file = python_function(plugin.node.kernel).__code__.co_filename
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else ""
     return Source(plugin, name, digest)
@@ -156,18 +174,3 @@ def _plugin(found: Any, place: str) -> Plugin:
     if not isinstance(found, Plugin):
         raise KernelError(f"{place} has no {NAME} = Plugin(...)")
     return found
-
-
-def _said(error: BaseException, file: str) -> str:
-    """What code of a plug-in's raised, in a line, and in which one of its own."""
-    if isinstance(error, VforwardError):
-        return str(error)
-    if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
-    line = ""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = f"line {trace.tb_lineno}: "
-        trace = trace.tb_next
-    return f"{line}{type(error).__name__}: {error}"

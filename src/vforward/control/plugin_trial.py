@@ -136,11 +136,19 @@ class Trial:
 
 
 def new_tables(plugin: Plugin) -> Tables:
-    """The plug-in's tables as they begin. Raises what its fill raises."""
-    made = {name: table.make() for name, table in plugin.tables.items()}
-    if plugin.fill is not None:
-        plugin.fill(made)
-    return made
+    """The plug-in's tables as they begin. Raises KernelError."""
+    return plugin.begin({name: table.make() for name, table in plugin.tables.items()})
+
+
+def begin_some(plugin: Plugin) -> None:
+    """Begin each of the tables alone, and all but each: where it is replaced others may stay as they are.
+
+    Raises KernelError.
+    """
+    names = [*plugin.tables]
+    alone = [(name,) for name in names]
+    for some in dict.fromkeys([*alone, *(tuple(n for n in names if n != one) for one in names)]):
+        plugin.begin({name: plugin.tables[name].make() for name in some})
 
 
 def standard(trial: Trial) -> None:

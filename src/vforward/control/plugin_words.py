@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a kernel, in words for who has written it: where, what, and what to do instead."""
+"""What is wrong with a plug-in, in words for who has written it: where, what, and what to do instead."""
 
 from __future__ import annotations
 
@@ -148,6 +148,21 @@ def tried(node: Node, run: Callable[[], object], *, compiles: bool = False) -> N
         raise KernelError(
             f"{name}: its self-check failed: {type(error).__name__}: {error}"
         ) from error
+
+
+def raised(error: BaseException, file: str) -> str:
+    """What code of a plug-in's raised, in a line, and in which one of its own."""
+    if isinstance(error, VforwardError):
+        return str(error)
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    line = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = f"line {trace.tb_lineno}: "
+        trace = trace.tb_next
+    return f"{line}{type(error).__name__}: {error}"
 
 
 def explain(message: str, file: str) -> str:

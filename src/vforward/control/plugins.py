@@ -127,6 +127,7 @@ class Plugins:
                 self._switch(old, self._ports(old.plugin))
                 raise
             self._loaded, self._left = wanted, left
+            old.source.let_go()
             return PluginChange(name, [], [], max(stood, default=0.0))
 
     def lay(self, graph: Graph) -> None:
@@ -182,6 +183,8 @@ class Plugins:
                 for interface in self._forwarder.interfaces:
                     gone.disable(_past(gone.name, old.bit), interface.number)
         self._switch(wanted[name], ports)
+        if old is not None:
+            old.source.let_go()
         begun = [table for table in plugin.tables if table not in kept]
         return PluginChange(name, sorted(kept), sorted(begun), max(stood, default=0.0))
 
@@ -214,9 +217,7 @@ class Plugins:
         by_worker: list[Tables] = []
         for worker in range(self._forwarder.n_workers):
             own = {n: t.make() for n, t in plugin.tables.items() if n not in kept and t.each}
-            fresh = {**shared, **own}
-            if plugin.fill is not None and fresh:
-                plugin.fill(fresh)  # it has done so before, in a process of its own
+            fresh = plugin.begin({**shared, **own})
             there = {} if old is None else {n: old.tables[worker][n] for n in kept}
             by_worker.append({**fresh, **there})
         return tuple(by_worker), kept

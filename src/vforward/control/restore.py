@@ -7,6 +7,9 @@ or of another layout, is left out, and the log names it. Only when all is done i
 a process that is killed in between changes nothing.
 
     after build: told -> neighbors -> MACs -> sessions -> counters -> Arena.taken_over -> workers start
+
+It may be what was left that kills it, or that there is no memory for both: so starts that end without a
+word meanwhile are counted, and the one after STARTS_MAX of them forgets it. See Arena.makes_way, too.
 """
 
 from __future__ import annotations
@@ -47,6 +50,10 @@ _FILES = re.compile(
     rf"session(s|-kills)-\d+|mac|domains|adjacencies|{told.FILE}|(drops|policers)(-cleared)?"
     rf"|({_OF_WORKERS})(-\d+)?(\.\d+)?(-cleared)?|(forwarder|numbers|cleared)\.json"
 )
+STARTS_MAX = 3
+"""Starts that may be killed while they take over."""
+_STARTS = "starts.json"
+"""How many were. It lies with what was left, and goes with that."""
 HEADERS = (14, 18, 22)
 """Bytes of a header with no tag, with one, with two."""
 
@@ -56,13 +63,41 @@ def KEPT(name: str) -> bool:  # noqa: N802
     return _FILES.fullmatch(name) is not None
 
 
-def open_arena(name: str, keep: str, *, fresh: bool) -> Arena:
+@contextlib.contextmanager
+def open_arena(name: str, keep: str, *, fresh: bool) -> Iterator[Arena]:
     """The arena of a forwarder that keeps what it knows: see Forwarder. Raises ConfigError, ArenaError."""
     if keep not in KEEPS:
         msg = f"keep is {keep!r}; allowed: {', '.join(KEEPS)}"
         raise ConfigError(msg)
-    kept = None if keep == NEVER or fresh else KEPT
-    return Arena.create(name, keep=kept, layout_hash=layout_hash())
+    kept = None if keep == NEVER else KEPT
+    with Arena.create(name, keep=kept, layout_hash=layout_hash()) as arena:
+        too_often = _count_start(arena, 1) > STARTS_MAX
+        if too_often and not fresh:
+            log.error(
+                "%d starts of %s have ended without a word while they took over what the last process "
+                "knew: it is forgotten, as with --fresh",
+                STARTS_MAX,
+                name,
+            )
+        if fresh or too_often:
+            arena.taken_over()
+            arena.tidy()
+        try:
+            yield arena
+        finally:  # in order: it was not that which ended it
+            _count_start(arena, -1)
+
+
+def _count_start(arena: Arena, more: int) -> int:
+    """Count a start that takes over, or take it back. Returns how many there were, this one among them."""
+    if arena.previous is None:
+        return 0
+    file, before = arena.previous / _STARTS, 0
+    with contextlib.suppress(OSError, ValueError):
+        before = int(file.read_text())
+    with contextlib.suppress(OSError):  # no room to count is room to be made, see Arena.makes_way
+        file.write_text(str(before + more))
+    return before + more
 
 
 def go_on(forwarder: Forwarder, publisher: Publisher, keep: str) -> bool:
@@ -71,7 +106,7 @@ def go_on(forwarder: Forwarder, publisher: Publisher, keep: str) -> bool:
     The graph is built, and no worker runs. Returns whether it is kept. Raises ArenaError, VforwardError.
     """
     if keep != NEVER:
-        take_over(forwarder, publisher.drops_before)
+        _take_over(forwarder, publisher.drops_before)
     publisher.begin()
     if keep != NEVER:
         keep_up(forwarder)
@@ -79,6 +114,24 @@ def go_on(forwarder: Forwarder, publisher: Publisher, keep: str) -> bool:
         forwarder.reload.touch(*forwarder.told.keys(forwarder.reload.parts))
     forwarder.arena.stays = keep == ALWAYS
     return keep != NEVER
+
+
+def _take_over(forwarder: Forwarder, drops_before: NDArray[np.uint64]) -> None:
+    """As take_over. What it raises counts as if it had ended the process: else each start would end so."""
+    arena = forwarder.arena
+    arena.makes_way = False  # what is left is being read
+    try:
+        take_over(forwarder, drops_before)
+    except BaseException:
+        _count_start(arena, 1)
+        log.error(  # noqa: TRY400 it is raised
+            "what the last process knew cannot be taken over; vforward run --fresh begins without it, as "
+            "does the start after %d that have ended so",
+            STARTS_MAX,
+        )
+        raise
+    finally:
+        arena.makes_way = True
 
 
 def take_over(forwarder: Forwarder, drops_before: NDArray[np.uint64]) -> None:

@@ -109,6 +109,7 @@ class Worker:
         """
         self._alone("prepare")
         self._control[c.COMMAND] = c.STOP
+        exchange.replace(self._control[c.COMMAND :], c.PAUSE, c.RUN)  # for tell: it does nothing
         scheduler.run(self._words, False)
 
     @property
@@ -158,8 +159,16 @@ class Worker:
         self.reach(c.RUNNING)
 
     def tell(self, command: int) -> None:
-        """Give the thread a command of graph.control; returns at once."""
-        self._control[c.COMMAND] = command
+        """Give the thread a command of graph.control; returns at once.
+
+        PAUSE and RUN take each other's place only: who was told STOP, maybe just now by another thread, is
+        told nothing else any more, nor who is told SWAP: one who pauses sees to it that no exchange is on.
+        """
+        if command == c.STOP:
+            self._control[c.COMMAND] = command
+        else:
+            before = c.RUN if command == c.PAUSE else c.PAUSE
+            exchange.replace(self._control[c.COMMAND :], before, command)
         self.wake()
 
     def reach(self, state: int) -> None:
@@ -187,8 +196,7 @@ class Worker:
 
     def stop(self) -> None:
         """End the thread. Harmless when there is none."""
-        self._control[c.COMMAND] = c.STOP
-        self.wake()
+        self.tell(c.STOP)
         thread = self._thread
         if thread is not None:
             thread.join()

@@ -19,6 +19,7 @@ import ast
 import contextlib
 import errno
 import json
+import logging
 import math
 import os
 import threading
@@ -47,6 +48,8 @@ from vforward.memory.place import (
     take_lock,
 )
 
+log = logging.getLogger(__name__)
+
 PAGE = 4096
 DTYPE_ROOM = PAGE - 128
 LOCK_TRIES = 10
@@ -72,7 +75,8 @@ class Arena:
     """One arena, created or attached to. A context manager: leaving it closes it.
 
     previous: the directory of what a dead owner left and is to be taken over (memory.previous), or None.
-    stays: whether close leaves for the next owner what is to be kept.
+    makes_way: whether that is forgotten where there is no room for what is new beside it: else this owner
+    could not begin, nor the next one. stays: whether close leaves for the next owner what is to be kept.
     """
 
     def __init__(self, path: Path, *, owner: bool, lock: int = -1) -> None:
@@ -82,6 +86,7 @@ class Arena:
         self.generation = time.time_ns()
         self.layout_hash = 0
         self.previous: Path | None = None
+        self.makes_way = True
         self.stays = False
         self._keep_file: Callable[[str], bool] | None = None
         self._lock = lock
@@ -161,6 +166,8 @@ class Arena:
         try:
             end = have(array.ctypes.data - PAGE, PAGE + array.nbytes, PAGE + first, PAGE + last)
         except OSError as error:
+            if self._made_way(error):
+                return self.use(name, first, last)
             raise self._no_room(f"segment {name!r}", error) from error
         return end - PAGE
 
@@ -210,6 +217,9 @@ class Arena:
         except OSError as error:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)  # the room that it has may be what others need
+            if self._made_way(error):
+                self.write_document(name, content)
+                return
             raise self._no_room(f"document {name!r}", error) from error
 
     def read_document(self, name: str) -> Any:
@@ -292,9 +302,24 @@ class Arena:
             memory[: len(header)] = header
             aside.rename(self.path / name)
         except OSError as error:
+            if self._made_way(error):
+                return self._new_file(name, size, sparse, header)
             raise self._no_room(f"segment {name!r}", error, f"{size} bytes: ") from error
         else:
             return memory
+
+    def _made_way(self, error: OSError) -> bool:
+        """Whether there is more room, for what the last owner left is forgotten."""
+        if error.errno != errno.ENOSPC or self.previous is None or not self.makes_way:
+            return False
+        log.error(
+            "no room in %s beside what the last process of that name knew: it is forgotten, as with "
+            "--fresh; where there is room for both it is kept",
+            self.path,
+        )
+        self.taken_over()
+        self.tidy()
+        return True
 
     def _no_room(self, what: str, error: OSError, size: str = "") -> ArenaError:
         return ArenaError(
