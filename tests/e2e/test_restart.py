@@ -15,6 +15,7 @@ import pytest
 
 from e2e.lab import LONG, udp_pair, until
 from e2e.process import command
+from e2e.talk import Talk
 from vforward.control.client import Client
 from vforward.errors import VforwardError
 
@@ -254,50 +255,51 @@ class Changer:
         self.thread.join(LONG)
 
 
+AGED_S = 3
+"""How old the session is before the first kill: more than a new one could be when it is looked at."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_any_moment_nothing_acknowledged_is_lost(net):
-    """In traffic, in changes of routes, while it takes over from the one before."""
+    """In traffic of one session, in changes of routes, while it takes over from the one before."""
     chance = random.Random(7)
     in_takeover = 0
-    with udp_pair(net.h1, net.h2, H2) as (one, other):
-        stop = threading.Event()
-
-        def talk():
-            while not stop.wait(0.002):
-                with contextlib.suppress(OSError):
-                    one.send(b"a")
-
-        talker = threading.Thread(target=talk)
-        talker.start()
-        try:
-            source = other.recvfrom(10)[1]
-            for turn in range(KILLS):
-                changer = Changer(turn)
-                try:
-                    until(lambda c=changer: c.changes >= 3, net.daemon.text)
-                    time.sleep(chance.random() * 0.3)
+    with udp_pair(net.h1, net.h2, H2) as pair, Talk(*pair) as talk:
+        talk.goes_on()
+        until(lambda: age_of_session() >= AGED_S, "the session does not grow old")
+        oldest = age_of_session()
+        for turn in range(KILLS):
+            changer = Changer(turn)
+            try:
+                until(lambda c=changer: c.changes >= 3, net.daemon.text)
+                time.sleep(chance.random() * 0.3)
+                net.daemon.kill()
+                if turn % 2:  # and once more, while the next one is at it
+                    until((net.arena / ".previous").exists, net.daemon.text)
+                    time.sleep(chance.random())
+                    in_takeover += (net.arena / ".previous").exists()
                     net.daemon.kill()
-                    if turn % 2:  # and once more, while the next one is at it
-                        until((net.arena / ".previous").exists, net.daemon.text)
-                        time.sleep(chance.random())
-                        in_takeover += (net.arena / ".previous").exists()
-                        net.daemon.kill()
-                finally:
-                    changer.stop()
-                client = until(connected, net.daemon.text)
-                there = {row["prefix"] for row in client.routes().rows}
-                wrong = {p: now for p, now in changer.acknowledged.items() if (p in there) != now}
-                assert wrong == {}, (turn, net.daemon.text()[-2000:])
-            other.settimeout(LONG)
-            while other.recvfrom(10)[1] != source:
-                pass
-        finally:
-            stop.set()
-            talker.join()
+            finally:
+                changer.stop()
+            client = until(connected, net.daemon.text)
+            there = {row["prefix"] for row in client.routes().rows}
+            wrong = {p: now for p, now in changer.acknowledged.items() if (p in there) != now}
+            assert wrong == {}, (turn, net.daemon.text()[-2000:])
+            age = age_of_session()
+            assert age >= oldest, (turn, "another one was begun", net.daemon.text()[-2000:])
+            oldest = age
+            talk.goes_on()
+        assert len(talk.sources) == 1, talk.sources
     assert in_takeover or KILLS < 10
     assert "damaged" not in net.daemon.text()
     assert "lost" not in net.daemon.text()
+
+
+def age_of_session():
+    """Of the only one that there is, seconds. Where one begins anew it has the same addresses and ports."""
+    (session,) = Client(NAME).sessions().rows
+    return session["age"]
 
 
 def connected():
