@@ -67,7 +67,7 @@ def test_no_such_program(path):
     not netmap_run.library().exists(), reason="the library was not built: make venv"
 )
 def test_the_command(path, tmp_path):
-    code = "import os; print(os.environ['LD_PRELOAD'], os.environ['VFORWARD_NETMAP'])"
+    code = "import os; print(os.environ['LD_PRELOAD'], os.environ['VFORWARD_NETMAP']); exit(7)"
     launch = "from vforward.control.main import main; main()"
     with Server():
         done = subprocess.run(
@@ -75,6 +75,7 @@ def test_the_command(path, tmp_path):
             env=os.environ.copy(),
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+    assert done.returncode == 7, done.stderr
     assert done.stdout == f"{netmap_run.library()} {path}\n"
