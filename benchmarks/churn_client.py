@@ -155,7 +155,7 @@ def _read(client: Client, done: threading.Event, took: list[float]) -> None:
 
 
 def rules(n: int, net: str) -> list[dict[str, Any]]:
-    """n rules that match nothing of the test, before one that permits it. net: "172.16", of their sources."""
+    """n rules that match nothing of the test, and one that permits it. net: of their sources, "172.16"."""
     wanted: list[dict[str, Any]] = [
         {"action": "deny", "protocol": "tcp", "from": f"{net}.{k >> 8}.{k & 255}", "to_ports": 80}
         for k in range(n)

@@ -14,10 +14,9 @@ same reference load measures, then come frames of another mix of sizes and anoth
 flows with sessions and NAT, whole and in pieces, changes of routes, rules and NAT through the API, and two
 reloads: a configuration with a VLAN, a port, a neighbor and routes more, and then the first one again.
 
-The beginning is the first third, of which no more than WARM_S: what comes later than that counts. A slope is
-fitted to the rounds after it, by least squares, with its standard error: it is none where it is no more than
-twice that error, or no more than SMALL of what it is a slope of over the whole time. What a short time cannot
-tell its error says.
+The beginning is the first third, of which no more than WARM_S. A slope is fitted to the rounds after it, by
+least squares, with its standard error: it is none where it is no more than twice that error, or no more
+than SMALL of what it is a slope of over the whole time. What a short time cannot tell its error says.
 """
 
 from __future__ import annotations

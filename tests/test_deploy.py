@@ -155,7 +155,9 @@ def test_files_and_document_agree():
         assert file.name in text or file.name == "Containerfile"
 
 
-@pytest.mark.parametrize("file", [CONTAINER, ROOT / "docs/operations.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "file", [CONTAINER, ROOT / "docs/operations.md"], ids=lambda path: path.name
+)
 def test_a_container_is_run_with_no_more_than_two_capabilities(file):
     runs = re.findall(r"^[# ]*((?:podman|docker) run(?:.*\\\n)*.*)$", file.read_text(), re.M)
     assert runs

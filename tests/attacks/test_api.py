@@ -60,11 +60,12 @@ address = "10.0.2.9"
 mac = "{NEXT}"
 port = "wan"
 """
-OTHER = CONFIG.replace("[ports.spare]", "[ports.other]") + """
+ROUTE = """
 [[routes]]
 prefix = "10.9.0.0/16"
 via = "10.0.2.9"
 """
+OTHER = CONFIG.replace("[ports.spare]", "[ports.other]") + ROUTE
 APPLY, ADD, DELETE = "POST /configuration", "PUT /ports/{name}", "DELETE /ports/{name}"
 FILES = ("read", "write", "socket")
 """Keys of ports that are paths."""

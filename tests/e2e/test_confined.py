@@ -301,7 +301,9 @@ CONTAINED = (
 """As the Containerfile's usage has it: root of no more than two capabilities, and of no new ones."""
 
 
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv: apt-get install util-linux")
+@pytest.mark.skipif(
+    shutil.which("setpriv") is None, reason="no setpriv: apt-get install util-linux"
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="of another user these capabilities would be none")
 def test_root_with_two_capabilities(net):
     with daemon(net, python=CONTAINED) as inside:
