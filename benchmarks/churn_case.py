@@ -4,7 +4,7 @@
     churn-loss-no-drop  packets per second: the highest rate at which nothing is lost, by RFC 2544 26.1
     churn-loss-before   packets lost in a stretch of trials at 90 % of that, nothing changing
     churn-loss          the same while benchmarks.churn_client changes CHANGES routes, reads all statistics
-                        ten times a second and replaces the rules once
+                        ten times a second and replaces all rules, RULES and one, by as many others
 
 A stretch that was not sent at 98 % of that, or in which statistics were read less often, is not what
 the case is of: it is repeated once, where there is time, and then has no figure (`missing` says why,
@@ -41,6 +41,7 @@ from benchmarks.rate_search import Trial, search
 from benchmarks.rate_tester import Tester, between
 from benchmarks.session import Session
 from benchmarks.veth_cases import ROUTED, SPIN, THERE, impossible
+from vforward.control.client import Client
 from vforward.control.demo_world import Failed
 from vforward.layout import VECTOR_MAX
 
@@ -104,6 +105,7 @@ def churn_loss(session: Session) -> Iterator[dict[str, Any]]:
             between(where.h1, where.h2, frames) as test,
             own_runtime(where),
         ):
+            _set_rules()
             where.probe(THERE, ROUTED, [])
             others = aside(pid, test.cpus[0], where.forwarder_cpu)
             yield from _rows(session, where, test, others, end)
@@ -142,8 +144,8 @@ def _rows(
     what = (
         f"{said['changes']} route changes in {said['seconds']:.0f} s (PATCH /routes: "
         f"{said['changes_s']:.0f}/s; a call for each: {said['single_calls_s']:.0f}/s), "
-        f"{said['reads_s']:.1f} reads of all statistics/s, {RULES} rules replaced in "
-        f"{said['rules_s']:.1f} s; {pinned}"
+        f"{said['reads_s']:.1f} reads of all statistics/s, {said['rules_before']} rules replaced by "
+        f"as many others in {said['rules_s']:.1f} s; {pinned}"
     )
     yield _row(session, CASE, churned, rate, more, what, **figures)
 
@@ -202,6 +204,7 @@ def _under_changes(
     where: Lab, test: Tester, rate: float, end: float
 ) -> tuple[Stretch, dict[str, Any]]:
     """Trials while the client is at work, and what it says. end: of its time."""
+    _set_rules()  # a stretch before this one may have replaced them
     command = churn_client.command(NAME, CHANGES, RULES, test.cpus[0])
     log = where.directory / "churn"
     with log.open("wb") as errors:
@@ -216,7 +219,16 @@ def _under_changes(
     if client.returncode:
         msg = f"the client failed: {log.read_text(errors='replace')[-500:].strip() or 'too slow'}"
         raise Failed(msg)
-    return made, json.loads(said)
+    figures = json.loads(said)
+    if figures["rules_before"] != RULES + 1:
+        msg = f"{figures['rules_before']} rules were replaced, not {RULES + 1}"
+        raise Failed(msg)
+    return made, figures
+
+
+def _set_rules() -> None:
+    """Have the rules that the client will replace."""
+    Client(NAME).set_rules(churn_client.rules(RULES, churn_client.BEFORE))
 
 
 def aside(pid: int, cpu: int, worker_cpu: int) -> int:

@@ -36,37 +36,39 @@ OVER_TARGET = ("10.9.0.1/32", "10.9.0.0/30", "10.9.0.0/27", "10.9.0.0/25", "10.8
 SINGLES = 200
 """Changes that are made one by one before, to know what a call takes."""
 BATCH = 500
+BEFORE, AFTER = "172.17", "172.16"
+"""Where the rules' sources are: of those that are in force, and of those that take their place."""
 NETS = 20_000
 """Networks 20.0.0.0/24 and on that come and go."""
 
 
-def command(name: str, changes: int, rules: int, cpu: int) -> list[str]:
+def command(name: str, changes: int, n_rules: int, cpu: int) -> list[str]:
     """Change so many routes of the forwarder of that name, and replace its rules by so many.
 
     It is on that CPU, and nicer, from its first instruction: where a Python starts a worker stands.
     """
     where = ["taskset", "-c", str(cpu), "nice", "-n", str(NICE)]
     checkout = str(Path(__file__).resolve().parents[1])
-    return [*where, sys.executable, "-c", PROGRAM, checkout, name, str(changes), str(rules)]
+    return [*where, sys.executable, "-c", PROGRAM, checkout, name, str(changes), str(n_rules)]
 
 
 def main() -> None:
     """The program."""
     end_with_parent()
-    _, _, name, changes, rules = sys.argv
-    sys.stdout.write(json.dumps(churn(Client(name), int(changes), int(rules))) + "\n")
+    _, _, name, changes, n_rules = sys.argv
+    sys.stdout.write(json.dumps(churn(Client(name), int(changes), int(n_rules))) + "\n")
 
 
-def churn(client: Client, changes: int, rules: int) -> dict[str, Any]:
+def churn(client: Client, changes: int, n_rules: int) -> dict[str, Any]:
     """Do all of it. Returns seconds, rates, the longest call of each kind, and how much was done."""
     singles_s = _singles(client)
     half, done = threading.Event(), threading.Event()
     reads: list[float] = []
-    replaced: list[float] = []
+    replaced, before = list[float](), list[int]()
     failures: list[str] = []
     others = [
         _thread(lambda: _read(client, done, reads), failures),
-        _thread(lambda: _replace(client, half, rules, replaced), failures),
+        _thread(lambda: _replace(client, half, n_rules, replaced, before), failures),
     ]
     start, batches = time.monotonic(), list[float]()
     changed = SINGLES
@@ -97,6 +99,7 @@ def churn(client: Client, changes: int, rules: int) -> dict[str, Any]:
         "reads_s": len(reads) / seconds,
         "slowest_read_s": max(reads, default=0.0),
         "rules_s": replaced[0],
+        "rules_before": before[0],
     }
 
 
@@ -151,13 +154,21 @@ def _read(client: Client, done: threading.Event, took: list[float]) -> None:
         due = max(due + 1 / READS_S, time.monotonic() - 1.0)
 
 
-def _replace(client: Client, half: threading.Event, n: int, took: list[float]) -> None:
-    """Replace the rules by n that match nothing of the test, before one that permits it."""
-    half.wait()
+def rules(n: int, net: str) -> list[dict[str, Any]]:
+    """n rules that match nothing of the test, and one that permits it. net: of their sources, "172.16"."""
     wanted: list[dict[str, Any]] = [
-        {"action": "deny", "protocol": "tcp", "from": f"172.16.{k >> 8}.{k & 255}", "to_ports": 80}
+        {"action": "deny", "protocol": "tcp", "from": f"{net}.{k >> 8}.{k & 255}", "to_ports": 80}
         for k in range(n)
     ]
+    return [*wanted, {"action": "permit", "to": TARGET}]
+
+
+def _replace(
+    client: Client, half: threading.Event, n: int, took: list[float], before: list[int]
+) -> None:
+    """Replace all rules. before: gets how many there were."""
+    half.wait()
+    before.append(client.rules().count)
     begin = time.monotonic()
-    client.set_rules([*wanted, {"action": "permit", "to": TARGET}])
+    client.set_rules(rules(n, AFTER))
     took.append(time.monotonic() - begin)

@@ -3,6 +3,10 @@
 
     gen0 -> worker 0: the IPv4 path -> null        gen1 -> worker 1: the IPv4 path -> null
 
+A memory port's packets come from a program and go to one, which needs a CPU beside the workers', and there
+are two: a generator makes packets in the worker itself, and a null port takes them there. The path between
+is the same.
+
 One worker has gen0 alone. Both forwarders live at a time, and one of them runs: so they share what the
 machine does meanwhile, turn by turn. Each worker has a CPU of its own, and spins. Whether two CPUs are two
 cores, their distance tells (benchmarks.distance): two hyperthreads of one core are nearest, and share it.

@@ -2,7 +2,7 @@
 """soak: what grows in a router and firewall that is kept busy with ever new traffic and changes.
 
     soak-memory        resident memory, MiB per hour
-    soak-compilations  kilobytes of machine code that were mapped after the first third: each kernel that
+    soak-compilations  kilobytes of machine code that were mapped after the beginning: each kernel that
                        is compiled or loaded maps some, and what a timer calls is loaded when it first does
     soak-clocks        clocks per packet of the graph's nodes under the same load, percent per hour
     soak-descriptors   open file descriptors more than after the first round
@@ -14,9 +14,9 @@ same reference load measures, then come frames of another mix of sizes and anoth
 flows with sessions and NAT, whole and in pieces, changes of routes, rules and NAT through the API, and two
 reloads: a configuration with a VLAN, a port, a neighbor and routes more, and then the first one again.
 
-A slope is fitted to the rounds after the first third, by least squares, with its standard error: it is none
-where it is no more than twice that error, or no more than SMALL of what it is a slope of over the whole
-time. What a short time cannot tell its error says.
+The beginning is the first third, of which no more than WARM_S. A slope is fitted to the rounds after it, by
+least squares, with its standard error: it is none where it is no more than twice that error, or no more
+than SMALL of what it is a slope of over the whole time. What a short time cannot tell its error says.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ FLOWS_S = 0.3
 CHANGES = 200
 SMALL = 0.01
 LEAST_ROUNDS = 6
+WARM_S = 330.0
+"""By then the first sessions have ended: UDP without a reply lasts 300 s."""
 MORE = """
 [ports.tagged]
 type = "vlan"
@@ -258,7 +260,7 @@ def _rows(session: Session, looks: Sequence[Look], lost: int) -> Iterator[dict[s
             error=round(found.error * by, digits), mean=round(found.mean, 2),
         )  # fmt: skip
     for name, field, unit, begin in (
-        ("compilations", "code", "KiB", len(looks) // 3),
+        ("compilations", "code", "KiB", warm(looks)),
         ("descriptors", "descriptors", "more", 1),
         ("threads", "threads", "more", 1),
     ):
@@ -291,9 +293,15 @@ def _row(
     return {**made, "value": value}
 
 
+def warm(looks: Sequence[Look]) -> int:
+    """The first look after the beginning."""
+    late = (n for n, look in enumerate(looks) if look.at - looks[0].at >= WARM_S)
+    return min(len(looks) // 3, next(late, len(looks)))
+
+
 def slope(looks: Sequence[Look], name: str) -> Slope:
-    """By least squares, of the looks after the first third."""
-    rest = looks[len(looks) // 3 :]
+    """By least squares, of the looks after the beginning."""
+    rest = looks[warm(looks) :]
     at = np.array([look.at for look in rest])
     values = np.array([float(getattr(look, name)) for look in rest])
     apart = at - at.mean()

@@ -155,6 +155,19 @@ def test_files_and_document_agree():
         assert file.name in text or file.name == "Containerfile"
 
 
+@pytest.mark.parametrize(
+    "file", [CONTAINER, ROOT / "docs/operations.md"], ids=lambda path: path.name
+)
+def test_a_container_is_run_with_no_more_than_two_capabilities(file):
+    runs = re.findall(r"^[# ]*((?:podman|docker) run(?:.*\\\n)*.*)$", file.read_text(), re.M)
+    assert runs
+    for run in runs:
+        words = run.split()
+        assert "--cap-drop=all" in words, run
+        added = [word for word in words if word.startswith(("--cap-add", "--privileged"))]
+        assert added == ["--cap-add=NET_RAW,NET_ADMIN"], run
+
+
 def test_the_unit_is_of_plain_sections():
     parser = configparser.ConfigParser(strict=False, interpolation=None, delimiters=("=",))
     parser.optionxform = str

@@ -34,13 +34,17 @@ def router(tmp_path, monkeypatch):
 def test_the_client_changes_and_reads(router, monkeypatch):
     monkeypatch.setattr(churn_client, "SINGLES", 20)
     monkeypatch.setattr(churn_client, "BATCH", 100)
-    before = router.routing.changes()
-    said = churn_client.churn(vforward.Client("churned"), 2000, 50)
+    client = vforward.Client("churned")
+    client.set_rules(churn_client.rules(50, churn_client.BEFORE))
+    before, rules = router.routing.changes(), router.firewall.wanted.rules
+    said = churn_client.churn(client, 2000, 50)
     assert said["changes"] >= 2000
     assert router.routing.changes() - before == said["changes"]
     assert said["reads"] >= 1
     assert said["changes_s"] > 0 < said["single_calls_s"]
-    assert len(router.firewall.wanted.rules) == 51
+    now = router.firewall.wanted.rules
+    assert said["rules_before"] == len(rules) == len(now) == 51
+    assert [rule for rule in now if rule in rules] == [rules[-1]], "all but one are others"
     rows = [r for r in router.routing.routes() if r.source == "configured"]
     nets = [r for r in rows if str(r.prefix).startswith("20.")]
     assert len(nets) == 50

@@ -46,6 +46,18 @@ def test_the_beginning_does_not_count():
     assert slope(looks(values), "memory").value == pytest.approx(0, abs=1e-9)
 
 
+def test_of_a_long_time_little_is_its_beginning():
+    """In 30 minutes a third would be ten: what is compiled in the eighth of them counts."""
+    long = looks([100.0] * 180)
+    assert soak_case.warm(long) == 33
+    assert slope(long, "memory").seconds == 1460
+    assert soak_case.warm(looks([100.0] * 60)) == 20
+    late = [look._replace(code=50.0 + 64 * (look.at >= 480)) for look in long]
+    rows = {row["case"]: row for row in soak_case._rows(Session(gauge=Quiet()), late, 0)}
+    assert rows["soak-compilations"]["value"] == 64
+    assert "compilations" in rows["soak"]["note"]
+
+
 def test_what_is_very_small_is_none():
     values = [100 + n * 1e-3 for n in range(60)]
     assert slope(looks(values), "memory").none

@@ -113,6 +113,13 @@ def test_wrong_prefixes(client, prefix):
         client.add_route(prefix, type="blackhole")
 
 
+@pytest.mark.parametrize("name", ["", "a b", "x" * 33, "\ud800"])
+def test_a_set_has_a_name_as_in_a_file(client, name):
+    for sets in ("address_sets", "port_sets"):
+        with pytest.raises(ConfigError, match="is not a name that can be used"):
+            client.set_rules([], **{sets: {name: [7]}})
+
+
 def test_a_rule_is_added_where_it_is_said(router, client):
     client.add_neighbor("10.0.2.9", NEXT, "wan")
     client.add_route("10.9.0.0/16", via="10.0.2.9")

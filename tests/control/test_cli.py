@@ -71,6 +71,16 @@ def test_no_forwarder_is_1(arguments):
     assert result.stdout == ""
 
 
+def test_ctrl_c_is_130_where_it_is_not_the_usual_end(monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vforward.control.cli_look.connect", interrupted)
+    monkeypatch.setattr("vforward.rings.netmap_run.serve", lambda: interrupted(None))
+    assert vforward("trace", "1").exit_code == 130
+    assert vforward("netmap-serve").exit_code == 0
+
+
 def test_check_only_checks(tmp_path):
     file = tmp_path / "router.toml"
     file.write_text(ROUTER)

@@ -7,7 +7,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import fake_forwarder as fake
-from vforward.control import cli_app
+from vforward.control import cli_app, cli_look
 from vforward.control.cli import app
 from vforward.errors import ConfigError
 
@@ -77,6 +77,55 @@ def test_all_commands_print_json():
         if not any("--json" in parameter.opts for parameter in command.params)
     }
     assert without == set(TALKS)
+
+
+ASKED = {
+    "apply": "router.toml",
+    "kill": "--all",
+    "trace": "1",
+    "clear": "",
+    "top": "--count 1",
+    "graph": "",
+    "capture": "lan",
+    "add route": "10.9.0.0/16 --via 10.0.1.2",
+    "add neighbor": "10.0.1.2 02:00:00:00:00:02 lan",
+    "add rule": "permit",
+    "add port": "more type=null",
+    "delete route": "10.9.0.0/16",
+    "delete neighbor": "10.0.1.2 lan",
+    "delete rule": "0",
+    "delete port": "lan",
+    "move queue": "lan 0",
+    "node load": "./guard.py",
+    "node replace": "guard",
+    "node unload": "guard",
+    "node list": "",
+}
+"""What a running forwarder is asked, or told: by command its arguments. And `show`, of everything:"""
+SHOWN = [("show", what.value) for what in cli_look.What]
+ALONE = {"run", "compile", "bench", "demo", "netmap-serve", "netmap-run"}
+"""Commands that need no running forwarder."""
+
+
+def test_all_others_are_about_a_running_forwarder():
+    found = dict(leaves(get_command(app)))
+    named = {
+        words
+        for words, command in found.items()
+        if any("-n" in parameter.opts for parameter in command.params)
+    }
+    assert named == {"show", *ASKED}
+    assert set(found) - named == ALONE
+
+
+@pytest.mark.parametrize(("words", "arguments"), [*SHOWN, *ASKED.items()])
+def test_each_of_them_is_a_client_of_its_api(words, arguments):
+    """One that looks into the arena by itself would get along without."""
+    with fake.arena():
+        result = CliRunner().invoke(app, [*words.split(), *arguments.split(), "-n", "fake"])
+    said = "vforward: forwarder 'fake' serves no API: it is still starting"
+    assert result.stderr.startswith(said)
+    assert (result.exit_code, result.stdout) == (cli_app.CANNOT, "")
 
 
 def test_help_begins_with_run():

@@ -122,15 +122,6 @@ def test_what_is_left_out_is_said():
         assert result.stderr == ""
 
 
-def test_a_forwarder_without_an_api_is_1():
-    with fake.arena():
-        result = vforward("show", "ports")
-    assert result.exit_code == 1
-    assert result.stderr.startswith(
-        "vforward: forwarder 'fake' serves no API: it is still starting"
-    )
-
-
 def test_kill_says_what_it_did_in_json(walled):
     result = vforward("kill", "--all", "--json")
     assert json.loads(result.stdout) == {"count": 1}

@@ -123,3 +123,10 @@ def test_a_relative_path_counts_from_the_base() -> None:
     assert adapter.validate_python("a/b.pcap", context=base) == Path("/etc/vf/a/b.pcap")
     assert adapter.validate_python("/a", context=base) == Path("/a")
     assert adapter.validate_python("a") == Path("a")
+
+
+@pytest.mark.parametrize("text", ["", "a\0b", "\ud800", "a/\udc80"])
+def test_what_is_no_path(text: str) -> None:
+    """JSON can say half a character: no file has it in its name, and no answer can repeat it."""
+    with pytest.raises(ValidationError, match="is not a path"):
+        TypeAdapter(OptionalPath).validate_python(text)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from vforward.control import config, observe
 from vforward.control.client import Client
 from vforward.control.rules import FirewallSettings, Masquerade, Policer, Rule
 from vforward.control.run import from_config, run
+from vforward.control.supervisor import Supervisor
 from vforward.errors import ApiError, ArenaError, ConfigError, PortError
 from vforward.io.pcap import read_frames, write_frames
 from vforward.memory.arena import Arena
@@ -320,6 +322,56 @@ def test_sighup_applies_what_the_file_says_by_now_and_logs_what_is_wrong(tmp_pat
         assert process.wait(20) == 0
         assert "Traceback" not in process.stderr.read()
     assert nothing_left()
+
+
+@contextmanager
+def supervised(tmp_path, monkeypatch, **more):
+    """The environment that systemd gives, and what has come to its socket."""
+    name, heard = f"vforward-{tmp_path}", []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(f"\0{name}")
+
+        def listen():
+            while "STOPPING=1" not in heard:
+                heard.append(listener.recv(1000).decode())
+
+        listening = threading.Thread(target=listen, daemon=True)
+        listening.start()
+        for key, value in {"NOTIFY_SOCKET": f"@{name}", **more}.items():
+            monkeypatch.setenv(key, value)
+        yield heard
+        listening.join(20)
+        assert not listening.is_alive(), heard
+
+
+def test_who_started_it_is_told_that_it_forwards_still_does_and_ends(tmp_path, monkeypatch):
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    file = tmp_path / "idle.toml"
+    file.write_text('[ports.a]\ntype = "null"\n')
+    with (
+        supervised(tmp_path, monkeypatch, WATCHDOG_USEC="200000") as heard,
+        daemon(file) as (process, line),
+    ):
+        assert line.startswith("forwarding:")
+        wait(lambda: heard.count("WATCHDOG=1") >= 2, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    told = [line for line in heard if not line.startswith("EXTEND_TIMEOUT_USEC=")]
+    assert told == ["READY=1", *["WATCHDOG=1"] * (len(told) - 2), "STOPPING=1"]
+
+
+def test_who_started_it_is_told_that_the_start_takes_its_time(tmp_path, monkeypatch):
+    now = [0.0]
+    with supervised(tmp_path, monkeypatch) as heard:
+        clocked = partial(Supervisor, clock=lambda: now[0])
+        monkeypatch.setattr("vforward.control.run.Supervisor", clocked)
+
+        def step(done, total, name):
+            if done == 2:
+                now[0] = 1.0
+
+        run(config.load(router(tmp_path)), step, exit_when_idle=True)
+    assert heard == ["EXTEND_TIMEOUT_USEC=120000000", "READY=1", "STOPPING=1"]
 
 
 WALLED = """

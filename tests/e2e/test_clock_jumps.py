@@ -6,11 +6,9 @@ kernel's, in a time namespace, as where a daemon is started again in another con
 sessions last as long as they should, no longer and no shorter, and packets pass.
 """
 
-import contextlib
 import shutil
 import struct
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import pytest
 
 from e2e.lab import LONG, udp_pair, until
 from e2e.process import daemon
+from e2e.talk import Talk
 from vforward.control.client import Client
 
 pytestmark = [
@@ -77,46 +76,6 @@ def net(place, tmp_path):
     place.file = tmp_path / "clocks.toml"
     place.file.write_text(CONFIG)
     return place
-
-
-class Talk:
-    """Datagrams of one flow through NAT, without pause; what h2 sees as their source."""
-
-    def __init__(self, one, other):
-        self.came, self.sources = 0, set()
-        self._one, self._other = one, other
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._take)]
-
-    def __enter__(self):
-        self._other.settimeout(0.1)
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def stop(self):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _send(self):
-        while not self._stop.wait(0.002):
-            with contextlib.suppress(OSError):
-                self._one.send(b"a")
-
-    def _take(self):
-        while not self._stop.is_set():
-            with contextlib.suppress(OSError):
-                self.sources.add(self._other.recvfrom(10)[1])
-                self.came += 1
-
-    def goes_on(self, n=50):
-        """Wait for n more packets."""
-        before = self.came
-        until(lambda: self.came >= before + n, "packets do not come through")
 
 
 def captured_at(client):

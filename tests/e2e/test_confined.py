@@ -292,3 +292,28 @@ def test_an_ordinary_user_with_two_capabilities(net):
         assert "5 received" in ping(net.h1, H2, "-c5", "-l5")
         transfer(net.h1, net.router, LAN, 1_000_000)
         assert inside.do("os.execv('/bin/true', ['true'])").startswith("PermissionError")
+
+
+CONTAINED = (
+    *("setpriv", "--bounding-set", "-all,+net_raw,+net_admin", "--inh-caps", "-all"),
+    *("--no-new-privs", sys.executable),
+)
+"""As the Containerfile's usage has it: root of no more than two capabilities, and of no new ones."""
+
+
+@pytest.mark.skipif(
+    shutil.which("setpriv") is None, reason="no setpriv: apt-get install util-linux"
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="of another user these capabilities would be none")
+def test_root_with_two_capabilities(net):
+    with daemon(net, python=CONTAINED) as inside:
+        for thread in inside.threads():
+            assert thread.permitted == thread.effective == RAW_ADMIN
+            assert thread.inheritable == thread.ambient == 0
+            assert thread.bounding == RAW_ADMIN, "it may not change it, nor need it"
+            assert thread.no_new_privs
+            assert thread.seccomp == 2
+        assert json.loads(inside.do("os.getuid()")) == 0
+        assert "5 received" in ping(net.h1, H2, "-c5", "-l5")
+        transfer(net.h1, net.h2, H2, 1_000_000)
+        assert inside.do("os.execv('/bin/true', ['true'])").startswith("PermissionError")

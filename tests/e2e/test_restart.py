@@ -15,8 +15,9 @@ import pytest
 
 from e2e.lab import LONG, udp_pair, until
 from e2e.process import command
+from e2e.talk import Talk
 from vforward.control.client import Client
-from vforward.errors import VforwardError
+from vforward.errors import ApiError, VforwardError
 
 pytestmark = pytest.mark.root
 
@@ -213,12 +214,57 @@ def counted():
     return {key: float(n) for key, n in rows if "_total" in key.partition("{")[0]}
 
 
-class Changer:
-    """Changes routes as fast as it gets answers, and remembers what was acknowledged."""
+THINGS = [
+    *(("route", f"10.{n}.0.0/16") for n in (77, *range(100, 120))),
+    *(("neighbor", f"10.2.0.{n}") for n in range(100, 110)),
+    *(("rule", f"closed-{n}") for n in range(7000, 7010)),
+]
+"""What changes: its kind, and what it is called. None of it is anything to the packets of the tests."""
 
-    def __init__(self, seed):
-        self.acknowledged = {}
-        """By prefix: whether it is there. What was asked for and not answered is left out."""
+
+def add(client, kind, which):
+    """Let there be a thing that is not there."""
+    if kind == "route":
+        client.add_route(which, via=H2)
+    elif kind == "neighbor":
+        client.add_neighbor(which, "02:00:00:00:00:99", "wan")
+    else:
+        closed = int(which.removeprefix("closed-"))
+        rule = {"name": which, "action": "deny", "protocol": "tcp", "to_ports": closed}
+        client.add_rule(rule, before="out")
+
+
+def delete(client, kind, which):
+    """Let a thing not be there, if it is."""
+    try:
+        if kind == "route":
+            client.delete_route(which)
+        elif kind == "neighbor":
+            client.delete_neighbor(which, "wan")
+        else:
+            client.delete_rule(which)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+
+
+def things(client):
+    """Those that are there."""
+    static = [row for row in client.neighbors().rows if row["state"] == "static"]
+    found = {("route", row["prefix"]) for row in client.routes().rows}
+    found |= {("neighbor", row["address"]) for row in static}
+    found |= {("rule", row["name"]) for row in client.rules().rows}
+    return found.intersection(THINGS)
+
+
+class Changer:
+    """Changes things as fast as it gets answers, and remembers what was acknowledged."""
+
+    def __init__(self, seed, there):
+        self.acknowledged = {thing: thing in there for thing in THINGS}
+        """By thing: whether it is there. What was asked for and not answered is left out."""
+        self.changed = set()
+        """Kinds of things of which a change was acknowledged."""
         self.changes = 0
         self._chance = random.Random(seed)
         self._stopping = threading.Event()
@@ -235,18 +281,11 @@ class Changer:
                 time.sleep(0.01)
 
     def _change(self, client):
-        prefix = self._chance.choice(["10.77.0.0/16", *(f"10.{n}.0.0/16" for n in range(100, 140))])
-        there = self.acknowledged.pop(prefix, None)
-        add = not there if there is not None else self._chance.random() < 0.5
-        try:
-            if add:
-                client.add_route(prefix, via=H2)
-            else:
-                client.delete_route(prefix)
-        except VforwardError as error:
-            if getattr(error, "status", 0) != 404:
-                raise
-        self.acknowledged[prefix] = add
+        thing = self._chance.choice(THINGS)
+        there = self.acknowledged.pop(thing, True)
+        delete(client, *thing) if there else add(client, *thing)
+        self.acknowledged[thing] = not there
+        self.changed.add(thing[0])
         self.changes += 1
 
     def stop(self):
@@ -254,50 +293,53 @@ class Changer:
         self.thread.join(LONG)
 
 
+AGED_S = 3
+"""How old the session is before the first kill: more than a new one could be when it is looked at."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_any_moment_nothing_acknowledged_is_lost(net):
-    """In traffic, in changes of routes, while it takes over from the one before."""
+    """In traffic of one session, in changes, while it takes over from the one before."""
     chance = random.Random(7)
-    in_takeover = 0
-    with udp_pair(net.h1, net.h2, H2) as (one, other):
-        stop = threading.Event()
-
-        def talk():
-            while not stop.wait(0.002):
-                with contextlib.suppress(OSError):
-                    one.send(b"a")
-
-        talker = threading.Thread(target=talk)
-        talker.start()
-        try:
-            source = other.recvfrom(10)[1]
-            for turn in range(KILLS):
-                changer = Changer(turn)
-                try:
-                    until(lambda c=changer: c.changes >= 3, net.daemon.text)
-                    time.sleep(chance.random() * 0.3)
+    in_takeover, changed = 0, set()
+    with udp_pair(net.h1, net.h2, H2) as pair, Talk(*pair) as talk:
+        talk.goes_on()
+        until(lambda: age_of_session() >= AGED_S, "the session does not grow old")
+        oldest, there = age_of_session(), things(Client(NAME))
+        for turn in range(KILLS):
+            changer = Changer(turn, there)
+            try:
+                until(lambda c=changer: c.changes >= 3, net.daemon.text)
+                time.sleep(chance.random() * 0.3)
+                net.daemon.kill()
+                if turn % 2:  # and once more, while the next one is at it
+                    until((net.arena / ".previous").exists, net.daemon.text)
+                    time.sleep(chance.random())
+                    in_takeover += (net.arena / ".previous").exists()
                     net.daemon.kill()
-                    if turn % 2:  # and once more, while the next one is at it
-                        until((net.arena / ".previous").exists, net.daemon.text)
-                        time.sleep(chance.random())
-                        in_takeover += (net.arena / ".previous").exists()
-                        net.daemon.kill()
-                finally:
-                    changer.stop()
-                client = until(connected, net.daemon.text)
-                there = {row["prefix"] for row in client.routes().rows}
-                wrong = {p: now for p, now in changer.acknowledged.items() if (p in there) != now}
-                assert wrong == {}, (turn, net.daemon.text()[-2000:])
-            other.settimeout(LONG)
-            while other.recvfrom(10)[1] != source:
-                pass
-        finally:
-            stop.set()
-            talker.join()
+            finally:
+                changer.stop()
+            client = until(connected, net.daemon.text)
+            there = things(client)
+            wrong = {t: now for t, now in changer.acknowledged.items() if (t in there) != now}
+            assert wrong == {}, (turn, net.daemon.text()[-2000:])
+            changed |= changer.changed
+            age = age_of_session()
+            assert age >= oldest, (turn, "another one was begun", net.daemon.text()[-2000:])
+            oldest = age
+            talk.goes_on()
+        assert len(talk.sources) == 1, talk.sources
     assert in_takeover or KILLS < 10
+    assert changed == {kind for kind, _ in THINGS} or KILLS < 10
     assert "damaged" not in net.daemon.text()
     assert "lost" not in net.daemon.text()
+
+
+def age_of_session():
+    """Of the only one that there is, seconds. Where one begins anew it has the same addresses and ports."""
+    (session,) = Client(NAME).sessions().rows
+    return session["age"]
 
 
 def connected():

@@ -151,23 +151,32 @@ def test_queues_move_under_tcp(place):
     with routed(place, PORTS, workers=2) as net:
         net.start()
         assert "1 received" in ping(net.h1, H2, "-c1")
-        done = threading.Event()
+        done, moves = threading.Event(), 0
+        at = {(port, queue): queue for port in PORTS for queue in range(2)}
 
         def move():
-            turn = 0
+            nonlocal moves
             while not done.wait(0.02):
-                turn += 1
-                for port in PORTS:
-                    for queue in range(2):
-                        net.forwarder.move_queue(port, (queue + turn) % 2, queue)
+                for (port, queue), worker in at.items():
+                    net.forwarder.move_queue(port, 1 - worker, queue)
+                    at[port, queue] = 1 - worker
+                    moves += 1
+
+        def placed():
+            rows = workers(net.view)
+            return {queue: row.number for row in rows for queue in row.queues}
 
         thread = threading.Thread(target=move)
         thread.start()
         try:
-            many(net, n=4)
+            while moves < 2 * len(at):  # there and back, each of them
+                assert thread.is_alive()
+                many(net, n=4)
         finally:
             done.set()
             thread.join()
+        last = {f"{port} {queue}": worker for (port, queue), worker in at.items()}
+        until(lambda: placed() == last, lambda: f"{placed()}, not {last}")
         assert net.drops() == {}
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 import sys
 import time
 
@@ -71,6 +72,23 @@ from vforward.rings import netmap_run
 netmap_run.IDLE_S = 2.0
 main()
 """
+
+
+@pytest.mark.skipif(
+    not netmap_run.library().exists(), reason="the library was not built: make venv"
+)
+def test_its_status_is_the_programs(path):
+    code = "import os; print(os.environ['LD_PRELOAD'], os.environ['VFORWARD_NETMAP']); exit(7)"
+    with Server():
+        done = subprocess.run(
+            [sys.executable, "-c", LAUNCH, "netmap-run", sys.executable, "-c", code],
+            env=os.environ.copy(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 7, done.stderr
+    assert done.stdout == f"{netmap_run.library()} {path}\n"
 
 
 @needs_programs

@@ -12,7 +12,16 @@ from typing_extensions import TypedDict
 
 from vforward.control.config_firewall import Rule
 from vforward.control.config_routes import Route
-from vforward.control.config_types import DEFAULT_VRF, Many, Model, Prefix, VrfName, whole
+from vforward.control.config_types import (
+    DEFAULT_VRF,
+    NAME,
+    Many,
+    Model,
+    Prefix,
+    VrfName,
+    matching,
+    whole,
+)
 
 TEXT_MAX = 200
 """Characters of a name or a text in a request."""
@@ -222,14 +231,15 @@ class TraceWish(Model):
 
 
 _Items = list[str | int] | str | int
+_Sets = dict[Annotated[str, matching(NAME)], _Items]
 
 
 class RulesWish(Model):
     """All rules, and the sets that they name; without sets those that there are stay."""
 
     rules: Annotated[list[Rule], Field(max_length=RULES_MAX)]
-    address_sets: Annotated[dict[str, _Items] | None, Field(max_length=SETS_MAX)] = None
-    port_sets: Annotated[dict[str, _Items] | None, Field(max_length=SETS_MAX)] = None
+    address_sets: Annotated[_Sets | None, Field(max_length=SETS_MAX)] = None
+    port_sets: Annotated[_Sets | None, Field(max_length=SETS_MAX)] = None
 
 
 class Place(TypedDict):

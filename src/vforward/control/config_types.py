@@ -186,7 +186,7 @@ def _pair(value: object) -> object:
 def _file(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str):
         return value
-    if not value or "\0" in value:
+    if not re.fullmatch("[^\0\ud800-\udfff]+", value):  # JSON can say half a character
         msg = "is not a path"
         raise ValueError(msg)
     return Path((info.context or {}).get("base", ""), value)
