@@ -3,26 +3,31 @@
 
     gen0 -> worker 0: the IPv4 path -> null        gen1 -> worker 1: the IPv4 path -> null
 
-A memory port's packets come from a program and go to one, which needs a CPU beside the workers', and there
-are two: a generator makes packets in the worker itself, and a null port takes them there. The path between
-is the same.
+A memory port's packets come from a program and go to one, which needs a CPU of its own beside each
+worker's, and there are two: a generator makes packets in the worker itself, and a null port takes them
+there. The path between is the same.
 
-One worker has gen0 alone. Both forwarders live at a time, and one of them runs: so they share what the
-machine does meanwhile, turn by turn. Each worker has a CPU of its own, and spins. Whether two CPUs are two
-cores, their distance tells (benchmarks.distance): two hyperthreads of one core are nearest, and share it.
+One worker is measured alone on the one CPU, and on the other: what two do is compared with the mean of
+both. All forwarders live at a time, and one of them runs: so they share what the machine does
+meanwhile, turn by turn. Each worker spins, on the first CPU or the last. Whether these are two cores,
+their distance tells (benchmarks.distance): two hyperthreads of one core are nearest, and share it.
+Whether they are whole, a loop that shares nothing tells, turn by turn (benchmarks.cores): `cores`, 2.0
+if they are.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from benchmarks.cores import cores
 from benchmarks.distance import Figure, ratios, together, watching, wherever
 from benchmarks.harness import LEAST, repeat, row, whole
 from benchmarks.session import Session
@@ -46,38 +51,62 @@ def scaling(session: Session) -> Iterator[dict[str, Any]]:
     if len(available()) < WORKERS:
         msg = f"{CASE}: {WORKERS} workers need {WORKERS} CPUs; there are {len(available())}"
         raise RuntimeError(msg)
-    alone, both = [], []
+    first, last = available()[0], available()[-1]
+    alone, both, loop = [], [], []
     with ExitStack() as stack:
-        one, two = (stack.enter_context(_forwarder(n)) for n in (1, WORKERS))
+        stack.enter_context(_on({first, last}))
+        one, other = (stack.enter_context(_forwarder(1, core)) for core in (first, last))
+        two = stack.enter_context(_forwarder(WORKERS, first))
 
         def run() -> list[float]:
-            for forwarder, figures in ((one, alone), (two, both)):
+            measures: list[tuple[list[Figure], Callable[[], float]]] = [
+                (alone, lambda: (_rate(one) + _rate(other)) / 2),
+                (both, partial(_rate, two)),
+                (loop, cores),
+            ]
+            for figures, measure in measures:
                 with watching() as watch:
-                    rate = _rate(forwarder)
-                figures.append(Figure(rate, watch.steady()))
+                    value = measure()
+                figures.append(Figure(value, watch.steady()))
             return [both[-1].value / alone[-1].value]
 
         session.progress(CASE, 0, TIMES)
         taken = repeat(run, session.gauge, TIMES, lambda n: session.progress(CASE, n, TIMES))
     pairs = together(both, alone)
-    first = pairs[0] if pairs else wherever(both, alone)
+    most = pairs[0] if pairs else wherever(both, alone)
     found = replace(
-        whole(first.ratios, session.gauge, disturbed=taken.disturbed),
-        rejected=TIMES - len(first.ratios),
+        whole(most.ratios, session.gauge, disturbed=taken.disturbed),
+        rejected=TIMES - len(most.ratios),
     )
-    one_mpps, two_mpps = (float(np.median(side)) / 1e6 for side in (first.theirs, first.ours))
+    one_mpps, two_mpps = (float(np.median(side)) / 1e6 for side in (most.theirs, most.ours))
+    loops = together(loop, alone)
     yield row(
         CASE, found, "x", vector=256, packets=FLOWS, touched=SIZE,
         one_mpps=round(one_mpps, 2), two_mpps=round(two_mpps, 2),
-        round_trip=round(first.distance), ratios=ratios(pairs),
+        round_trip=round(most.distance), ratios=ratios(pairs),
+        cores=round(float(np.median([figure.value for figure in loop])), 2),
+        cores_by_distance={
+            f"at {pair.distance:.0f} clocks": round(float(np.median(pair.ours)), 2) for pair in loops
+        },
         what=f"{two_mpps:.2f} Mpps of two workers over {one_mpps:.2f} of one",
     )  # fmt: skip
 
 
-def _forwarder(n: int) -> Forwarder:
-    """n workers, each with a generator of its own."""
+@contextmanager
+def _on(cpus: set[int]) -> Iterator[None]:
+    """In the block this thread, and those that it makes, have these CPUs only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _forwarder(n: int, core: int) -> Forwarder:
+    """n workers, the first on a CPU, each with a generator of its own."""
     made = Forwarder(
-        f"bench-{os.getpid()}-{n}", workers=n, core=available()[0], idle="spin", buffers=8192
+        f"bench-{os.getpid()}-{n}-{core}", workers=n, core=core, idle="spin", buffers=8192
     )
     try:
         for k in range(n):
