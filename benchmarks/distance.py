@@ -8,7 +8,8 @@ What two programs hand to each other by a ring goes as fast as that allows: from
 per second for the same two programs. So cases with two sides are measured at a distance, which the row
 says, and two contestants are compared at the same one.
 
-A look lasts some 0.2 ms and runs before everything else on both CPUs, if it may (SCHED_FIFO).
+A look lasts some 0.2 ms and runs before everything else on both CPUs, if it may (SCHED_FIFO). Where two
+processes look at a time, each may have one of the CPUs: after PATIENCE clocks a look is given up.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from vforward.jit.kernel import kernel
 
 ROUNDS, CHUNKS = 50, 20
 EVERY_S = 0.2
+PATIENCE = 100_000_000
+"""Clocks: some 40 ms."""
 APART = 1.5
 """Distances that differ by more than this factor are of two placements."""
 LEAST_OF_A_KIND = 3
@@ -38,24 +41,29 @@ LEAST_OF_A_KIND = 3
 def ball(word, mine, rounds, found):
     """Hand a cache line to and fro. found f64[chunks]: clocks of a round trip, in each chunk.
 
-    word u64[>= 1], zeros at first; mine: 0 for one side, 1 for the other.
+    word u64[>= 1], zeros at first; mine: 0 for one side, 1 for the other. Returns at once when the other
+    side does not answer for PATIENCE clocks, and leaves the rest of found.
     """
     at = address(word)
     for chunk in range(found.size):
         start = cycles()
         for k in range(chunk * rounds, (chunk + 1) * rounds):
+            tries = 0
             while load_acquire64(at) != np.uint64(2 * k + mine):
                 relax()
+                tries += 1
+                if tries & 1023 == 0 and cycles() - start > PATIENCE:
+                    return
             store_release64(at, np.uint64(2 * k + mine + 1))
         found[chunk] = np.float64(cycles() - start) / rounds
 
 
 def distance() -> float:
-    """Clocks of a round trip now, the least of a few; 0 on a machine with one CPU."""
+    """Clocks of a round trip now, the least of a few; 0 on a machine with one CPU, infinite if given up."""
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         return 0.0
-    word, found = np.zeros(8, np.uint64), np.zeros((2, CHUNKS))
+    word, found = np.zeros(8, np.uint64), np.full((2, CHUNKS), np.inf)
 
     def side(mine: int) -> None:
         os.sched_setaffinity(0, {cpus[-mine]})
@@ -72,8 +80,8 @@ def distance() -> float:
 
 
 def steady(distances: Sequence[float]) -> float | None:
-    """The middle of some distances, or None if they are of more than one placement, or none at all."""
-    if not distances or max(distances) > APART * min(distances):
+    """The middle of some distances, or None if they are of more than one placement, or not known."""
+    if not distances or np.isinf(max(distances)) or max(distances) > APART * min(distances):
         return None
     return float(np.median(distances))
 

@@ -2,14 +2,17 @@
 """How far apart two CPUs are, and which figures may be compared."""
 
 import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from vforward.control import bench_command
 
 bench_command.report()  # makes `benchmarks` importable
 
-from benchmarks.distance import Figure, Watch, distance, steady, together
+from benchmarks.distance import Figure, Watch, ball, distance, steady, together
 from benchmarks.session import Session
 from benchmarks.vhost_cases import Contestant, rows
 
@@ -26,7 +29,24 @@ def test_with_one_cpu_there_is_no_distance(monkeypatch):
     assert steady([0.0, 0.0]) == 0
 
 
+def test_a_look_ends_where_the_other_side_does_not_come():
+    """Two processes that look at one time have a CPU each, for good: nobody else runs there."""
+    found = np.full(2, np.inf)
+    ball(np.zeros(8, np.uint64), 1, 50, found)
+    assert np.isinf(found).all()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU")
+def test_processes_may_look_at_one_time():
+    code = "from vforward.control import bench_command; bench_command.report()\n"
+    code += "from benchmarks.distance import distance\nfor _ in range(30): distance()"
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [process.wait(240) for process in processes] == [0, 0]
+
+
 def test_a_distance_that_changed_is_none():
+    assert steady([160, np.inf]) is None
+    assert steady([np.inf, np.inf]) is None
     assert steady([150, 170, 160]) == 160
     assert steady([70, 160]) is None
     assert steady([]) is None
