@@ -64,6 +64,7 @@ def distance() -> float:
     if len(cpus) < 2:
         return 0.0
     word, found = np.zeros(8, np.uint64), np.full((2, CHUNKS), np.inf)
+    ball(word, 0, ROUNDS, found[0, :0])  # compiled before it comes before everything else
 
     def side(mine: int) -> None:
         os.sched_setaffinity(0, {cpus[-mine]})
