@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-""".ci/run fails where a peer is missing that could be installed, after one more try; .ci/guest updates lists.
+""".ci/run fails where a peer that could be installed is missing; .ci/guest updates package lists.
 
 make, apt-get and the like are scripts here that write down how they were called.
 """
