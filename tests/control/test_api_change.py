@@ -182,6 +182,8 @@ def test_nat_and_policers(router, client):
     assert client.policers() == []
     with pytest.raises(ApiError, match="policer gold"):
         client.delete_policer("gold")
+    with pytest.raises(ConfigError, match="is not a name that can be used"):
+        client.set_policer("a b", type="single-rate", rate="1M", burst=1500)
 
 
 def test_what_is_changed_is_seen_at_once(router, client):

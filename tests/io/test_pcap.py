@@ -1,5 +1,6 @@
 """The pcap port, its kernels by themselves and in a graph, at the corners of the format."""
 
+import os
 import itertools
 import resource
 import struct
@@ -220,10 +221,12 @@ def test_what_cannot_be_opened_is_named(tmp_path):
     (tmp_path / "bad.pcap").write_bytes(b"nonsense" * 5)
     (tmp_path / "good.pcap").write_bytes(b"")
     write_frames(tmp_path / "good.pcap", [])
+    os.mkfifo(tmp_path / "pipe")
     for options, message in [
         ({"read": tmp_path / "none.pcap"}, "none.pcap: cannot be read: No such file"),
         ({"read": tmp_path}, "cannot be read: Is a directory"),
         ({"read": tmp_path / "bad.pcap"}, "bad.pcap: not a pcap file"),
+        ({"read": tmp_path / "pipe"}, "pipe: "),  # and nobody waits for who may write to it
         ({"write": tmp_path / "no" / "x.pcap"}, "x.pcap: cannot be written: No such file"),
         ({"write": "/dev/full"}, "/dev/full: cannot be written: No space"),
         ({"read": tmp_path / "good.pcap", "write": tmp_path / "good.pcap"}, "read and written"),

@@ -18,7 +18,7 @@ from vforward.control.api_problems import may_answer
 from vforward.control.api_routes import Telling
 from vforward.control.config_firewall import Nat, Policer, Rule, as_object
 from vforward.control.config_routes import Neighbor, Route
-from vforward.control.config_types import DEFAULT_VRF, Host, Prefix
+from vforward.control.config_types import DEFAULT_VRF, NAME, Host, Prefix, matching
 from vforward.control.reload import Note
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Text = Annotated[str, Query(max_length=m.TEXT_MAX)]
 Named = Annotated[str, Path(max_length=m.TEXT_MAX)]
+Told = Annotated[Named, matching(NAME)]
 Metric = Annotated[int | None, Query(ge=0, le=2**32 - 1)]
 NOTHING = 204
 
@@ -130,7 +131,7 @@ def _of_nat(routes: APIRouter, forwarder: "Forwarder", telling: Telling) -> None
             note(("nat",))
 
     @routes.put("/policers/{name}", status_code=NOTHING)
-    def set_policer(name: Named, policer: Annotated[Policer, Field(discriminator="type")]) -> None:
+    def set_policer(name: Told, policer: Annotated[Policer, Field(discriminator="type")]) -> None:
         """Have a policer of that name, which rules may name, or set it anew."""
         with telling() as note, forwarder.firewall.lock:
             forwarder.add_policer(name, as_object(policer))

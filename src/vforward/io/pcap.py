@@ -204,6 +204,11 @@ RX = Node("pcap-rx", receive, RxEdge, RxCount, Kind.INPUT)
 TX = Node("pcap-tx", send, TxEdge, TxCount)
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open a file; a named pipe is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 class PcapPort(Port):
     """A port on capture files. What is sent to one that does not write is swallowed.
 
@@ -271,7 +276,7 @@ class PcapPort(Port):
             if self._write is not None and self._write.exists() and self._write.samefile(path):
                 msg = f"{path}: cannot be read and written at once; write to another file"
                 raise PortError(msg)
-            with path.open("rb") as file:
+            with open(path, "rb", opener=_at_once) as file:  # noqa: PTH123
                 head = file.read(FILE_HEADER)
                 order = file_format(head, str(path)).byteorder
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
