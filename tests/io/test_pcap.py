@@ -1,7 +1,7 @@
 """The pcap port, its kernels by themselves and in a graph, at the corners of the format."""
 
-import os
 import itertools
+import os
 import resource
 import struct
 import time

@@ -276,7 +276,7 @@ class PcapPort(Port):
             if self._write is not None and self._write.exists() and self._write.samefile(path):
                 msg = f"{path}: cannot be read and written at once; write to another file"
                 raise PortError(msg)
-            with open(path, "rb", opener=_at_once) as file:  # noqa: PTH123
+            with open(path, "rb", opener=_at_once) as file:
                 head = file.read(FILE_HEADER)
                 order = file_format(head, str(path)).byteorder
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
