@@ -2,10 +2,7 @@
 """The gate against noise that is known: it sees a tenth, and raises no alarm where there is nothing."""
 
 import math
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -149,21 +146,3 @@ def test_make_gate_names_cases_that_are_gated():
     assert names.split()
     compare.check(names.split())
     assert report.unknown(names.split()) == []
-
-
-@pytest.mark.parametrize("failing", ["", "check", "test", "gate"])
-def test_ci_runs_the_gate_and_fails_where_it_does(tmp_path, failing):
-    """.ci/run with a make that notes what it is asked for."""
-    script, make = tmp_path / ".ci/run", tmp_path / "bin/make"
-    for path in (script, make):
-        path.parent.mkdir()
-    shutil.copy(ROOT / ".ci/run", script)
-    make.write_text(f'#!/bin/sh\necho "$@" >>asked\n[ "$1" != "{failing}" ]\n')
-    make.chmod(0o755)
-    path = f"{make.parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [script], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-    )
-    assert (tmp_path / "asked").read_text().split() == ["check", "test", "gate"]
-    assert done.returncode == bool(failing)
-    assert f"FAILED: make {failing}" in done.stderr or not failing
