@@ -134,6 +134,17 @@ def test_forwards_a_capture_and_ends_when_idle(tmp_path, vector):
     assert nothing_left()
 
 
+def test_memory_is_given_back_meanwhile(tmp_path, monkeypatch):
+    from vforward.control import run as module
+
+    given = []
+    monkeypatch.setattr(module, "GIVE_BACK_S", 2 * module.LOOK_S)
+    monkeypatch.setattr(module.resident, "give_back", lambda: given.append(running()))
+    run(config.load(router(tmp_path)), exit_when_idle=True)
+    assert given
+    assert given[0] == ["test"]
+
+
 def test_progress_counts_up_to_the_end(tmp_path):
     steps = []
     run(

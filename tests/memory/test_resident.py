@@ -91,6 +91,41 @@ def test_large_blocks_go_back_to_the_system():
     assert given_back(called=True) >= 11
 
 
+BETWEEN = """
+import ctypes, re
+from pathlib import Path
+from vforward.memory import resident
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+libc.free.argtypes = (ctypes.c_void_p,)
+
+def anonymous():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+blocks = [libc.malloc(16000) for _ in range(1024)]
+for block in blocks:
+    ctypes.memset(block, 1, 16000)
+before = anonymous()
+for block in blocks[:-1]:
+    libc.free(block)
+kept = anonymous()
+assert resident.give_back()
+print((before - kept) >> 10, (before - anonymous()) >> 10)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resident._libc, "malloc_trim"), reason="no GNU C library")
+def test_pages_between_blocks_go_back_to_the_system():
+    """16 MiB of blocks, of which the last one is kept: only when it is asked for."""
+    program = [sys.executable, "-c", BETWEEN]
+    done = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    by_itself, asked = map(int, done.split())
+    assert by_itself < 4, "MiB: else there is nothing to be done"
+    assert asked >= 14
+
+
 def test_other_c_libraries_know_nothing_of_it(monkeypatch):
     monkeypatch.setattr(resident, "_libc", object())
     assert not resident.own_pages_for_large()
+    assert not resident.give_back()

@@ -37,6 +37,8 @@ Step = Callable[[int, int, str], None]
 """Told how many steps are done, how many there are, and the next one's name."""
 
 LOOK_S = 0.05
+GIVE_BACK_S = 60.0
+"""How often memory is given back that changes have left."""
 GARBAGE = 700, 10, 10
 """Python's own thresholds: control.main's are for loading."""
 IDLE_S = 0.2
@@ -297,6 +299,7 @@ def _wait(
     """
     assert forwarder.workers is not None
     busy, rounds, since = -1, [0] * len(forwarder.workers), time.monotonic()
+    given_back = since
     while not stop.wait(LOOK_S):
         if not forwarder.workers.running:
             ended = [n for n, one in enumerate(forwarder.workers) if not one.running]
@@ -314,3 +317,6 @@ def _wait(
         enough = all(n >= m + IDLE_ROUNDS for n, m in zip(done, rounds, strict=True))
         if exit_when_idle and quiet and enough:
             return
+        if time.monotonic() - given_back >= GIVE_BACK_S:
+            resident.give_back()
+            given_back = time.monotonic()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """resident: memory that is there for nothing any more: the code of a library that only the start needed,
-and large blocks that were given back to the C library.
+and blocks that were given back to the C library.
 
-Sources: madvise(2), mallopt(3), proc(5).
+Sources: madvise(2), mallopt(3), malloc_trim(3), proc(5).
 """
 
 from __future__ import annotations
@@ -50,3 +50,16 @@ def own_pages_for_large() -> bool:
         return bool(_libc.mallopt(M_MMAP_THRESHOLD, LARGE))
     except AttributeError:
         return False
+
+
+def give_back() -> bool:
+    """Give the pages back that lie free between the C library's blocks: some 0.5 ms. Returns whether it did.
+
+    It gives back by itself only what is free at the end of a thread's blocks. What threads of the API leave
+    before that end was 10 MiB an hour in a forwarder that is changed all the time (`bench soak`).
+    """
+    try:
+        _libc.malloc_trim(0)
+    except AttributeError:
+        return False
+    return True
