@@ -53,9 +53,9 @@ def own_pages_for_large() -> bool:
 
 
 def give_back() -> bool:
-    """Give the pages back that lie free between the C library's blocks: some 0.5 ms. Returns whether it did.
+    """Give back the pages that lie free between the C library's blocks, in some 0.5 ms.
 
-    It gives back by itself only what is free at the end of a thread's blocks. What threads of the API leave
+    Returns whether it was done: other C libraries know nothing of it. This one gives back by itself only what is free at the end of a thread's blocks. What threads of the API leave
     before that end was 10 MiB an hour in a forwarder that is changed all the time (`bench soak`).
     """
     try:
