@@ -55,8 +55,9 @@ def own_pages_for_large() -> bool:
 def give_back() -> bool:
     """Give back the pages that lie free between the C library's blocks, in some 0.5 ms.
 
-    Returns whether it was done: other C libraries know nothing of it. This one gives back by itself only what is free at the end of a thread's blocks. What threads of the API leave
-    before that end was 10 MiB an hour in a forwarder that is changed all the time (`bench soak`).
+    By itself it gives back only what is free behind a thread's last block. What threads of the API leave
+    before that was 10 MiB an hour in a forwarder that is changed all the time (`bench soak`). Returns
+    whether it was done: other C libraries know nothing of it.
     """
     try:
         _libc.malloc_trim(0)
