@@ -300,7 +300,10 @@ def test_curl_to_a_forwarded_port(forward, tmp_path):
     assert {row["rule"] for row in rows} == {"served"}
     ends(forward)
     forward.settle()
-    assert set(forward.drops()) == {("ip4-acl", "denied")}
+    late = {
+        ("ip4-session", "outside")
+    }  # on a busy machine: a segment, sent again, of what has ended
+    assert {("ip4-acl", "denied")} <= set(forward.drops()) <= {("ip4-acl", "denied"), *late}
 
 
 @needs("iperf3")
