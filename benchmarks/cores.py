@@ -11,11 +11,11 @@ both CPUs than twice what it does on one: 1.4 times was seen, 1.1 with both on o
 from __future__ import annotations
 
 import os
-import threading
-import time
+from functools import partial
 
 import numpy as np
 
+from benchmarks.both_cpus import at_once
 from vforward.jit.kernel import i64, kernel, u64
 
 ROUNDS = 40_000_000
@@ -49,23 +49,7 @@ def cores() -> float:
 
 
 def _seconds(*cpus: int) -> float:
-    """From when all are there until the last has done its rounds."""
-    there = threading.Barrier(len(cpus))
-    spans: list[tuple[float, float]] = []
-
-    def side(cpu: int) -> None:
-        os.sched_setaffinity(0, {cpu})
-        table = np.arange(TABLE, dtype=np.uint64)
-        fill(table, 1)
-        there.wait()
-        start = time.perf_counter()
-        fill(table, ROUNDS)
-        spans.append((start, time.perf_counter()))
-
-    threads = [threading.Thread(target=side, args=(cpu,)) for cpu in cpus]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    starts, ends = zip(*spans, strict=True)
-    return max(ends) - min(starts)
+    fill(np.arange(TABLE, dtype=np.uint64), 1)  # compiled before
+    return at_once(
+        *((cpu, partial(fill, np.arange(TABLE, dtype=np.uint64), ROUNDS)) for cpu in cpus)
+    )

@@ -19,10 +19,12 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.both_cpus import at_once
 from vforward.jit.atomics import load_acquire64, store_release64
 from vforward.jit.intrinsics import address, cycles, relax
 from vforward.jit.kernel import kernel
@@ -65,21 +67,8 @@ def distance() -> float:
         return 0.0
     word, found = np.zeros(8, np.uint64), np.full((2, CHUNKS), np.inf)
     ball(word, 0, ROUNDS, found[0, :0])  # compiled before it comes before everything else
-
-    both = threading.Barrier(2)
-
-    def side(mine: int) -> None:
-        os.sched_setaffinity(0, {cpus[-mine]})
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        both.wait()  # else the first would use up its patience while the other is made
-        ball(word, mine, ROUNDS, found[mine])
-
-    threads = [threading.Thread(target=side, args=(mine,)) for mine in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    sides = ((cpus[-n], partial(ball, word, n, ROUNDS, found[n])) for n in (0, 1))
+    at_once(*sides, first=True)
     return float(found[0].min())
 
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from benchmarks.both_cpus import at_once
 from benchmarks.distance import Figure, together, watching, wherever
 from benchmarks.harness import LEAST, Measured, row, whole
 from benchmarks.netmap_nodes import BATCH, SIZE, both_programs, pipe_receiver, pipe_sender
@@ -45,34 +44,9 @@ def _port(name: str, reply: Reply, descriptors: list[int]) -> Port:
 
 
 def _rate(one: Callable[[], None], other: Callable[[], None]) -> float:
-    """Millions of packets per second, COUNT of them, when one runs on the first CPU, other on the last.
-
-    From when both threads are there: to make one and to move it is not what is measured.
-    """
+    """Millions of packets per second, COUNT of them, when one runs on the first CPU, other on the last."""
     cpus = sorted(os.sched_getaffinity(0))
-    there = threading.Barrier(2)
-    spans: list[tuple[float, float]] = []
-
-    def side(work: Callable[[], None], cpu: int) -> None:
-        os.sched_setaffinity(0, {cpu})
-        there.wait()
-        start = time.perf_counter()
-        work()
-        spans.append((start, time.perf_counter()))
-
-    threads = [
-        threading.Thread(target=side, args=(work, cpu))
-        for work, cpu in ((one, cpus[0]), (other, cpus[-1]))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if len(spans) != 2:
-        msg = "one of the two sides has failed; its error is above"
-        raise AssertionError(msg)
-    starts, ends = zip(*spans, strict=True)
-    return COUNT / (max(ends) - min(starts)) / 1e6
+    return COUNT / at_once((cpus[0], one), (cpus[-1], other)) / 1e6
 
 
 def _by_turns(session: Session, case: str, run: Callable[[], Sequence[float]]) -> dict[str, Any]:

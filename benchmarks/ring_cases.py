@@ -14,13 +14,13 @@ two cores those turns are compared throughout which both CPUs were equally far a
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from benchmarks import peer_versions
+from benchmarks.both_cpus import at_once
 from benchmarks.distance import Figure, Together, ratios, together, watching, wherever
 from benchmarks.dpdk_cases import NoFigureError, figure, say
 from benchmarks.harness import LEAST, Measured, missing, repeat, row, whole
@@ -97,26 +97,17 @@ def _together(size: int) -> float:
     clocks: list[float] = []
 
     def produce() -> None:
-        os.sched_setaffinity(0, {cpus[0]})
         items = np.arange(1, 1 + size, dtype=np.uint64)
         clocks.append(float(producer(ring.array, items, size, BURSTS, gate)))
 
     def consume() -> None:
-        os.sched_setaffinity(0, {cpus[-1]})
         spent, total = consumer(ring.array, np.zeros(size, np.uint64), size, BURSTS, gate)
         clocks.append(float(spent))
         if total != size * BURSTS:
             msg = "the ring lost items"
             raise AssertionError(msg)
 
-    threads = [threading.Thread(target=side) for side in (produce, consume)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if len(clocks) != 2:
-        msg = "a side of the ring has failed; its error is above"
-        raise AssertionError(msg)
+    at_once((cpus[0], produce), (cpus[-1], consume))
     return sum(clocks)
 
 

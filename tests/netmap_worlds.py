@@ -57,6 +57,16 @@ def until(condition):
         time.sleep(0.005)
 
 
+def received(port, n):
+    """The next n frames. Their slots are given back."""
+    got = []
+    while len(got) < n:
+        assert port.poll(netmap.READ, 20) == netmap.READ
+        port.dispatch(got.append)
+    port.rxsync()
+    return got
+
+
 def works(ours, peer):
     """Whether frames cross, both ways, for a worker that may sleep."""
     until(lambda: ours.port.peer() == "at its server")

@@ -1,12 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random numbers and packets for fuzzers that run in kernels."""
 
+import contextlib
+import threading
+
 import numpy as np
 
 from vforward.jit.kernel import i64, kernel, u64
 from vforward.layout import CHAINED, HEADROOM, NIL
 from vforward.memory.chain import LONGEST, begin_chain
 from vforward.memory.pool import put_one, put_rest, take_one
+
+
+@contextlib.contextmanager
+def hailed(hail, *what):
+    """In the block another thread is in hail(cases, state, *what, stop). Gives the other side's state."""
+    stop = np.zeros(1, np.uint64)
+    mine, its = (np.array([seed], np.uint64) for seed in (1 << 40, 3 << 50))
+    hail(1, its, *what, stop)  # compiled before
+    writer = threading.Thread(target=hail, args=(1 << 40, its, *what, stop))
+    writer.start()
+    try:
+        yield mine
+    finally:
+        stop[0] = 1
+        writer.join()
 
 
 @kernel

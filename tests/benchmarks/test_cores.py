@@ -33,7 +33,7 @@ def test_the_loop_runs_where_it_is_to_and_takes_its_time(monkeypatch):
     )
     cpus = sorted(before)
     assert module._seconds(cpus[0], cpus[-1]) > 0
-    assert sorted(map(min, placed)) == sorted([cpus[0], cpus[-1]] * 2)
+    assert sorted(map(min, placed[1:])) == [cpus[0], cpus[-1]]  # the first one compiles
     assert os.sched_getaffinity(0) == before
 
 

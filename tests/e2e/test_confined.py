@@ -274,6 +274,19 @@ def test_under_the_filter_of_the_unit(net):
             assert inside.do(code).startswith(answer), code
 
 
+def has_two_capabilities(net, inside, *, uid):
+    """And no more: it forwards, and cannot run a program."""
+    for thread in inside.threads():
+        assert thread.permitted == thread.effective == RAW_ADMIN
+        assert thread.inheritable == thread.ambient == 0
+        assert thread.bounding == RAW_ADMIN, "it may not change it, nor need it"
+        assert thread.no_new_privs
+        assert thread.seccomp == 2
+    assert json.loads(inside.do("os.getuid()")) == uid
+    assert "5 received" in ping(net.h1, H2, "-c5", "-l5")
+    assert inside.do("os.execv('/bin/true', ['true'])").startswith("PermissionError")
+
+
 @pytest.mark.timeout(900)  # where his code is compiled anew
 @pytest.mark.skipif(os.geteuid() != 0, reason="root becomes another user here")
 def test_an_ordinary_user_with_two_capabilities(net):
@@ -282,16 +295,8 @@ def test_an_ordinary_user_with_two_capabilities(net):
     place.mkdir()
     python, environment = as_ordinary_user(place, ("net_raw", "net_admin"))
     with daemon(net, python=python, environment=environment, ports=HOST) as inside:
-        for thread in inside.threads():
-            assert thread.permitted == thread.effective == RAW_ADMIN
-            assert thread.inheritable == thread.ambient == 0
-            assert thread.bounding == RAW_ADMIN, "it may not change it, nor need it"
-            assert thread.no_new_privs
-            assert thread.seccomp == 2
-        assert json.loads(inside.do("os.getuid()")) == 65534
-        assert "5 received" in ping(net.h1, H2, "-c5", "-l5")
+        has_two_capabilities(net, inside, uid=65534)
         transfer(net.h1, net.router, LAN, 1_000_000)
-        assert inside.do("os.execv('/bin/true', ['true'])").startswith("PermissionError")
 
 
 CONTAINED = (
@@ -307,13 +312,5 @@ CONTAINED = (
 @pytest.mark.skipif(os.geteuid() != 0, reason="of another user these capabilities would be none")
 def test_root_with_two_capabilities(net):
     with daemon(net, python=CONTAINED) as inside:
-        for thread in inside.threads():
-            assert thread.permitted == thread.effective == RAW_ADMIN
-            assert thread.inheritable == thread.ambient == 0
-            assert thread.bounding == RAW_ADMIN, "it may not change it, nor need it"
-            assert thread.no_new_privs
-            assert thread.seccomp == 2
-        assert json.loads(inside.do("os.getuid()")) == 0
-        assert "5 received" in ping(net.h1, H2, "-c5", "-l5")
+        has_two_capabilities(net, inside, uid=0)
         transfer(net.h1, net.h2, H2, 1_000_000)
-        assert inside.do("os.execv('/bin/true', ['true'])").startswith("PermissionError")

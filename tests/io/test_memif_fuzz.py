@@ -9,14 +9,13 @@ once. An access outside of the regions is a segmentation fault: they end at page
 import contextlib
 import os
 import select
-import threading
 
 import numpy as np
 import pytest
 
 from fuzzing import cases
 from guests import Memory
-from storms import draw, give_back, packets
+from storms import draw, give_back, hailed, packets
 from vforward.io import memif_nodes
 from vforward.io.libc import libc_address
 from vforward.jit.atomics import load_acquire64
@@ -176,14 +175,6 @@ def test_nothing_that_a_peer_writes_does_harm(ends):
 
 
 def test_nor_what_it_writes_meanwhile(ends):
-    stop = np.zeros(1, np.uint64)
-    states = [np.array([seed], np.uint64) for seed in (1 << 40, 3 << 50)]
-    hail(1, states[1], ends.state, stop)
-    writer = threading.Thread(target=hail, args=(1 << 40, states[1], ends.state, stop))
-    writer.start()
-    try:
-        seen = ends.storm(CASES, states[0], wild=True)
-    finally:
-        stop[0] = 1
-        writer.join()
+    with hailed(hail, ends.state) as state:
+        seen = ends.storm(CASES, state, wild=True)
     assert seen[0] < CASES

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from netmap_worlds import until
+from netmap_worlds import received, until
 from vforward.errors import PortError
 from vforward.io import netmap_link
 from vforward.io.netmap import NetmapPort
@@ -55,16 +55,6 @@ def wire(server):
 def peers(wire):
     with netmap.open("netmap:x}1") as pipe, netmap.open("vale0:b@conf:slots=64") as station:
         yield pipe, station
-
-
-def received(port, n):
-    """The next n frames."""
-    found = []
-    while len(found) < n:
-        assert port.poll(netmap.READ, 20) == netmap.READ
-        port.dispatch(found.append)
-    port.rxsync()
-    return found
 
 
 def came(wire, n, vector=256):

@@ -9,7 +9,6 @@ outside of the region is a segmentation fault: it ends at pages without access, 
 import contextlib
 import os
 import socket
-import threading
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from rings.guarded_regions import (
     write_slot,
 )
 from rings.vale_ports import attach, shut
-from storms import draw, give_back, packets
+from storms import draw, give_back, hailed, packets
 from vforward.io import netmap_nodes
 from vforward.io.libc import libc_address
 from vforward.jit.atomics import load_acquire64
@@ -214,15 +213,6 @@ def test_nothing_that_a_peer_writes_does_harm(end):
 
 
 def test_nor_what_it_writes_meanwhile(end):
-    stop = np.zeros(1, np.uint64)
-    states = [np.array([seed], np.uint64) for seed in (1 << 40, 3 << 50)]
-    arguments = (states[1], end.port.krings, end.place, *end.region, stop)
-    hail(1, *arguments)
-    writer = threading.Thread(target=hail, args=(1 << 40, *arguments))
-    writer.start()
-    try:
-        found = end.storm(states[0], wild=True)
-    finally:
-        stop[0] = 1
-        writer.join()
+    with hailed(hail, end.port.krings, end.place, *end.region) as state:
+        found = end.storm(state, wild=True)
     assert found["netmap-tx reinits"] + found["netmap-rx reinits"] > 0, found

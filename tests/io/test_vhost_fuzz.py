@@ -5,14 +5,12 @@ A case writes a few descriptors, indices and tables, most of them nearly right, 
 An access outside of the shared regions is a segmentation fault: they end at pages without access.
 """
 
-import threading
-
 import numpy as np
 import pytest
 
 from fuzzing import cases
 from guests import BASE, Guest, Memory
-from storms import draw, give_back, packets
+from storms import draw, give_back, hailed, packets
 from vforward.io import vhost_rx, vhost_tx
 from vforward.jit.atomics import load_acquire64
 from vforward.jit.intrinsics import address, view
@@ -244,19 +242,9 @@ def test_nor_into_packed_queues(packed, features, keeps):
 @pytest.mark.parametrize("layout", ["guest", "packed"])
 def test_nor_what_it_writes_meanwhile(layout, request):
     guest = request.getfixturevalue(layout)
-    seen, stop = np.zeros(16, np.uint64), np.zeros(1, np.uint64)
-    states = [np.array([seed], np.uint64) for seed in (1 << 40, 3 << 50)]
-    hail(1, states[1], guest.queues, guest.memory.table, stop)
-    writer = threading.Thread(
-        target=hail, args=(1 << 40, states[1], guest.queues, guest.memory.table, stop)
-    )
-    before = guest.pool.free
-    writer.start()
-    try:
-        storm(CASES, states[0], *arguments(guest), seen, True)
-    finally:
-        stop[0] = 1
-        writer.join()
+    seen, before = np.zeros(16, np.uint64), guest.pool.free
+    with hailed(hail, guest.queues, guest.memory.table) as state:
+        storm(CASES, state, *arguments(guest), seen, True)
     assert guest.pool.free == before
     assert sum(seen[:8]) == CASES
     assert seen[0] < CASES

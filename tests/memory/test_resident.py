@@ -55,7 +55,7 @@ def test_where_the_kernel_does_not_tell_nothing_happens(monkeypatch, tmp_path):
     assert resident.forget_code(LIBRARY) == 0
 
 
-KEPT = """
+MALLOC = """
 import ctypes, re
 from pathlib import Path
 from vforward.memory import resident
@@ -66,7 +66,8 @@ libc.free.argtypes = (ctypes.c_void_p,)
 
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-
+"""
+KEPT = """
 libc.free(libc.malloc(16 << 20))  # from now on the C library takes less from what it has
 if {called}:
     assert resident.own_pages_for_large()
@@ -84,7 +85,7 @@ print((before - anonymous()) >> 10)
 @pytest.mark.skipif(not hasattr(resident._libc, "mallopt"), reason="no GNU C library")
 def test_large_blocks_go_back_to_the_system():
     def given_back(*, called):
-        program = [sys.executable, "-c", KEPT.format(called=called)]
+        program = [sys.executable, "-c", MALLOC + KEPT.format(called=called)]
         return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
 
     assert given_back(called=False) < 6, "MiB of 12: else there is nothing to be done"
@@ -92,17 +93,6 @@ def test_large_blocks_go_back_to_the_system():
 
 
 BETWEEN = """
-import ctypes, re
-from pathlib import Path
-from vforward.memory import resident
-
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
-libc.free.argtypes = (ctypes.c_void_p,)
-
-def anonymous():
-    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-
 blocks = [libc.malloc(16000) for _ in range(1024)]
 for block in blocks:
     ctypes.memset(block, 1, 16000)
@@ -118,7 +108,7 @@ print((before - kept) >> 10, (before - anonymous()) >> 10)
 @pytest.mark.skipif(not hasattr(resident._libc, "malloc_trim"), reason="no GNU C library")
 def test_pages_between_blocks_go_back_to_the_system():
     """16 MiB of blocks, of which the last one is kept: only when it is asked for."""
-    program = [sys.executable, "-c", BETWEEN]
+    program = [sys.executable, "-c", MALLOC + BETWEEN]
     done = subprocess.run(program, capture_output=True, text=True, check=True).stdout
     by_itself, asked = map(int, done.split())
     assert by_itself < 4, "MiB: else there is nothing to be done"

@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -62,10 +61,3 @@ def numbered(i):
     """What the program's rx expects as the frame of this number, and its tx sends."""
     head = b"\xff" * 6 + b"\x02\0\0\0\0\x01" + bytes([i & 255] * 2) + i.to_bytes(8, "little")
     return head + bytes([i & 255] * (60 - len(head)))
-
-
-def until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rings.netmap_programs import compiled, needs_programs, numbered, started, told, under, until
+from netmap_worlds import received, until
+from rings.netmap_programs import compiled, needs_programs, numbered, started, told, under
 from vforward.rings import netmap
 from vforward.rings.netmap_server import Server
 
@@ -92,16 +93,6 @@ def test_long_frames_go_to_a_program_and_back(server, env, program, kind, theirs
             assert port.next_packet() == frame
         port.rxsync()
         assert told(process) == [3 * n]
-
-
-def received(port, n):
-    """The next n frames. Their slots are given back."""
-    got = []
-    while len(got) < n:
-        assert port.poll(netmap.READ, 20) == netmap.READ
-        port.dispatch(got.append)
-    port.rxsync()
-    return got
 
 
 @TWO

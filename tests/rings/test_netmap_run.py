@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from rings.netmap_programs import compiled, needs_programs, numbered, started, told, until
+from netmap_worlds import received, until
+from rings.netmap_programs import compiled, needs_programs, numbered, started, told
 from vforward.errors import PortError, ShimMissing
 from vforward.rings import netmap, netmap_run
 from vforward.rings.netmap_server import Server
@@ -105,11 +106,7 @@ def test_the_command(path, tmp_path, there_is_one):
         else:
             process = stack.enter_context(started(os.environ, *command))
             port = stack.enter_context(netmap.open("netmap:x}1"))
-        got = []
-        while len(got) < 3:
-            assert port.poll(netmap.READ, 20) == netmap.READ
-            port.dispatch(got.append)
-        port.rxsync()
+        got = received(port, 3)
         assert told(process) == [3]
         assert got == [numbered(i) for i in range(3)]
     until(lambda: not path.exists())

@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from fuzzing import open_fds
+from netmap_worlds import until
 from vforward.errors import PortError
 from vforward.rings import netmap
 from vforward.rings.netmap_message import (
@@ -30,13 +30,6 @@ from vforward.rings.netmap_server import SWITCHES_MAX, Server
 def server(tmp_path):
     with Server(tmp_path / "run" / "s") as running:
         yield running
-
-
-def until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.005)
 
 
 def ask(server, *requests):

@@ -6,15 +6,13 @@ frame to all; the switch goes round once; and the other good one has that frame.
 the regions is a segmentation fault: they end at pages without access.
 """
 
-import threading
-
 import numpy as np
 import pytest
 
 from fuzzing import cases
 from rings.guarded_regions import any_place, guarded_regions, write_anywhere, write_slot
 from rings.vale_ports import attach, shut
-from storms import draw
+from storms import draw, hailed
 from vforward.jit.atomics import load_acquire64
 from vforward.jit.intrinsics import address, view
 from vforward.jit.kernel import i64, kernel, u64
@@ -186,14 +184,6 @@ def test_nothing_that_a_port_writes_harms_others(world):
 
 def test_nor_what_it_writes_meanwhile(world):
     switch, ports = world
-    stop = np.zeros(1, np.uint64)
-    states = [np.array([seed], np.uint64) for seed in (1 << 40, 3 << 50)]
-    hail(1, states[1], switch.ports, stop)
-    writer = threading.Thread(target=hail, args=(1 << 40, states[1], switch.ports, stop))
-    writer.start()
-    try:
-        count = run_storm(switch, ports[RECEIVER], states[0], wild=True)
-    finally:
-        stop[0] = 1
-        writer.join()
+    with hailed(hail, switch.ports) as state:
+        count = run_storm(switch, ports[RECEIVER], state, wild=True)
     assert count["bad"] > 0, count

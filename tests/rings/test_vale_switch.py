@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from netmap_worlds import until
 from rings.vale_ports import attach, frame, mac, put, shut
 from vforward.errors import PortError
 from vforward.rings import netmap
@@ -30,13 +31,6 @@ def three(switch):
     yield switch, ports
     for port in ports:
         shut(port)
-
-
-def until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.002)
 
 
 def asleep(port):

@@ -25,6 +25,7 @@ from vforward.control.route_table import Key as Prefix
 from vforward.control.routes import BITS, Address, Path, key_of_prefix
 from vforward.control.routing_stage import Stage, as_arrays
 from vforward.errors import ConfigError
+from vforward.tables.addresses import HALF
 
 Way = tuple[Address, str]
 """A next hop, and the port that it is at."""
@@ -32,7 +33,6 @@ Content = Mapping[Key, list[Table]]
 """By part, what a file of routes says."""
 Table_ = tuple[str, int]
 """A VRF's name and an IP version."""
-HALF = (1 << 64) - 1
 
 
 def stamp(path: FilePath) -> str:

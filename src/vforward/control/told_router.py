@@ -14,6 +14,7 @@ from vforward.control.rule_policy import Wanted
 from vforward.control.told import ODD, Told, attempt
 from vforward.control.told_firewall import LISTS, NAMED, part_of, repeat_firewall
 from vforward.errors import VforwardError
+from vforward.tables.addresses import HALF
 
 if TYPE_CHECKING:
     from vforward.control.assembly import Assembly, Host
@@ -173,11 +174,10 @@ class ToldRouter(Told):
             routable_key(network)
         nowhere = all(route["kind"] for route in routes.values())
         number = forwarder.interfaces.vrf(vrf) if nowhere else forwarder.vrf("routes", vrf)
-        halves = (1 << 64) - 1
         whole = [int(network.network_address) for network in networks]
         new = [metric not in forwarder.routing.metrics(network, number) for network in networks]
         forwarder.routing.add_many(
-            whole if version == 4 else [(n >> 64, n & halves) for n in whole],
+            whole if version == 4 else [(n >> 64, n & HALF) for n in whole],
             [network.prefixlen for network in networks],
             which, meant, version=version, metric=metric, vrf=number,
         )  # fmt: skip
