@@ -53,23 +53,23 @@ def ask_for(strays: Any, mixed: Any) -> None:
 
 
 @kernel
-def _place(strays: Any, mixed: Any, but: Any) -> Any:
-    """Where there is an entry of the hash, other than at a place; -1: nowhere."""
+def _entry(strays: Any, mixed: Any, but: Any) -> Any:
+    """An entry of the hash, other than that at a place; 0: there is none.
+
+    Each word is read once: what is there may be gone at a second look.
+    """
     first = _first(strays, mixed)
     for at in range(first, first + 2 * LINE):
         word = load_acquire64(address(strays) + 8 * at)
         if word != u64(0) and (word ^ mixed) <= _WORKER and at != but:
-            return i64(at)
-    return i64(-1)
+            return word
+    return u64(0)
 
 
 @kernel
 def find(strays: Any, mixed: Any) -> Any:
     """The worker that has it, or -1."""
-    at = _place(strays, mixed, -1)
-    if at < 0:
-        return i64(-1)
-    return i64(load_acquire64(address(strays) + 8 * at) & _WORKER) - 1
+    return i64(_entry(strays, mixed, -1) & _WORKER) - 1
 
 
 @kernel
@@ -91,14 +91,14 @@ def enter(strays: Any, mixed: Any, worker: Any) -> bool:
     may find the other.
     """
     mine = mixed & ~_WORKER | u64(worker + 1)
-    if _place(strays, mixed, -1) >= 0:
+    if _entry(strays, mixed, -1) != u64(0):
         return False
     first = _first(strays, mixed)
     for at in range(first, first + 2 * LINE):
         if compare_swap64(address(strays) + 8 * at, u64(0), mine):
             fetch_add64(address(strays), u64(1))
             fence()
-            if _place(strays, mixed, at) < 0:
+            if _entry(strays, mixed, at) == u64(0):
                 return True
             if compare_swap64(address(strays) + 8 * at, mine, u64(0)):
                 fetch_add64(address(strays), u64(-1))
