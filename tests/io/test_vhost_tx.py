@@ -109,6 +109,43 @@ def test_mergeable_buffers(lengths, shapes, start, event_idx, layout):
 
 
 @LAYOUTS
+@pytest.mark.parametrize("header", [10, 12])
+def test_nothing_is_left_of_what_a_header_said(header, layout):
+    """Whichever byte of it is another: only then is it written."""
+    guest = Guest(features=layout if header == 12 else layout & ~MRG_RXBUF, header=header)
+    guest.queues[0, vq.HEADER] = header
+    try:
+        wanted = MERGED[:header]
+        for at in range(header + 1):  # the last time all of them are right
+            head, pieces = offer(guest, [200])
+            place = pieces[0][0] - BASE
+            said = bytearray(wanted)
+            if at < header:
+                said[at] ^= 0xA5
+            guest.memory.bytes[place : place + header] = bytes(said)
+            data = frame(60, at)
+            assert guest.send([guest.packet(data)]) == [True]
+            assert guest.drivers[0].take_used() == [(head, header + 60)]
+            assert guest.read(pieces)[: header + 60] == wanted + data
+    finally:
+        guest.close()
+
+
+def test_what_a_used_element_said_is_replaced_lap_after_lap():
+    """Whether the same buffer comes back in its place, of the same length, or another one."""
+    guest = Guest(4)
+    try:
+        for lap in range(6):
+            offered = dict(offer(guest, [200]) for _ in range(4))
+            sizes = [n + (lap == 3) for n in (60, 60, 64, 60)]
+            sent = guest.send([guest.packet(frame(n, lap)) for n in sizes])
+            assert sent == [True] * 4
+            assert arrived(guest, offered) == [(MERGED, frame(n, lap)) for n in sizes]
+    finally:
+        guest.close()
+
+
+@LAYOUTS
 @pytest.mark.parametrize("indirect", [False, True])
 @pytest.mark.parametrize("shape", [[1526], [12, 1514], [10, 2, 1514], [1, 2000]])
 def test_buffers_that_are_not_merged(shape, indirect, layout):

@@ -58,12 +58,12 @@ def ask_to_read(work: Any, k: Any, n: Any) -> None:
 
 
 @inline
-def ask_to_write(work: Any, k: Any, n: Any) -> None:
-    """The same, to write to them."""
+def ask_to_write(work: Any, k: Any, n: Any, header: Any) -> None:
+    """The same, to write a frame there behind a header of so many bytes, which may be right already."""
     if k < n and work[SLOTS + k] != u64(0):
-        here = i64(work[SLOTS + k])
-        ask_write(here)
-        ask_write(here + min(i64(work[2 * SLOTS + k]) - 1, LINE))
+        here, last = i64(work[SLOTS + k]), i64(work[2 * SLOTS + k]) - 1
+        ask_write(here + min(last, header))
+        ask_write(here + min(last, LINE))
 
 
 @kernel

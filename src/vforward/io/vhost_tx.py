@@ -76,6 +76,7 @@ def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
     """For each of n buffers: its token; where it lies and how long it is if that is all of it, which it
     is in most, else 0. And ask for the first AHEAD. Returns how many there are.
     """
+    header = i64(queue[vq.HEADER])
     cursor = vring.begin(queue, packed)
     for k in range(n):
         token, where, length, flags = vring.look(queue, cursor, packed)
@@ -87,7 +88,7 @@ def _look_ahead(queue: Any, memory: Any, work: Any, n: Any, packed: Any) -> Any:
         work[k] = u64(token)
         work[SLOTS + k] = here
         work[2 * SLOTS + k] = length
-        ask_to_write(work, k, AHEAD)
+        ask_to_write(work, k, AHEAD, header)
         if token < 0:
             return k + 1
         cursor = vring.following(queue, cursor, token, packed)
@@ -166,6 +167,8 @@ def _any(
 
 
 UNSENT = -1000
+ONE_BUFFER = 1 << 16
+"""Bytes 8 to 11 of a header: nothing is left to do, and num_buffers is 1."""
 
 
 @inline
@@ -175,6 +178,9 @@ def _simple(
 ) -> bool:  # fmt: skip
     """Send a packet of one buffer with nothing left to do into the at-th buffer that was looked at, if
     it is of one piece, and put that as the used-th.
+
+    A header that says that already is not written: where it has a cache line of its own, before the frame's,
+    the driver need not fetch that again.
     """
     record = meta[row]
     here = i64(work[SLOTS + at])
@@ -184,11 +190,13 @@ def _simple(
     if header + length > i64(work[2 * SLOTS + at]):
         return False
     words = view(here, 3, np.uint32)
-    words[0] = 0
-    words[1] = 0
+    if words[0] | words[1]:
+        words[0] = 0
+        words[1] = 0
     if header == 12:
-        words[2] = 1 << 16  # num_buffers
-    else:
+        if words[2] != ONE_BUFFER:
+            words[2] = ONE_BUFFER
+    elif view(here + 8, 1, np.uint16)[0]:
         view(here + 8, 1, np.uint16)[0] = 0
     copy(here + header, byte_address(base, row, record.off), length)
     vring.put_used(queue, used, i64(work[at]), header + length, packed)
@@ -226,7 +234,7 @@ def _packets(
             drop(meta, row, edge, i, count, i64(TxCount.REFUSED))
             continue
         heads, used = i64(1), at - published
-        ask_to_write(work, at + AHEAD, ahead)
+        ask_to_write(work, at + AHEAD, ahead, header)
         if at >= ahead or not _simple(base, meta, queue, work, row, at, used, header, packed):
             heads = _any(data, meta, queue, memory, work, row, used, available - published)
             if heads < 0:

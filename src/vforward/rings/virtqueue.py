@@ -212,11 +212,17 @@ def read_chain(queue: Any, memory: Any, pieces: Any, used: Any, number: Any, wri
 
 @inline
 def put_used(queue: Any, k: Any, number: Any, length: Any) -> None:
-    """The k-th available buffer, that of descriptor number, has length bytes written."""
+    """The k-th available buffer, that of descriptor number, has length bytes written.
+
+    What stands there already, as it does lap after lap where buffers come back in order, is not written: the
+    driver would have to fetch the line again.
+    """
     slot = (i64(queue[NEXT]) + k) & (i64(queue[SIZE]) - 1)
     element = view(i64(queue[USED]) + 4 + 8 * slot, 2, np.uint32)
-    element[0] = number
-    element[1] = length
+    if element[0] != number:
+        element[0] = number
+    if element[1] != length:
+        element[1] = length
 
 
 @inline
