@@ -40,6 +40,20 @@ def test_says_that_none_is_running(tmp_path):
         observe.attach()
 
 
+def test_a_document_is_read_when_it_was_written_anew(arena, view, monkeypatch):
+    arena.write_document("routes", {"count": 1, "routes": [{"prefix": "10.0.0.0/8"}]})
+    reads = []
+    read = Arena.read_document
+    monkeypatch.setattr(
+        Arena, "read_document", lambda self, name: reads.append(name) or read(self, name)
+    )
+    assert view.routes().count == view.routes().count == 1
+    assert reads == ["routes"]
+    arena.write_document("routes", {"count": 0, "routes": []})
+    assert view.routes() == Listing(0, [])
+    assert reads == ["routes"] * 2
+
+
 def test_says_that_it_may_not_look(arena):
     """Where others may write nothing is believed, and that one runs is not denied."""
     place = arena.path.parent

@@ -115,7 +115,42 @@ def test_pages_between_blocks_go_back_to_the_system():
     assert asked >= 14
 
 
+THREADS = """
+import threading
+
+if {called}:
+    assert resident.one_heap()
+found = []
+gate = threading.Barrier(4)
+
+def take():
+    gate.wait()
+    found.append(libc.malloc(1000))
+    gate.wait()
+
+threads = [threading.Thread(target=take) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+maps = Path("/proc/self/maps").read_text()
+first, last = (int(n, 16) for n in re.search(r"(\\w+)-(\\w+) .*\\[heap\\]", maps).groups())
+print(sum(first <= block < last for block in found))
+"""
+
+
+@pytest.mark.skipif(not hasattr(resident._libc, "mallopt"), reason="no GNU C library")
+def test_threads_have_one_heap():
+    def in_the_heap(*, called):
+        program = [sys.executable, "-c", MALLOC + THREADS.format(called=called)]
+        return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
+
+    assert in_the_heap(called=False) < 4, "else there is nothing to be done"
+    assert in_the_heap(called=True) == 4
+
+
 def test_other_c_libraries_know_nothing_of_it(monkeypatch):
     monkeypatch.setattr(resident, "_libc", object())
+    assert not resident.one_heap()
     assert not resident.own_pages_for_large()
     assert not resident.give_back()

@@ -100,6 +100,7 @@ class View:
         self.stamp = self._read()
         self._number = {node["name"]: number for number, node in enumerate(self.nodes)}
         self._line = line or _Line(threading.Lock(), self)
+        self._documents: dict[str, tuple[tuple[int, int], Any]] = {}
 
     def _read(self) -> tuple[int, int]:
         """Read who it is, and map what its graph counts in: all of it is there until nobody looks."""
@@ -142,6 +143,18 @@ class View:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def document(self, name: str) -> Any:
+        """What is published under that name, not to be changed: read when it was written anew.
+
+        Raises ArenaError when there is none. Any thread.
+        """
+        stamp = _stamp(self.arena, name)
+        before, content = self._documents.get(name, (None, None))
+        if before != stamp:  # what is read may be newer than the stamp: then it is read once more
+            content = self.arena.read_document(name)
+            self._documents[name] = stamp, content
+        return content
+
     def segments(self, name: str) -> list[str]:
         """By worker, the name of its own segment."""
         generation = self.generation if name in OF_GRAPH else 0
@@ -174,7 +187,7 @@ class View:
         """The ports by number."""
         stats, taken = self._since("stats"), self._since("taken")
         counts, drops = self._since("counts"), self._since("drops")
-        peers = self.arena.read_document("peers")
+        peers = self.document("peers")
         rows = []
         for port in self.about["ports"]:
             rx, tx = [self._number[name] for name in port["rx"]], self._number.get(port["tx"])
@@ -218,22 +231,22 @@ class View:
 
     def routes(self) -> Listing:
         """The routes in force: prefix, kind, via, paths, port, metric, vrf, source."""
-        found = self.arena.read_document("routes")
+        found = self.document("routes")
         return Listing(found["count"], found["routes"])
 
     def bridges(self) -> list[dict[str, Any]]:
         """The bridges: ports, MACs learned, and how often one moved."""
-        return list(self.arena.read_document("bridges")["bridges"])
+        return list(self.document("bridges")["bridges"])
 
     def macs(self) -> Listing:
         """Who is behind which port of a bridge: bridge, mac, port, static, age (None: static)."""
-        found = self.arena.read_document("bridges")
+        found = self.document("bridges")
         return Listing(found["count"], found["macs"])
 
     def neighbors(self) -> Listing:
         """The neighbors: port, address, mac, state, age (s; None: configured)."""
         now = time.monotonic()  # one clock for all processes
-        found = self.arena.read_document("neighbors")
+        found = self.document("neighbors")
         return Listing(found["count"], [neighbor(row, now) for row in found["neighbors"]])
 
     def has(self, name: str) -> bool:
@@ -296,7 +309,7 @@ class View:
     def cleared(self) -> dict[str, list[int]]:
         """By worker, what its words were when it was cleared last, or when it started."""
         if self._heeds_clear and (self.arena.path / "cleared.json").exists():
-            return dict(self.arena.read_document("cleared"))
+            return dict(self.document("cleared"))
         nothing = [0] * self.workers
         return {"clock": self.words(c.STARTED), "sleeps": nothing, "rounds": nothing}
 
@@ -315,10 +328,10 @@ class View:
         return int(self._counts(counts, number)[labels.index("bytes")])
 
 
-def _stamp(arena: Arena) -> tuple[int, int]:
-    """Other than before when the document "forwarder" was published anew. Raises ArenaError."""
+def _stamp(arena: Arena, name: str = "forwarder") -> tuple[int, int]:
+    """Other than before when the document was published anew. Raises ArenaError."""
     try:
-        status = (arena.path / "forwarder.json").stat()
+        status = (arena.path / f"{name}.json").stat()
     except OSError as error:
         raise ArenaError(f"forwarder {arena.name!r} is gone: {error.strerror}") from error
     return status.st_ino, status.st_mtime_ns

@@ -31,7 +31,7 @@ def about(view: View) -> dict[str, Any]:
             f"forwarder {view.about['name']!r} has no firewall; [firewall] in its file makes one at its "
             "next start"
         )
-    return dict(view.arena.read_document("firewall"))
+    return dict(view.document("firewall"))
 
 
 def rules(view: View) -> Listing:

@@ -41,7 +41,7 @@ class WorkerRow:
 
 def workers(view: View) -> list[WorkerRow]:
     """The workers by number."""
-    said, since = view.arena.read_document("workers"), view.cleared()
+    said, since = view.document("workers"), view.cleared()
     rows = []
     for number, control in enumerate(view.controls):
         stats = view.since(view.segments("stats")[number])

@@ -110,6 +110,7 @@ def run(
     IDLE_S. confined: gives up privileges before the first packet, for good: for a process that is
     nothing but this (control.confine). Raises as from_config, KernelError, VforwardError.
     """
+    resident.one_heap()
     supervisor = Supervisor()
     with _signals() as (stop, again):
 

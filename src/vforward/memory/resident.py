@@ -13,7 +13,7 @@ import mmap
 from pathlib import Path
 
 MAPS = Path("/proc/self/maps")
-M_MMAP_THRESHOLD = -3
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 LARGE = 256 << 10
 """Bytes of a block from which it has pages of its own."""
 
@@ -39,6 +39,16 @@ def forget_code(name: str) -> int:
     return size
 
 
+def one_heap() -> bool:
+    """Have threads that begin from now on take memory from one heap: what one has freed serves the others.
+
+    The C library has one for each of some threads, so that they need not wait for each other, and each is as
+    large as it ever had to be. Python's threads wait for each other anyway, and workers allocate nothing.
+    Returns whether it was done: other C libraries know nothing of it.
+    """
+    return _set(M_ARENA_MAX, 1)
+
+
 def own_pages_for_large() -> bool:
     """Have blocks of LARGE bytes and more go back to the system when they are freed, from now on.
 
@@ -46,8 +56,13 @@ def own_pages_for_large() -> bool:
     that lives long and comes to lie behind a large one keeps its pages: steps of 2 MiB in a forwarder that
     is changed all the time. Returns whether it was done: other C libraries know nothing of it.
     """
+    return _set(M_MMAP_THRESHOLD, LARGE)
+
+
+def _set(option: int, value: int) -> bool:
+    """One of the C library's options for memory."""
     try:
-        return bool(_libc.mallopt(M_MMAP_THRESHOLD, LARGE))
+        return bool(_libc.mallopt(option, value))
     except AttributeError:
         return False
 
