@@ -219,5 +219,5 @@ def test_super_frames_that_may_be_fragmented_are_cut_and_fragmented():
                 assert b.recv(1 << 16) == whole[at : at + DATAGRAM]
         made.router.settle(REGROUPED)
         assert made.router.drops() == {}
-        assert made.router.count("ip4-segment", "segments") == 11
+        assert made.router.count("ip4-cut", "segments") == 11
         assert made.router.count("ip4-fragment", "fragments") == 20

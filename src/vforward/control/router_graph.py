@@ -68,7 +68,8 @@ from vforward.nodes.tcp import reset6 as tcp6_reset
 
 AGAIN, AGAIN6 = "again", "again6"
 NOTIFY4, NOTIFY6 = "ip4-notify", "ip6-notify"
-SEGMENT4 = "ip4-segment"
+CUT4 = "ip4-cut"
+"""The segment node before ip4-fragment; not ip4-segment, which it is of a port that is named ip4."""
 BVI_EDGE = 0
 """interface-output's edge to what leaves by a BVI; the ports' edges follow."""
 BVI_LABEL = "(bvi)"  # which no port is named
@@ -121,8 +122,8 @@ WIRING = {
     },
     NOTIFY4: {"rewrite": "ip4-rewrite"},
     "ip4-local": {"icmp-echo": "icmp4-echo", "error": "icmp4-error", "punt": "host-punt"},
-    "ip4-rewrite": {"error": "icmp4-error", "fragment": "ip4-fragment", "segment": SEGMENT4},
-    SEGMENT4: {"next": "ip4-fragment"},
+    "ip4-rewrite": {"error": "icmp4-error", "fragment": "ip4-fragment", "segment": CUT4},
+    CUT4: {"next": "ip4-fragment"},
     "icmp4-echo": {"reply": AGAIN},
     "icmp4-error": {"reply": AGAIN},
     "ip6-input": {"local": "ip6-local", "error": "icmp6-error"},
@@ -204,7 +205,7 @@ def lay_out(
         graph.add(notify.NODE, name)
     for name in (AGAIN, AGAIN6):
         graph.add(again.NODE, name)
-    graph.add(segment.NODE, SEGMENT4, whole=np.zeros(1, np.uint64))
+    graph.add(segment.NODE, CUT4, whole=np.zeros(1, np.uint64))
     last = [WORKER_LABEL] if hand_off else []
     graph.add(output.NODE, edges=[BVI_LABEL, *(name for name, _ in ports), *last])
     graph.wire("interface-output", BVI_LABEL, "bvi-output")
