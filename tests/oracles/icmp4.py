@@ -7,7 +7,7 @@ from . import checksum, ip4
 
 ECHO_REPLY, UNREACHABLE, ECHO, TIME_EXCEEDED = 0, 3, 8, 11
 # RFC 1122 section 3.2.2: these are queries, so an error about one of them is allowed.
-QUERIES = frozenset({0, 8, 13, 14, 15, 16})
+QUERIES = frozenset({0, 8, 13, 14, 15, 16, 17, 18})
 MAX_ERROR = 576  # bytes of the whole IPv4 packet: RFC 1812 section 4.3.2.3
 
 

@@ -82,7 +82,7 @@ def _reason(data: Any, meta: Any, row: Any, ports: Any, addresses: Any, sender: 
         if l4 >= np.int64(meta[row].end):
             return np.int64(Count.ICMP_ABOUT_ICMP)
         kind = np.int64(data[row, l4])
-        if kind > 16 or not icmp4.QUERIES >> kind & 1:
+        if kind > 31 or not icmp4.QUERIES >> kind & 1:
             return np.int64(Count.ICMP_ABOUT_ICMP)
     if load16(data, row, l3 + ip4.FRAGMENT) & ip4.OFFSET_MASK:
         return np.int64(Count.ICMP_ABOUT_FRAGMENT)
