@@ -44,12 +44,16 @@ def bench(
     cases: all when empty; or "compare", two checkouts or commits, and cases: is the second slower?
     json: one JSON object per row, or per case that is listed, and nothing else on stdout. plot: the file
     that a case plots to. list_only: name the cases and stop. html, markdown: files for a report and for a
-    table. An unknown case exits with 2; a case that failed, or a comparison that finds it slower, with 1.
+    table; a comparison makes none. An unknown case exits with 2; a case that failed, or a comparison that
+    finds it slower, with 1.
     """
     module = report()
     if cases[:1] == [COMPARE]:
         if len(cases) < 3:
             _refuse("compare needs two checkouts or commits: vforward bench compare A B [CASE ...]")
+        options = {"--list": list_only, "--plot": plot, "--html": html, "--markdown": markdown}
+        if unused := [name for name, given in options.items() if given]:
+            _refuse(f"compare prints a table, or rows with --json: leave out {', '.join(unused)}")
         sys.exit(module.run_compare(cases[1], cases[2], cases[3:], json=json))
     if wrong := module.unknown(cases):
         known = ", ".join(name for name, _ in module.listing())
