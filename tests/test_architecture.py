@@ -87,14 +87,6 @@ UNTESTED = {
 }
 """Files without a mirrored test, and why. (Of __init__.py: they re-export, and are tested here.)"""
 
-OWED = {
-    *("control/bench_command.py",),
-    *("control/router_graph.py",),
-    *("packet/ethernet.py", "packet/icmp4.py", "packet/ip4.py"),
-    *("tables/adjacency.py", "tables/ports.py"),
-}
-"""Files whose tests are still to be written: this set only shrinks."""
-
 LONG: dict[str, int] = {}
 """Files beyond LINES_MAX, still to be divided: these numbers only shrink."""
 
@@ -199,24 +191,15 @@ def test_every_file_has_its_test(path):
     if path.name == "__init__.py" or name in UNTESTED:
         pytest.skip(UNTESTED.get(name, "re-exports"))
     mirror = TESTS / path.parent.relative_to(SOURCE) / f"test_{path.stem}.py"
-    if name in OWED:
-        pytest.skip("owed")
     assert mirror.is_file(), f"{name} has no {mirror.relative_to(TESTS.parent)}"
 
 
-@pytest.mark.parametrize(
-    ("title", "names"), [("UNTESTED", {*UNTESTED}), ("OWED", OWED)], ids=["untested", "owed"]
-)
-def test_no_exception_is_stale(title, names):
-    missing = [name for name in names if not (SOURCE / name).is_file()]
-    assert not missing, f"{title} names files that are no more: {missing}"
-    for name in names:
+def test_no_exception_is_stale():
+    missing = [name for name in UNTESTED if not (SOURCE / name).is_file()]
+    assert not missing, f"UNTESTED names files that are no more: {missing}"
+    for name in UNTESTED:
         mirror = TESTS / Path(name).parent / f"test_{Path(name).stem}.py"
-        assert not mirror.exists(), f"{name} has a test now: take it out of {title}"
-
-
-def test_no_file_is_excused_twice():
-    assert not OWED & {*UNTESTED}
+        assert not mirror.exists(), f"{name} has a test now: take it out of UNTESTED"
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
