@@ -112,7 +112,9 @@ def test_each_worker_sends_by_tables_of_its_own_where_the_port_has_them(ports):
     assert [own["outbox"].size for own in many] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("name", ["ip4", "ip6", "drop", "again", "interface-output", "l2.forward-rx"])
+@pytest.mark.parametrize(
+    "name", ["ip4", "ip6", "drop", "again", "interface-output", "l2.forward-rx"]
+)
 def test_a_port_may_have_any_name(name):
     graph, _ = laid([(name, Several())])
     assert before_tx(graph, name) == f"{name}-segment"

@@ -24,8 +24,8 @@ def test_a_field_is_stored_at_once():
 
 def test_words_are_not_mistaken_for_each_other():
     assert NO_MAC > (1 << 48) - 1
-    assert PORTS_MAX <= STACKED
-    assert STACKED | LAST_BLOCK <= np.iinfo(np.uint16).max
+    assert STACKED == 1 << 15  # of 16 bits
+    assert max(PORTS_MAX, STACKED_MAX) <= STACKED
     modes = (table.ROUTED, table.CROSS_CONNECTED, table.BRIDGED, table.HOST, table.BVI)
     assert len({0, *modes}) == 6
 
