@@ -15,6 +15,10 @@ testpmd takes 32 packets at a time if it is not told otherwise, our nodes up to 
 twice, with bursts of 32 and of 256, and ours is compared with whichever does better. The driver is the same
 for all and has bursts of 32.
 
+The driver has one CPU, and may be what limits all of them. So rows also say how many clocks a backend
+spends on a packet when it has some (`clocks`, of each turn at one distance): ours by the counters of its
+nodes, net_vhost by its own count (--record-core-cycles). `clocks_ratio` at the end is theirs over ours.
+
     vhost-rx     driver txonly     backend receives and drops       (net_vhost: rxonly)
     vhost-tx     driver rxonly     backend makes packets and sends  (net_vhost: txonly)
     vhost-echo   driver flowgen    backend swaps MACs and returns   (net_vhost: macswap)
@@ -39,11 +43,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import peer_versions
-from benchmarks.distance import Figure, Watch, ratios, together, wherever
+from benchmarks.distance import Figure, Watch, ratios, steady, together, wherever
 from benchmarks.harness import LEAST, missing, row, whole
 from benchmarks.huge_pages import LARGE, SMALL, page_size, reserved
 from benchmarks.nodes import DROP
 from benchmarks.session import Session, arena
+from vforward.graph import control as c
 from vforward.graph.build import Graph
 from vforward.graph.node import Labels, Node
 from vforward.graph.worker import Worker
@@ -92,13 +97,20 @@ WIDE = Options(program=(f"--burst={VECTOR_MAX}", "--mbcache=512"))
 """As many as our vectors have. Such a burst does not fit the cache of 250 buffers that it has else."""
 
 
+class Turn(NamedTuple):
+    """Packets per second, of some full seconds; clocks per packet over all of them, where that is known."""
+
+    figures: list[Figure]
+    clocks: tuple[Figure, ...] = ()  # one or none
+
+
 class Contestant(NamedTuple):
     """Who takes part, in words; how many packets it takes at a time; a turn of it."""
 
     what: str
     vector: int
-    turn: Callable[[bool], list[Figure]]
-    """With pages of 2 MiB for DPDK or not; returns packets per second, of some full seconds."""
+    turn: Callable[[bool], Turn]
+    """With pages of 2 MiB for DPDK or not."""
 
 
 WAYS = {
@@ -168,7 +180,7 @@ def compare(
         why = f"{PROGRAM}: not installed (Debian's package {PACKAGE})"
         yield missing(case, "x", session.gauge, why)
         return
-    figures: dict[str, list[Figure]] = {name: [] for name in contestants}
+    turns: dict[str, list[Turn]] = {name: [] for name in contestants}
     disturbed = False
     with reserved(ROOM) as huge:
         pages = f"ours {_pages_of_ours()}{besides}, DPDK {LARGE if huge else SMALL}"
@@ -177,9 +189,9 @@ def compare(
                 n = len(contestants)
                 session.progress(f"{case} {name}", n * turn + at, n * TIMES)
                 before = session.gauge.read()
-                figures[name] += contestant.turn(huge)
+                turns[name].append(contestant.turn(huge))
                 disturbed |= session.gauge.disturbed(max(before, session.gauge.read()))
-    yield from rows(session, case, contestants, figures, pages=pages, disturbed=disturbed)
+    yield from rows(session, case, contestants, turns, pages=pages, disturbed=disturbed)
 
 
 def _pages_of_ours() -> str:
@@ -190,13 +202,17 @@ def _pages_of_ours() -> str:
 
 def rows(
     session: Session, case: str, contestants: dict[str, Contestant],
-    figures: dict[str, list[Figure]], *, pages: str, disturbed: bool,
+    turns: dict[str, list[Turn]], *, pages: str, disturbed: bool,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """A row for each contestant, ours first; then ours over the other one that it does worst beside.
 
-    Each ratio is of the distance at which most was measured of both. figures: by contestant, packets per
-    second of each full second. pages: what memory lies on, in words.
+    Each ratio is of the distance at which most was measured of both. turns: by contestant. pages: what
+    memory lies on, in words.
     """
+    figures = {
+        name: [each for turn in made for each in turn.figures] for name, made in turns.items()
+    }
+    clocks = {name: [each for turn in made for each in turn.clocks] for name, made in turns.items()}
     ours, *others = contestants
     pairs = {other: together(figures[ours], figures[other]) for other in others}
     used = {
@@ -217,7 +233,7 @@ def rows(
             seconds=[
                 (round(value / 1e6, 2), at and round(at)) for value, at in figures[name]
             ],
-            **more,
+            clocks=[(round(value, 1), round(at or 0)) for value, at in clocks[name]], **more,
         )  # fmt: skip
     note = "the CPUs were nowhere long enough: all seconds are compared"
     doubt = {} if pairs[best] else {"note": note}
@@ -225,6 +241,7 @@ def rows(
         session, case, first.ratios, "x", disturbed,
         rejected=len(figures[ours]) - len(first.ratios), round_trip=round(first.distance),
         vector=VECTOR_MAX, ratios=ratios(pairs[best]), pages=pages,
+        clocks_ratio=ratios(together(clocks[best], clocks[ours])),
         what=f"packets per second, {contestants[ours].what} / {contestants[best].what}", **doubt,
     )  # fmt: skip
 
@@ -239,20 +256,27 @@ def _row(
     )  # fmt: skip
 
 
-def _turn(case: str, options: Options | None, huge: bool) -> list[Figure]:
-    """The driver's packets per second with a backend, in each full second. options: None is ours."""
+def _turn(case: str, options: Options | None, huge: bool) -> Turn:
+    """The driver's packets per second with a backend, and the backend's clocks. options: None is ours."""
     way = WAYS[case]
     with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
         path = Path(place) / "sock"
         ours = options is None
         backend = _ours(way, path) if ours else _theirs(options._replace(huge=huge), way, path)
-        with backend, _driver(way, path, huge) as log:
-            return full_seconds(log, way.figure)
+        with backend as clocks, _driver(way, path, huge) as log:
+            figures = full_seconds(log, way.figure)
+        at = steady([np.inf if figure.distance is None else figure.distance for figure in figures])
+        return Turn(figures, (Figure(clocks(), at),) if at else ())
 
 
 @contextlib.contextmanager
-def at_work(port: Port, wire: Callable[[Graph], None]) -> Iterator[None]:
-    """A worker of ours on the first CPU, with the port's nodes rx and tx, and drop; wire adds the rest."""
+def at_work(port: Port, wire: Callable[[Graph], None]) -> Iterator[Callable[[], float]]:
+    """A worker of ours on the first CPU, with the port's nodes rx and tx, and drop; wire adds the rest.
+
+    What it yields tells afterwards how many clocks the nodes took for each packet that came or went by the
+    port.
+    """
+    clocks: list[float] = []
     with arena() as memory:
         graph = Graph(memory, Pool(memory, BUFFERS))
         graph.add(DROP, "drop")
@@ -267,14 +291,24 @@ def at_work(port: Port, wire: Callable[[Graph], None]) -> Iterator[None]:
             port.attach(worker.quiesce)
             worker.start()
             try:
-                yield
+                yield lambda: clocks[0]
             finally:
                 worker.close()
+                clocks.append(_clocks(graph, worker))
         finally:
             port.close()
 
 
-def _ours(way: Way, path: Path) -> contextlib.AbstractContextManager[None]:
+def _clocks(graph: Graph, worker: Worker) -> float:
+    """Of all nodes, for each packet of the one of rx and tx that had more, without what tx dropped."""
+    stats = worker.plan.stats.reshape(-1, c.STATS)
+    packets = {name: int(stats[graph.members[name].number, c.PACKETS]) for name in ("rx", "tx")}
+    if not packets["rx"]:
+        packets["tx"] -= int(stats[graph.members["drop"].number, c.PACKETS])
+    return int(stats[:, c.CLOCKS].sum()) / max(1, *packets.values())
+
+
+def _ours(way: Way, path: Path) -> contextlib.AbstractContextManager[Callable[[], float]]:
     return at_work(VhostUserPort(str(path)), partial(_wire, way))
 
 
@@ -294,14 +328,26 @@ def _wire(way: Way, graph: Graph) -> None:
 
 
 @contextlib.contextmanager
-def _theirs(options: Options, way: Way, path: Path) -> Iterator[None]:
-    device = f"net_vhost0,iface={path},queues=1"
+def _theirs(options: Options, way: Way, path: Path) -> Iterator[Callable[[], float]]:
+    device, log = f"net_vhost0,iface={path},queues=1", path.with_suffix(".backend")
     cpu = min(os.sched_getaffinity(0))
-    with testpmd(device, way.theirs, cpu, path.with_suffix(".backend"), options):
+    counting = options._replace(program=(*options.program, "--record-core-cycles"))
+    with testpmd(device, way.theirs, cpu, log, counting):
         end = time.monotonic() + START_S
         while not path.exists() and time.monotonic() < end:
             time.sleep(0.05)
-        yield
+        yield lambda: clocks_of(log.read_text(errors="replace"))
+
+
+def clocks_of(text: str) -> float:
+    """What testpmd says in the end: clocks per packet, of those in which it had packets.
+
+    Raises RuntimeError: it did not.
+    """
+    if said := re.search(r"CPU cycles/packet=([\d.]+)", text):
+        return float(said[1])
+    msg = f"{PROGRAM} said nothing of its clocks: " + " | ".join(text.splitlines()[-5:])
+    raise RuntimeError(msg)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.distance import Figure
 from benchmarks.huge_pages import SMALL
 from benchmarks.session import Session
 from benchmarks.vhost_cases import (
@@ -36,6 +35,7 @@ from benchmarks.vhost_cases import (
     WIDE,
     Contestant,
     Options,
+    Turn,
     at_work,
     compare,
     full_seconds,
@@ -112,7 +112,7 @@ def virtio_frontend(session: Session) -> Iterator[dict[str, Any]]:
     yield {**lower, "case": CASE, "what": what}
 
 
-def _turn(way: Way, name: str, huge: bool) -> list[Figure]:
+def _turn(way: Way, name: str, huge: bool) -> Turn:
     """The device's packets per second with a driver, in each full second."""
     options = DRIVERS[name].options
     with tempfile.TemporaryDirectory(prefix="vf-bench-") as place:
@@ -127,10 +127,10 @@ def _turn(way: Way, name: str, huge: bool) -> list[Figure]:
             ours = options is None
             driver = _ours(way, path) if ours else _theirs(options._replace(huge=huge), way, path)
             with driver:
-                return full_seconds(log, way.figure)
+                return Turn(full_seconds(log, way.figure))
 
 
-def _ours(way: Way, path: Path) -> AbstractContextManager[None]:
+def _ours(way: Way, path: Path) -> AbstractContextManager[Any]:
     return at_work(VirtioPort(str(path), server=False), partial(_wire, way))
 
 

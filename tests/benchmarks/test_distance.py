@@ -14,7 +14,7 @@ bench_command.report()  # makes `benchmarks` importable
 
 from benchmarks.distance import Figure, Watch, ball, distance, steady, together
 from benchmarks.session import Session
-from benchmarks.vhost_cases import Contestant, rows
+from benchmarks.vhost_cases import Contestant, Turn, rows
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU")
@@ -84,14 +84,25 @@ def contestants(*names):
     return {name: Contestant(f"{name}, with words", 32, list) for name in names}
 
 
+def turns(given, clocks=None):
+    """All figures of a contestant as those of one turn."""
+    return {k: [Turn(v, tuple(figures(*(clocks or {}).get(k, ()))))] for k, v in given.items()}
+
+
 def test_rows_say_at_what_distance():
     near, far = [(10e6, 160.0)] * 12, [(5e6, 770.0)] * 5
     given = {
         "ours": figures(*near, *far, (1e6, None)),
         "theirs": figures(*[(5e6, 160.0)] * 12, *far),
     }
+    clocks = {"ours": [(50.0, 160.0)] * 3, "theirs": [(80.0, 160.0)] * 3 + [(90.0, 770.0)]}
     ours, theirs, ratio = rows(
-        Session(), "case", contestants("ours", "theirs"), given, pages="", disturbed=False
+        Session(),
+        "case",
+        contestants("ours", "theirs"),
+        turns(given, clocks),
+        pages="",
+        disturbed=False,
     )
     assert (ours["value"], theirs["value"], ratio["value"]) == (10, 5, 2)
     assert (ours["rejected"], theirs["rejected"], ratio["rejected"]) == (6, 5, 6)
@@ -99,6 +110,8 @@ def test_rows_say_at_what_distance():
     assert ratio["runs"] == 12
     assert ratio["doubts"] == []
     assert ours["seconds"][-1] == (1, None)
+    assert theirs["clocks"] == [*[(80, 160)] * 3, (90, 770)]
+    assert ratio["clocks_ratio"] == {"at 160 clocks": 1.6}, "theirs over ours"
 
 
 def test_ours_is_compared_with_the_one_that_it_does_worst_beside():
@@ -109,7 +122,7 @@ def test_ours_is_compared_with_the_one_that_it_does_worst_beside():
     }
     names = contestants(*given)
     ours, slow, quick, ratio = rows(
-        Session(), "case", names, given, pages="ours 2 MiB", disturbed=False
+        Session(), "case", names, turns(given), pages="ours 2 MiB", disturbed=False
     )
     assert ratio["pages"] == "ours 2 MiB"
     assert (ours["case"], slow["ratio"], quick["ratio"]) == ("case-ours", 2, 1.25)
@@ -121,7 +134,7 @@ def test_ours_is_compared_with_the_one_that_it_does_worst_beside():
 def test_where_there_was_no_one_distance_all_is_compared_and_said():
     given = {"ours": figures(*[(2e6, None)] * 3), "theirs": figures(*[(1e6, None)] * 3)}
     *_, ratio = rows(
-        Session(), "case", contestants("ours", "theirs"), given, pages="", disturbed=True
+        Session(), "case", contestants("ours", "theirs"), turns(given), pages="", disturbed=True
     )
     assert ratio["value"] == 2
     assert "nowhere long enough" in ratio["note"]

@@ -13,7 +13,17 @@ bench_command.report()  # makes `benchmarks` importable
 
 from benchmarks.cases import CASES
 from benchmarks.session import Session
-from benchmarks.vhost_cases import SWAP, WAYS, WIDE, Options, command, rates, vhost_echo, vhost_rx
+from benchmarks.vhost_cases import (
+    SWAP,
+    WAYS,
+    WIDE,
+    Options,
+    clocks_of,
+    command,
+    rates,
+    vhost_echo,
+    vhost_rx,
+)
 
 from benchmarks import huge_pages, vhost_cases
 
@@ -35,6 +45,15 @@ def test_rates_begin_with_the_first_full_second():
     assert rates(text, "Tx-pps") == [1000, 0, 1001]
     assert rates(text, "Rx-pps") == []
     assert rates("", "Tx-pps") == []
+
+
+def test_clocks_are_what_is_said_in_the_end():
+    said = (
+        "  CPU cycles/packet=84.98 (total cycles=8.5e9 / total RX packets=1e8) at 2595 MHz Clock\n"
+    )
+    assert clocks_of(TEXT.format(7, 0) + said) == 84.98
+    with pytest.raises(RuntimeError, match="said nothing of its clocks"):
+        clocks_of(TEXT.format(7, 0))
 
 
 def test_macs_are_swapped():
@@ -76,6 +95,7 @@ def test_all_contestants_move_packets(tmp_path, monkeypatch):
     ]
     assert [row["vector"] for row in each] == [256, 32, 256]
     assert all(row["value"] > 0 for row in [*each, ratio])
+    assert all(10 < clocks < 10_000 for row in each for clocks, _ in row["clocks"])
     assert "DPDK" in ratio["pages"]
     assert huge_pages.NUMBER.read_text() == before
 

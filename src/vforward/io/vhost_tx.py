@@ -57,7 +57,7 @@ from vforward.memory.chain import length as chain_length
 from vforward.memory.pool import put_one, put_rest
 from vforward.rings import guest_memory, vring
 from vforward.rings import virtqueue as vq
-from vforward.rings.net_features import MRG_RXBUF
+from vforward.rings.net_features import HEADER, MRG_RXBUF
 
 
 class TxCount(Labels):
@@ -179,8 +179,8 @@ def _simple(
     """Send a packet of one buffer with nothing left to do into the at-th buffer that was looked at, if
     it is of one piece, and put that as the used-th.
 
-    A header that says that already is not written: where it has a cache line of its own, before the frame's,
-    the driver need not fetch that again.
+    A header that says that already is not written: where it has a cache line of its own, before the
+    frame's, the driver need not fetch that again.
     """
     record = meta[row]
     here = i64(work[SLOTS + at])
@@ -193,7 +193,7 @@ def _simple(
     if words[0] | words[1]:
         words[0] = 0
         words[1] = 0
-    if header == 12:
+    if header == HEADER:
         if words[2] != ONE_BUFFER:
             words[2] = ONE_BUFFER
     elif view(here + 8, 1, np.uint16)[0]:

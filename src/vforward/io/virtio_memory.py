@@ -7,6 +7,8 @@
 It is sealed: neither side can make it shorter, so no access fails. Nothing else of ours lies in it.
 The indices of avail and used end a cache line, so that the rings themselves begin one: a side that
 polls an index does not take the line that the other one fills. A packed queue needs less, and lies alike.
+So do headers, and frames begin lines: a header says the same for each frame that has nothing left to do, and
+its line need not go to and fro.
 
 The device is told addresses from GUEST on, which say nothing of where things lie here.
 """
@@ -24,6 +26,7 @@ from vforward.memory.mapping import sealed_file
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 from vforward.rings import vring_driver
+from vforward.rings.net_features import HEADER
 from vforward.rings.vhost_message import Region
 
 GUEST = 1 << 32
@@ -46,8 +49,8 @@ def parts(start: int, size: int) -> Parts:
     """Lay out a queue of so many descriptors at start, which begins a cache line."""
     avail = _line(start + vq.part_bytes(vq.DESC, size, 0) + INDEX) - INDEX
     used = _line(avail + vq.part_bytes(vq.AVAIL, size, vq.EVENT_IDX) + INDEX) - INDEX
-    buffers = _line(used + vq.part_bytes(vq.USED, size, vq.EVENT_IDX))
-    return Parts(start, avail, used, buffers, buffers + size * driver.STRIDE)
+    buffers = _line(used + vq.part_bytes(vq.USED, size, vq.EVENT_IDX) + HEADER) - HEADER
+    return Parts(start, avail, used, buffers, _line(buffers + size * driver.STRIDE))
 
 
 def _line(at: int) -> int:

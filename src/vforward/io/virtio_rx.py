@@ -22,7 +22,7 @@ import numpy as np
 
 from vforward.graph.node import Kind, Node
 from vforward.io.port import RxEdge
-from vforward.io.vhost_copy import CHAIN_PIECES, LINE, PIECES_AT, SLOTS
+from vforward.io.vhost_copy import AHEAD, CHAIN_PIECES, LINE, PIECES_AT, SLOTS
 from vforward.io.vhost_rx import (
     BELL,
     ETHERNET,
@@ -44,10 +44,8 @@ from vforward.memory.pool import take_one
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 from vforward.rings import vring, vring_driver
-from vforward.rings.net_features import MRG_RXBUF
+from vforward.rings.net_features import HEADER, MRG_RXBUF
 
-HEADER = 12
-"""Bytes of the virtio-net header (VERSION_1)."""
 BUFFERS_AT = 10
 """In it: of how many buffers the frame is, u16."""
 NOT_CHECKED = 2  # the flag DATA_VALID, of which nothing is believed
@@ -61,9 +59,18 @@ def kick(queue: Any, port: Any, since: Any, packed: Any) -> None:
 
 
 @inline
+def _ask(queue: Any, work: Any, k: Any, n: Any) -> None:
+    """Ask for the first two cache lines of the k-th of n buffers: a short frame lies behind its header."""
+    if k < n and i64(work[k]) >= 0:
+        here = driver.buffer(queue, i64(work[k]))
+        ask_read(here)
+        ask_read(here + LINE)
+
+
+@inline
 def _look_ahead(queue: Any, work: Any, n: Any, waiting: Any, packed: Any) -> Any:
-    """For each of n buffers: its number, what is left of its batch, its length; and ask for its first
-    two cache lines: a short frame behind its header lies in both. Returns how many there are.
+    """For each of n buffers: its number, what is left of its batch, its length. And ask for the first
+    AHEAD. Returns how many there are.
     """
     batch = i64(queue[driver.BATCH])
     for k in range(n):
@@ -73,10 +80,7 @@ def _look_ahead(queue: Any, work: Any, n: Any, waiting: Any, packed: Any) -> Any
         work[k] = number
         work[SLOTS + k] = batch
         work[2 * SLOTS + k] = length
-        if number >= 0:
-            here = driver.buffer(queue, number)
-            ask_read(here)
-            ask_read(here + LINE)
+        _ask(queue, work, k, AHEAD)
     return n
 
 
@@ -128,10 +132,11 @@ def _simple(queue: Any, work: Any, at: Any) -> bool:
 
 @inline
 def _claim(here: Any, length: Any) -> None:
-    """Write to each cache line of what was read: who writes it next then takes it from one that wrote
-    it last, and not from two that share it (rings.netmap_pipe).
+    """Write to each cache line of the frame that was read: who writes it next then takes it from one that
+    wrote it last, and not from two that share it (rings.netmap_pipe). The header's is left to both: a
+    device need not write what it says already.
     """
-    for off in range(0, length, LINE):
+    for off in range(HEADER, length, LINE):
         store_release64(here + off, u64(0))
 
 
@@ -163,6 +168,7 @@ def _frames(
     taken, given, kept, total = i64(0), i64(0), 0, i64(0)
     while taken < n and kept < idx.size:
         buffers = i64(1)
+        _ask(queue, work, taken + AHEAD, n)
         if _simple(queue, work, taken):
             row = take_one(pool)
             if row == NIL:

@@ -22,11 +22,11 @@ from vforward.graph.node import INFO, Labels, Node
 from vforward.io.port import TxEdge, drop
 from vforward.io.spread import spread
 from vforward.io.vhost_copy import (
+    AHEAD,
     CHAIN_PIECES,
     EDGES_AT,
     END_AT,
     HEADER_AT,
-    LINE,
     PIECES_AT,
     PLACE_AT,
     ROWS_AT,
@@ -34,7 +34,7 @@ from vforward.io.vhost_copy import (
 )
 from vforward.io.vhost_header import leave
 from vforward.io.vhost_rx import PUBLISH_EVERY
-from vforward.io.virtio_rx import HEADER, kick
+from vforward.io.virtio_rx import kick
 from vforward.jit.intrinsics import address, ask_write, copy, view, view2
 from vforward.jit.kernel import i64, inline, kernel, u64
 from vforward.layout import (
@@ -56,6 +56,7 @@ from vforward.packet.flow_hash import frame_hash
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 from vforward.rings import vring, vring_driver
+from vforward.rings.net_features import HEADER
 
 
 class TxCount(Labels):
@@ -69,12 +70,10 @@ class TxCount(Labels):
 
 
 @inline
-def _look_ahead(queue: Any, n: Any) -> None:
-    """Ask for the first two cache lines of n free buffers, to write to."""
-    for k in range(n):
-        here = driver.buffer(queue, driver.free(queue, k))
-        ask_write(here)
-        ask_write(here + LINE)
+def _ask(queue: Any, k: Any, room: Any) -> None:
+    """Ask for the cache line in which a frame begins in the k-th free buffer of room, to write to it."""
+    if k < room:
+        ask_write(driver.buffer(queue, driver.free(queue, k)) + HEADER)
 
 
 @kernel
@@ -113,9 +112,10 @@ def _simple(base: Any, meta: Any, queue: Any, row: Any, k: Any, at: Any, packed:
     number = driver.free(queue, at)
     here = driver.buffer(queue, number)
     words = view(here, 3, np.uint32)
-    words[0] = 0
-    words[1] = 0
-    words[2] = 0
+    if words[0] | words[1] | words[2]:
+        words[0] = 0
+        words[1] = 0
+        words[2] = 0
     copy(here + HEADER, byte_address(base, row, record.off), length)
     vring_driver.add(queue, k, at, HEADER + length, packed)
     return True
@@ -135,7 +135,8 @@ def _packets(
         if fault:
             vq.give_up(queue, fault)
             room, nobody = i64(0), i64(TxCount.BROKEN)
-    _look_ahead(queue, min(room, idx.size))
+    for n in range(AHEAD):
+        _ask(queue, n, room)
     base, since = address(data), i64(queue[driver.ADDED])
     pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
     k, at, sent = i64(0), i64(0), i64(0)  # buffers and descriptors not yet published; packets
@@ -148,6 +149,7 @@ def _packets(
             drop(meta, row, edge, i, count, i64(TxCount.REFUSED))
             continue
         n = i64(1)
+        _ask(queue, at + AHEAD, room)
         if not _simple(base, meta, queue, row, k, at, packed):
             n = _any(data, meta, queue, work, row, at, room - at)
             if n < 0:

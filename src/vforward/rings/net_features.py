@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features of a virtio-net device that are known here. VIRTIO 1.2, section 5.1.3.
+"""Features of a virtio-net device that are known here, and its header's length. VIRTIO 1.2, 5.1.3, 5.1.6.
 
 By the first ones a driver leaves work to its device (HOST_...), by the others it takes such frames of it
 (GUEST_...).
@@ -15,3 +15,5 @@ MRG_RXBUF = 1 << 15
 """A frame to the driver may lie in several buffers."""
 MQ = 1 << 22
 """There are several pairs of queues."""
+HEADER, HEADER_LEGACY = 12, 10
+"""Bytes of the header before a frame: with VERSION_1 or MRG_RXBUF, and with neither."""

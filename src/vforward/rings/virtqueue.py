@@ -214,8 +214,8 @@ def read_chain(queue: Any, memory: Any, pieces: Any, used: Any, number: Any, wri
 def put_used(queue: Any, k: Any, number: Any, length: Any) -> None:
     """The k-th available buffer, that of descriptor number, has length bytes written.
 
-    What stands there already, as it does lap after lap where buffers come back in order, is not written: the
-    driver would have to fetch the line again.
+    What stands there already, as it does lap after lap where buffers come back in order, is not written:
+    the driver would have to fetch the line again.
     """
     slot = (i64(queue[NEXT]) + k) & (i64(queue[SIZE]) - 1)
     element = view(i64(queue[USED]) + 4 + 8 * slot, 2, np.uint32)
