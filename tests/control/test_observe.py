@@ -52,6 +52,9 @@ def test_a_document_is_read_when_it_was_written_anew(arena, view, monkeypatch):
     arena.write_document("routes", {"count": 0, "routes": []})
     assert view.routes() == Listing(0, [])
     assert reads == ["routes"] * 2
+    (arena.path / "routes.json").unlink()
+    with pytest.raises(ArenaError, match="forwarder 'fake' has no document 'routes': No such file"):
+        view.routes()
 
 
 def test_says_that_it_may_not_look(arena):

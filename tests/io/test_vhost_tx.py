@@ -111,7 +111,7 @@ def test_mergeable_buffers(lengths, shapes, start, event_idx, layout):
 @LAYOUTS
 @pytest.mark.parametrize("header", [10, 12])
 def test_nothing_is_left_of_what_a_header_said(header, layout):
-    """Whichever byte of it is another: only then is it written."""
+    """Whichever byte of it was another."""
     guest = Guest(features=layout if header == 12 else layout & ~MRG_RXBUF, header=header)
     guest.queues[0, vq.HEADER] = header
     try:

@@ -9,7 +9,7 @@ import pytest
 from vforward.io.virtio_memory import GUEST, DriverMemory, parts
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
-from vforward.rings.net_features import HEADER
+from vforward.rings.net_features import HEADER_BYTES
 
 
 @pytest.mark.parametrize("size", [1, 2, 64, 1024, 32768])
@@ -19,7 +19,7 @@ def test_parts_lie_one_behind_the_other(size):
     for start, length, following in zip(at, [*lengths, size * driver.STRIDE], at[1:], strict=False):
         assert start + length <= following
     assert at.desc % 16 == at.end % 64 == 0
-    assert (at.buffers + HEADER) % 64 == driver.STRIDE % 64 == 0  # frames begin cache lines
+    assert (at.buffers + HEADER_BYTES) % 64 == driver.STRIDE % 64 == 0  # frames begin cache lines
     assert at.avail % 2 == at.used % 4 == 0
     assert (at.avail + 4) % 64 == (at.used + 4) % 64 == 0  # the rings begin cache lines
 

@@ -333,5 +333,6 @@ def _stamp(arena: Arena, name: str = "forwarder") -> tuple[int, int]:
     try:
         status = (arena.path / f"{name}.json").stat()
     except OSError as error:
-        raise ArenaError(f"forwarder {arena.name!r} is gone: {error.strerror}") from error
+        what = "is gone" if name == "forwarder" else f"has no document {name!r}"
+        raise ArenaError(f"forwarder {arena.name!r} {what}: {error.strerror}") from error
     return status.st_ino, status.st_mtime_ns

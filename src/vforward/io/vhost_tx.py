@@ -57,7 +57,7 @@ from vforward.memory.chain import length as chain_length
 from vforward.memory.pool import put_one, put_rest
 from vforward.rings import guest_memory, vring
 from vforward.rings import virtqueue as vq
-from vforward.rings.net_features import HEADER, MRG_RXBUF
+from vforward.rings.net_features import HEADER_BYTES, MRG_RXBUF
 
 
 class TxCount(Labels):
@@ -193,7 +193,7 @@ def _simple(
     if words[0] | words[1]:
         words[0] = 0
         words[1] = 0
-    if header == HEADER:
+    if header == HEADER_BYTES:
         if words[2] != ONE_BUFFER:
             words[2] = ONE_BUFFER
     elif view(here + 8, 1, np.uint16)[0]:

@@ -7,8 +7,8 @@
 It is sealed: neither side can make it shorter, so no access fails. Nothing else of ours lies in it.
 The indices of avail and used end a cache line, so that the rings themselves begin one: a side that
 polls an index does not take the line that the other one fills. A packed queue needs less, and lies alike.
-So do headers, and frames begin lines: a header says the same for each frame that has nothing left to do, and
-its line need not go to and fro.
+So do headers, and frames begin lines: a header says the same for each frame that has nothing left to do,
+and its line need not go to and fro. (Its words are not aligned then; x86 reads them whole within a line.)
 
 The device is told addresses from GUEST on, which say nothing of where things lie here.
 """
@@ -26,7 +26,7 @@ from vforward.memory.mapping import sealed_file
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 from vforward.rings import vring_driver
-from vforward.rings.net_features import HEADER
+from vforward.rings.net_features import HEADER_BYTES
 from vforward.rings.vhost_message import Region
 
 GUEST = 1 << 32
@@ -49,7 +49,7 @@ def parts(start: int, size: int) -> Parts:
     """Lay out a queue of so many descriptors at start, which begins a cache line."""
     avail = _line(start + vq.part_bytes(vq.DESC, size, 0) + INDEX) - INDEX
     used = _line(avail + vq.part_bytes(vq.AVAIL, size, vq.EVENT_IDX) + INDEX) - INDEX
-    buffers = _line(used + vq.part_bytes(vq.USED, size, vq.EVENT_IDX) + HEADER) - HEADER
+    buffers = _line(used + vq.part_bytes(vq.USED, size, vq.EVENT_IDX) + HEADER_BYTES) - HEADER_BYTES
     return Parts(start, avail, used, buffers, _line(buffers + size * driver.STRIDE))
 
 

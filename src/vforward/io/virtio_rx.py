@@ -44,10 +44,10 @@ from vforward.memory.pool import take_one
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 from vforward.rings import vring, vring_driver
-from vforward.rings.net_features import HEADER, MRG_RXBUF
+from vforward.rings.net_features import HEADER_BYTES, MRG_RXBUF
 
 BUFFERS_AT = 10
-"""In it: of how many buffers the frame is, u16."""
+"""In a header: of how many buffers the frame is, u16."""
 NOT_CHECKED = 2  # the flag DATA_VALID, of which nothing is believed
 
 
@@ -100,7 +100,7 @@ def _pieces(queue: Any, work: Any, at: Any, n: Any) -> Any:
     0: not all of them are here yet.
     """
     length = _length(work, at)
-    if length < HEADER:
+    if length < HEADER_BYTES:
         return length if length < 0 else -i64(driver.Fault.LENGTH)
     buffers = i64(1)
     if queue[vq.FEATURES] & u64(MRG_RXBUF):
@@ -122,7 +122,7 @@ def _pieces(queue: Any, work: Any, at: Any, n: Any) -> Any:
 def _simple(queue: Any, work: Any, at: Any) -> bool:
     """Whether the at-th buffer is one frame with nothing left to do, for one buffer of ours."""
     length = i64(work[2 * SLOTS + at])
-    if i64(work[at]) < 0 or length < HEADER + ETHERNET or length > HEADER + BUF_ROOM:
+    if i64(work[at]) < 0 or length < HEADER_BYTES + ETHERNET or length > HEADER_BYTES + BUF_ROOM:
         return False
     here = driver.buffer(queue, i64(work[at]))
     if load_once64(here) & u64(0xFFFF & ~NOT_CHECKED) != u64(0):  # flags, gso_type
@@ -131,12 +131,12 @@ def _simple(queue: Any, work: Any, at: Any) -> bool:
 
 
 @inline
-def _claim(here: Any, length: Any) -> None:
-    """Write to each cache line of the frame that was read: who writes it next then takes it from one that
-    wrote it last, and not from two that share it (rings.netmap_pipe). The header's is left to both: a
-    device need not write what it says already.
+def _claim(here: Any, first: Any, length: Any) -> None:
+    """Write to each cache line of a buffer that was read, from byte first on: who writes it next then takes
+    it from one that wrote it last, and not from two that share it (rings.netmap_pipe). A header's is left
+    to both: a device need not write what it says already.
     """
-    for off in range(HEADER, length, LINE):
+    for off in range(first, length, LINE):
         store_release64(here + off, u64(0))
 
 
@@ -175,19 +175,21 @@ def _frames(
                 count[RxCount.NO_BUFFER] += u64(1)
                 break
             here, length = driver.buffer(queue, i64(work[taken])), i64(work[2 * SLOTS + taken])
-            copy(byte_address(base, row, HEADROOM), here + HEADER, length - HEADER)
-            _claim(here, length)
-            begin_packet(meta, row, length - HEADER, number)
+            copy(byte_address(base, row, HEADROOM), here + HEADER_BYTES, length - HEADER_BYTES)
+            _claim(here, HEADER_BYTES, length)
+            begin_packet(meta, row, length - HEADER_BYTES, number)
         else:
             buffers = _pieces(queue, work, taken, n)
             if buffers <= 0:
                 fault = -buffers
                 break
             features = i64(queue[vq.FEATURES])
-            row = frame_of(data, meta, count, pool, work, buffers, i64(HEADER), features, number)
+            row = frame_of(
+                data, meta, count, pool, work, buffers, i64(HEADER_BYTES), features, number
+            )
             pieces = view2(address(work) + 8 * PIECES_AT, CHAIN_PIECES, 2, np.int64)
             for p in range(buffers):
-                _claim(pieces[p, 0], pieces[p, 1])
+                _claim(pieces[p, 0], i64(0) if p else i64(HEADER_BYTES), pieces[p, 1])
         taken += buffers
         if taken - given >= PUBLISH_EVERY:
             _give_back(queue, work, given, taken, packed)

@@ -56,7 +56,7 @@ from vforward.packet.flow_hash import frame_hash
 from vforward.rings import virtqueue as vq
 from vforward.rings import virtqueue_driver as driver
 from vforward.rings import vring, vring_driver
-from vforward.rings.net_features import HEADER
+from vforward.rings.net_features import HEADER_BYTES
 
 
 class TxCount(Labels):
@@ -73,7 +73,7 @@ class TxCount(Labels):
 def _ask(queue: Any, k: Any, room: Any) -> None:
     """Ask for the cache line in which a frame begins in the k-th free buffer of room, to write to it."""
     if k < room:
-        ask_write(driver.buffer(queue, driver.free(queue, k)) + HEADER)
+        ask_write(driver.buffer(queue, driver.free(queue, k)) + HEADER_BYTES)
 
 
 @kernel
@@ -87,9 +87,9 @@ def _any(data: Any, meta: Any, queue: Any, work: Any, row: Any, at: Any, room: A
         header[b] = 0
     if not leave(data, meta, row, i64(queue[vq.FEATURES]), header):
         return -i64(TxCount.REFUSED)
-    left = HEADER + chain_length(meta, row)
+    left = HEADER_BYTES + chain_length(meta, row)
     n = (left + driver.STRIDE - 1) // driver.STRIDE
-    if left < HEADER or n > CHAIN_PIECES:
+    if left < HEADER_BYTES or n > CHAIN_PIECES:
         return -i64(TxCount.REFUSED)
     if n > room:
         return -i64(TxCount.RING_FULL)
@@ -98,7 +98,7 @@ def _any(data: Any, meta: Any, queue: Any, work: Any, row: Any, at: Any, room: A
         number, part = driver.free(queue, at + p), min(left, driver.STRIDE)
         pieces[p, 0], pieces[p, 1] = driver.buffer(queue, number), part
         left -= part
-    copy_out(data, meta, work, pieces, HEADER, row)
+    copy_out(data, meta, work, pieces, HEADER_BYTES, row)
     return n
 
 
@@ -107,7 +107,7 @@ def _simple(base: Any, meta: Any, queue: Any, row: Any, k: Any, at: Any, packed:
     """Send a packet of one buffer with nothing left to do, if it is one, as the k-th."""
     record = meta[row]
     length = i64(record.end) - i64(record.off)
-    if record.flags & (CHAINED | CSUM_PARTIAL | GSO) or HEADER + length > driver.STRIDE:
+    if record.flags & (CHAINED | CSUM_PARTIAL | GSO) or HEADER_BYTES + length > driver.STRIDE:
         return False
     number = driver.free(queue, at)
     here = driver.buffer(queue, number)
@@ -116,8 +116,8 @@ def _simple(base: Any, meta: Any, queue: Any, row: Any, k: Any, at: Any, packed:
         words[0] = 0
         words[1] = 0
         words[2] = 0
-    copy(here + HEADER, byte_address(base, row, record.off), length)
-    vring_driver.add(queue, k, at, HEADER + length, packed)
+    copy(here + HEADER_BYTES, byte_address(base, row, record.off), length)
+    vring_driver.add(queue, k, at, HEADER_BYTES + length, packed)
     return True
 
 

@@ -40,10 +40,10 @@ def forget_code(name: str) -> int:
 
 
 def one_heap() -> bool:
-    """Have threads that begin from now on take memory from one heap: what one has freed serves the others.
+    """Have threads take memory from one heap: what one has freed serves the others. Before there are any.
 
-    The C library has one for each of some threads, so that they need not wait for each other, and each is as
-    large as it ever had to be. Python's threads wait for each other anyway, and workers allocate nothing.
+    The C library has one for each of some threads, so that they need not wait for each other, and each is
+    as large as it ever had to be. Python's threads wait for each other anyway; workers allocate nothing.
     Returns whether it was done: other C libraries know nothing of it.
     """
     return _set(M_ARENA_MAX, 1)

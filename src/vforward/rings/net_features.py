@@ -15,5 +15,5 @@ MRG_RXBUF = 1 << 15
 """A frame to the driver may lie in several buffers."""
 MQ = 1 << 22
 """There are several pairs of queues."""
-HEADER, HEADER_LEGACY = 12, 10
-"""Bytes of the header before a frame: with VERSION_1 or MRG_RXBUF, and with neither."""
+HEADER_BYTES, HEADER_LEGACY = 12, 10
+"""Of the header before a frame: with VERSION_1 or MRG_RXBUF, and with neither."""

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from vforward.rings import position, vhost_inflight, vring
 from vforward.rings import virtqueue as vq
 from vforward.rings.eventfd import is_eventfd, what_is
-from vforward.rings.net_features import HEADER, HEADER_LEGACY, MRG_RXBUF
+from vforward.rings.net_features import HEADER_BYTES, HEADER_LEGACY, MRG_RXBUF
 from vforward.rings.vhost_device import Device, Mapped
 from vforward.rings.vhost_message import (
     ADDRESS,
@@ -324,7 +324,9 @@ class Session:
             words[part] = self._locate(where, part, queue.size)
         words[vq.SIZE] = queue.size
         words[vq.FEATURES] = self.features
-        words[vq.HEADER] = HEADER if self.features & (VERSION_1 | MRG_RXBUF) else HEADER_LEGACY
+        words[vq.HEADER] = (
+            HEADER_BYTES if self.features & (VERSION_1 | MRG_RXBUF) else HEADER_LEGACY
+        )
         words[vq.CALL] = np.int64(queue.fds.get(Request.SET_VRING_CALL, -1)).view(np.uint64)
         region = self._kept.place(self._kept_here, queue.index, queue.size, packed=self._packed)
         vhost_inflight.resume(words, region, _goes_on(queue.base), known=queue.known)
