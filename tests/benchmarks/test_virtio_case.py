@@ -13,6 +13,7 @@ bench_command.report()  # makes `benchmarks` importable
 
 from benchmarks.distance import Figure
 from benchmarks.session import Session
+from benchmarks.vhost_cases import Turn
 from benchmarks.virtio_case import DRIVERS, WAYS, virtio_frontend
 
 from benchmarks import vhost_cases, virtio_case
@@ -26,7 +27,7 @@ def test_without_dpdk_there_is_a_row_that_says_so(monkeypatch):
 
 
 def _turn_of(figures):
-    return lambda way, driver, _huge: [Figure(figures[way, driver], 160.0)]
+    return lambda way, driver, _huge: Turn([Figure(figures[way, driver], 160.0)])
 
 
 def test_the_lower_ratio_counts(monkeypatch):
