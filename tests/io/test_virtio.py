@@ -142,6 +142,22 @@ def test_several_pairs(arena, path, pairs, packed):
         assert not echo.port.peer_faults
 
 
+def test_all_queues_to_send_by_run_before_frames_come(arena, path, monkeypatch):
+    """Else a frame whose flow goes by a later pair is dropped."""
+    start, begun = vq.start, []
+
+    def noted(queue):
+        begun.append(queue.ctypes.data)
+        start(queue)
+
+    with FrontWorld(arena, path, server=True, queues=3) as echo:
+        monkeypatch.setattr(vq, "start", noted)
+        Backend.connect(path, ALL | MANY, SEVERAL | ACK, 3).begin().close()
+        until(lambda: len(begun) == 6)
+        numbers = {queue.ctypes.data: k for k, queue in enumerate(echo.port.queues)}
+        assert [numbers[at] for at in begun] == [1, 3, 5, 0, 2, 4]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_worker_that_sleeps_is_called_by_any_pair(arena, path, packed):
     with FrontWorld(arena, path, server=True, queues=2, packed=packed) as echo:
