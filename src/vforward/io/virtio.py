@@ -150,7 +150,10 @@ class VirtioPort(VhostPort):
             for queue in self.queues[::2]:
                 queue[vq.IDLE] = vq.IDLE_POLLS  # the worker may be asleep
                 vring_driver.ask_for_calls(queue)
-            for queue in [*self.queues[1::2], *self.queues[::2]]:  # what comes may have to go at once
+            for queue in [
+                *self.queues[1::2],
+                *self.queues[::2],
+            ]:  # what comes may have to go at once
                 vq.start(queue)
             self.quiesce()  # a worker that sleeps looks: no call comes for what is there already
             self._watch(peer, endpoint)
