@@ -150,11 +150,8 @@ class VirtioPort(VhostPort):
             for queue in self.queues[::2]:
                 queue[vq.IDLE] = vq.IDLE_POLLS  # the worker may be asleep
                 vring_driver.ask_for_calls(queue)
-            for queue in [
-                *self.queues[1::2],
-                *self.queues[::2],
-            ]:  # what comes may have to go at once
-                vq.start(queue)
+            for k in (*range(1, len(rings), 2), *range(0, len(rings), 2)):
+                vq.start(self.queues[k])  # those to send by first: what comes may have to go at once
             self.quiesce()  # a worker that sleeps looks: no call comes for what is there already
             self._watch(peer, endpoint)
 

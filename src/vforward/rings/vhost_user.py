@@ -322,11 +322,9 @@ class Session:
         words = queue.words
         for part, where in queue.addresses.items():
             words[part] = self._locate(where, part, queue.size)
-        words[vq.SIZE] = queue.size
-        words[vq.FEATURES] = self.features
-        words[vq.HEADER] = (
-            HEADER_BYTES if self.features & (VERSION_1 | MRG_RXBUF) else HEADER_LEGACY
-        )
+        words[[vq.SIZE, vq.FEATURES]] = queue.size, self.features
+        new = self.features & (VERSION_1 | MRG_RXBUF)
+        words[vq.HEADER] = HEADER_BYTES if new else HEADER_LEGACY
         words[vq.CALL] = np.int64(queue.fds.get(Request.SET_VRING_CALL, -1)).view(np.uint64)
         region = self._kept.place(self._kept_here, queue.index, queue.size, packed=self._packed)
         vhost_inflight.resume(words, region, _goes_on(queue.base), known=queue.known)
