@@ -150,8 +150,9 @@ class VirtioPort(VhostPort):
             for queue in self.queues[::2]:
                 queue[vq.IDLE] = vq.IDLE_POLLS  # the worker may be asleep
                 vring_driver.ask_for_calls(queue)
+            # those to send by first: what comes may have to go at once
             for k in (*range(1, len(rings), 2), *range(0, len(rings), 2)):
-                vq.start(self.queues[k])  # those to send by first: what comes may have to go at once
+                vq.start(self.queues[k])
             self.quiesce()  # a worker that sleeps looks: no call comes for what is there already
             self._watch(peer, endpoint)
 
