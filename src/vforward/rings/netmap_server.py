@@ -182,12 +182,15 @@ class Server:
         return reply, descriptors, release
 
     def _end(self, connection: socket.socket) -> None:
-        """Close the port of a connection, and that."""
-        release = self._ports.pop(connection)
+        """Close the port of a connection, and that. It counts until its buffers are back."""
+        release = self._ports[connection]
         connection.close()
-        if release is not None:
-            release()
-        self.idle_since = time.monotonic()
+        try:
+            if release is not None:
+                release()
+        finally:
+            del self._ports[connection]
+            self.idle_since = time.monotonic()
 
 
 def _lock(path: Path) -> int:
