@@ -134,13 +134,18 @@ def test_forwards_a_capture_and_ends_when_idle(tmp_path, vector):
     assert nothing_left()
 
 
-def test_memory_is_given_back_meanwhile(tmp_path, monkeypatch):
+def test_memory_is_one_heap_before_there_are_threads_and_is_given_back(tmp_path, monkeypatch):
     from vforward.control import run as module
 
-    given = []
+    def threads():
+        return {thread.name for thread in threading.enumerate()}
+
+    given, before, others = [], [], threads()
+    monkeypatch.setattr(module.resident, "one_heap", lambda: before.append((running(), threads())))
     monkeypatch.setattr(module, "GIVE_BACK_S", 2 * module.LOOK_S)
     monkeypatch.setattr(module.resident, "give_back", lambda: given.append(running()))
     run(config.load(router(tmp_path)), exit_when_idle=True)
+    assert before == [([], others)]
     assert given
     assert given[0] == ["test"]
 

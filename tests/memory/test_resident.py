@@ -68,6 +68,17 @@ libc.free.argtypes = (ctypes.c_void_p,)
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
+
+
+def printed(program):
+    """The numbers that a program behind MALLOC prints, in a C library as it comes."""
+    otherwise = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
+    env = {key: value for key, value in os.environ.items() if key not in otherwise}
+    command = [sys.executable, "-c", MALLOC + program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    return [int(word) for word in done.stdout.split()]
+
+
 KEPT = """
 libc.free(libc.malloc(16 << 20))  # from now on the C library takes less from what it has
 if {called}:
@@ -85,12 +96,9 @@ print((before - anonymous()) >> 10)
 
 @pytest.mark.skipif(not hasattr(resident._libc, "mallopt"), reason="no GNU C library")
 def test_large_blocks_go_back_to_the_system():
-    def given_back(*, called):
-        program = [sys.executable, "-c", MALLOC + KEPT.format(called=called)]
-        return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
-
-    assert given_back(called=False) < 6, "MiB of 12: else there is nothing to be done"
-    assert given_back(called=True) >= 11
+    (by_itself,), (asked,) = (printed(KEPT.format(called=called)) for called in (False, True))
+    assert by_itself < 6, "MiB of 12: else there is nothing to be done"
+    assert asked >= 11
 
 
 BETWEEN = """
@@ -109,9 +117,7 @@ print((before - kept) >> 10, (before - anonymous()) >> 10)
 @pytest.mark.skipif(not hasattr(resident._libc, "malloc_trim"), reason="no GNU C library")
 def test_pages_between_blocks_go_back_to_the_system():
     """16 MiB of blocks, of which the last one is kept: only when it is asked for."""
-    program = [sys.executable, "-c", MALLOC + BETWEEN]
-    done = subprocess.run(program, capture_output=True, text=True, check=True).stdout
-    by_itself, asked = map(int, done.split())
+    by_itself, asked = printed(BETWEEN)
     assert by_itself < 4, "MiB: else there is nothing to be done"
     assert asked >= 14
 
@@ -142,15 +148,9 @@ print(sum(first <= block < last for block in found))
 
 @pytest.mark.skipif(not hasattr(resident._libc, "mallopt"), reason="no GNU C library")
 def test_threads_have_one_heap():
-    def in_the_heap(*, called):
-        program = [sys.executable, "-c", MALLOC + THREADS.format(called=called)]
-        said = subprocess.run(program, capture_output=True, text=True, check=True, env=usual)
-        return int(said.stdout)
-
-    set_otherwise = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
-    usual = {key: value for key, value in os.environ.items() if key not in set_otherwise}
-    assert in_the_heap(called=False) < 4, "else there is nothing to be done"
-    assert in_the_heap(called=True) == 4
+    (by_itself,), (asked,) = (printed(THREADS.format(called=called)) for called in (False, True))
+    assert by_itself < 4, "else there is nothing to be done"
+    assert asked == 4
 
 
 def test_other_c_libraries_know_nothing_of_it(monkeypatch):
